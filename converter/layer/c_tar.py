@@ -1,0 +1,44 @@
+"""The tar header on disk: POSIX.1-2017 pax "ustar Interchange Format", and GNU's extensions.
+
+Only names and numbers: the field names are those of the specification's table 4-14.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+BLOCK_SIZE = 512
+
+# name 100, mode 8, uid 8, gid 8, size 12, mtime 12, chksum 8, typeflag 1, linkname 100,
+# magic+version 8, uname 32, gname 32, devmajor 8, devminor 8, prefix 155, 12 unused
+HEADER = Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+
+CHKSUM_OFFSET = 148
+CHKSUM_SIZE = 8
+
+USTAR_MAGIC = b"ustar\x0000"  # magic and version of POSIX
+GNU_MAGIC = b"ustar  \x00"  # magic and version of GNU tar, whose prefix field holds other things
+
+REGTYPE = b"0"
+AREGTYPE = b"\x00"  # a regular file of a pre-POSIX tar; a directory if its name ends in a slash
+LNKTYPE = b"1"
+SYMTYPE = b"2"
+CHRTYPE = b"3"
+BLKTYPE = b"4"
+DIRTYPE = b"5"
+FIFOTYPE = b"6"
+CONTTYPE = b"7"  # "contiguous file": treated as regular by everybody
+PAX_HEADER = b"x"
+PAX_GLOBAL_HEADER = b"g"
+SOLARIS_HEADER = b"X"  # as PAX_HEADER
+GNU_LONGNAME = b"L"
+GNU_LONGLINK = b"K"
+GNU_SPARSE = b"S"
+
+# A number that does not fit into octal digits: GNU's base-256 form, marked by the top bit.
+BASE256_POSITIVE = 0x80
+BASE256_NEGATIVE = 0xFF
+
+PAX_XATTR_SCHILY = b"SCHILY.xattr."  # raw value (star, GNU tar, Go's archive/tar, every builder)
+PAX_XATTR_LIBARCHIVE = b"LIBARCHIVE.xattr."  # name percent-encoded, value base64 (bsdtar)
+PAX_SPARSE = b"GNU.sparse."
