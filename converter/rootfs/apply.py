@@ -1,0 +1,273 @@
+"""Apply a layer to a tree: entries in, changes out. Owns the semantics of overlaying; pure.
+
+The rules are those of the OCI image specification and, where it is silent, of umoci and containerd:
+a directory over a directory merges, anything else replaces; whiteouts and opaque markers touch only
+what lower layers left, wherever they stand in the layer; symlinks in the way are followed inside
+the root; a missing parent is made (0755, root, epoch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from typing import NamedTuple
+
+from converter.errors import IntegrityError
+from converter.layer.entry import Entry, Kind
+from converter.rootfs.tree import KIND_BITS, KIND_MASK, Numbering, Tree
+
+
+class Created(NamedTuple):
+    """A new node with the attributes and data of `entry`; read its data before the next change."""
+
+    node: int
+    entry: Entry
+
+
+class Updated(NamedTuple):
+    """An existing directory takes over the attributes of `entry`."""
+
+    node: int
+    entry: Entry
+
+
+class Relinked(NamedTuple):
+    """A node that is not a directory now has `links` names."""
+
+    node: int
+    links: int
+
+
+class Removed(NamedTuple):
+    """A node lost its last name."""
+
+    node: int
+    kind: Kind
+
+
+class Listed(NamedTuple):
+    """The names in the directory `node` changed in this layer; told once, after all entries."""
+
+    node: int
+
+
+Change = Created | Updated | Relinked | Removed | Listed
+
+
+def apply_layer(tree: Tree, entries: Iterable[Entry], numbers: Numbering) -> Iterator[Change]:
+    """Change `tree` by a layer's entries and yield what that means for the nodes.
+
+    Raises IntegrityError for an entry that no tree could take. The tree is then half changed and
+    must be thrown away.
+    """
+    return _Application(tree, numbers).run(entries)
+
+
+class _Application:
+    """The memory of one layer: what it made, and the paths it has already resolved."""
+
+    def __init__(self, tree: Tree, numbers: Numbering) -> None:
+        self._tree = tree
+        self._numbers = numbers
+        self._own: set[int] = set()  # directories made by this layer: all their names are fresh
+        self._fresh: dict[int, set[bytes]] = {}  # names this layer put into older directories
+        self._listed: set[int] = set()
+        self._resolved: dict[bytes, int] = {b"": tree.root}
+
+    def run(self, entries: Iterable[Entry]) -> Iterator[Change]:
+        tree = self._tree
+        for entry in entries:
+            kind = entry.kind
+            if kind is Kind.OPAQUE:
+                yield from self._empty_of_old(entry.path)
+                continue
+            if not entry.path:
+                if kind is not Kind.DIRECTORY:
+                    raise IntegrityError(f"The layer makes the root a {kind.name.lower()}.")
+                yield Updated(tree.root, entry)
+                continue
+            parent_path, _, name = entry.path.rpartition(b"/")
+            if kind is Kind.WHITEOUT:
+                parent = self._find(parent_path)
+                if parent is not None:
+                    yield from self._white_out(parent, name)
+                continue
+            parent = self._resolved.get(parent_path, 0)
+            if not parent:
+                parent = yield from self._make_parents(parent_path)
+            if kind is Kind.HARDLINK:
+                yield from self._link(entry, parent, name)
+                continue
+            packed = tree.directories[parent].get(name)
+            if packed is not None:
+                if kind is Kind.DIRECTORY and packed & KIND_MASK == Kind.DIRECTORY:
+                    self._mark_fresh(parent, name)
+                    yield Updated(packed >> KIND_BITS, entry)
+                    continue
+                yield from self._remove(parent, name)
+            yield self._create(parent, name, entry)
+        for node in sorted(self._listed):
+            if node in tree.directories:
+                yield Listed(node)
+
+    def _create(self, parent: int, name: bytes, entry: Entry) -> Created:
+        tree = self._tree
+        if entry.kind is Kind.DIRECTORY:
+            node = self._numbers.new_directory()
+            tree.directories[node] = {}
+            tree.parents[node] = parent
+            self._own.add(node)
+            self._listed.add(node)
+        else:
+            node = self._numbers.new_node()
+            if entry.kind is Kind.SYMLINK:
+                tree.symlinks[node] = entry.target
+        tree.directories[parent][name] = node << KIND_BITS | entry.kind
+        self._mark_fresh(parent, name)
+        self._listed.add(parent)
+        return Created(node, entry)
+
+    def _link(self, entry: Entry, parent: int, name: bytes) -> Iterator[Change]:
+        tree = self._tree
+        target_parent_path, _, target_name = entry.target.rpartition(b"/")
+        target_parent = self._find(target_parent_path)
+        packed = tree.directories[target_parent].get(target_name) if target_parent else None
+        if packed is None or packed & KIND_MASK == Kind.DIRECTORY:
+            what = "is missing" if packed is None else "is a directory"
+            raise IntegrityError(
+                f"The hard link {entry.path!r} has the target {entry.target!r}, which {what}.",
+                expected="a file of this image that stands earlier",
+            )
+        if tree.directories[parent].get(name) == packed:
+            self._mark_fresh(parent, name)
+            return
+        node = packed >> KIND_BITS
+        if name in tree.directories[parent]:
+            yield from self._remove(parent, name)
+        count = tree.links.get(node, 1) + 1
+        tree.links[node] = count
+        tree.directories[parent][name] = packed
+        self._mark_fresh(parent, name)
+        self._listed.add(parent)
+        yield Relinked(node, count)
+
+    # Paths
+
+    def _make_parents(self, path: bytes) -> Generator[Change, None, int]:
+        """Return the directory `path` leads to, making what is missing."""
+        tree = self._tree
+        directory = tree.root
+        prefix = b""
+        for component in path.split(b"/"):
+            prefix = prefix + b"/" + component if prefix else component
+            known = self._resolved.get(prefix)
+            if known is None:
+                known, missing = tree.descend(directory, component)
+                for name in missing:
+                    created = self._create(known, name, Entry(prefix, Kind.DIRECTORY))
+                    yield created
+                    known = created.node
+                self._resolved[prefix] = known
+            directory = known
+        return directory
+
+    def _find(self, path: bytes) -> int | None:
+        """Return the directory that `path` leads to, or None if there is none."""
+        known = self._resolved.get(path)
+        if known is not None:
+            return known
+        directory = self._tree.root
+        for component in path.split(b"/"):
+            directory, missing = self._tree.descend(directory, component)
+            if missing:
+                return None
+        self._resolved[path] = directory
+        return directory
+
+    def _mark_fresh(self, directory: int, name: bytes) -> None:
+        if directory not in self._own:
+            self._fresh.setdefault(directory, set()).add(name)
+
+    def _is_fresh(self, directory: int, name: bytes) -> bool:
+        return directory in self._own or name in self._fresh.get(directory, ())
+
+    # Removal
+
+    def _remove(self, directory: int, name: bytes) -> Iterator[Change]:
+        """Take `name` away with all that is below it, whichever layer it came from."""
+        tree = self._tree
+        packed = tree.directories[directory].pop(name)
+        self._listed.add(directory)
+        pending = [packed]
+        while pending:
+            packed = pending.pop()
+            node, kind = packed >> KIND_BITS, Kind(packed & KIND_MASK)
+            if kind is Kind.DIRECTORY:
+                pending.extend(tree.directories.pop(node).values())
+                del tree.parents[node]
+                self._fresh.pop(node, None)
+                self._own.discard(node)
+                self._forget_paths()
+                yield Removed(node, kind)
+                continue
+            if kind is Kind.SYMLINK:
+                self._forget_paths()
+            count = tree.links.pop(node, 1) - 1
+            if count:
+                if count > 1:
+                    tree.links[node] = count
+                yield Relinked(node, count)
+            else:
+                tree.symlinks.pop(node, None)
+                yield Removed(node, kind)
+
+    def _forget_paths(self) -> None:
+        if len(self._resolved) > 1:
+            self._resolved = {b"": self._tree.root}
+
+    def _white_out(self, directory: int, name: bytes) -> Iterator[Change]:
+        found = self._tree.lookup(directory, name)
+        if found is None:
+            return
+        node, kind = found
+        if kind is Kind.DIRECTORY:
+            yield from self._prune(node)
+            if self._tree.directories[node]:
+                if not self._is_fresh(directory, name):
+                    # Only this layer's files are left in it: it is an implicit parent now.
+                    yield Updated(node, Entry(b"", Kind.DIRECTORY))
+                return
+        if not self._is_fresh(directory, name):
+            yield from self._remove(directory, name)
+
+    def _empty_of_old(self, path: bytes) -> Iterator[Change]:
+        directory = self._find(path)
+        if directory is not None:
+            yield from self._prune(directory)
+
+    def _prune(self, top: int) -> Iterator[Change]:
+        """Remove from `top` downwards every name that lower layers put there.
+
+        A directory of theirs stays if this layer has something in it. Iterative, since a hostile
+        image nests deeper than Python recurses: parents are listed first and worked off backwards.
+        """
+        tree = self._tree
+        order = [(0, b"", top)]
+        for _, _, directory in order:
+            if directory not in self._own:
+                order.extend(
+                    (directory, name, packed >> KIND_BITS)
+                    for name, packed in tree.directories[directory].items()
+                    if packed & KIND_MASK == Kind.DIRECTORY
+                )
+        for parent, parent_name, directory in reversed(order):
+            if directory in self._own:
+                continue
+            for name, packed in list(tree.directories[directory].items()):
+                if packed & KIND_MASK != Kind.DIRECTORY and not self._is_fresh(directory, name):
+                    yield from self._remove(directory, name)
+            if (
+                directory != top
+                and not tree.directories[directory]
+                and not self._is_fresh(parent, parent_name)
+            ):
+                yield from self._remove(parent, parent_name)
