@@ -1,0 +1,244 @@
+"""Who owns which block and inode. Owns bitmaps, counters and the frontier; writes nothing.
+
+Allocation only ever goes forward: blocks come from one frontier, inode numbers from two sequences
+(directories, which later layers change again, sit close together; everything else follows). What is
+freed is marked free, but never handed out again in the same chain, so no link changes what a lower
+one wrote except metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from converter.errors import SaltflatError
+from converter.ext4 import c_ext4 as c
+from converter.ext4.geometry import ALIGNMENT_BLOCKS, INODES_PER_GROUP, Geometry
+
+Run = tuple[int, int]  # first block, number of blocks
+
+_FULL_INODE_BITMAP_PADDING = b"\xff" * (c.BLOCK_SIZE - INODES_PER_GROUP // 8)
+
+
+@dataclass(slots=True)
+class Sequence:
+    """The inode numbers of one kind: the group being filled and the next index in it."""
+
+    group: int
+    index: int
+
+
+@dataclass(slots=True)
+class Allocator:
+    """The allocation state of one file system; part of a link's stored state.
+
+    Bitmaps exist only for groups that are in use. `used_dirs` and `highest_inode` are per group;
+    `highest_inode` is the number of inodes ever used there, from which bg_itable_unused follows.
+    """
+
+    geometry: Geometry
+    frontier: int
+    directories: Sequence
+    others: Sequence
+    block_bitmaps: dict[int, bytearray] = field(default_factory=dict)
+    inode_bitmaps: dict[int, bytearray] = field(default_factory=dict)
+    free_blocks: list[int] = field(default_factory=list)
+    used_directories: dict[int, int] = field(default_factory=dict)
+    used_inodes: dict[int, int] = field(default_factory=dict)
+    highest_inode: dict[int, int] = field(default_factory=dict)
+    dirty_block_bitmaps: set[int] = field(default_factory=set)
+    dirty_inode_bitmaps: set[int] = field(default_factory=set)
+    _pending: list[Run] = field(default_factory=list)
+
+    @classmethod
+    def new(cls, geometry: Geometry) -> Allocator:
+        """Return the state of an empty file system: only metadata is in use."""
+        allocator = cls(
+            geometry,
+            frontier=geometry.data_start,
+            directories=Sequence(0, c.EXT4_GOOD_OLD_FIRST_INO - 1),
+            # A disk of one group has nowhere else to go: its second sequence starts half way.
+            others=Sequence(1, 0) if geometry.groups > 1 else Sequence(0, INODES_PER_GROUP // 2),
+            free_blocks=[geometry.group_blocks(group) for group in range(geometry.groups)],
+        )
+        for start, length in geometry.metadata_ranges():
+            allocator._set_range(start, length)
+        for group in geometry.backup_groups:
+            # The superblock's copy alone does not initialise a group: the kernel computes it.
+            if not allocator._holds_metadata(group):
+                del allocator.block_bitmaps[group]
+        last = geometry.groups - 1
+        bitmap = allocator._block_bitmap(last)  # e2fsck wants the last group's written
+        _fill(bitmap, geometry.group_blocks(last), c.BLOCKS_PER_GROUP)
+        allocator._use_inodes(0, 0, c.EXT4_GOOD_OLD_FIRST_INO - 1)
+        allocator.used_directories[0] = 1  # the root, which is a reserved inode
+        allocator.dirty_block_bitmaps = set(allocator.block_bitmaps)
+        return allocator
+
+    def _holds_metadata(self, group: int) -> bool:
+        first = group * c.BLOCKS_PER_GROUP
+        return first < self.geometry.data_start
+
+    # Blocks
+
+    def align_frontier(self) -> None:
+        """Begin a new layer: from here on no block shares a grain with an older link."""
+        self.frontier = -(-self.frontier // ALIGNMENT_BLOCKS) * ALIGNMENT_BLOCKS
+
+    def allocate_blocks(self, count: int) -> list[Run]:
+        """Take `count` blocks at the frontier, in runs of at most 32768, and return the runs.
+
+        Raises SaltflatError when the disk is full.
+        """
+        geometry = self.geometry
+        runs: list[Run] = []
+        block = self.frontier
+        while count:
+            block = geometry.skip_reserved(block, 1)
+            barrier = geometry.next_backup(block) or geometry.blocks
+            length = min(count, barrier - block, c.EXT_INIT_MAX_LEN)
+            if length <= 0 or block + length > geometry.blocks:
+                raise SaltflatError(
+                    f"The image does not fit: the disk's {geometry.capacity_bytes >> 20} MiB are "
+                    f"full and {count * c.BLOCK_SIZE} bytes more are needed for one file.",
+                    hint="Give the disk a larger --capacity.",
+                )
+            runs.append((block, length))
+            block += length
+            count -= length
+        self.frontier = block
+        self._pending.extend(runs)
+        return runs
+
+    def free_blocks_of(self, runs: list[Run]) -> None:
+        """Mark `runs` free. They are not used again in this chain."""
+        self.settle()
+        for start, length in runs:
+            for group, first, end in _split(start, length):
+                bitmap = self._block_bitmap(group)
+                _clear(bitmap, first, end)
+                self.free_blocks[group] += end - first
+                self.dirty_block_bitmaps.add(group)
+
+    def settle(self) -> None:
+        """Enter what was allocated into the bitmaps, many neighbouring runs in one step."""
+        pending = self._pending
+        if not pending:
+            return
+        start, end = pending[0][0], pending[0][0]
+        for block, length in pending:
+            if block != end:
+                self._set_range(start, end - start)
+                start = block
+            end = block + length
+        self._set_range(start, end - start)
+        pending.clear()
+
+    def _set_range(self, start: int, length: int) -> None:
+        for group, first, end in _split(start, length):
+            _fill(self._block_bitmap(group), first, end)
+            self.free_blocks[group] -= end - first
+            self.dirty_block_bitmaps.add(group)
+
+    def _block_bitmap(self, group: int) -> bytearray:
+        bitmap = self.block_bitmaps.get(group)
+        if bitmap is None:
+            bitmap = self.block_bitmaps[group] = bytearray(c.BLOCK_SIZE)
+            if group in self.geometry.backup_groups:
+                _fill(bitmap, 0, self.geometry.backup_used_blocks)
+        return bitmap
+
+    # Inodes
+
+    def new_directory(self) -> int:
+        """Return the inode number of a new directory. Raises SaltflatError when none is left."""
+        inode = self._next_inode(self.directories)
+        group = (inode - 1) // INODES_PER_GROUP
+        self.used_directories[group] = self.used_directories.get(group, 0) + 1
+        return inode
+
+    def new_node(self) -> int:
+        """Return the inode number of a new file, link or device. Raises SaltflatError."""
+        return self._next_inode(self.others)
+
+    def _next_inode(self, sequence: Sequence) -> int:
+        index = sequence.index
+        limit = INODES_PER_GROUP
+        if self.geometry.groups == 1 and sequence is self.directories:
+            limit //= 2
+        if index >= limit:
+            sequence.group = self._claim_group()
+            index = 0
+        sequence.index = index + 1
+        self._use_inodes(sequence.group, index, index + 1)
+        return sequence.group * INODES_PER_GROUP + index + 1
+
+    def _claim_group(self) -> int:
+        group = max(self.directories.group, self.others.group) + 1
+        if group >= self.geometry.groups:
+            total = self.geometry.groups * INODES_PER_GROUP
+            raise SaltflatError(
+                f"The image does not fit: all of the disk's {total} inodes are in use.",
+                hint="Give the disk a larger --capacity: there is one inode for 16 KiB.",
+            )
+        return group
+
+    def _use_inodes(self, group: int, first: int, end: int) -> None:
+        bitmap = self.inode_bitmaps.get(group)
+        if bitmap is None:
+            bitmap = bytearray(INODES_PER_GROUP // 8) + bytearray(_FULL_INODE_BITMAP_PADDING)
+            self.inode_bitmaps[group] = bitmap
+        for index in range(first, end):
+            bitmap[index >> 3] |= 1 << (index & 7)
+        self.used_inodes[group] = self.used_inodes.get(group, 0) + end - first
+        self.highest_inode[group] = max(self.highest_inode.get(group, 0), end)
+        self.dirty_inode_bitmaps.add(group)
+
+    def free_inode(self, inode: int, *, directory: bool) -> None:
+        """Mark `inode` free. Its number is not used again in this chain."""
+        group, index = divmod(inode - 1, INODES_PER_GROUP)
+        self.inode_bitmaps[group][index >> 3] &= ~(1 << (index & 7))
+        self.used_inodes[group] -= 1
+        if directory:
+            self.used_directories[group] -= 1
+        self.dirty_inode_bitmaps.add(group)
+
+
+def _split(start: int, length: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (group, first, end) of a run, with block indexes inside each group."""
+    end = start + length
+    while start < end:
+        group, first = divmod(start, c.BLOCKS_PER_GROUP)
+        stop = min(c.BLOCKS_PER_GROUP, first + end - start)
+        yield group, first, stop
+        start += stop - first
+
+
+def _fill(bitmap: bytearray, first: int, end: int) -> None:
+    """Set the bits first..end-1, whole bytes at once."""
+    while first < end and first & 7:
+        bitmap[first >> 3] |= 1 << (first & 7)
+        first += 1
+    whole = (end - first) >> 3
+    if whole > 0:
+        at = first >> 3
+        bitmap[at : at + whole] = b"\xff" * whole
+        first += whole << 3
+    while first < end:
+        bitmap[first >> 3] |= 1 << (first & 7)
+        first += 1
+
+
+def _clear(bitmap: bytearray, first: int, end: int) -> None:
+    """Clear the bits first..end-1, whole bytes at once."""
+    while first < end and first & 7:
+        bitmap[first >> 3] &= ~(1 << (first & 7))
+        first += 1
+    whole = (end - first) >> 3
+    if whole > 0:
+        at = first >> 3
+        bitmap[at : at + whole] = bytes(whole)
+        first += whole << 3
+    while first < end:
+        bitmap[first >> 3] &= ~(1 << (first & 7))
+        first += 1

@@ -1,0 +1,119 @@
+"""A file system between two layers: everything a further layer needs, without any file's content.
+
+Owns the inode tables and ties them to allocator, tree and identity; `converter.ext4.state` stores
+it, `converter.ext4.writer` changes it. Content and attribute blocks are never read again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from converter.ext4 import c_ext4 as c
+from converter.ext4.allocator import Allocator, Run
+from converter.ext4.geometry import ALIGNMENT_BLOCKS, INODES_PER_GROUP, Geometry
+from converter.ext4.inode import Inode, decode_inline_extents, encode_extents
+from converter.ext4.superblock import Identity
+from converter.layer.entry import Entry, Kind
+from converter.rootfs.tree import Tree
+
+GRAIN_BYTES = ALIGNMENT_BLOCKS * c.BLOCK_SIZE
+INODES_PER_GRAIN = GRAIN_BYTES // c.INODE_SIZE
+
+
+@dataclass(slots=True)
+class FileSystem:
+    """The mutable state. `tables[group]` is the used front of a group's inode table, in grains.
+
+    `spilled` has the runs of the rare inodes whose extents do not fit into the inode: data first,
+    then the extent leaves.
+    """
+
+    geometry: Geometry
+    identity: Identity
+    allocator: Allocator
+    tree: Tree
+    tables: dict[int, bytearray] = field(default_factory=dict)
+    spilled: dict[int, list[Run]] = field(default_factory=dict)
+    dirty_grains: set[int] = field(default_factory=set)  # of inodes, numbered over all groups
+
+    @classmethod
+    def create(cls, geometry: Geometry, identity: Identity) -> FileSystem:
+        """Return an empty file system: a root directory (0755, root, epoch) and the journal."""
+        filesystem = cls(geometry, identity, Allocator.new(geometry), Tree.empty(c.EXT4_ROOT_INO))
+        root = Inode.of(Entry(b"", Kind.DIRECTORY), links=2)
+        filesystem.write_inode(c.EXT4_ROOT_INO, root, b"")
+        if geometry.journal:
+            runs = _chop(geometry.journal_start, geometry.journal_blocks)
+            journal = Inode.of(Entry(b"", Kind.FILE, mode=0o600)).with_content(
+                size=geometry.journal_blocks * c.BLOCK_SIZE,
+                blocks=geometry.journal_blocks,
+                i_block=encode_extents(runs, [])[0],
+                extents=True,
+            )
+            filesystem.write_inode(c.EXT4_JOURNAL_INO, journal, b"")
+        return filesystem
+
+    @property
+    def journal_i_block(self) -> bytes:
+        """Give i_block of the journal's inode, of which the superblock keeps a copy."""
+        return self.read_inode(c.EXT4_JOURNAL_INO).i_block if self.geometry.journal else b""
+
+    def read_inode(self, node: int) -> Inode:
+        """Return the fixed fields of inode `node`."""
+        group, index = divmod(node - 1, INODES_PER_GROUP)
+        return Inode.read(self.tables[group], index * c.INODE_SIZE)
+
+    def write_inode(self, node: int, inode: Inode, xattrs: bytes | None) -> None:
+        """Store inode `node`; `xattrs` are its in-inode attributes, None keeps what is there."""
+        group, index = divmod(node - 1, INODES_PER_GROUP)
+        table = self._table(group, index)
+        offset = index * c.INODE_SIZE
+        before = table[offset : offset + c.INODE_SIZE]
+        c.INODE.pack_into(table, offset, *inode)
+        if xattrs is not None:
+            room = c.INODE_SIZE - c.INODE_XATTR_OFFSET
+            offset_xattrs = offset + c.INODE_XATTR_OFFSET
+            table[offset_xattrs : offset_xattrs + room] = xattrs.ljust(room, b"\0")
+        if table[offset : offset + c.INODE_SIZE] != before:
+            self.dirty_grains.add((node - 1) // INODES_PER_GRAIN)
+
+    def clear_inode(self, node: int) -> None:
+        """Make inode `node` all zero, which e2fsck takes as never used."""
+        group, index = divmod(node - 1, INODES_PER_GROUP)
+        offset = index * c.INODE_SIZE
+        self.tables[group][offset : offset + c.INODE_SIZE] = bytes(c.INODE_SIZE)
+        self.dirty_grains.add((node - 1) // INODES_PER_GRAIN)
+
+    def data_runs(self, node: int, inode: Inode) -> list[Run]:
+        """Return the blocks that hold the content of `node` and its extent leaves."""
+        if not inode.i_flags & c.EXT4_EXTENTS_FL:
+            return []
+        runs = decode_inline_extents(inode.i_block)
+        return self.spilled[node] if runs is None else runs
+
+    def inode_grain(self, grain: int) -> tuple[int, bytes]:
+        """Return (first block, content) of a grain of inodes, as numbered in `dirty_grains`."""
+        group, number = divmod(grain, INODES_PER_GROUP // INODES_PER_GRAIN)
+        start = number * GRAIN_BYTES
+        block = self.geometry.inode_tables[group] + number * ALIGNMENT_BLOCKS
+        return block, bytes(self.tables[group][start : start + GRAIN_BYTES])
+
+    def _table(self, group: int, index: int) -> bytearray:
+        table = self.tables.get(group)
+        if table is None:
+            table = self.tables[group] = bytearray()
+        needed = (index // INODES_PER_GRAIN + 1) * GRAIN_BYTES
+        if len(table) < needed:
+            table.extend(bytes(needed - len(table)))
+        return table
+
+
+def _chop(start: int, length: int) -> list[Run]:
+    """Cut one run into runs that one extent each can describe."""
+    runs = []
+    while length:
+        part = min(length, c.EXT_INIT_MAX_LEN)
+        runs.append((start, part))
+        start += part
+        length -= part
+    return runs

@@ -1,0 +1,329 @@
+"""Write one layer's changes into a file system: changes in, (block, bytes) out.
+
+Owns the order of writes and which metadata a layer touches. File data goes out in the order in
+which it comes in, straight from the layer's stream; directories follow behind it, then whatever
+grains of metadata the layer changed. Every write begins and ends on a grain's border (64 KiB).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+
+from converter.errors import SaltflatError
+from converter.ext4 import c_ext4 as c
+from converter.ext4.allocator import Run
+from converter.ext4.directory import encode_directory
+from converter.ext4.filesystem import GRAIN_BYTES, FileSystem
+from converter.ext4.geometry import ALIGNMENT_BLOCKS
+from converter.ext4.inode import Inode, encode_extents, leaf_blocks_needed
+from converter.ext4.superblock import encode_descriptors, encode_journal, encode_superblock
+from converter.ext4.xattr import encode_xattrs
+from converter.layer.entry import Entry, Kind
+from converter.rootfs.apply import Change, Created, Listed, Relinked, Removed, Updated
+
+Write = tuple[int, bytes | memoryview]  # first block, whole grains
+
+FLUSH_BYTES = 1 << 20
+_PADDING = tuple(bytes(size) for size in range(c.BLOCK_SIZE))
+
+
+def write_layer(
+    filesystem: FileSystem, changes: Iterable[Change], *, first: bool = False
+) -> Iterator[Write]:
+    """Yield the writes that bring the disk from the state before `changes` to the one after.
+
+    `first` makes a whole file system of it: the link at the bottom of a chain. Without it a layer
+    that changes nothing yields nothing. `filesystem` is changed along the way; after an error it
+    must be thrown away. Raises SaltflatError when the image does not fit, IntegrityError for what
+    the layer does wrong.
+    """
+    return _LayerWriter(filesystem, first=first).run(changes)
+
+
+class _DataStream:
+    """Blocks in ascending order, gathered into large writes."""
+
+    def __init__(self, block: int) -> None:
+        self.next_block = block
+        self.buffered = 0
+        self._start = block
+        self._parts: list[bytes | memoryview] = []
+
+    def append(self, data: bytes | memoryview) -> None:
+        self._parts.append(data)
+        self.buffered += len(data)
+
+    def pad_block(self) -> None:
+        padding = -self.buffered % c.BLOCK_SIZE
+        if padding:
+            self.append(_PADDING[padding])
+
+    def flush(self) -> Write:
+        """Return all whole grains; what is left of the last one stays buffered."""
+        joined = memoryview(b"".join(self._parts))
+        whole = len(joined) // GRAIN_BYTES * GRAIN_BYTES
+        write = (self._start, joined[:whole])
+        self._start += whole // c.BLOCK_SIZE
+        self._parts = [joined[whole:]] if whole < len(joined) else []
+        self.buffered = len(joined) - whole
+        return write
+
+    def finish(self) -> Iterator[Write]:
+        """Yield the rest, with zeros up to the end of its grain."""
+        if self.buffered:
+            self._parts.append(bytes(-self.buffered % GRAIN_BYTES))
+            yield self.flush()
+
+    def jump(self, block: int) -> Iterator[Write]:
+        """Go on at `block`, behind a block group's reserved start; both are grains' borders."""
+        if self.buffered:
+            yield self.flush()
+        self._start = self.next_block = block
+
+
+class _LayerWriter:
+    def __init__(self, filesystem: FileSystem, *, first: bool) -> None:
+        self._fs = filesystem
+        self._allocator = filesystem.allocator
+        self._first = first
+        self._allocator.align_frontier()
+        self._stream = _DataStream(self._allocator.frontier)
+
+    def run(self, changes: Iterable[Change]) -> Iterator[Write]:
+        for change in changes:
+            if type(change) is Created:
+                yield from self._create(change.node, change.entry)
+            elif type(change) is Listed:
+                yield from self._list(change.node)
+            elif type(change) is Relinked:
+                self._relink(change.node, change.links)
+            elif type(change) is Removed:
+                self._remove(change.node, change.kind)
+            elif type(change) is Updated:
+                yield from self._update(change.node, change.entry)
+        if self._first and not self._fs.read_inode(c.EXT4_ROOT_INO).size:
+            yield from self._list(c.EXT4_ROOT_INO)
+        yield from self._stream.finish()
+        yield from self._metadata()
+
+    # Nodes
+
+    def _create(self, node: int, entry: Entry) -> Iterator[Write]:
+        inode = Inode.of(entry)
+        kind = entry.kind
+        xattrs, xattr_block = b"", 0
+        if entry.xattrs:
+            xattrs, block = encode_xattrs(entry.xattrs, entry.path)
+            if block:
+                runs = self._allocator.allocate_blocks(1)
+                yield from self._write_runs(runs, (block,))
+                xattr_block = runs[0][0]
+        owned = 1 if xattr_block else 0
+        if kind is Kind.FILE:
+            size = entry.size
+            runs = self._allocator.allocate_blocks(-(-size // c.BLOCK_SIZE)) if size else []
+            stream = self._stream
+            if len(runs) == 1 and runs[0][0] == stream.next_block:
+                # Nearly every file: appended here, without a generator of its own.
+                for view in entry.data:
+                    stream.append(view)
+                    if stream.buffered >= FLUSH_BYTES:
+                        yield stream.flush()
+                stream.pad_block()
+                stream.next_block += runs[0][1]
+            elif runs:
+                yield from self._write_runs(runs, entry.data)
+            i_block, leaves = yield from self._map(node, runs)
+            owned += leaves + sum(length for _, length in runs)
+            inode = inode.with_content(
+                size=size, blocks=owned, i_block=i_block, extents=True, xattr_block=xattr_block
+            )
+        elif kind is Kind.SYMLINK and len(entry.target) > c.FAST_SYMLINK_MAX:
+            runs = self._allocator.allocate_blocks(1)
+            yield from self._write_runs(runs, (entry.target,))
+            inode = inode.with_content(
+                size=len(entry.target),
+                blocks=owned + 1,
+                i_block=encode_extents(runs, [])[0],
+                extents=True,
+                xattr_block=xattr_block,
+            )
+        else:
+            inode = inode.with_content(
+                size=len(entry.target) if kind is Kind.SYMLINK else 0,
+                blocks=owned,
+                i_block=entry.target if kind is Kind.SYMLINK else inode.i_block,
+                extents=False,
+                xattr_block=xattr_block,
+            )
+        self._fs.write_inode(node, inode, xattrs)
+
+    def _update(self, node: int, entry: Entry) -> Iterator[Write]:
+        """Give a directory new attributes; its list of names and its place stay."""
+        before = self._fs.read_inode(node)
+        blocks = before.blocks
+        if before.i_file_acl_lo:
+            self._allocator.free_blocks_of([(before.i_file_acl_lo, 1)])
+            blocks -= 1
+        xattrs, xattr_block = b"", 0
+        if entry.xattrs:
+            xattrs, block = encode_xattrs(entry.xattrs, entry.path)
+            if block:
+                runs = self._allocator.allocate_blocks(1)
+                yield from self._write_runs(runs, (block,))
+                xattr_block = runs[0][0]
+                blocks += 1
+        inode = Inode.of(entry, links=before.i_links_count).with_content(
+            size=before.size,
+            blocks=blocks,
+            i_block=before.i_block,
+            extents=bool(before.i_flags & c.EXT4_EXTENTS_FL),
+            xattr_block=xattr_block,
+        )
+        self._fs.write_inode(node, inode, xattrs)
+
+    def _list(self, node: int) -> Iterator[Write]:
+        """Write a directory's names anew at the frontier and free where they were."""
+        fs = self._fs
+        names = fs.tree.directories[node]
+        before = fs.read_inode(node)
+        content = encode_directory(node, fs.tree.parents[node], names)
+        runs = self._allocator.allocate_blocks(len(content) // c.BLOCK_SIZE)
+        yield from self._write_runs(runs, (content,))
+        old = fs.data_runs(node, before)
+        if old:
+            self._allocator.free_blocks_of(old)
+            fs.spilled.pop(node, None)
+        i_block, leaves = yield from self._map(node, runs)
+        links = 2 + sum(packed & 7 == Kind.DIRECTORY for packed in names.values())
+        inode = before._replace(i_links_count=links if links < c.EXT4_LINK_MAX else 1)
+        self._fs.write_inode(
+            node,
+            inode.with_content(
+                size=len(content),
+                blocks=len(content) // c.BLOCK_SIZE + leaves + bool(before.i_file_acl_lo),
+                i_block=i_block,
+                extents=True,
+                xattr_block=before.i_file_acl_lo,
+            ),
+            None,
+        )
+
+    def _relink(self, node: int, count: int) -> None:
+        if count > c.EXT4_LINK_MAX:
+            raise SaltflatError(
+                f"A file of the image has {count} hard links.",
+                expected=f"at most {c.EXT4_LINK_MAX}, ext4's limit",
+            )
+        inode = self._fs.read_inode(node)
+        self._fs.write_inode(node, inode._replace(i_links_count=count), None)
+
+    def _remove(self, node: int, kind: Kind) -> None:
+        fs = self._fs
+        inode = fs.read_inode(node)
+        runs = list(fs.data_runs(node, inode))
+        fs.spilled.pop(node, None)
+        if inode.i_file_acl_lo:
+            runs.append((inode.i_file_acl_lo, 1))
+        if runs:
+            self._allocator.free_blocks_of(runs)
+        self._allocator.free_inode(node, directory=kind is Kind.DIRECTORY)
+        fs.clear_inode(node)
+
+    # Data
+
+    def _map(self, node: int, runs: list[Run]) -> Generator[Write, None, tuple[bytes, int]]:
+        """Write the extent leaves that `runs` need; return (i_block, number of leaves)."""
+        needed = leaf_blocks_needed(len(runs))
+        if not needed:
+            return encode_extents(runs, [])[0], 0
+        leaf_runs = self._allocator.allocate_blocks(needed)
+        leaves = [start + number for start, length in leaf_runs for number in range(length)]
+        i_block, nodes = encode_extents(runs, leaves)
+        yield from self._write_runs(leaf_runs, nodes)
+        self._fs.spilled[node] = runs + leaf_runs
+        return i_block, needed
+
+    def _write_runs(self, runs: list[Run], pieces: Iterable[bytes | memoryview]) -> Iterator[Write]:
+        """Lay the bytes of `pieces` over `runs`, zeros behind them to the end of the last block."""
+        stream = self._stream
+        source = iter(pieces)
+        view = memoryview(b"")
+        for start, length in runs:
+            if start != stream.next_block:
+                yield from stream.jump(start)
+            room = length * c.BLOCK_SIZE
+            while room:
+                if not view:
+                    piece = next(source, b"")
+                    if not piece:
+                        break
+                    view = memoryview(piece)
+                    continue
+                part = view[:room]
+                stream.append(part)
+                view = view[len(part) :]
+                room -= len(part)
+                if stream.buffered >= FLUSH_BYTES:
+                    yield stream.flush()
+            stream.pad_block()
+            stream.next_block += length
+        left = next(source, b"")
+        if view or left:
+            raise AssertionError("more data than blocks")  # sizes are checked where they are read
+
+    # Metadata
+
+    def _metadata(self) -> Iterator[Write]:
+        fs = self._fs
+        allocator = self._allocator
+        allocator.settle()
+        for grain in sorted(fs.dirty_grains):
+            yield fs.inode_grain(grain)
+        fs.dirty_grains.clear()
+        if self._first:
+            yield from self._journal_and_backups()
+        if self._first or allocator.dirty_block_bitmaps or allocator.dirty_inode_bitmaps:
+            yield from self._hot_grains()
+        allocator.dirty_block_bitmaps.clear()
+        allocator.dirty_inode_bitmaps.clear()
+
+    def _journal_and_backups(self) -> Iterator[Write]:
+        fs, geometry = self._fs, self._fs.geometry
+        if geometry.journal:
+            journal = encode_journal(geometry.journal_blocks, fs.identity)
+            yield geometry.journal_start, journal.ljust(GRAIN_BYTES, b"\0")
+        descriptors = encode_descriptors(self._allocator, fs.identity)
+        for group in geometry.backup_groups:
+            copy = encode_superblock(
+                self._allocator, fs.identity, fs.journal_i_block, group=group
+            ).ljust(c.BLOCK_SIZE, b"\0")
+            size = geometry.backup_reserved_blocks * c.BLOCK_SIZE
+            yield group * c.BLOCKS_PER_GROUP, (copy + descriptors).ljust(size, b"\0")
+
+    def _hot_grains(self) -> Iterator[Write]:
+        """Yield those grains of superblock, descriptors and bitmaps in which something changed."""
+        fs, allocator, geometry = self._fs, self._allocator, self._fs.geometry
+        superblock = encode_superblock(allocator, fs.identity, fs.journal_i_block)
+        head = bytes(c.SUPERBLOCK_OFFSET) + superblock
+        front = head.ljust(c.BLOCK_SIZE, b"\0") + encode_descriptors(allocator, fs.identity)
+        blocks = {
+            at // c.BLOCK_SIZE: front[at : at + c.BLOCK_SIZE]
+            for at in range(0, len(front), c.BLOCK_SIZE)
+        }
+        dirty = set(blocks)
+        for group, bitmap in allocator.block_bitmaps.items():
+            blocks[geometry.block_bitmaps[group]] = bytes(bitmap)
+            if group in allocator.dirty_block_bitmaps:
+                dirty.add(geometry.block_bitmaps[group])
+        for group, bitmap in allocator.inode_bitmaps.items():
+            blocks[geometry.inode_bitmaps[group]] = bytes(bitmap)
+            if group in allocator.dirty_inode_bitmaps:
+                dirty.add(geometry.inode_bitmaps[group])
+        zero = bytes(c.BLOCK_SIZE)
+        for grain in sorted({block // ALIGNMENT_BLOCKS for block in dirty}):
+            start = grain * ALIGNMENT_BLOCKS
+            yield (
+                start,
+                b"".join(blocks.get(start + number, zero) for number in range(ALIGNMENT_BLOCKS)),
+            )
