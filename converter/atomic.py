@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,26 +18,48 @@ TEMP_PREFIX = ".tmp-"
 _serial = itertools.count()
 
 
+class AtomicFile:
+    """A file in the making: unbuffered and seekable, nameless until `commit`.
+
+    `mode` is exact: the umask does not change it. All methods raise OSError.
+    """
+
+    def __init__(self, path: Path, *, mode: int = 0o644) -> None:
+        """Create the temp beside `path`."""
+        self.path = path
+        self._mode = mode
+        self._temp = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{next(_serial)}-{path.name}")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self.file = FileIO(os.open(self._temp, flags, 0o600), "r+")
+
+    def commit(self) -> None:
+        """Make data and name durable, the data first."""
+        with self.file:
+            os.fchmod(self.file.fileno(), self._mode)
+            os.fsync(self.file.fileno())
+        self._temp.rename(self.path)
+        sync_directory(self.path.parent)
+
+    def discard(self) -> None:
+        """Remove the temp; `path` is untouched. May be called at any time, even twice."""
+        self.file.close()
+        with suppress(FileNotFoundError):
+            self._temp.unlink()
+
+
 @contextmanager
 def atomic_file(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Yield an unbuffered, seekable file that gets its name `path` only if the block succeeds.
 
-    The data is fsynced before the rename and the folder after it. `mode` is exact: the umask does
-    not change it. Raises OSError; on any error the temp is removed and `path` is untouched.
+    `mode` is exact. Raises OSError; on any error `path` is as it was.
     """
-    temp = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{next(_serial)}-{path.name}")
-    descriptor = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    pending = AtomicFile(path, mode=mode)
     try:
-        with os.fdopen(descriptor, "wb+", buffering=0) as file:
-            yield file
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        temp.rename(path)
+        yield pending.file
+        pending.commit()
     except BaseException:
-        with suppress(FileNotFoundError):
-            temp.unlink()
+        pending.discard()
         raise
-    sync_directory(path.parent)
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:

@@ -25,6 +25,11 @@ class SaltflatError(Exception):
         self.expected = expected
         self.hint = hint
 
+    def add_context(self, where: str) -> None:
+        """Say where it happened: "layer 2/4 (sha256:...): what". For whoever passes an error on."""
+        self.what = f"{where}: {self.what}"
+        self.args = (self.what,)
+
 
 class UsageError(SaltflatError):
     """The request itself is wrong: a bad option, reference or file."""

@@ -28,10 +28,14 @@ class StepAdvanced:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """`step` is done; `summary` is one short phrase for the log ("12.3 MB, 4 grains", "cached")."""
+    """`step` is done; `summary` is one short phrase for the log ("12.3 MB", "cached").
+
+    A `minor` one had nothing to do and is shown only to who wants to know everything.
+    """
 
     step: str
     summary: str = ""
+    minor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Note:
 
     text: str
     warning: bool = False
+    minor: bool = False
 
 
 Event = StepStarted | StepAdvanced | StepFinished | Note
