@@ -1,0 +1,87 @@
+"""A real HTTP server on loopback that answers by a script, for what no proper registry does."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the client asked for."""
+
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server does; `cut_bytes` ends the connection before the last bytes of the body."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut_bytes: int = 0
+    stall: threading.Event | None = None  # wait for it before answering
+
+
+@dataclass
+class ScriptedServer:
+    """`answer` is called for each request; all requests are kept in order."""
+
+    host: str
+    answer: Callable[[Request], Answer] = lambda _request: Answer(404)
+    requests: list[Request] = field(default_factory=list)
+
+    def paths(self) -> list[str]:
+        """Return the paths (with queries) that were asked for."""
+        return [request.path for request in self.requests]
+
+
+@contextmanager
+def scripted_server(tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
+    """Serve on a free port of 127.0.0.1 until the block ends, over TLS if a context is given."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            request = Request(
+                self.path, {name.lower(): text for name, text in self.headers.items()}
+            )
+            script.requests.append(request)
+            answer = script.answer(request)
+            if answer.stall:
+                answer.stall.wait(20)
+            self.send_response(answer.status)
+            for name, text in answer.headers.items():
+                self.send_header(name, text)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body[: len(answer.body) - answer.cut_bytes])
+            self.close_connection = answer.cut_bytes > 0
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_arguments: object) -> None:
+            pass  # clients that leave early are part of the tests
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        script = ScriptedServer(f"127.0.0.1:{server.server_port}")
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield script
+        finally:
+            server.shutdown()
+            thread.join()
