@@ -1,0 +1,1 @@
+"""What saltflat keeps: blobs, links with their states, boot images, bundles."""

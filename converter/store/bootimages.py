@@ -1,0 +1,56 @@
+"""Boot images in the store, and which of them machines start with."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from converter.atomic import TEMP_PREFIX, write_atomic
+from converter.errors import NotFoundError, SaltflatError
+from converter.image.platform import Platform
+from converter.store.layout import Store
+from tinykernel.record import BootImage, load_boot_image
+
+_DEFAULT_FILE = "default"  # holds the id of the image that was built last
+
+
+def list_boot_images(store: Store) -> list[BootImage]:
+    """Return every sound boot image, sorted by id. Damaged ones are left out."""
+    images = []
+    for folder in sorted(store.boot.iterdir()):
+        if folder.is_dir() and not folder.name.startswith(TEMP_PREFIX):
+            with suppress(SaltflatError):
+                images.append(load_boot_image(folder))
+    return images
+
+
+def set_default(store: Store, image: BootImage) -> None:
+    """Let machines start with `image` from now on."""
+    write_atomic(store.boot / _DEFAULT_FILE, image.id.encode() + b"\n")
+
+
+def default_boot_image(store: Store) -> BootImage | None:
+    """Return the image that machines start with, or None if none was built yet.
+
+    Raises IntegrityError if it is damaged.
+    """
+    try:
+        identity = (store.boot / _DEFAULT_FILE).read_text("ascii").strip()
+        return load_boot_image(store.boot / identity)
+    except (FileNotFoundError, NotFoundError):
+        return None
+
+
+def boot_image_for(store: Store, platform: Platform) -> BootImage:
+    """Return the boot image for machines of `platform`. Raises NotFoundError with the way out."""
+    image = default_boot_image(store)
+    if image is None:
+        raise NotFoundError(
+            "There is no boot image in the store.", hint="Make one with: saltflat boot build"
+        )
+    if image.arch != platform.architecture:
+        raise NotFoundError(
+            f"There is no boot image for {platform}.",
+            expected=f"an image for linux/{image.arch}, the architecture of the boot image",
+            hint=f"Run the image's own variant for it: --platform linux/{image.arch}",
+        )
+    return image

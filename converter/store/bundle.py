@@ -1,0 +1,210 @@
+"""Bundles: one image's chain in a folder of its own, complete and movable.
+
+bundle.json           what is here (schema 1, docs/formats.md)
+manifest.json         the image's manifest, byte for byte
+config.json           the image's configuration, byte for byte
+disk/<link id>.vmdk   the links, the same files that the store has
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from converter import __version__
+from converter.atomic import TEMP_PREFIX, sync_directory, write_atomic
+from converter.errors import IntegrityError, NotFoundError, SaltflatError, UsageError
+from converter.image.model import Image
+from converter.store.links import ChainParameters, LinkRecord
+
+SCHEMA = 1
+_FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
+
+
+@dataclass(frozen=True, slots=True)
+class BundleLink:
+    """One link as bundle.json lists it: `file` is relative to the bundle, `size` in bytes."""
+
+    file: str
+    link_id: str
+    parent: str
+    layers: tuple[str, ...]
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was read: its folder, what bundle.json says, the image's configuration."""
+
+    folder: Path
+    reference: str
+    digest: str
+    platform: str
+    parameters: ChainParameters
+    links: tuple[BundleLink, ...]
+    config_raw: bytes
+
+    @property
+    def disks(self) -> tuple[Path, ...]:
+        """The links' files, base first."""
+        return tuple(self.folder / link.file for link in self.links)
+
+
+def write_bundle(
+    folder: Path,
+    image: Image,
+    parameters: ChainParameters,
+    links: tuple[LinkRecord, ...],
+    disks: tuple[Path, ...],
+    *,
+    force: bool = False,
+) -> None:
+    """Make `folder` a bundle of `image`. It appears whole or not at all.
+
+    Raises UsageError if something is there already and `force` is not set.
+    """
+    occupied = folder.exists() and any(folder.iterdir())
+    if occupied and not (force and (folder / "bundle.json").is_file()):
+        raise UsageError(
+            f"{folder} exists and is not empty.",
+            expected="a new folder; with --force a bundle, which is then replaced",
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temp = folder.with_name(f"{TEMP_PREFIX}{os.getpid()}-{folder.name}")
+    old = folder.with_name(f"{TEMP_PREFIX}{os.getpid()}-old-{folder.name}")
+    try:
+        (temp / "disk").mkdir(parents=True)
+        for disk in disks:
+            _share(disk, temp / "disk" / disk.name)
+        sync_directory(temp / "disk")
+        write_atomic(temp / "manifest.json", image.manifest_raw)
+        write_atomic(temp / "config.json", image.config_raw)
+        document = _document(image, parameters, links)
+        write_atomic(temp / "bundle.json", json.dumps(document, indent=1).encode() + b"\n")
+        if folder.exists():
+            folder.rename(old)
+        temp.rename(folder)
+    except BaseException:
+        shutil.rmtree(temp, ignore_errors=True)
+        raise
+    sync_directory(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _document(
+    image: Image, parameters: ChainParameters, links: tuple[LinkRecord, ...]
+) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "reference": image.reference,
+        "digest": str(image.digest),
+        "platform": str(image.platform),
+        "capacity": parameters.capacity_bytes,
+        "format": "monolithicSparse",
+        "links": [
+            {
+                "file": f"disk/{link.link_id}.vmdk",
+                "link_id": link.link_id,
+                "parent": link.parent,
+                "layers": list(link.diff_ids),
+                "size": link.size_bytes,
+                "sha256": link.sha256,
+            }
+            for link in links
+        ],
+        "tool": f"saltflat {__version__}",
+        "parameters": asdict(parameters),
+    }
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read the bundle in `folder`; sizes of its disks are compared, not their content.
+
+    Raises NotFoundError if there is none, SaltflatError if its schema is newer, IntegrityError if
+    it is damaged.
+    """
+    path = folder / "bundle.json"
+    try:
+        document: Any = json.loads(path.read_bytes())
+        config_raw = (folder / "config.json").read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(
+            f"{folder} is not a bundle: {Path(error.filename).name} is missing.",
+            hint="Make one with: saltflat convert IMAGE -o DIR",
+        ) from error
+    except ValueError as error:
+        raise IntegrityError(f"{path} is not readable JSON: {error}.") from error
+    try:
+        if document["schema"] > SCHEMA:
+            raise SaltflatError(
+                f"{path} has schema {document['schema']}; this program reads up to {SCHEMA}.",
+                hint="Use a newer saltflat.",
+            )
+        links = tuple(
+            BundleLink(
+                link["file"],
+                link["link_id"],
+                link["parent"],
+                tuple(link["layers"]),
+                link["size"],
+                link["sha256"],
+            )
+            for link in document["links"]
+        )
+        bundle = Bundle(
+            folder,
+            document["reference"],
+            document["digest"],
+            document["platform"],
+            ChainParameters(**document["parameters"]),
+            links,
+            config_raw,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{path} is not a bundle's description: {error!r}.") from error
+    _check_files(bundle)
+    return bundle
+
+
+def _check_files(bundle: Bundle) -> None:
+    if not bundle.links:
+        raise IntegrityError(f"{bundle.folder} has no links.")
+    for link, disk in zip(bundle.links, bundle.disks, strict=True):
+        if link.file != f"disk/{link.link_id}.vmdk":
+            raise IntegrityError(f"{bundle.folder}: {link.file!r} is not where a link lies.")
+        size = disk.stat().st_size if disk.is_file() else None
+        if size != link.size:
+            what = "is missing" if size is None else f"has {size} bytes"
+            raise IntegrityError(f"{disk} {what}.", expected=f"a file of {link.size} bytes")
+
+
+def _share(source: Path, target: Path) -> None:
+    """Give `source` a second name: a reflink, else a hard link, else a copy; read-only always."""
+    with open(source, "rb") as reader, open(target, "xb") as writer:
+        try:
+            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+        except OSError:
+            cloned = False
+        else:
+            cloned = True
+            os.fchmod(writer.fileno(), 0o444)
+            os.fsync(writer.fileno())
+    if cloned:
+        return
+    target.unlink()
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}:
+            raise
+        shutil.copyfile(source, target)
+        target.chmod(0o444)
+        with open(target, "rb") as copied:
+            os.fsync(copied.fileno())
