@@ -1,0 +1,46 @@
+"""The host end of the channel: the socket, the relay of one run, the terminal, the signals.
+
+Imports `agent.wire` and the standard library, never `converter`: who drives machines calls this.
+"""
+
+from __future__ import annotations
+
+from agent.host.errors import (
+    AbortedError,
+    ChannelError,
+    GuestFaultError,
+    GuestLostError,
+    MachineEndedError,
+    NeverConnectedError,
+    NoHelloError,
+    OutputError,
+    RelayError,
+)
+from agent.host.session import Session, Stdio, Timeouts
+from agent.host.signals import SignalInbox, catch_signals
+from agent.host.status import ExitStatus, Failure
+from agent.host.terminal import raw_mode, window_size
+from agent.host.transport import UnixListener, private_directory
+
+__all__ = [
+    "AbortedError",
+    "ChannelError",
+    "ExitStatus",
+    "Failure",
+    "GuestFaultError",
+    "GuestLostError",
+    "MachineEndedError",
+    "NeverConnectedError",
+    "NoHelloError",
+    "OutputError",
+    "RelayError",
+    "Session",
+    "SignalInbox",
+    "Stdio",
+    "Timeouts",
+    "UnixListener",
+    "catch_signals",
+    "private_directory",
+    "raw_mode",
+    "window_size",
+]

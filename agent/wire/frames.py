@@ -1,0 +1,216 @@
+"""Frames to bytes and bytes to frames. Owns framing and tags; knows no sequence and no stream.
+
+A frame is magic, fixed header, crc of the header, payload, keyed tag. No escaping: the cost of a
+frame never depends on what its payload contains, which an untrusted guest chooses. The parser
+finds its way back after any garbage, and hands out as console text what was between frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from hmac import compare_digest
+from typing import Callable, Iterator, NamedTuple, Optional, Union
+from zlib import crc32
+
+from agent.wire.c_frame import (
+    FRAME_OVERHEAD,
+    HEADER_BODY,
+    HEADER_CRC,
+    HEADER_SIZE,
+    MAGIC,
+    TAG_PERSON,
+    TAG_SIZE,
+    UNSEQUENCED_PAYLOAD,
+    FrameType,
+)
+from agent.wire.events import Counters
+
+_KNOWN_TYPES = frozenset(
+    number for name, number in vars(FrameType).items() if not name.startswith("_")
+)
+
+
+class Frame(NamedTuple):
+    """One frame without its magic, crc and tag; `number` and `transmission` as in c_frame."""
+
+    type: int
+    stream: int = 0
+    flags: int = 0
+    number: int = 0
+    transmission: int = 0
+    payload: bytes = b""
+
+
+class Sealer:
+    """Tag the frames of one direction with one key."""
+
+    def __init__(self, key: bytes) -> None:
+        # Keying costs a compression round; a copy of the keyed state does not.
+        self._keyed = hashlib.blake2b(key=key, digest_size=TAG_SIZE, person=TAG_PERSON)
+
+    def tag(self, data: Union[bytes, memoryview]) -> bytes:
+        """Return the tag of a header and its payload."""
+        digest = self._keyed.copy()
+        digest.update(data)
+        return digest.digest()
+
+    def seal(self, frame: Frame) -> bytes:
+        """Return the frame as it goes on the line."""
+        body = HEADER_BODY.pack(
+            MAGIC,
+            frame.type,
+            frame.stream,
+            frame.flags,
+            len(frame.payload),
+            frame.number,
+            frame.transmission,
+        )
+        header = body + HEADER_CRC.pack(crc32(body))
+        digest = self._keyed.copy()
+        digest.update(header)
+        digest.update(frame.payload)
+        return b"".join((header, frame.payload, digest.digest()))
+
+
+KeyChoice = Callable[[int], Optional[Sealer]]
+
+
+class FrameParser:
+    """Find the frames in a byte stream that may start, stop and break anywhere.
+
+    `key_for(type)` names the key that a frame of this type must be tagged with, or None when no
+    such frame is acceptable now. Never buffers more than one frame and the chunk just fed.
+    """
+
+    def __init__(self, key_for: KeyChoice, max_payload: int, counters: Counters) -> None:
+        self._key_for = key_for
+        self._max_payload = max_payload
+        self._counters = counters
+        self._buffer = bytearray()  # begins with a frame's magic, or with a first part of it
+        self._search = 0  # no frame begins before this index
+        self._inner = 1  # as _search, for frames inside one that is still incomplete
+        self._claimed = 0  # bytes up to here were part of a dropped frame: not console text
+
+    def reset(self) -> None:
+        """Forget a frame that has begun: the line was cut."""
+        self._counters.discarded_bytes += len(self._buffer)
+        self._buffer = bytearray()
+        self._search, self._inner, self._claimed = 0, 1, 0
+
+    def feed(self, data: bytes) -> Iterator[Union[Frame, bytes]]:
+        """Yield the frames that `data` completes, and as `bytes` what was between frames.
+
+        Each frame is checked only when the one before has been taken, so that a handshake frame
+        may change the keys for the frames after it in the same chunk.
+        """
+        buffer = self._buffer
+        buffer += data
+        while True:
+            start = buffer.find(MAGIC, self._search)
+            found = start >= 0
+            if not found:
+                start = max(self._search, len(buffer) - _unfinished_magic(buffer))
+            if start:
+                console = self._skip(start)
+                if console:
+                    yield console
+            if not found:
+                return
+            length = self._payload_length(0)
+            if length is None:
+                self._search = 1
+                continue
+            if length < 0 or len(buffer) < length + FRAME_OVERHEAD:
+                if length < 0 or not self._enclosed_frame():
+                    return
+                continue
+            frame = self._frame(0, length)
+            if frame is None:
+                # Rescan from the next byte, not from the end: where bytes were lost, the end of
+                # this "payload" is the next frame's header.
+                self._counters.forged += 1
+                self._claimed = max(self._claimed, length + FRAME_OVERHEAD)
+                self._search = 1
+                self._inner = 1
+                continue
+            del buffer[: length + FRAME_OVERHEAD]
+            self._claimed = max(0, self._claimed - length - FRAME_OVERHEAD)
+            self._search, self._inner = 0, 1
+            self._counters.frames_received += 1
+            yield frame
+
+    def _skip(self, count: int) -> bytes:
+        """Drop the first `count` bytes; return those that are console text."""
+        claimed = min(count, self._claimed)
+        console = bytes(self._buffer[claimed:count])
+        del self._buffer[:count]
+        self._claimed -= claimed
+        self._search, self._inner = 0, 1
+        self._counters.discarded_bytes += claimed
+        self._counters.console_bytes += len(console)
+        return console
+
+    def _payload_length(self, start: int) -> Optional[int]:
+        """Return the payload length that the header at `start` gives.
+
+        -1 when the header is not complete, None when there is no acceptable header.
+        """
+        buffer = self._buffer
+        if len(buffer) - start < HEADER_SIZE:
+            return -1
+        (stated,) = HEADER_CRC.unpack_from(buffer, start + HEADER_BODY.size)
+        if stated != crc32(memoryview(buffer)[start : start + HEADER_BODY.size]):
+            return None
+        _magic, frame_type, _stream, _flags, length, _n, _t = HEADER_BODY.unpack_from(buffer, start)
+        limit = self._max_payload if frame_type >= FrameType.DATA else UNSEQUENCED_PAYLOAD
+        return int(length) if length <= limit and frame_type in _KNOWN_TYPES else None
+
+    def _frame(self, start: int, length: int) -> Optional[Frame]:
+        """Return the complete frame at `start`, or None when its tag is not good."""
+        _magic, frame_type, stream, flags, _length, number, transmission = HEADER_BODY.unpack_from(
+            self._buffer, start
+        )
+        sealer = self._key_for(frame_type)
+        if sealer is None:
+            return None
+        view = memoryview(self._buffer)
+        end = start + HEADER_SIZE + length
+        if not compare_digest(sealer.tag(view[start:end]), view[end : end + TAG_SIZE]):
+            return None
+        payload = bytes(view[start + HEADER_SIZE : end])
+        return Frame(frame_type, stream, flags, number, transmission, payload)
+
+    def _enclosed_frame(self) -> bool:
+        """Look for a good short frame inside the incomplete one at the front; if so, drop to it.
+
+        When a cut or a burst took the end of a frame, its header claims bytes that never come: a
+        greeting or a probe would be swallowed for many seconds as its payload. A good tag inside
+        proves that the frame around it is broken. Only short frames are tried, so the search waits
+        for at most one of them; `_inner` remembers how far it got.
+        """
+        buffer = self._buffer
+        while True:
+            start = buffer.find(MAGIC, self._inner)
+            if start < 0:
+                self._inner = max(self._inner, len(buffer) - len(MAGIC) + 1)
+                return False
+            self._inner = start
+            length = self._payload_length(start)
+            if length == -1:
+                return False
+            if length is not None and buffer[start + len(MAGIC)] < FrameType.DATA:
+                if len(buffer) - start < length + FRAME_OVERHEAD:
+                    return False
+                if self._frame(start, length) is not None:
+                    self._claimed = max(self._claimed, start)
+                    self._search = start
+                    return True
+            self._inner = start + 1
+
+
+def _unfinished_magic(buffer: bytearray) -> int:
+    """Return how many bytes at the end may be the beginning of a magic."""
+    for count in range(len(MAGIC) - 1, 0, -1):
+        if buffer.endswith(MAGIC[:count]):
+            return count
+    return 0
