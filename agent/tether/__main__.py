@@ -1,0 +1,217 @@
+"""tether as PID 1: from the first line of /init to power-off.
+
+Owns the order of a boot and what happens when a step fails: the failure goes to the console and, as
+soon as there is a channel, to the host; then the machine is switched off. Never returns as PID 1,
+because the kernel panics without it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import List, Tuple
+
+from agent.tether import (
+    c_linux,
+    channel,
+    config,
+    disks,
+    log,
+    modules,
+    process,
+    resolve,
+    sources,
+    syscalls,
+    world,
+)
+from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
+from agent.tether.errors import StartError
+from agent.tether.line import Line
+from agent.tether.supervisor import Supervisor
+from agent.tether.uevents import UeventListener
+from agent.wire import Endpoint, ProtocolError, Role
+
+PROBE_WORD = "tether.probe"
+PROBE_ANSWER = b"saltflat-probe-ok\n"
+ROOT = "/newroot"
+
+_NO_DEVICES = c_linux.MS_NOSUID | c_linux.MS_NODEV | c_linux.MS_NOEXEC
+# The agent's own world. The process gets another one and loses these.
+AGENT_MOUNTS: Tuple[Tuple[str, str, int], ...] = (
+    ("proc", "/proc", _NO_DEVICES),
+    ("sysfs", "/sys", _NO_DEVICES),
+    ("devtmpfs", "/dev", c_linux.MS_NOSUID),
+    ("cgroup2", CGROUP_ROOT, _NO_DEVICES),
+)
+
+
+def main() -> None:
+    """Run the guest's whole life and switch the machine off."""
+    started = time.monotonic()
+    if os.getpid() != 1:
+        raise SystemExit("tether is PID 1 of a guest: it would switch this machine off")
+    try:
+        _mount_agent_world()
+        _keep_standard_descriptors()
+        syscalls.reboot(c_linux.LINUX_REBOOT_CMD_CAD_OFF)
+        words = _read("/proc/cmdline")
+        if PROBE_WORD in words.split():
+            _answer_probe()
+        else:
+            _serve(words, started)
+    except StartError as error:
+        log.error("{}: {}".format(error.kind, error.message))
+    except BaseException as error:  # an exception that leaves PID 1 is a kernel panic
+        log.error(log.describe(error))
+    finally:
+        _power_off()
+
+
+def _serve(command_line: str, started: float) -> None:
+    """Read the config, open the channel, and report whatever happens through it."""
+    with UeventListener() as events:
+        loader = modules.read_order()
+        source = sources.choose_source(command_line, loader)
+        document = config.load_document(source.read())
+        source.forget()
+        connection = config.parse_connection(document)
+        for name in modules.drivers_for(modules.read_pci_ids()):
+            loader.load(name)
+        transport = channel.open_transport(connection.channel, events)
+        line = Line(
+            transport,
+            Endpoint(
+                Role.GUEST,
+                connection.key,
+                nonce=os.urandom(32),
+                max_payload=transport.limits.max_payload_bytes,
+                window=transport.limits.window_bytes,
+                now=time.monotonic(),
+            ),
+        )
+        with Supervisor(line) as supervisor:
+            try:
+                _run(config.parse_job(document), supervisor, loader, events, started)
+            except StartError as error:
+                log.error("{}: {}".format(error.kind, error.message))
+                supervisor.report_failure(error)
+            except ProtocolError:
+                raise  # nobody is left to report to
+            except Exception as error:  # a fault of ours is the host's business as well
+                log.error(log.describe(error))
+                supervisor.report_failure(StartError("internal", log.describe(error)))
+
+
+def _run(
+    job: config.Job,
+    supervisor: Supervisor,
+    loader: modules.ModuleLoader,
+    events: UeventListener,
+    started: float,
+) -> None:
+    """Start the job's process and supervise it to its end; StartError when it does not start."""
+    stop_signal = resolve.resolve_stop_signal(job.image)
+    loader.load("ext4")
+    device, superblock = disks.find_root(job.root_uuid, events)
+    disks.mount_root(device, superblock, ROOT)
+    world.bring_loopback_up()
+    group = ControlGroup("process")
+    directory = group.open()
+    try:
+        running = process.start(
+            job,
+            root=ROOT,
+            agent_mounts=tuple(target for _, target, _ in AGENT_MOUNTS),
+            cgroup=directory,
+        )
+    finally:
+        os.close(directory)
+    log.info("process started after {:.0f} ms".format(1000 * (time.monotonic() - started)))
+    try:
+        _remove_initramfs()
+        supervisor.supervise(running, stop_signal=stop_signal, out_of_memory=group.out_of_memory)
+    finally:
+        group.kill()
+        log.info("agent's memory: " + ", ".join(_memory_figures()))
+
+
+def _keep_standard_descriptors() -> None:
+    """Make sure that 0, 1 and 2 are taken: without a console a pipe could get their numbers."""
+    descriptor = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    while descriptor < 3:
+        descriptor = os.dup(descriptor)
+    os.close(descriptor)
+
+
+def _mount_agent_world() -> None:
+    os.umask(0o022)
+    for kind, target, flags in AGENT_MOUNTS:
+        os.makedirs(target, exist_ok=True)
+        syscalls.mount(kind, target, kind, flags)
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("-1000")  # the process's appetite must never cost the agent's life
+
+
+def _answer_probe() -> None:
+    descriptor = os.open("/dev/console", os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    os.write(descriptor, PROBE_ANSWER)
+    os.close(descriptor)
+
+
+def _remove_initramfs() -> None:
+    """Delete the files that we were started from: memory back, and nothing to find for an escape.
+
+    Only on the initramfs itself; everything mounted on it stays. Nothing may be imported any more.
+    """
+    if not _read("/proc/self/mounts").startswith("rootfs / "):
+        return
+    device = os.stat("/").st_dev
+    for folder, folders, files in os.walk("/", topdown=True):
+        folders[:] = [
+            name for name in folders if os.lstat(os.path.join(folder, name)).st_dev == device
+        ]
+        for name in files:
+            path = os.path.join(folder, name)
+            if os.lstat(path).st_dev == device:
+                os.unlink(path)
+
+
+def _memory_figures() -> List[str]:
+    return [
+        " ".join(line.split())
+        for line in _read("/proc/self/status").splitlines()
+        if line.startswith(("VmHWM", "VmRSS"))
+    ]
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _power_off() -> None:
+    """Leave the root disk clean and switch the machine off, whatever has happened before."""
+    for step in (_bury_children, _release_root, os.sync):
+        try:
+            step()
+        except Exception as error:  # the next step is still worth doing
+            log.error(log.describe(error))
+    syscalls.reboot(c_linux.LINUX_REBOOT_CMD_POWER_OFF)
+
+
+def _bury_children() -> None:
+    """Collect everything that was killed: until then it holds the root disk's mount."""
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _release_root() -> None:
+    if os.path.ismount(ROOT):
+        disks.release_root(ROOT)
+
+
+if __name__ == "__main__":
+    main()

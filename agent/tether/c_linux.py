@@ -1,0 +1,101 @@
+"""Numbers of the Linux kernel interface on x86-64, under the kernel's own names.
+
+Owns constants and structure layouts only. Sources are the UAPI headers named above each block;
+what Python 3.8's own modules already name (errno, signal, termios, socket) is not repeated here.
+"""
+
+from __future__ import annotations
+
+import struct
+
+# asm/unistd_64.h
+SYS_capset = 126
+SYS_mount = 165
+SYS_umount2 = 166
+SYS_reboot = 169
+SYS_sethostname = 170
+SYS_delete_module = 176
+SYS_finit_module = 313
+SYS_clone3 = 435
+
+# linux/mount.h
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_MOVE = 0x2000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MS_STRICTATIME = 0x1000000
+MNT_DETACH = 0x2
+
+# linux/sched.h
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+CLONE_INTO_CGROUP = 0x200000000
+# struct clone_args: flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid
+# set_tid_size cgroup
+CLONE_ARGS = struct.Struct("=11Q")
+
+# linux/reboot.h
+LINUX_REBOOT_MAGIC1 = 0xFEE1DEAD
+LINUX_REBOOT_MAGIC2 = 0x28121969
+LINUX_REBOOT_CMD_CAD_OFF = 0x00000000
+LINUX_REBOOT_CMD_POWER_OFF = 0x4321FEDC
+
+# linux/prctl.h
+PR_CAPBSET_DROP = 24
+
+# linux/capability.h
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
+CAP_HEADER = struct.Struct("=Ii")  # version, pid
+CAP_DATA = struct.Struct("=6I")  # effective, permitted, inheritable; low words, then high words
+CAP_CHOWN = 0
+CAP_DAC_OVERRIDE = 1
+CAP_FOWNER = 3
+CAP_FSETID = 4
+CAP_KILL = 5
+CAP_SETGID = 6
+CAP_SETUID = 7
+CAP_SETPCAP = 8
+CAP_NET_BIND_SERVICE = 10
+CAP_NET_RAW = 13
+CAP_SYS_CHROOT = 18
+CAP_MKNOD = 27
+CAP_AUDIT_WRITE = 29
+CAP_SETFCAP = 31
+
+# linux/fs.h, linux/ext4.h
+BLKGETSIZE64 = 0x80081272
+FIFREEZE = 0xC0045877
+EXT4_IOC_RESIZE_FS = 0x40086610  # argument: u64, the new size in blocks of the file system
+
+# asm-generic/ioctls.h
+TIOCEXCL = 0x540C
+TIOCSPTLCK = 0x40045431
+TIOCGPTPEER = 0x5441
+WINSIZE = struct.Struct("=4H")  # rows, columns, x pixels, y pixels
+
+# linux/netlink.h
+NETLINK_KOBJECT_UEVENT = 15
+UEVENT_GROUP_KERNEL = 1
+
+# linux/sockios.h, linux/if.h
+SIOCGIFFLAGS = 0x8913
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 0x1
+IFREQ_FLAGS = struct.Struct("=16sh22x")  # name, flags; struct ifreq is 40 bytes
+
+# linux/pci_ids.h, linux/virtio_ids.h: (vendor, device)
+PCI_VMWARE_PVSCSI = (0x15AD, 0x07C0)
+PCI_VIRTIO_BLOCK = (0x1AF4, 0x1001)  # transitional
+PCI_VIRTIO_CONSOLE = (0x1AF4, 0x1003)
+PCI_VIRTIO_SCSI = (0x1AF4, 0x1004)
+PCI_VIRTIO_1_BLOCK = (0x1AF4, 0x1042)  # 0x1040 + virtio device id
+PCI_VIRTIO_1_CONSOLE = (0x1AF4, 0x1043)
+PCI_VIRTIO_1_SCSI = (0x1AF4, 0x1048)

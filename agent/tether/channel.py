@@ -1,0 +1,131 @@
+"""The line to the host: a virtio-serial port or a 16550, as a non-blocking byte transport.
+
+Owns the two devices' peculiarities. Nothing here says whether the host is there or has received
+anything: a serial line has no carrier, and a virtio port takes bytes that it may discard. That is
+`agent.wire`'s work, and the host speaks first.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import termios
+from dataclasses import dataclass
+from typing import Optional, Union
+
+from agent.tether import c_linux, log
+from agent.tether.config import Serial, VirtioSerial
+from agent.tether.errors import StartError
+from agent.tether.uevents import UeventListener
+
+VIRTIO_PORTS = "/sys/class/virtio-ports"
+PORT_WAIT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much goes on a line at once: per frame, in flight each way, and handed to the kernel."""
+
+    max_payload_bytes: int
+    window_bytes: int
+    write_bytes: int
+
+
+VIRTIO_LIMITS = Limits(32768, 131072, 65536)
+# Whatever is in flight stands before a control message: 32 KiB is 80 ms of a good serial line.
+# The receive side must stay far below the 1.3 MB after which the tty layer drops bytes.
+SERIAL_LIMITS = Limits(4096, 32768, 4096)
+
+
+class Transport:
+    """An open line. Register `descriptor` edge-triggered: an unconnected port always polls HUP.
+
+    Opened once and never closed before power-off: closing discards what the host has sent.
+    """
+
+    def __init__(self, descriptor: int, *, limits: Limits, read_bytes: int) -> None:
+        os.set_blocking(descriptor, False)
+        self.descriptor = descriptor
+        self.limits = limits
+        self._read_bytes = read_bytes
+
+    def read(self) -> Optional[bytes]:
+        """Return what has come, b"" when the host is not connected, None when nothing waits."""
+        try:
+            return os.read(self.descriptor, self._read_bytes)
+        except BlockingIOError:
+            return None
+
+    def write(self, data: Union[bytes, memoryview]) -> int:
+        """Hand over bytes and return how many were taken; 0 when there is no room."""
+        try:
+            return os.write(self.descriptor, data)
+        except BlockingIOError:
+            return 0
+
+
+def open_transport(channel: Union[VirtioSerial, Serial], events: UeventListener) -> Transport:
+    """Open the configured line; StartError("channel") when the machine does not have it.
+
+    The drivers must have been loaded, after `events` was opened.
+    """
+    try:
+        if isinstance(channel, VirtioSerial):
+            return _open_virtio(channel.name, events)
+        return _open_serial(channel.device)
+    except OSError as error:
+        raise StartError("channel", "the channel cannot be opened: {}".format(error)) from error
+
+
+def _open_virtio(name: str, events: UeventListener) -> Transport:
+    port = events.wait_until(lambda: _find_port(name), PORT_WAIT_SECONDS)
+    if port is None:
+        raise StartError("channel", "the machine has no virtio-serial port named {}".format(name))
+    descriptor = os.open("/dev/" + port, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    # The driver hands out one page-sized buffer per call; asking for more gains nothing.
+    return Transport(descriptor, limits=VIRTIO_LIMITS, read_bytes=4096)
+
+
+def _find_port(name: str) -> str | None:
+    for port in sorted(os.listdir(VIRTIO_PORTS)) if os.path.isdir(VIRTIO_PORTS) else ():
+        try:
+            with open(os.path.join(VIRTIO_PORTS, port, "name"), encoding="utf-8") as file:
+                found = file.read().strip()
+        except OSError as error:
+            # The name arrives after the port, with an event of its own.
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+            continue
+        if found == name and os.path.exists("/dev/" + port):
+            return port
+    return None
+
+
+def _open_serial(device: str) -> Transport:
+    descriptor = os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    make_raw(descriptor)
+    # Nobody without CAP_SYS_ADMIN opens it a second time, whatever device nodes it can make.
+    fcntl.ioctl(descriptor, c_linux.TIOCEXCL)
+    trigger = "/sys/class/tty/{}/rx_trig_bytes".format(os.path.basename(device))
+    try:
+        with open(trigger, "w", encoding="ascii") as file:
+            file.write("14")  # the 16550's highest: fewer interrupts, 1.6 times the speed
+    except OSError as error:
+        log.info("{}: {}".format(trigger, error.strerror))
+    return Transport(descriptor, limits=SERIAL_LIMITS, read_bytes=65536)
+
+
+def make_raw(descriptor: int) -> None:
+    """Make a tty pass all bytes as they are, eight bits, with no modem control and no flow control.
+
+    Raises termios.error when it is no tty.
+    """
+    control = termios.tcgetattr(descriptor)[6]
+    control[termios.VMIN], control[termios.VTIME] = 1, 0
+    flags = termios.CS8 | termios.CREAD | termios.CLOCAL
+    termios.tcsetattr(
+        descriptor,
+        termios.TCSANOW,
+        [0, 0, flags, 0, termios.B115200, termios.B115200, control],
+    )

@@ -1,0 +1,236 @@
+"""The guest's configuration: one JSON document, checked whole before anything acts on it.
+
+Owns the document's schema and every check that needs no file system. It does not fetch the document
+(`sources`) and does not decide what it means for the process (`resolve`). Errors name the field by
+its path in the document.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Mapping, Optional, Tuple, Union
+
+from agent.tether.errors import StartError
+
+SCHEMA = 1
+MAX_DOCUMENT_BYTES = 4 << 20
+KEY_BYTES = 32
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z", re.ASCII)
+_SERIAL_DEVICE = re.compile(r"/dev/tty[A-Za-z]{1,4}[0-9]{1,3}\Z", re.ASCII)
+
+Arguments = Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VirtioSerial:
+    """A virtio-serial port, by the name that the hypervisor gave it."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Serial:
+    """A 16550 serial line, by its device node."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What is needed to talk to the host at all."""
+
+    key: bytes
+    channel: Union[VirtioSerial, Serial]
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The part of an OCI image's `config` object that a start needs.
+
+    `entrypoint` and `command` are empty when the image names none.
+    """
+
+    entrypoint: Arguments = ()
+    command: Arguments = ()
+    environment: Arguments = ()
+    user: str = ""
+    working_dir: str = ""
+    stop_signal: str = ""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What the person who runs the image asked for; None and empty mean: as the image says."""
+
+    arguments: Optional[Arguments] = None
+    entrypoint: Optional[Arguments] = None
+    environment: Arguments = ()
+    user: Optional[str] = None
+    working_dir: Optional[str] = None
+    tty: bool = False
+    stdin: bool = False
+    rows: Optional[int] = None
+    columns: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run, and on which root file system."""
+
+    root_uuid: str
+    host_name: str
+    image: ImageConfig
+    run: RunConfig
+
+
+def load_document(raw: bytes) -> Mapping[str, object]:
+    """Parse the bytes into a JSON object of a schema that we know; StartError("config") if not."""
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        raise _wrong("document", "at most {} bytes".format(MAX_DOCUMENT_BYTES))
+    try:
+        document = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _wrong("document", "JSON in UTF-8 ({})".format(error)) from error
+    if not isinstance(document, dict):
+        raise _wrong("document", "a JSON object")
+    schema = document.get("schema")
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
+        raise _wrong("schema", "a positive whole number")
+    if schema > SCHEMA:
+        raise StartError(
+            "config",
+            "config schema {} is newer than this guest's {}; "
+            "build a boot image with the same saltflat".format(schema, SCHEMA),
+        )
+    return document
+
+
+def parse_connection(document: Mapping[str, object]) -> Connection:
+    """Check and return the channel and its key, so that later errors can be reported through it."""
+    key = _text(document, "key", "key")
+    try:
+        key_bytes = bytes.fromhex(key)
+    except ValueError:
+        key_bytes = b""
+    if len(key_bytes) != KEY_BYTES or len(key) != 2 * KEY_BYTES:
+        # The value is a secret: say what is expected, never what was there.
+        raise _wrong("key", "{} hexadecimal digits".format(2 * KEY_BYTES))
+    channel = _object(document, "channel", "channel")
+    kind = _text(channel, "kind", "channel.kind")
+    if kind == "virtio-serial":
+        name = _text(channel, "name", "channel.name")
+        if not name:
+            raise _wrong("channel.name", "a port name")
+        return Connection(key_bytes, VirtioSerial(name))
+    if kind == "serial":
+        device = _text(channel, "device", "channel.device")
+        if not _SERIAL_DEVICE.match(device):
+            raise _wrong("channel.device", "a serial line such as /dev/ttyS0")
+        return Connection(key_bytes, Serial(device))
+    raise _wrong("channel.kind", "virtio-serial or serial")
+
+
+def parse_job(document: Mapping[str, object]) -> Job:
+    """Check and return everything else that the document says."""
+    uuid = _text(_object(document, "root", "root"), "uuid", "root.uuid").lower()
+    if not _UUID.match(uuid):
+        raise _wrong("root.uuid", "a UUID of 36 characters")
+    host_name = _text(document, "hostname", "hostname")
+    if not _HOST_NAME.match(host_name):
+        raise _wrong("hostname", "1 to 64 letters, digits, dots, dashes or underscores")
+    return Job(
+        root_uuid=uuid,
+        host_name=host_name,
+        image=_parse_image(_object(document, "image", "image")),
+        run=_parse_run(_object(document, "run", "run")),
+    )
+
+
+def _parse_image(image: Mapping[str, object]) -> ImageConfig:
+    return ImageConfig(
+        entrypoint=_arguments(image, "Entrypoint", "image.Entrypoint") or (),
+        command=_arguments(image, "Cmd", "image.Cmd") or (),
+        environment=_arguments(image, "Env", "image.Env") or (),
+        user=_optional_text(image, "User", "image.User") or "",
+        working_dir=_optional_text(image, "WorkingDir", "image.WorkingDir") or "",
+        stop_signal=_optional_text(image, "StopSignal", "image.StopSignal") or "",
+    )
+
+
+def _parse_run(run: Mapping[str, object]) -> RunConfig:
+    return RunConfig(
+        arguments=_arguments(run, "args", "run.args"),
+        entrypoint=_arguments(run, "entrypoint", "run.entrypoint"),
+        environment=_arguments(run, "env", "run.env") or (),
+        user=_optional_text(run, "user", "run.user"),
+        working_dir=_optional_text(run, "workdir", "run.workdir"),
+        tty=_flag(run, "tty", "run.tty"),
+        stdin=_flag(run, "stdin", "run.stdin"),
+        rows=_cells(run, "rows", "run.rows"),
+        columns=_cells(run, "cols", "run.cols"),
+    )
+
+
+def _wrong(field: str, expected: str) -> StartError:
+    return StartError("config", "config field {}: expected {}".format(field, expected))
+
+
+def _object(parent: Mapping[str, object], name: str, field: str) -> Mapping[str, object]:
+    value = parent.get(name)
+    if not isinstance(value, dict):
+        raise _wrong(field, "an object")
+    return value
+
+
+def _checked(value: object, field: str) -> str:
+    """Accept text that can become a C string: no NUL, and encodable."""
+    if not isinstance(value, str):
+        raise _wrong(field, "text")
+    if "\0" in value:
+        raise _wrong(field, "text without NUL")
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise _wrong(field, "text that UTF-8 can express") from error
+    return value
+
+
+def _text(parent: Mapping[str, object], name: str, field: str) -> str:
+    return _checked(parent.get(name), field)
+
+
+def _optional_text(parent: Mapping[str, object], name: str, field: str) -> str | None:
+    value = parent.get(name)
+    return None if value is None else _checked(value, field)
+
+
+def _arguments(parent: Mapping[str, object], name: str, field: str) -> Arguments | None:
+    """Return a list of text; a lone string is a list of one, as Docker's own decoder has it."""
+    value = parent.get(name)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list):
+        raise _wrong(field, "a list of text")
+    return tuple(_checked(item, "{}[{}]".format(field, index)) for index, item in enumerate(value))
+
+
+def _flag(parent: Mapping[str, object], name: str, field: str) -> bool:
+    value = parent.get(name, False)
+    if not isinstance(value, bool):
+        raise _wrong(field, "true or false")
+    return value
+
+
+def _cells(parent: Mapping[str, object], name: str, field: str) -> int | None:
+    value = parent.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0xFFFF:
+        raise _wrong(field, "a whole number from 0 to 65535")
+    return value

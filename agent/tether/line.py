@@ -1,0 +1,82 @@
+"""An endpoint of the protocol on an open line: bytes move when there are bytes or room.
+
+Owns the meeting of `agent.wire` (no I/O) with a `Transport` (no protocol). Never blocks, and looks
+at the line on every turn of the caller's loop: edges of an edge-triggered poll only wake it.
+"""
+
+from __future__ import annotations
+
+from typing import List, Optional
+
+from agent.tether.channel import Transport
+from agent.wire import Endpoint, Event
+
+# How much one turn reads and writes before other descriptors have theirs.
+TURN_BYTES = 262144
+
+
+class Line:
+    """The host, as the supervisor sees it: an endpoint that can be polled."""
+
+    def __init__(self, transport: Transport, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.descriptor = transport.descriptor
+        self._transport = transport
+        self._pending = memoryview(b"")
+        self._connected = False
+        self._more_to_read = False
+        self._more_to_write = False
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the last turn stopped for fairness and the next one should not wait."""
+        return self._more_to_read or self._more_to_write
+
+    def deadline(self) -> Optional[float]:
+        """Return when a timer of the protocol is due."""
+        return self.endpoint.deadline()
+
+    def receive(self, now: float) -> List[Event]:
+        """Read what has come and run the timers; return what that brought about.
+
+        Raises agent.wire.ProtocolError when the peer breaks the protocol.
+        """
+        events: List[Event] = []
+        budget = TURN_BYTES
+        while budget > 0:
+            data = self._transport.read()
+            if data:
+                self._connected = True
+                budget -= len(data)
+                events.extend(self.endpoint.receive(data, now))
+            elif data is None:
+                break
+            else:
+                self._lose()
+                break
+        self._more_to_read = budget <= 0
+        events.extend(self.endpoint.tick(now))
+        return events
+
+    def send(self, now: float) -> None:
+        """Write what is due, as far as the line takes it."""
+        budget = TURN_BYTES
+        while budget > 0:
+            if not self._pending:
+                due = self.endpoint.data_to_send(now, self._transport.limits.write_bytes)
+                self._pending = memoryview(due)
+            if not self._pending:
+                break
+            count = self._transport.write(self._pending)
+            if not count:
+                break  # an edge says when there is room
+            self._pending = self._pending[count:]
+            budget -= count
+        self._more_to_write = budget <= 0
+
+    def _lose(self) -> None:
+        """Forget what was half sent: whoever connects next begins with a greeting."""
+        if self._connected:
+            self._connected = False
+            self._pending = memoryview(b"")
+            self.endpoint.transport_lost()

@@ -1,0 +1,76 @@
+"""The process's standard input: what the host has sent and the process has not taken yet.
+
+Owns the bytes between the two, never more than the stream's window, and what the end of the stream
+means to a pipe and to a terminal. It does not close the descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import Deque
+
+from agent.tether import terminal
+
+
+class StandardInput:
+    """A queue that is written without blocking."""
+
+    def __init__(self, descriptor: int, *, is_terminal: bool) -> None:
+        os.set_blocking(descriptor, False)
+        self.descriptor = descriptor
+        self.ended = False  # nothing that comes later can reach the process: close it
+        self._is_terminal = is_terminal
+        self._waiting: Deque[bytes] = deque()
+        self._finishing = False
+        self._line_open = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether `write` has something to do."""
+        return bool(self._waiting) or self._finishing
+
+    def append(self, data: bytes) -> None:
+        """Take bytes from the host."""
+        self._waiting.append(data)
+
+    def finish(self) -> None:
+        """Note that no more will come."""
+        self._finishing = True
+
+    def write(self) -> int:
+        """Write as much as goes; return how many of the host's bytes are disposed of."""
+        done = 0
+        try:
+            while self._waiting:
+                count = os.write(self.descriptor, self._waiting[0])
+                chunk = self._waiting.popleft()
+                self._line_open = chunk[count - 1] not in b"\r\n"
+                done += count
+                if count < len(chunk):
+                    self._waiting.appendleft(chunk[count:])
+            if self._finishing:
+                self._write_end()
+        except BlockingIOError:
+            return done
+        except OSError:
+            # EPIPE: nobody reads any more. That is the process's right and no failure.
+            self.ended = True
+        return done
+
+    def discard(self) -> int:
+        """Forget what is waiting; return how many bytes that is."""
+        dropped = sum(map(len, self._waiting))
+        self._waiting.clear()
+        self._finishing = False
+        return dropped
+
+    def _write_end(self) -> None:
+        if self._is_terminal:
+            os.write(
+                self.descriptor,
+                terminal.end_of_input(self.descriptor, line_open=self._line_open),
+            )
+        else:
+            self.ended = True
+        self._finishing = False

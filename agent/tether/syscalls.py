@@ -1,0 +1,100 @@
+"""System calls that Python 3.8's library lacks, through the C library's syscall(2).
+
+Owns the calling convention: every wrapper raises OSError with errno and, where there is one, the
+path. Numbers and layouts come from `c_linux`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Union
+
+from agent.tether import c_linux
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_libc.prctl.restype = ctypes.c_int
+
+Argument = Union[int, bytes, None]
+
+
+def _call(number: int, *arguments: Argument, path: str | None = None) -> int:
+    """Make one system call with register-sized integers and pointers to bytes."""
+    converted = [
+        ctypes.c_long(value) if isinstance(value, int) else ctypes.c_char_p(value)
+        for value in arguments
+    ]
+    result: int = _libc.syscall(ctypes.c_long(number), *converted)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), path)
+    return result
+
+
+def mount(
+    source: str | None, target: str, kind: str | None, flags: int = 0, options: str | None = None
+) -> None:
+    """Mount, bind, move or remount, as mount(2)."""
+    encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
+    data = None if options is None else os.fsencode(options)
+    _call(c_linux.SYS_mount, *encoded, flags, data, path=target)
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """Unmount what is on top of `target`, as umount2(2)."""
+    _call(c_linux.SYS_umount2, os.fsencode(target), flags, path=target)
+
+
+def load_module(descriptor: int, parameters: str = "") -> None:
+    """Load the kernel module in an open file, as finit_module(2)."""
+    _call(c_linux.SYS_finit_module, descriptor, parameters.encode("ascii"), 0)
+
+
+def unload_module(name: str) -> None:
+    """Unload a kernel module that nothing uses, without waiting, as delete_module(2)."""
+    _call(c_linux.SYS_delete_module, name.encode("ascii"), os.O_NONBLOCK)
+
+
+def clone_process(flags: int, *, exit_signal: int, cgroup: int) -> int:
+    """Fork into new namespaces and a cgroup at once, as clone3(2); 0 in the child, else its pid.
+
+    The child goes on in a copy of this interpreter and Python's fork hooks are not run: it may
+    prepare itself and exec, nothing more. The caller must be single-threaded.
+    """
+    arguments = c_linux.CLONE_ARGS.pack(
+        flags | c_linux.CLONE_INTO_CGROUP, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup
+    )
+    return _call(c_linux.SYS_clone3, arguments, len(arguments))
+
+
+def set_host_name(name: str) -> None:
+    """Set the host name of this UTS namespace."""
+    encoded = name.encode("ascii")
+    _call(c_linux.SYS_sethostname, encoded, len(encoded))
+
+
+def reboot(command: int) -> None:
+    """Power off, or set what Ctrl-Alt-Del does, as reboot(2)."""
+    _call(
+        c_linux.SYS_reboot,
+        c_linux.LINUX_REBOOT_MAGIC1,
+        c_linux.LINUX_REBOOT_MAGIC2,
+        command,
+        None,
+    )
+
+
+def drop_bounding_capability(capability: int) -> None:
+    """Take one capability out of the bounding set for good; EINVAL above the kernel's last one."""
+    if _libc.prctl(c_linux.PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def set_capabilities(mask: int) -> None:
+    """Make `mask` the effective and permitted set and clear the inheritable one, as capset(2)."""
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    header = c_linux.CAP_HEADER.pack(c_linux.LINUX_CAPABILITY_VERSION_3, 0)
+    data = c_linux.CAP_DATA.pack(low, low, 0, high, high, 0)
+    _call(c_linux.SYS_capset, header, data)

@@ -1,0 +1,42 @@
+"""The process's world as data: the plan keeps its own rules."""
+
+from __future__ import annotations
+
+import posixpath
+
+from agent.tether import world
+from agent.tether.c_linux import MS_NOEXEC, MS_NOSUID, MS_RDONLY
+
+
+def test_every_mount_comes_after_what_it_lies_in():
+    targets = [mount.target for mount in world.MOUNTS]
+    for index, target in enumerate(targets):
+        parent = posixpath.dirname(target)
+        for other in targets[index + 1 :]:
+            assert parent != other, f"{target} would be hidden by {other}"
+
+
+def test_no_mount_takes_set_user_id_programs():
+    assert all(mount.flags & MS_NOSUID for mount in world.MOUNTS)
+    assert all(mount.flags & MS_NOEXEC for mount in world.MOUNTS if mount.target != "/dev")
+
+
+def test_the_machine_s_own_file_systems_are_read_only():
+    flags = {mount.kind: mount.flags for mount in world.MOUNTS}
+    assert flags["sysfs"] & MS_RDONLY
+    assert flags["cgroup2"] & MS_RDONLY
+    assert "devtmpfs" not in flags  # it would show the machine's disks and consoles
+
+
+def test_what_gives_away_or_harms_the_machine_is_closed():
+    assert {"/proc/kcore", "/proc/keys", "/sys/firmware"} <= set(world.MASKED_PATHS)
+    assert {"/proc/sys", "/proc/sysrq-trigger"} <= set(world.READ_ONLY_PATHS)
+
+
+def test_network_files_name_the_host():
+    files = world.network_files("box")
+    assert files["/etc/hostname"] == "box\n"
+    lines = [line.split() for line in files["/etc/hosts"].splitlines()]
+    assert ["127.0.0.1", "localhost"] in lines
+    assert ["127.0.1.1", "box"] in lines
+    assert set(files) == {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
