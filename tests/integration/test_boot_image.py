@@ -1,0 +1,303 @@
+"""The boot image, really built from the distribution's packages and really booted.
+
+Packages are kept in $SALTFLAT_TEST_CACHE when that is set, so that they are fetched once.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from converter import errors, events
+from converter.events import StepFinished
+from converter.machine.kvm import probe_boot
+from converter.machine.process import qemu_version
+from converter.machine.qemu_command import Accelerator
+from tinykernel import build, packages
+from tinykernel.closure import OPTIONAL
+from tinykernel.record import BootImage, load_boot_image
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOT_LIMIT_SECONDS = 90
+# What a build is allowed to grow to before somebody has to say why.
+KERNEL_LIMIT_BYTES = 16 << 20
+INITRD_LIMIT_BYTES = 6 << 20
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    named = os.environ.get("SALTFLAT_TEST_CACHE")
+    return Path(named) / "boot" if named else tmp_path_factory.mktemp("boot-cache")
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the agent, so that nobody changes it between two builds."""
+    folder = tmp_path_factory.mktemp("sources") / "agent"
+    shutil.copytree(ROOT / "agent", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory, agent: Path, cache: Path) -> BootImage:
+    return built(tmp_path_factory.mktemp("images"), agent, cache)
+
+
+def built(
+    target: Path, agent: Path, cache: Path, monitor: events.Monitor = events.ignore
+) -> BootImage:
+    return build.build_boot_image(target, cache_dir=cache, monitor=monitor, agent_folder=agent)
+
+
+def initramfs(image: BootImage) -> dict[str, bytes]:
+    """Return path -> content of the files in the initramfs, unpacked by busybox."""
+    folder = image.folder.parent / f"unpacked-{image.id[:8]}"
+    if not folder.exists():
+        folder.mkdir()
+        archive = zstandard.decompress(image.initrd.read_bytes())
+        subprocess.run(
+            ["busybox", "cpio", "-id"], input=archive, cwd=folder, check=True, capture_output=True
+        )
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+@pytest.mark.vm
+def test_it_boots_to_tether_and_off_again(image: BootImage) -> None:
+    tcg = Accelerator("tcg", qemu_version())
+    answered, console = probe_boot(image, tcg, timeout_seconds=BOOT_LIMIT_SECONDS)
+    assert answered, console
+    assert "Traceback" not in console
+    assert "Could not find platform" not in console
+
+
+@pytest.mark.vm
+def test_a_probe_without_an_answer_is_no(image: BootImage) -> None:
+    # One second is not enough to boot under emulation: the shape of a hypervisor that hangs.
+    tcg = Accelerator("tcg", qemu_version())
+    began = time.monotonic()
+    answered, _ = probe_boot(image, tcg, timeout_seconds=1)
+    assert not answered
+    assert time.monotonic() - began < 10
+
+
+def test_two_builds_are_the_same_bytes(
+    image: BootImage, agent: Path, cache: Path, tmp_path: Path
+) -> None:
+    again = built(tmp_path, agent, cache)
+
+    assert again.id == image.id
+    for name in ("vmlinuz", "initrd", "boot.json"):
+        assert (again.folder / name).read_bytes() == (image.folder / name).read_bytes()
+
+
+def test_a_finished_build_is_found_without_reading_a_package(
+    image: BootImage, agent: Path, cache: Path
+) -> None:
+    seen: list[events.Event] = []
+    before = (image.folder / "boot.json").stat()
+
+    again = built(image.folder.parent, agent, cache, seen.append)
+
+    assert again == image
+    assert seen[-1] == StepFinished("build boot image", "cached")
+    assert (image.folder / "boot.json").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_damaged_build_is_made_anew(
+    image: BootImage, agent: Path, cache: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / image.id
+    shutil.copytree(image.folder, folder)
+    (folder / "initrd").write_bytes(b"damaged")
+
+    again = built(tmp_path, agent, cache)
+
+    assert again.id == image.id
+    assert load_boot_image(folder).initrd_sha256 == image.initrd_sha256
+
+
+def test_a_change_of_the_agent_is_another_image(
+    image: BootImage, agent: Path, cache: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "agent"
+    shutil.copytree(agent, changed)
+    with (changed / "tether/__main__.py").open("a") as file:
+        file.write("\n# changed\n")
+
+    other = built(tmp_path / "images", changed, cache)
+
+    assert other.id != image.id
+    # Comments are no bytecode, and the image holds bytecode; only the hash of the source differs.
+    assert other.kernel_sha256 == image.kernel_sha256
+
+
+def test_a_build_that_is_killed_leaves_no_final_name(cache: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib\n"
+        "from converter import events\n"
+        "from tinykernel import build\n"
+        "build.build_boot_image(pathlib.Path(sys.argv[1]), cache_dir=pathlib.Path(sys.argv[2]),"
+        " monitor=lambda event: print(event, flush=True))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path), str(cache)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process:
+        for line in process.stdout:
+            if "build boot image" in line:
+                break
+        time.sleep(2)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert [path for path in tmp_path.iterdir() if not path.name.startswith(".tmp-")] == []
+
+
+def test_what_is_inside(image: BootImage) -> None:
+    files = initramfs(image)
+
+    assert files["init"].startswith(f"#!/usr/bin/python{image.python} -ISB\n".encode())
+    order = json.loads(files["usr/lib/modules/order.json"])
+    assert sorted(order) == sorted(image.modules)
+    for entry in order.values():
+        assert entry["file"].removeprefix("/lib/") in {
+            path.removeprefix("usr/lib/") for path in files
+        }
+        assert set(entry["depends"]) <= set(order)
+    assert "vmw_pvscsi" in order
+    # Only what tether needs of our own code, and none of the host's end.
+    ours = {path for path in files if path.startswith("usr/lib/saltflat/")}
+    assert any(path.startswith("usr/lib/saltflat/agent/tether/__main__.py") for path in ours)
+    assert not any("/host/" in path for path in ours)
+    assert not any("libssl" in path or "libcrypto" in path for path in files)
+
+
+def test_every_module_that_tether_names_at_its_top_is_inside(image: BootImage, agent: Path) -> None:
+    """Compare with an independent finder of imports: the running interpreter's own import."""
+    if image.compiled_by is None:
+        pytest.skip("another Python's standard library")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import agent.tether.__main__;"
+        "frozen = sys.modules['_frozen_importlib'].FrozenImporter;"
+        "print([m.__name__ for m in sys.modules.values()"
+        " if getattr(m, '__file__', None) and m.__spec__.loader is not frozen])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-ISB", "-c", program, str(agent.parent)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    loaded = set(ast.literal_eval(result.stdout)) - OPTIONAL
+    assert "agent.tether.__main__" in loaded
+    assert "json" in loaded
+    stems = {path.rpartition(".cpython")[0] or path.rpartition(".")[0] for path in initramfs(image)}
+    library = f"usr/lib/python{image.python}"
+    missing = {
+        name
+        for name in loaded
+        if not {
+            f"{root}/{name.replace('.', '/')}{tail}"
+            for root in (library, f"{library}/lib-dynload", "usr/lib/saltflat")
+            for tail in ("", "/__init__")
+        }
+        & stems
+    }
+    # A standard library built elsewhere has as files what Debian's interpreter has built in.
+    missing = {name for name in missing if not name.startswith("_") and name not in _BUILT_IN}
+    assert missing == set()
+
+
+_BUILT_IN = frozenset(
+    {"array", "binascii", "cmath", "fcntl", "grp", "math", "pwd", "select", "unicodedata", "zlib"}
+)
+
+
+def test_sizes_stay_in_their_budget(image: BootImage) -> None:
+    assert image.kernel.stat().st_size <= KERNEL_LIMIT_BYTES
+    assert image.initrd.stat().st_size <= INITRD_LIMIT_BYTES
+
+
+def test_a_second_build_needs_no_network(
+    image: BootImage, agent: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages.PackageSet, "_apt", _no_apt)
+    again = built(tmp_path, agent, cache)
+    assert again.id == image.id
+
+
+def _no_apt(*_arguments: object, **_options: object) -> None:
+    raise AssertionError("apt was run")
+
+
+def test_a_package_that_is_nowhere_is_one_clear_error(tmp_path: Path) -> None:
+    with packages.open_package_set(tmp_path, monitor=events.ignore) as package_set:
+        with pytest.raises(errors.UnavailableError, match="no-such-package-here") as caught:
+            package_set.fetch("no-such-package-here")
+        assert caught.value.hint
+        assert not list(package_set.folder.glob("*.deb"))
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives up root, so it must have it")
+def test_an_unprivileged_user_builds_the_same_image(image: BootImage, agent: Path) -> None:
+    """No capabilities, no groups, another HOME, umask and time zone; packages fetched anew."""
+    user = 65534
+    # Not below pytest's folder: every start of pytest closes that to other users again.
+    home = Path(tempfile.mkdtemp(prefix="saltflat-nobody-"))
+    shutil.copytree(agent, home / "agent")
+    os.chown(home, user, user)
+    program = (
+        "import os, sys, pathlib\n"
+        "os.umask(0o077)\n"
+        "from converter import events\n"
+        "from tinykernel import build\n"
+        "made = build.build_boot_image(pathlib.Path('boot'), cache_dir=pathlib.Path('cache'),"
+        " monitor=events.ignore, agent_folder=pathlib.Path('agent'))\n"
+        "print(made.id, made.initrd_sha256)\n"
+    )
+    try:
+        result = subprocess.run(
+            [
+                *("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"),
+                *("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"),
+                *(sys.executable, "-B", "-c", program),
+            ],
+            cwd=home,
+            env={
+                "HOME": str(home),
+                "PATH": "/usr/bin:/bin",
+                "PYTHONPATH": str(ROOT),
+                "TZ": "Asia/Tokyo",
+                "LC_ALL": "C.UTF-8",
+            },
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+    finally:
+        shutil.rmtree(home)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [image.id, image.initrd_sha256]

@@ -1,0 +1,82 @@
+"""What is in the initramfs and where. Owns its layout; packs nothing, fetches nothing.
+
+/init                     starts tether
+/usr/bin/python3.X        the interpreter
+/usr/lib/python3.X/       the standard library's closure
+/usr/lib/saltflat/agent/  tether and the wire protocol
+/lib/modules/             drivers, and order.json with their load order
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from tinykernel.bytecode import compile_modules
+from tinykernel.closure import ModuleFile
+from tinykernel.cpio import ArchiveEntry, directory, regular, symlink
+from tinykernel.modules import KernelModule
+
+AGENT_ROOT = "usr/lib/saltflat"
+ENTRY_MODULE = "agent.tether.__main__"
+
+# Flags: -I no environment and no user site, -S no site, -B never write .pyc. One word: the kernel
+# passes everything after the interpreter as a single argument.
+_INIT = """\
+#!/usr/bin/python{python} -ISB
+import sys
+
+sys.path.insert(0, "/{agent_root}")
+from {entry_module} import main
+
+sys.exit(main())
+"""
+
+
+def skeleton(python: str) -> Iterator[ArchiveEntry]:
+    """Yield /init, the merged-usr links and the folders that the agent mounts on."""
+    script = _INIT.format(python=python, agent_root=AGENT_ROOT, entry_module=ENTRY_MODULE)
+    yield regular("init", script.encode(), 0o755)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        yield symlink(name, f"usr/{name}")
+        yield directory(f"usr/{name}")
+    for name in ("dev", "proc", "run", "sys"):
+        yield directory(name)
+    yield directory("tmp", 0o1777)
+    # getpath() warns on the console when this is missing, whether or not extensions are needed.
+    yield directory(f"usr/lib/python{python}/lib-dynload")
+
+
+def python_modules(
+    root: str, modules: Sequence[tuple[ModuleFile, bytes]], *, compiled: bool
+) -> Iterator[ArchiveEntry]:
+    """Yield `modules` below the folder `root`; sources as .pyc in their place if `compiled`.
+
+    A .pyc where a source would be is imported without looking for the source.
+    """
+    sources = [(f"/{root}/{file.path}", data) for file, data in modules if file.is_source]
+    bytecode = iter(compile_modules(sources) if compiled and sources else ())
+    for file, data in modules:
+        if not file.is_source:
+            yield regular(f"{root}/{file.path}", data)
+        elif compiled:
+            yield regular(f"{root}/{file.path}c", next(bytecode))
+        else:
+            yield regular(f"{root}/{file.path}", data)
+
+
+def kernel_modules(modules: Iterable[KernelModule]) -> Iterator[ArchiveEntry]:
+    """Yield the modules and order.json: name -> {"file", "depends" in load order}.
+
+    A driver that is not in order.json is built into the kernel.
+    """
+    order = {}
+    for module in modules:
+        path = f"usr/lib/modules/{module.name}.ko"
+        order[module.name] = {
+            "file": f"/lib/modules/{module.name}.ko",
+            "depends": list(module.depends),
+        }
+        yield regular(path, module.data)
+    document = json.dumps(order, indent=1, sort_keys=True) + "\n"
+    yield regular("usr/lib/modules/order.json", document.encode())
