@@ -1,0 +1,154 @@
+"""The top command: finds verbs, and turns every way to end into an exit code and a message.
+
+Verbs are imported when they are called, so that `saltflat --version` does not pay for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from converter import __version__
+from converter.cli.output import Output
+from converter.cli.progress import STYLES
+from converter.errors import SaltflatError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+GUEST_VERBS = frozenset({"run"})  # their exit code is the process's; ours is always:
+GUEST_FAILURE = 125
+
+# verb: (module that has it under its own name, line in the overview)
+_VERBS = {
+    "convert": ("convert", "Turn an image into a chain of VMDK disks."),
+    "run": ("run", "Run an image's process in a virtual machine."),
+    "inspect": ("inspect", "Show an image or a bundle and its chain."),
+    "boot": ("boot", "Build and list boot images."),
+    "doctor": ("doctor", "Say what is missing on this host."),
+}
+
+
+class _Verbs(click.Group):
+    """The verbs by name, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        if isinstance(ctx.obj, Output):
+            ctx.obj.verb = cmd_name
+        module = import_module(f"converter.cli.{_VERBS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in _VERBS.items()])
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="saltflat", message="%(prog)s %(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
+@click.option(
+    "--progress",
+    type=click.Choice(STYLES),
+    default="auto",
+    envvar="SALTFLAT_PROGRESS",
+    show_envvar=True,
+    show_default=True,
+    help="How to show progress; auto is tty on a terminal, else plain.",
+)
+@click.option(
+    "--debug",
+    is_flag=True,
+    envvar="SALTFLAT_DEBUG",
+    show_envvar=True,
+    help="Show a traceback with every error.",
+)
+@click.pass_context
+def top(ctx: click.Context, *, verbose: bool, quiet: bool, progress: str, debug: bool) -> None:
+    """Turn container images into virtual machines.
+
+    \b
+    Examples:
+      saltflat boot build
+      saltflat run debian:12 echo hello
+      saltflat convert oci:./layout:1.0 -o ./bundle
+    """
+    ctx.obj.configure(verbose=verbose, progress="none" if quiet else progress, debug=debug)
+
+
+def run_command_line() -> NoReturn:
+    """Run the command in sys.argv and exit with its code."""
+    output = Output()
+    arguments = sys.argv[1:]
+    try:
+        with top.make_context(
+            "saltflat", arguments, obj=output, auto_envvar_prefix="SALTFLAT"
+        ) as ctx:
+            code = top.invoke(ctx)
+        sys.stdout.flush()
+    except SaltflatError as error:
+        code = _report(output, error)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.UsageError as error:
+        error.show()
+        code = GUEST_FAILURE if output.verb in GUEST_VERBS else error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        output.close()
+        click.echo("Interrupted.", err=True)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads our result any more; the interpreter's last flush must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = BROKEN_PIPE
+    except Exception as error:
+        output.close()
+        if output.debug:
+            traceback.print_exc()
+        click.echo(
+            f"Error: saltflat has a bug: {type(error).__name__}: {error}\n"
+            "Next: run it again with --debug and report what it prints.",
+            err=True,
+        )
+        code = GUEST_FAILURE if output.verb in GUEST_VERBS else 1
+    finally:
+        output.close()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(output: Output, error: SaltflatError) -> int:
+    """Print an error and return the exit code."""
+    output.close()
+    code = GUEST_FAILURE if output.verb in GUEST_VERBS else error.exit_code
+    if output.debug:
+        traceback.print_exc()
+    if output.format == "json":
+        document = {
+            "schema": 1,
+            "error": {
+                "kind": error.kind,
+                "what": error.what,
+                "expected": error.expected,
+                "hint": error.hint,
+                "exit_code": code,
+            },
+        }
+        click.echo(json.dumps(document), err=True)
+        return code
+    click.echo(f"Error: {error.what}", err=True)
+    if error.expected:
+        click.echo(f"Expected: {error.expected}", err=True)
+    if error.hint:
+        click.echo(f"Next: {error.hint}", err=True)
+    return code

@@ -1,0 +1,83 @@
+"""The verbs `boot build` and `boot list`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from converter.cli.options import format_option, open_store, store_option
+from converter.cli.output import Output
+from converter.store.bootimages import default_boot_image, list_boot_images, set_default
+from tinykernel.record import BootImage
+
+
+@click.group("boot")
+def command() -> None:
+    """Build and list boot images: the kernel and the agent that every machine starts with."""
+
+
+@command.command("build")
+@click.option(
+    "--refresh",
+    is_flag=True,
+    envvar="SALTFLAT_REFRESH",
+    show_envvar=True,
+    help="Fetch the newest packages instead of using the cached ones.",
+)
+@store_option
+@format_option
+@click.pass_obj
+def build(output: Output, *, refresh: bool, store_root: Path) -> int:
+    """Build a boot image from the distribution's own packages. Needs no root.
+
+    \b
+    Examples:
+      saltflat boot build
+      saltflat boot build --refresh
+    """
+    from tinykernel.build import build_boot_image  # noqa: PLC0415 - `boot list` does without
+
+    store = open_store(store_root)
+    image = build_boot_image(
+        store.boot, cache_dir=store.cache / "packages", monitor=output.monitor, refresh=refresh
+    )
+    set_default(store, image)
+    output.result(_line(image), {"schema": 1, **image.to_json(), "folder": str(image.folder)})
+    return 0
+
+
+@command.command("list")
+@store_option
+@format_option
+@click.pass_obj
+def list_images(output: Output, *, store_root: Path) -> int:
+    """List the boot images in the store; the one that `run` takes is marked.
+
+    \b
+    Examples:
+      saltflat boot list
+      saltflat boot list --format json
+    """
+    store = open_store(store_root)
+    images = list_boot_images(store)
+    default = default_boot_image(store)
+    lines = [_line(image) + ("  default" if image == default else "") for image in images]
+    output.result(
+        "\n".join(lines) or "no boot image; make one with: saltflat boot build",
+        {
+            "schema": 1,
+            "boot_images": [
+                {**image.to_json(), "folder": str(image.folder), "default": image == default}
+                for image in images
+            ],
+        },
+    )
+    return 0
+
+
+def _line(image: BootImage) -> str:
+    return (
+        f"{image.id}  {image.arch}  Linux {image.kernel_version}  Python {image.python}  "
+        f"protocol {image.protocol}"
+    )

@@ -1,0 +1,110 @@
+"""The verb `convert`: an image's chain into the store, and a bundle on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from converter.cli.images import convert_source
+from converter.cli.options import (
+    chain_options,
+    format_option,
+    open_store,
+    source_options,
+    store_option,
+)
+from converter.cli.output import Output
+from converter.image.platform import Platform
+from converter.store.bundle import write_bundle
+from converter.store.links import ChainParameters
+
+
+@click.command("convert")
+@click.argument("source")
+@click.option(
+    "-o",
+    "--output",
+    "bundle",
+    type=click.Path(path_type=Path),
+    envvar="SALTFLAT_OUTPUT",
+    show_envvar=True,
+    help="Also make a bundle in this folder.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    envvar="SALTFLAT_FORCE",
+    show_envvar=True,
+    help="Replace the bundle if there is one.",
+)
+@chain_options
+@source_options
+@store_option
+@format_option
+@click.pass_obj
+def command(
+    output: Output,
+    *,
+    source: str,
+    bundle: Path | None,
+    force: bool,
+    capacity: int,
+    journal: bool,
+    platform: Platform,
+    plain_http: bool,
+    tls_verify: bool,
+    ca_file: Path | None,
+    store_root: Path,
+) -> int:
+    """Turn the image SOURCE into a chain of VMDK disks, one link per layer.
+
+    SOURCE is [docker://]HOST/REPO[:TAG][@DIGEST] as docker reads it, or oci:DIR[:TAG].
+    Layers that are already in the store are not converted again.
+
+    \b
+    Examples:
+      saltflat convert debian:12
+      saltflat convert --plain-http localhost:5000/app:1 -o ./app
+      saltflat convert oci:./layout:1.0 --format json
+    """
+    chain = convert_source(
+        source,
+        open_store(store_root),
+        platform=platform,
+        plain_http=plain_http,
+        tls_verify=tls_verify,
+        ca_file=ca_file,
+        parameters=ChainParameters(capacity_bytes=capacity, journal=journal),
+        monitor=output.monitor,
+    )
+    if bundle is not None:
+        write_bundle(bundle, chain.image, chain.parameters, chain.links, chain.disks, force=force)
+    lines = [f"{chain.image.reference}  {chain.image.digest}"]
+    for link in chain.links:
+        lines.append(f"{link.link_id}  {link.size_bytes:>12,} bytes")
+    if bundle is not None:
+        lines.append(f"bundle: {bundle}")
+    output.result(
+        "\n".join(lines),
+        {
+            "schema": 1,
+            "reference": chain.image.reference,
+            "digest": str(chain.image.digest),
+            "platform": str(chain.image.platform),
+            "capacity": chain.parameters.capacity_bytes,
+            "links": [
+                {
+                    "link_id": link.link_id,
+                    "parent": link.parent,
+                    "layers": list(link.diff_ids),
+                    "file": str(disk),
+                    "size": link.size_bytes,
+                    "sha256": link.sha256,
+                }
+                for link, disk in zip(chain.links, chain.disks, strict=True)
+            ],
+            "bundle": None if bundle is None else str(bundle),
+        },
+    )
+    return 0

@@ -1,0 +1,142 @@
+"""Options that several verbs share, and the types of their values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from converter.cli.output import Output
+from converter.errors import SaltflatError
+from converter.image.platform import Platform
+from converter.store.layout import Store, default_store
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_SIZE = re.compile(r"(\d+)(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def size(text: str) -> int:
+    """Read a size in bytes with Docker's suffixes, which are binary: 512m, 16G."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise click.BadParameter(f"{text!r} is not a size; write for example 512m or 16G.")
+    return int(match[1]) * _UNITS[(match[2] or "").lower()]
+
+
+def platform_name(text: str) -> Platform:
+    """Read a platform: os/arch[/variant]."""
+    try:
+        return Platform.parse(text)
+    except (ValueError, SaltflatError) as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def store_option(command: _Command) -> _Command:
+    """Add --store."""
+    return click.option(
+        "--store",
+        "store_root",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default_store,
+        envvar="SALTFLAT_STORE",
+        show_envvar=True,
+        show_default="$XDG_DATA_HOME/saltflat",
+        help="Folder that keeps blobs, links and boot images.",
+    )(command)
+
+
+def format_option(command: _Command) -> _Command:
+    """Add --format, which the output object takes; the command does not see it."""
+
+    def remember(ctx: click.Context, _param: click.Parameter, value: str) -> None:
+        output: Output = ctx.obj
+        output.format = value
+
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        envvar="SALTFLAT_FORMAT",
+        show_envvar=True,
+        show_default=True,
+        expose_value=False,
+        is_eager=True,
+        callback=remember,
+        help="Form of the result on stdout, and of errors on stderr.",
+    )(command)
+
+
+def source_options(command: _Command) -> _Command:
+    """Add what is needed to read images."""
+    options = [
+        click.option(
+            "--platform",
+            type=platform_name,
+            default="linux/amd64",
+            envvar="SALTFLAT_PLATFORM",
+            show_envvar=True,
+            show_default=True,
+            help="Which image of an index to take: os/arch[/variant].",
+        ),
+        click.option(
+            "--plain-http",
+            is_flag=True,
+            envvar="SALTFLAT_PLAIN_HTTP",
+            show_envvar=True,
+            help="Talk to the registry over http, unencrypted.",
+        ),
+        click.option(
+            "--tls-verify/--no-tls-verify",
+            default=True,
+            envvar="SALTFLAT_TLS_VERIFY",
+            show_envvar=True,
+            show_default=True,
+            help="Check the registry's certificate.",
+        ),
+        click.option(
+            "--ca-file",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            envvar="SALTFLAT_CA_FILE",
+            show_envvar=True,
+            help="Certificates (PEM) to trust for the registry.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def chain_options(command: _Command) -> _Command:
+    """Add what determines the bytes of a chain."""
+    options = [
+        click.option(
+            "--capacity",
+            type=size,
+            default="16G",
+            envvar="SALTFLAT_CAPACITY",
+            show_envvar=True,
+            show_default=True,
+            help="Size of the disk as the guest sees it; unused space costs nothing.",
+        ),
+        click.option(
+            "--journal/--no-journal",
+            default=True,
+            envvar="SALTFLAT_JOURNAL",
+            show_envvar=True,
+            show_default=True,
+            help="Give the file system a journal.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def open_store(root: Path) -> Store:
+    """Open the store that --store names."""
+    return Store(root)

@@ -1,0 +1,195 @@
+"""The verb `run`: an image's process in a virtual machine, in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from converter.cli.images import convert_source
+from converter.cli.options import (
+    chain_options,
+    open_store,
+    size,
+    source_options,
+    store_option,
+)
+from converter.cli.output import Output
+from converter.errors import UsageError
+from converter.events import Event, StepFinished
+from converter.image.platform import Platform
+from converter.image.reference import BundleReference, parse_source
+from converter.launch import machine_spec, root_of_bundle, root_of_chain
+from converter.machine.model import Channel, RunConfig
+from converter.store.bootimages import boot_image_for
+from converter.store.bundle import read_bundle
+from converter.store.links import ChainParameters
+
+
+@click.command(
+    "run", context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False}
+)
+@click.argument("source")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("-i", "--interactive", is_flag=True, help="Pass standard input to the process.")
+@click.option("-t", "--tty", is_flag=True, help="Give the process a terminal.")
+@click.option("-e", "--env", multiple=True, metavar="KEY[=VALUE]", help="Set a variable.")
+@click.option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user.")
+@click.option("-w", "--workdir", metavar="DIR", help="Run in this folder.")
+@click.option("--entrypoint", metavar="COMMAND", help="Replace the image's entrypoint.")
+@click.option("--hostname", metavar="NAME", help="The machine's host name.")
+@click.option(
+    "--memory",
+    type=size,
+    default="512m",
+    envvar="SALTFLAT_MEMORY",
+    show_envvar=True,
+    show_default=True,
+    help="The machine's memory.",
+)
+@click.option(
+    "--cpus",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    envvar="SALTFLAT_CPUS",
+    show_envvar=True,
+    show_default=True,
+    help="Processors, rounded up to whole ones.",
+)
+@click.option(
+    "--channel",
+    type=click.Choice([channel.value for channel in Channel]),
+    default=Channel.VIRTIO_SERIAL.value,
+    envvar="SALTFLAT_CHANNEL",
+    show_envvar=True,
+    show_default=True,
+    help="The line that carries the process's input and output.",
+)
+@chain_options
+@source_options
+@store_option
+@click.pass_obj
+def command(
+    output: Output,
+    *,
+    source: str,
+    command: tuple[str, ...],
+    interactive: bool,
+    tty: bool,
+    env: tuple[str, ...],
+    user: str | None,
+    workdir: str | None,
+    entrypoint: str | None,
+    hostname: str | None,
+    memory: int,
+    cpus: float,
+    channel: str,
+    capacity: int,
+    journal: bool,
+    platform: Platform,
+    plain_http: bool,
+    tls_verify: bool,
+    ca_file: Path | None,
+    store_root: Path,
+) -> int:
+    """Run the image or bundle SOURCE in a virtual machine, as docker run would in a container.
+
+    Everything after SOURCE is the process's command. The exit code is the process's own; 126 and
+    127 as docker has them, 125 for every failure of saltflat itself.
+
+    \b
+    Examples:
+      saltflat run debian:12 sh -c 'echo hello; exit 7'
+      echo hi | saltflat run -i debian:12 cat
+      saltflat run -it -e LANG=C.UTF-8 -u nobody ./bundle
+    """
+    from agent.host.errors import AbortedError  # noqa: PLC0415
+    from converter.machine.qemu import QemuDriver  # noqa: PLC0415 - the driver is chosen here
+    from converter.machine.run import Stdio, run_machine  # noqa: PLC0415
+
+    if tty and not (sys.stdin.isatty() or not interactive):
+        raise UsageError(
+            "Standard input is not a terminal.",
+            expected="a terminal with -i and -t together, as docker wants it",
+            hint="Leave out -t when input comes from a pipe or a file.",
+        )
+    store = open_store(store_root)
+    reference = parse_source(source)
+    if isinstance(reference, BundleReference):
+        root = root_of_bundle(read_bundle(reference.path))
+        boot = boot_image_for(store, root.platform)
+    else:
+        boot = boot_image_for(store, platform)
+        root = root_of_chain(
+            convert_source(
+                source,
+                store,
+                platform=platform,
+                plain_http=plain_http,
+                tls_verify=tls_verify,
+                ca_file=ca_file,
+                parameters=ChainParameters(capacity_bytes=capacity, journal=journal),
+                monitor=output.monitor,
+            )
+        )
+    rows, columns = _terminal_size() if tty else (None, None)
+    spec = machine_spec(
+        root,
+        boot,
+        RunConfig(
+            args=command or None,
+            entrypoint=None if entrypoint is None else tuple(filter(None, [entrypoint])),
+            env=_environment(env),
+            user=user,
+            workdir=workdir,
+            tty=tty,
+            stdin=interactive,
+            rows=rows,
+            cols=columns,
+        ),
+        memory_mib=memory >> 20,
+        cpus=cpus,
+        channel=Channel(channel),
+        hostname=hostname,
+    )
+
+    def until_running(event: Event) -> None:
+        output.monitor(event)
+        if isinstance(event, StepFinished):
+            output.close()  # from here on the terminal is the guest's
+
+    driver = QemuDriver(kvm_record=store.cache / "kvm.json", monitor=output.monitor)
+    stdio = Stdio(stdin=sys.stdin.fileno() if interactive else None)
+    try:
+        status = run_machine(spec, driver=driver, stdio=stdio, monitor=until_running)
+    except AbortedError as error:
+        raise click.Abort from error
+    if status.failure is not None:
+        click.echo(f"Error: {status.failure.message}", err=True)
+    return status.code
+
+
+def _environment(settings: tuple[str, ...]) -> tuple[str, ...]:
+    """Resolve -e as docker does: KEY alone takes the caller's value, or nothing if it has none."""
+    resolved = []
+    for setting in settings:
+        key, equals, _ = setting.partition("=")
+        if not key:
+            raise UsageError(f"-e {setting!r} names no variable.", expected="-e KEY[=VALUE]")
+        if equals:
+            resolved.append(setting)
+        elif key in os.environ:
+            resolved.append(f"{key}={os.environ[key]}")
+    return tuple(resolved)
+
+
+def _terminal_size() -> tuple[int, int]:
+    for descriptor in (0, 1, 2):
+        try:
+            size = os.get_terminal_size(descriptor)
+        except OSError:
+            continue
+        return size.lines, size.columns
+    return 24, 80

@@ -1,0 +1,283 @@
+"""The whole order: image -> layers -> tree -> ext4 -> VMDK -> store. The only module that knows it.
+
+A layer streams through in one pass, from the blob to the disk file; nothing layer-sized is ever in
+memory or in a temporary file. While one layer is written, the next blobs are fetched and the
+previous link is hashed and committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from converter import __version__
+from converter.errors import SaltflatError
+from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStarted
+from converter.ext4 import c_ext4
+from converter.ext4.filesystem import FileSystem
+from converter.ext4.geometry import Geometry
+from converter.ext4.state import dump_state, load_state
+from converter.ext4.superblock import Identity
+from converter.ext4.writer import Write, write_layer
+from converter.image.fetch import fetch_blob
+from converter.image.model import Image, Layer
+from converter.image.source import Source
+from converter.layer.changeset import read_changes
+from converter.layer.decompress import open_layer
+from converter.layer.tar import read_entries
+from converter.rootfs.apply import apply_layer
+from converter.store.layout import Store
+from converter.store.links import (
+    ChainParameters,
+    LinkRecord,
+    PendingLink,
+    begin_link,
+    content_id,
+    disk_path,
+    find_link,
+    link_id,
+    long_content_id,
+    read_state,
+)
+from converter.vmdk.sparse import LinkWriter, ParentRef
+
+PARALLEL_FETCHES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """An image converted: its links in the store, base first, none of them empty."""
+
+    image: Image
+    parameters: ChainParameters
+    links: tuple[LinkRecord, ...]
+    disks: tuple[Path, ...]
+
+
+def convert(
+    image: Image,
+    source: Source,
+    store: Store,
+    *,
+    parameters: ChainParameters,
+    monitor: Monitor,
+) -> Chain:
+    """Bring every link of `image` into `store`, making those that are missing.
+
+    Raises the errors of source and store; IntegrityError names the layer that is at fault. What was
+    finished before an error stays and is used by the next attempt.
+    """
+    with _Conversion(image, source, store, parameters, monitor) as conversion:
+        links = conversion.run()
+    disks = tuple(disk_path(store, record.link_id) for record in links)
+    return Chain(image, parameters, links, disks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """A layer's file: `verified` when it was checked before it got its name in our store."""
+
+    path: Path
+    verified: bool
+
+
+class _Conversion:
+    """One image on its way up its chain: the links so far and the state of the topmost."""
+
+    def __init__(
+        self,
+        image: Image,
+        source: Source,
+        store: Store,
+        parameters: ChainParameters,
+        monitor: Monitor,
+    ) -> None:
+        self._image = image
+        self._source = source
+        self._store = store
+        self._parameters = parameters
+        self._monitor = monitor
+        self._top = ""  # id of the last link
+        self._links: list[Future[LinkRecord]] = []
+        self._filesystem: FileSystem | None = None  # the top's state, while it is in memory
+        self._blobs: dict[Layer, Future[_Blob]] = {}
+        self._fetcher = ThreadPoolExecutor(PARALLEL_FETCHES, thread_name_prefix="fetch")
+        # One thread only: no link is committed before its parent.
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
+
+    def __enter__(self) -> _Conversion:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._fetcher.shutdown(cancel_futures=True)
+        self._committer.shutdown()
+
+    def run(self) -> tuple[LinkRecord, ...]:
+        layers = self._image.layers
+        for number, layer in enumerate(layers):
+            self._bring(f"layer {number + 1}/{len(layers)}", layer, layers[number:])
+        if not self._links:
+            self._bring("empty image", None, ())
+        return tuple(link.result() for link in self._links)
+
+    def _bring(self, step: str, layer: Layer | None, missing: tuple[Layer, ...]) -> None:
+        """Find the link of `layer` or make it; `missing` are the layers to fetch if it must be.
+
+        Without a layer it is the file system of an image that has no content at all.
+        """
+        diff_ids = (str(layer.diff_id),) if layer else ()
+        draft = LinkRecord(
+            link_id(self._top, diff_ids, self._parameters),
+            self._top,
+            diff_ids,
+            self._parameters,
+            producer=f"saltflat {__version__}",
+        )
+        found: LinkRecord | PendingLink | None = find_link(self._store, draft.link_id)
+        if found is None:
+            self._fetch(missing)
+            waiting = Note(f"{step}: another process converts it, waiting")
+            found = begin_link(self._store, draft, on_wait=lambda: self._monitor(waiting))
+        if isinstance(found, LinkRecord):
+            self._monitor(StepStarted(step))
+            summary = "changes nothing" if found.empty else "cached"
+            self._monitor(StepFinished(step, summary, minor=True))
+            if not found.empty:
+                self._filesystem = None
+                self._append(draft.link_id, self._committer.submit(lambda: found))
+            return
+        try:
+            blob = self._blobs[layer].result() if layer else None
+            self._make(step, layer, blob, draft, found)
+        except BaseException:
+            found.discard()
+            raise
+
+    def _append(self, identity: str, link: Future[LinkRecord]) -> None:
+        self._top = identity
+        self._links.append(link)
+
+    def _fetch(self, layers: tuple[Layer, ...]) -> None:
+        for layer in layers:
+            if layer not in self._blobs:
+                self._blobs[layer] = self._fetcher.submit(self._fetch_one, layer)
+
+    def _fetch_one(self, layer: Layer) -> _Blob:
+        local = self._source.local_blob(layer.descriptor)
+        if local is not None:
+            return _Blob(local, verified=False)
+        path = fetch_blob(self._source, layer.descriptor, self._store.blobs, self._monitor)
+        return _Blob(path, verified=True)
+
+    def _make(
+        self,
+        step: str,
+        layer: Layer | None,
+        blob: _Blob | None,
+        draft: LinkRecord,
+        pending: PendingLink,
+    ) -> None:
+        """Write the link; its hash and its commit go on in the background."""
+        filesystem = self._state(draft)
+        link = LinkWriter(
+            pending.file,
+            capacity_bytes=self._parameters.capacity_bytes,
+            grain_bytes=self._parameters.grain_bytes,
+            cid=content_id(draft.link_id),
+            long_content_id=long_content_id(draft.link_id),
+            parent=ParentRef(content_id(draft.parent), f"{draft.parent}.vmdk")
+            if draft.parent
+            else None,
+        )
+        with _naming(step, layer):
+            if layer and blob:
+                written = self._write_layer(step, layer, blob, filesystem, link)
+            else:
+                written = _write_all(link, write_layer(filesystem, (), first=True))
+        if not written:
+            self._filesystem = filesystem if draft.parent else None
+            pending.commit_empty()
+            self._monitor(StepFinished(step, "changes nothing"))
+            return
+        summary = link.finish()
+        state = dump_state(filesystem)
+        self._filesystem = filesystem
+        commit = self._committer.submit(pending.commit, grains=summary.grains, state=state)
+        self._append(draft.link_id, commit)
+        self._monitor(StepFinished(step, f"{summary.size_bytes / 1e6:.1f} MB"))
+
+    def _state(self, draft: LinkRecord) -> FileSystem:
+        """Return the state that the new link starts from, for it alone to change."""
+        filesystem, self._filesystem = self._filesystem, None
+        if filesystem is not None:
+            return filesystem
+        if self._links:
+            return load_state(read_state(self._store, self._links[-1].result()))
+        geometry = Geometry(self._parameters.capacity_bytes, journal=self._parameters.journal)
+        return FileSystem.create(geometry, identity_of(draft.link_id))
+
+    def _write_layer(
+        self, step: str, layer: Layer, blob: _Blob, filesystem: FileSystem, link: LinkWriter
+    ) -> bool:
+        """Stream `layer` from its blob into `link`; tell whether there was anything to write."""
+        self._monitor(StepStarted(step, layer.descriptor.size_bytes))
+        with (
+            open(blob.path, "rb", buffering=0) as compressed,
+            open_layer(
+                compressed,
+                layer.descriptor,
+                verify_blob=not blob.verified,
+                algorithm=layer.diff_id.algorithm,
+            ) as tar,
+        ):
+            entries = read_changes(read_entries(tar))
+            head = next(entries, None)
+            written = False
+            if head is not None:
+                changes = apply_layer(
+                    filesystem.tree, chain((head,), entries), filesystem.allocator
+                )
+                written = _write_all(
+                    link,
+                    write_layer(filesystem, changes, first=not self._links),
+                    lambda: self._monitor(StepAdvanced(step, compressed.tell())),
+                )
+            tar.drain()
+            tar.check(layer.diff_id)
+        return written
+
+
+def identity_of(base_link_id: str) -> Identity:
+    """Return the identity of every file system whose chain begins with this link."""
+    uuid = bytearray(hashlib.sha256(b"uuid\0" + base_link_id.encode()).digest()[:16])
+    uuid[6] = uuid[6] & 0x0F | 0x80  # RFC 9562 section 5.8: version 8, of our own making
+    uuid[8] = uuid[8] & 0x3F | 0x80
+    hash_seed = hashlib.sha256(b"hash seed\0" + base_link_id.encode()).digest()[:16]
+    return Identity(bytes(uuid), hash_seed)
+
+
+def _write_all(
+    link: LinkWriter, writes: Iterator[Write], on_write: Callable[[], None] = lambda: None
+) -> bool:
+    written = False
+    for block, data in writes:
+        link.write(block * c_ext4.BLOCK_SIZE, data)
+        written = True
+        on_write()
+    return written
+
+
+@contextmanager
+def _naming(step: str, layer: Layer | None) -> Iterator[None]:
+    """Say in every error about a layer's content which layer it is."""
+    try:
+        yield
+    except SaltflatError as error:
+        if layer:
+            error.add_context(f"{step} ({layer.descriptor.digest})")
+        raise
