@@ -1,0 +1,78 @@
+"""What tests share and is slow to make: images, a boot image, a Debian 13. Each is cached.
+
+`python -m tests.images.prepared` makes them all before a test's timeout can count them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.images import corner, demo
+from tests.images.cache import ROOT, cache_folder, cached, fingerprint
+
+SALTFLAT = (sys.executable, "-c", "from converter.cli import main; main()")
+_TRIXIE_PACKAGES = "python3,python3-click,python3-requests,python3-rich,python3-zstandard"
+
+
+def corner_layout() -> Path:
+    """Return the OCI layout of the corner image, tags `latest` and `prefix-1` ... `prefix-5`."""
+    return cached(cache_folder(), "corner", corner.key(), corner.build)
+
+
+def demo_layout() -> Path:
+    """Return the OCI layout of the demo image, tags `1`, `latest`, `prefix-1` ... `prefix-4`."""
+    return cached(cache_folder(), "demo", demo.key(), demo.build)
+
+
+def boot_store() -> Path:
+    """Return a store that holds the boot image of this checkout and nothing else."""
+
+    def build(store: Path) -> None:
+        subprocess.run(
+            [*SALTFLAT, "boot", "build", "--store", store],
+            check=True,
+            stdout=sys.stderr,
+            timeout=900,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    key = fingerprint([ROOT / "agent", ROOT / "tinykernel"], sys.version)
+    return cached(cache_folder(), "boot", key, build)
+
+
+def trixie_root() -> Path:
+    """Return a Debian 13 root folder with Python and the project's dependencies, but no isal."""
+
+    def build(root: Path) -> None:
+        command = ["mmdebstrap", "--quiet", "--variant=essential", "--format=directory"]
+        command += [f"--include={_TRIXIE_PACKAGES}", "trixie", os.fspath(root)]
+        subprocess.run(command, check=True, timeout=900)
+
+    return cached(cache_folder(), "trixie", fingerprint([], _TRIXIE_PACKAGES), build)
+
+
+def main() -> int:
+    """Make everything that this user can make; return 1 if something failed."""
+    makers = [corner_layout, boot_store]
+    if shutil.which("mmdebstrap"):
+        makers += [demo_layout]
+        makers += [trixie_root] if os.geteuid() == 0 else []
+    failed = 0
+    for make in makers:
+        started = time.monotonic()
+        try:
+            outcome = os.fspath(make())
+        except (OSError, subprocess.SubprocessError) as error:
+            outcome, failed = f"failed: {error}", 1
+        seconds = time.monotonic() - started
+        sys.stderr.write(f"{make.__name__}: {outcome} [{seconds:.1f} s]\n")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The real parts that integration tests share: images, a registry, a boot image, a Debian 13."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.images import prepared
+from tests.images.cache import ROOT
+
+Tool = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Saltflat:
+    """Run the command line as a process of its own, with this interpreter."""
+
+    environment: Mapping[str, str]
+
+    def __call__(
+        self, *arguments: str | Path, stdin: bytes = b"", timeout_seconds: float = 100
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run to the end whatever the exit code; stdout and stderr are captured as bytes."""
+        return subprocess.run(
+            [*prepared.SALTFLAT, *map(os.fspath, arguments)],
+            input=stdin,
+            capture_output=True,
+            timeout=timeout_seconds,
+            env={**os.environ, **self.environment},
+            check=False,
+        )
+
+    def good(
+        self, *arguments: str | Path, stdin: bytes = b"", timeout_seconds: float = 100
+    ) -> bytes:
+        """Run to the end, demand exit code 0, and return stdout."""
+        done = self(*arguments, stdin=stdin, timeout_seconds=timeout_seconds)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def saltflat() -> Saltflat:
+    """Return the `saltflat` command of this checkout."""
+    return Saltflat({"PYTHONPATH": str(ROOT)})
+
+
+@pytest.fixture(scope="session")
+def corner_layout() -> Path:
+    """Return the OCI layout of the corner image, tags `latest` and `prefix-1` ... `prefix-5`."""
+    return prepared.corner_layout()
+
+
+@pytest.fixture(scope="session")
+def demo_layout(tool: Tool) -> Path:
+    """Return the OCI layout of the demo image, tags `1`, `latest`, `prefix-1` ... `prefix-4`."""
+    tool("mmdebstrap")
+    return prepared.demo_layout()
+
+
+@pytest.fixture(scope="session")
+def boot_store(tool: Tool) -> Path:
+    """Return a store that holds the boot image and nothing else; never write to it."""
+    for name in ("qemu-system-x86_64", "dpkg-deb", "apt-get"):
+        tool(name)
+    return prepared.boot_store()
+
+
+@pytest.fixture
+def store(boot_store: Path, tmp_path: Path) -> Path:
+    """Return a store of the test's own that already has the boot image (as hard links)."""
+    target = tmp_path / "store"
+    shutil.copytree(boot_store, target, copy_function=_link_or_copy)
+    return target
+
+
+@pytest.fixture(scope="session")
+def registry(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve an empty docker-registry over plain HTTP; return its `localhost:port`."""
+    program = tool("docker-registry")
+    folder = tmp_path_factory.mktemp("registry")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = folder / "config.yml"
+    config.write_text(
+        "version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"
+        f'storage: {{filesystem: {{rootdirectory: "{folder}/data"}}, delete: {{enabled: true}}}}\n'
+        f'http: {{addr: "127.0.0.1:{port}"}}\n'
+    )
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([program, "serve", config], stdout=log, stderr=log)
+    try:
+        _wait_for(port, server, folder / "log")
+        yield f"localhost:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(scope="session")
+def push(tool: Tool, registry: str) -> Callable[..., str]:
+    """Return push(layout, tag, name, *skopeo options): the image's reference in the registry."""
+    skopeo = tool("skopeo")
+
+    def copy(layout: Path, tag: str, name: str, *options: str) -> str:
+        reference = f"{registry}/{name}"
+        command = [skopeo, "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]
+        command += [*options, f"oci:{layout}:{tag}", f"docker://{reference}"]
+        subprocess.run(command, check=True, timeout=100)
+        return reference
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def trixie(tool: Tool) -> Path:
+    """Return a Debian 13 root folder with Python and the project's dependencies but isal."""
+    tool("mmdebstrap")
+    return prepared.trixie_root()
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # the cache lies on another file system
+        shutil.copy2(source, target)
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while server.poll() is None and time.monotonic() < deadline:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    server.kill()
+    pytest.fail(f"the registry did not start:\n{log.read_text()}")

@@ -1,0 +1,29 @@
+"""A slice of each soak, by the same code that `scripts/soak` runs in full."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.soaks import kill
+from tests.images.cache import ROOT
+
+pytestmark = pytest.mark.integration
+
+
+def test_five_of_fifty_kills(corner_layout: Path) -> None:
+    assert kill.COUNT == 50
+    assert kill.run(5, seed=2, source=corner_layout) == []
+
+
+def test_the_program_prints_one_line(corner_layout: Path) -> None:
+    command = [sys.executable, ROOT / "scripts" / "soak", "kill", "--count", "1", "--seed", "7"]
+    done = subprocess.run(command, capture_output=True, timeout=100, check=True)
+    (line,) = done.stdout.splitlines()
+    result = json.loads(line)
+    assert result.pop("seconds") > 0
+    assert result == {"name": "kill", "seed": 7, "count": 1, "failures": []}

@@ -1,0 +1,224 @@
+"""The import contract: which room may know which. A table of rules, checked on the syntax trees.
+
+Imports inside functions and under TYPE_CHECKING count too: knowing a type is knowing the room.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("agent", "converter", "tinykernel")
+LONGEST_FILE_LINES = 450
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Modules under `who` may import nothing of `never`, and if `only` is given nothing else.
+
+    The standard library is always in `only`. All are prefixes in whole dotted names; `unless` names
+    modules under `who` that the rule leaves alone. `why` is for the person who broke it.
+    """
+
+    who: tuple[str, ...]
+    why: str
+    never: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
+    unless: tuple[str, ...] = ()
+
+    def allows(self, importer: str, imported: str) -> bool:
+        """Say whether `importer` (dotted module) may import `imported` (dotted module or name)."""
+        if not _under(importer, self.who) or _under(importer, self.unless):
+            return True
+        if _under(imported, self.never):
+            return False
+        if self.only is None or _under(imported, self.only):
+            return True
+        return imported.partition(".")[0] in sys.stdlib_module_names
+
+
+RULES = {
+    "guest": Rule(
+        who=("agent.wire", "agent.tether"),
+        only=("agent.wire", "agent.tether"),
+        why="they run in guests that have Python and nothing else",
+    ),
+    "wire-alone": Rule(
+        who=("agent.wire",),
+        never=("agent.tether", "agent.host"),
+        why="the protocol is used by both ends and knows neither",
+    ),
+    "wire-sans-io": Rule(
+        who=("agent.wire",),
+        never=("os", "io", "socket", "select", "selectors", "subprocess", "time", "asyncio"),
+        why="bytes in, events out: clock, nonce and transport are arguments",
+    ),
+    "agent-below-converter": Rule(
+        who=("agent",),
+        never=("converter", "tinykernel"),
+        why="image builders embed the agent alone",
+    ),
+    "rootfs-pure": Rule(
+        who=("converter.rootfs",),
+        never=("os", "io", "socket", "subprocess", "pathlib", "shutil", "tempfile", "mmap"),
+        why="the file tree is a value; reading and writing belong to others",
+    ),
+    "ext4-no-disk": Rule(
+        who=("converter.ext4",),
+        never=("converter.vmdk", "converter.store", "converter.image", "converter.registry"),
+        why="ext4 yields (block, bytes) writes to whoever wants them",
+    ),
+    "vmdk-no-file-system": Rule(
+        who=("converter.vmdk",),
+        never=("converter.ext4", "converter.rootfs", "converter.layer", "converter.image"),
+        why="a disk format takes (offset, bytes), whatever they mean",
+    ),
+    "registry-no-disks": Rule(
+        who=("converter.registry",),
+        never=("converter.vmdk", "converter.ext4", "converter.rootfs", "converter.machine"),
+        why="it knows HTTP and blobs",
+    ),
+    "package-no-file-system": Rule(
+        who=("converter.package",),
+        never=("converter.ext4", "converter.rootfs"),
+        why="packages are made of disks",
+    ),
+    "one-voice": Rule(
+        who=PACKAGES,
+        never=("click", "rich"),
+        unless=("converter.cli",),
+        why="only the command line prints; the core emits events",
+    ),
+    "cli-on-top": Rule(
+        who=PACKAGES,
+        never=("converter.cli",),
+        unless=("converter.cli",),
+        why="nobody below depends on how a person calls us",
+    ),
+    "pipeline-order": Rule(
+        who=("converter",),
+        never=("converter.pipeline",),
+        unless=("converter.cli", "converter.pipeline", "converter.launch", "converter.batch"),
+        why="rooms do not know the order in which they are used",
+    ),
+    "bottom": Rule(
+        who=("converter.errors", "converter.events", "converter.atomic"),
+        never=PACKAGES,
+        why="everybody imports them",
+    ),
+    "vsphere-lazy": Rule(
+        who=PACKAGES,
+        never=("pyVmomi", "pyVim", "vsanapiutils"),
+        unless=("converter.machine.vsphere",),
+        why="pyvmomi is an extra, and slow to load",
+    ),
+    "agent-host-by-machine": Rule(
+        who=("converter",),
+        never=("agent.host", "agent.tether"),
+        unless=("converter.machine", "converter.cli"),
+        why="the channel to a guest is a matter of machines",
+    ),
+}
+
+
+def test_rules_hold() -> None:
+    broken = [
+        f"{importer}:{line} imports {imported}: broken rule {name!r}, since {rule.why}"
+        for importer, path in _modules()
+        for imported, line in _imports(path.read_text(), importer, path.name == "__init__.py")
+        for name, rule in RULES.items()
+        if not rule.allows(importer, imported)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize(
+    ("importer", "source", "broken"),
+    [
+        ("agent.wire.link", "import requests", {"guest"}),
+        ("agent.wire.link", "from . import frames\nimport struct", set()),
+        ("agent.wire.link", "def f():\n    import socket", {"wire-sans-io"}),
+        ("agent.wire.link", "from .. import host", {"wire-alone", "guest"}),
+        (
+            "agent.tether.world",
+            "from converter.errors import X",
+            {"guest", "agent-below-converter"},
+        ),
+        ("converter.rootfs.tree", "from pathlib import Path", {"rootfs-pure"}),
+        ("converter.rootfs.tree", "import os.path", {"rootfs-pure"}),
+        ("converter.ext4.writer", "from ..vmdk import LinkWriter", {"ext4-no-disk"}),
+        ("converter.vmdk.sparse", "from converter import ext4", {"vmdk-no-file-system"}),
+        ("converter.pipeline", "import click", {"one-voice"}),
+        ("converter.cli.app", "import click, rich.progress", set()),
+        ("converter.errors", "from converter.events import Event", {"bottom"}),
+        ("converter.errors", "from __future__ import annotations\nimport errno", set()),
+        ("converter.machine.qemu", "import pyVmomi", {"vsphere-lazy"}),
+        ("converter.machine.vsphere.session", "import pyVmomi", set()),
+        ("converter.machine.vsphere_import", "import pyVmomi", set()),
+        ("converter.store.links", "from agent.host import relay", {"agent-host-by-machine"}),
+        ("converter.store.links", "if TYPE_CHECKING:\n    import converter.cli", {"cli-on-top"}),
+    ],
+)
+def test_rules_bite(importer: str, source: str, broken: set[str]) -> None:
+    found = {
+        name
+        for imported, _line in _imports(source, importer, is_package=False)
+        for name, rule in RULES.items()
+        if not rule.allows(importer, imported)
+    }
+    assert found == broken
+
+
+def test_no_drawer_for_odds_and_ends() -> None:
+    vague = {"util", "utils", "helper", "helpers", "common", "misc"}
+    names = {part for module, _path in _modules() for part in module.split(".")}
+    assert names & vague == set()
+
+
+def test_files_fit_in_the_head() -> None:
+    folders = [*PACKAGES, "tests", "scripts"]
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    long = {
+        f"{path.relative_to(ROOT)}: {count} lines"
+        for path in files
+        if (count := len(path.read_bytes().splitlines())) > LONGEST_FILE_LINES
+    }
+    assert not long, "\n".join(long)
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    """Yield the dotted name and file of each module of the product."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def _imports(source: str, importer: str, is_package: bool) -> Iterator[tuple[str, int]]:
+    """Yield (dotted name, line) of everything imported; `from a import b` counts as a.b."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = importer.split(".")
+                keep = len(above) - node.level + is_package
+                base = ".".join([*above[:keep], *filter(None, [base])])
+            yield from ((f"{base}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def _under(module: str, prefixes: tuple[str, ...]) -> bool:
+    return any(
+        module == prefix
+        or module.startswith(f"{prefix}.")
+        # machine/vsphere* is one room in several modules.
+        or (prefix == "converter.machine.vsphere" and module.startswith(prefix))
+        for prefix in prefixes
+    )
