@@ -20,7 +20,7 @@ unit: ## the fast tests only
 	.venv/bin/pytest -q -n 2 tests/unit tests/property
 
 docs: ## write docs/cli.md from the command's help
-	.venv/bin/python scripts/docs
+	scripts/docs
 
 soak: ## the long form of the kill test
 	scripts/soak kill

@@ -252,8 +252,6 @@ class Link:
         if peer_expects > self._next_sequence:
             raise ProtocolError("the peer expects a sequence that was never sent")
         acknowledged = self._acknowledge(peer_expects)
-        for sent in self._unacknowledged.values():
-            sent.arrived = False
         self._lost = deque(self._unacknowledged)
         self._transmissions.clear()
         self._ack_due = False

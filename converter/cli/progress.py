@@ -103,7 +103,7 @@ class _TerminalRenderer:
 
     def __init__(self, *, verbose: bool) -> None:
         from rich.console import Console  # noqa: PLC0415 - slow to import, needed on terminals only
-        from rich.progress import (  # noqa: PLC0415
+        from rich.progress import (  # noqa: PLC0415 - as above
             BarColumn,
             DownloadColumn,
             Progress,

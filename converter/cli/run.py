@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from agent.host.errors import AbortedError
 from converter.cli.images import convert_source
 from converter.cli.options import (
     chain_options,
@@ -23,9 +24,13 @@ from converter.image.platform import Platform
 from converter.image.reference import BundleReference, parse_source
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
 from converter.machine.model import Channel, RunConfig
+from converter.machine.qemu import QemuDriver
+from converter.machine.run import Stdio, run_machine
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle import read_bundle
 from converter.store.links import ChainParameters
+
+SIGNALLED = 128  # plus the signal's number: how shells tell it
 
 
 @click.command(
@@ -105,10 +110,6 @@ def command(
       echo hi | saltflat run -i debian:12 cat
       saltflat run -it -e LANG=C.UTF-8 -u nobody ./bundle
     """
-    from agent.host.errors import AbortedError  # noqa: PLC0415
-    from converter.machine.qemu import QemuDriver  # noqa: PLC0415 - the driver is chosen here
-    from converter.machine.run import Stdio, run_machine  # noqa: PLC0415
-
     if tty and not (sys.stdin.isatty() or not interactive):
         raise UsageError(
             "Standard input is not a terminal.",
@@ -165,7 +166,9 @@ def command(
     try:
         status = run_machine(spec, driver=driver, stdio=stdio, monitor=until_running)
     except AbortedError as error:
-        raise click.Abort from error
+        output.close()
+        click.echo(f"Error: {error.what}", err=True)
+        return SIGNALLED + error.signal
     if status.failure is not None:
         click.echo(f"Error: {status.failure.message}", err=True)
     return status.code

@@ -72,7 +72,14 @@ def load_state(data: bytes) -> FileSystem:
     """
     try:
         return _load(data)
-    except (struct.error, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except (
+        struct.error,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise IntegrityError(
             f"The state of a link is damaged: {error}.",
             hint="Delete the link from the store; converting again makes it anew.",

@@ -1,0 +1,1 @@
+"""Images: how they are named, what they are, where they come from."""

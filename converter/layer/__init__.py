@@ -1,1 +1,1 @@
-"""A layer's blob as a sequence of entries: decompress, verify, read the archive, apply its rules."""
+"""A layer's blob as entries: decompress, verify, read the archive, know its rules."""

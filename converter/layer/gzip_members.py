@@ -113,9 +113,12 @@ class _Input:
         self._position += len(piece)
         return piece
 
-    def give_back(self, size: int) -> None:
-        """Let the last `size` bytes of the piece taken last be the next ones again."""
-        self._position -= size
+    def give_back(self, taken: bytes) -> None:
+        """Let bytes that were taken last be the next ones again."""
+        if len(taken) <= self._position:
+            self._position -= len(taken)
+        else:  # they began in an earlier chunk
+            self._chunk, self._position = taken + self._chunk[self._position :], 0
 
     def exactly(self, size: int) -> bytes:
         """Return the next `size` bytes. Raises EOFError."""
@@ -132,7 +135,7 @@ def _another_member(data: _Input, what: str) -> bool:
     """Tell whether there is more than padding; what else it is shows when it is read."""
     first = data.take(1)
     if first != b"\0":
-        data.give_back(len(first))
+        data.give_back(first)
         return bool(first)
     while piece := data.take(_PIECE_BYTES):
         if piece.count(0) != len(piece):
@@ -177,11 +180,14 @@ def _inflate(data: _Input, inflater: Inflater, chunk_bytes: int) -> Iterator[byt
     while not inflater.eof:
         piece = data.take(limit)
         plain = inflater.decompress(piece, chunk_bytes)
-        rest = len(inflater.unused_data if inflater.eof else inflater.unconsumed_tail)
+        # isal reads ahead: at the end it may return more than the last piece.
+        rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
         data.give_back(rest)
         # Without input there may still be output, held back by the limit of earlier steps.
         if plain:
             yield plain
-        elif rest == len(piece) and not inflater.eof:
+        elif not piece and not inflater.eof:
             raise EOFError
+        elif rest == piece and not inflater.eof:
+            raise _DamagedError("it cannot be inflated any further")
         limit = min(2 * limit, _PIECE_BYTES)

@@ -70,7 +70,7 @@ def run_machine(
             session = _session(spec, listener, machine, stdio=stdio, timeouts=timeouts, inbox=inbox)
             if spec.guest.run.tty and stdio.stdin is not None and os.isatty(stdio.stdin):
                 stack.enter_context(raw_mode(stdio.stdin))
-            monitor(StepFinished(_STEP))
+            monitor(StepFinished(_STEP, minor=True))
             status = session.run()
         except AbortedError:
             raise

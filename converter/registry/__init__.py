@@ -1,0 +1,1 @@
+"""The distribution API over HTTP. Knows nothing of disks."""

@@ -1,0 +1,1 @@
+"""VMDK files: links written, read, followed to their parents, checked. Knows nothing of ext4."""

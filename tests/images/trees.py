@@ -69,7 +69,7 @@ def _walk(base: bytes) -> Iterator[bytes]:
 
 def _content(path: bytes, kind: int) -> str:
     if kind == stat.S_IFLNK:
-        return os.fsdecode(os.readlink(path))  # noqa: PTH115
+        return os.fsdecode(os.readlink(path))  # noqa: PTH115 - as above
     if kind != stat.S_IFREG:
         return ""
     with open(path, "rb") as file:

@@ -73,7 +73,7 @@ def _content(size: int) -> list[memoryview]:
 
 
 def _file(path: bytes, size_kib: int = 1, **fields: object) -> Entry:
-    return Entry(path, Kind.FILE, size=size_kib * 1024, data=_content(size_kib * 1024), **fields)  # type: ignore[arg-type]
+    return Entry(path, Kind.FILE, size=size_kib * 1024, data=_content(size_kib * 1024), **fields)  # type: ignore[arg-type]  # fields pass through
 
 
 @pytest.mark.parametrize("capacity_mib", [64, 65, 129, 1024, 1028, 16384, 65536])

@@ -255,7 +255,7 @@ def soak(count: int, seed: int) -> list[str]:
     """Run random sessions until `count` faults and cuts were injected; return what failed.
 
     Rates and bursts are drawn so that half of the longest frames survive: the frame size does not
-    adapt to the line, and one that destroys nearly every greeting between two cuts delivers nothing.
+    adapt to the line, and one that destroys nearly every greeting between cuts delivers nothing.
     """
     rng = random.Random(seed)
     failures = []

@@ -16,7 +16,7 @@ MAIN = "from converter.cli import main; main()"
 
 
 def _saltflat(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]  # options pass through
         [sys.executable, "-c", MAIN, *arguments],
         capture_output=True,
         text=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from converter.errors import UsageError
@@ -17,7 +19,7 @@ CAPACITIES = [64, 65, 100, 127, 128, 129, 256, 1000, 1024, 1028, 4096, 16384, 16
 def test_no_two_things_share_a_block(capacity_mib: int, journal: bool) -> None:
     geometry = Geometry(capacity_mib * MIB, journal=journal)
     ranges = sorted(geometry.metadata_ranges())
-    for (start, length), (following, _) in zip(ranges, ranges[1:], strict=False):
+    for (start, length), (following, _) in itertools.pairwise(ranges):
         assert start + length <= following
     assert ranges[-1][0] + ranges[-1][1] <= geometry.blocks
     for group in geometry.backup_groups:

@@ -14,7 +14,8 @@ from agent.host import Session, Stdio, Timeouts, UnixListener, private_directory
 from agent.wire import STDERR, STDOUT, Endpoint, Role
 
 KEY = bytes(range(32))
-QUICK = Timeouts(connect=0.2, hello=0.2, silence=0.2, reconnect=0.2, linger=5.0)
+# Short where the test waits for the limit, long where a loaded machine must not reach it.
+QUICK = Timeouts(connect=0.2, hello=10, silence=0.2, reconnect=0.2, linger=5.0)
 PATIENT = Timeouts(connect=10, hello=10, silence=10, reconnect=10, linger=10)
 
 
@@ -88,6 +89,8 @@ def until_established(guest):
     while not guest.endpoint.established:
         yield
     guest.endpoint.control({"type": "started", "pid": 1})
+    while guest.endpoint.unacknowledged():
+        yield
 
 
 def ending(guest, code=0):

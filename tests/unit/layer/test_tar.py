@@ -13,9 +13,9 @@ from converter.layer.entry import Entry, Kind
 from converter.layer.tar import normalise, read_entries
 
 
-def _archive(*members: tuple[tarfile.TarInfo, bytes], format: int = tarfile.PAX_FORMAT) -> bytes:
+def _archive(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=format) as tar:
+    with tarfile.open(fileobj=stream, mode="w", format=form) as tar:
         for info, data in members:
             tar.addfile(info, io.BytesIO(data))
     return stream.getvalue()
@@ -65,13 +65,13 @@ def test_chunk_borders_do_not_matter(chunk_size: int) -> None:
     assert _read(EVERY_KIND, chunk_size) == _read(EVERY_KIND)
 
 
-@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_long_names_links_and_large_ids(format: int) -> None:
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_long_names_links_and_large_ids(form: int) -> None:
     name = "/".join(["x" * 200] * 5)
     archive = _archive(
         (_info(name, size=1, uid=2**31 + 5, gid=2**21), b"a"),
         (_info("l", type=tarfile.SYMTYPE, linkname="t" * 3000), b""),
-        format=format,
+        form=form,
     )
     (file, _), (link, _) = _read(archive)
     assert file.path == name.encode()
@@ -188,7 +188,7 @@ def test_malformed_pax_records_are_refused() -> None:
 
 def test_historic_signed_checksums_are_accepted() -> None:
     header = bytearray(
-        _archive((_info("caf\xe9\xff\xfe", size=0), b""), format=tarfile.GNU_FORMAT)[:512]
+        _archive((_info("caf\xe9\xff\xfe", size=0), b""), form=tarfile.GNU_FORMAT)[:512]
     )
     header[148:156] = b" " * 8
     signed = sum(byte - 256 if byte > 127 else byte for byte in header)

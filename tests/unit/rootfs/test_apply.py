@@ -126,7 +126,7 @@ def test_whiteout_spares_this_layers_own_name_in_either_order(order: int) -> Non
 @pytest.mark.parametrize("order", [1, -1])
 def test_directory_deleted_and_made_again_loses_only_its_old_content(order: int) -> None:
     overlay = Overlay([_file(b"d/old"), _file(b"d/sub/old")])
-    overlay.apply([_whiteout(b"d"), _dir(b"d", 0o711)][::order] + [_file(b"d/new")])
+    overlay.apply([*[_whiteout(b"d"), _dir(b"d", 0o711)][::order], _file(b"d/new")])
     assert set(overlay.paths()) == {b"d", b"d/new"}
 
 

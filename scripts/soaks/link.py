@@ -1,0 +1,12 @@
+"""The reliable link over a line that drops, corrupts, doubles and cuts; see tests/property."""
+
+from __future__ import annotations
+
+from tests.property.lossy_line import soak
+
+COUNT = 100_000  # faults
+
+
+def run(count: int, seed: int) -> list[str]:
+    """Put `count` faults on the line, chosen by `seed`; return what was not delivered exactly."""
+    return soak(count, seed)
