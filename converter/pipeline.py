@@ -144,7 +144,6 @@ class _Conversion:
             waiting = Note(f"{step}: another process converts it, waiting")
             found = begin_link(self._store, draft, on_wait=lambda: self._monitor(waiting))
         if isinstance(found, LinkRecord):
-            self._monitor(StepStarted(step))
             summary = "changes nothing" if found.empty else "cached"
             self._monitor(StepFinished(step, summary, minor=True))
             if not found.empty:
@@ -190,6 +189,7 @@ class _Conversion:
             grain_bytes=self._parameters.grain_bytes,
             cid=content_id(draft.link_id),
             long_content_id=long_content_id(draft.link_id),
+            file_name=disk_path(self._store, draft.link_id).name,
             parent=ParentRef(content_id(draft.parent), f"{draft.parent}.vmdk")
             if draft.parent
             else None,

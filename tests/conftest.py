@@ -18,11 +18,17 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that tests import `tests.images`, and soaks import their frame
 
 
-def lacking(reason: str) -> None:
+def _lacking(reason: str) -> None:
     """Skip the running test, or fail it in CI, where everything must be there."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason} (CI=true: nothing is skipped)", pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def lacking() -> Callable[[str], None]:
+    """Return the function by which a test says that this machine lacks what it needs."""
+    return _lacking
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +40,8 @@ def tool() -> Callable[[str], str]:
         path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
         found = shutil.which(name, path=path)
         if found is None:
-            lacking(f"no program {name} here")
-            raise AssertionError("unreachable: lacking() does not return")
+            _lacking(f"no program {name} here")
+            raise AssertionError("unreachable: __lacking() does not return")
         return found
 
     return find
@@ -44,7 +50,7 @@ def tool() -> Callable[[str], str]:
 @pytest.fixture(autouse=True)
 def _root_where_marked(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("root") and os.geteuid() != 0:
-        lacking("needs uid 0")
+        _lacking("needs uid 0")
 
 
 @pytest.fixture(autouse=True)

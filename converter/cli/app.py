@@ -99,6 +99,13 @@ def run_command_line() -> NoReturn:
         sys.stdout.flush()
     except SaltflatError as error:
         code = _report(output, error)
+    except BrokenPipeError:
+        # Nobody reads our result any more; the interpreter's last flush must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = BROKEN_PIPE
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        code = _report(output, SaltflatError(f"{error.strerror or error}{where}."))
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.UsageError as error:
@@ -108,10 +115,6 @@ def run_command_line() -> NoReturn:
         output.close()
         click.echo("Interrupted.", err=True)
         code = INTERRUPTED
-    except BrokenPipeError:
-        # Nobody reads our result any more; the interpreter's last flush must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = BROKEN_PIPE
     except Exception as error:
         output.close()
         if output.debug:
