@@ -41,7 +41,7 @@ def tool() -> Callable[[str], str]:
         found = shutil.which(name, path=path)
         if found is None:
             _lacking(f"no program {name} here")
-            raise AssertionError("unreachable: __lacking() does not return")
+            raise AssertionError("unreachable: _lacking() does not return")
         return found
 
     return find
