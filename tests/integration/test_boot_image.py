@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -257,47 +256,3 @@ def test_a_package_that_is_nowhere_is_one_clear_error(tmp_path: Path) -> None:
             package_set.fetch("no-such-package-here")
         assert caught.value.hint
         assert not list(package_set.folder.glob("*.deb"))
-
-
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives up root, so it must have it")
-def test_an_unprivileged_user_builds_the_same_image(image: BootImage, agent: Path) -> None:
-    """No capabilities, no groups, another HOME, umask and time zone; packages fetched anew."""
-    user = 65534
-    # Not below pytest's folder: every start of pytest closes that to other users again.
-    home = Path(tempfile.mkdtemp(prefix="saltflat-nobody-"))
-    shutil.copytree(agent, home / "agent")
-    os.chown(home, user, user)
-    program = (
-        "import os, sys, pathlib\n"
-        "os.umask(0o077)\n"
-        "from converter import events\n"
-        "from tinykernel import build\n"
-        "made = build.build_boot_image(pathlib.Path('boot'), cache_dir=pathlib.Path('cache'),"
-        " monitor=events.ignore, agent_folder=pathlib.Path('agent'))\n"
-        "print(made.id, made.initrd_sha256)\n"
-    )
-    try:
-        result = subprocess.run(
-            [
-                *("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"),
-                *("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"),
-                *(sys.executable, "-B", "-c", program),
-            ],
-            cwd=home,
-            env={
-                "HOME": str(home),
-                "PATH": "/usr/bin:/bin",
-                "PYTHONPATH": str(ROOT),
-                "TZ": "Asia/Tokyo",
-                "LC_ALL": "C.UTF-8",
-            },
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-        )
-    finally:
-        shutil.rmtree(home)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == [image.id, image.initrd_sha256]

@@ -121,12 +121,15 @@ def test_convert_gives_the_same_bytes(
 
 @pytest.mark.vm
 @pytest.mark.timeout(900)
-def test_build_boot_image_and_run(nobody: Nobody, demo_layout: Path) -> None:
+def test_build_boot_image_and_run(nobody: Nobody, demo_layout: Path, boot_store: Path) -> None:
     image = nobody.folder / "run-image"
     shutil.copytree(demo_layout, image)
     elsewhere.open_to_all(image)
     store = f"{nobody.folder}/stores/run"
     nobody("boot", "build", "--store", store, timeout_seconds=500)
+    for name in ("default", "*/initrd", "*/boot.json"):  # built by root, with other packages cached
+        (theirs,), (ours,) = Path(store, "boot").glob(name), (boot_store / "boot").glob(name)
+        assert theirs.read_bytes() == ours.read_bytes()
     words = nobody(
         *("run", "--store", store, f"oci:{image}:1", "greet", "nobody"), timeout_seconds=300
     )

@@ -265,9 +265,12 @@ def soak(count: int, seed: int) -> list[str]:
         max_payload = rng.choice([64, 255, 1024, 4096, 32768])
         burst = rng.choice([1, 1, 10, 300, 2000])
         rate = rng.choice([0.01, 0.1, 0.7]) / (max(max_payload, 128) + burst)
-        weights = [rng.random() for _ in range(3)]
+        drop, corrupt, double = (rng.random() for _ in range(3))
+        each = rate / (drop + corrupt + double)
         faults = Faults(
-            *(rate * weight / sum(weights) for weight in weights),
+            drop * each,
+            corrupt * each,
+            double * each,
             garble=rng.choice([0.0, 0.01, 0.1]),
             cut=rng.choice([0.0, 0.001, 0.02]),
             burst=burst,
