@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from threading import Event
 
 from converter import __version__
 from converter.errors import SaltflatError
+from converter.events import Event as ProgressEvent
 from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStarted
 from converter.ext4 import c_ext4
 from converter.ext4.filesystem import FileSystem
@@ -102,6 +104,7 @@ class _Conversion:
         self._store = store
         self._parameters = parameters
         self._monitor = monitor
+        self._stopping = Event()
         self._top = ""  # id of the last link
         self._links: list[Future[LinkRecord]] = []
         self._filesystem: FileSystem | None = None  # the top's state, while it is in memory
@@ -114,6 +117,7 @@ class _Conversion:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self._stopping.set()
         self._fetcher.shutdown(cancel_futures=True)
         self._committer.shutdown()
 
@@ -170,8 +174,14 @@ class _Conversion:
         local = self._source.local_blob(layer.descriptor)
         if local is not None:
             return _Blob(local, verified=False)
-        path = fetch_blob(self._source, layer.descriptor, self._store.blobs, self._monitor)
+        path = fetch_blob(self._source, layer.descriptor, self._store.blobs, self._watch_fetch)
         return _Blob(path, verified=True)
+
+    def _watch_fetch(self, event: ProgressEvent) -> None:
+        """Pass on a fetch's progress, and end the fetch when nobody wants the blob any more."""
+        if self._stopping.is_set():
+            raise CancelledError
+        self._monitor(event)
 
     def _make(
         self,

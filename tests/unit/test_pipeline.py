@@ -1,0 +1,114 @@
+"""The order of a conversion, with a source that misbehaves."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from converter.errors import IntegrityError
+from converter.events import ignore
+from converter.image.model import Descriptor, Digest, Image, ImageConfig, Layer, Manifest, Platform
+from converter.pipeline import convert, identity_of
+from converter.store.layout import Store
+from converter.store.links import ChainParameters
+
+TAR = "application/vnd.oci.image.layer.v1.tar"
+PARAMETERS = ChainParameters(capacity_bytes=64 << 20)
+
+
+def _tar(name: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo(name))
+    return stream.getvalue()
+
+
+def _descriptor(data: bytes, size_bytes: int | None = None) -> Descriptor:
+    return Descriptor(TAR, Digest.of(data), len(data) if size_bytes is None else size_bytes)
+
+
+def _image(layers: list[Layer]) -> Image:
+    platform = Platform("linux", "amd64")
+    config = _descriptor(b"{}")
+    return Image(
+        "test",
+        Digest.of(b"manifest"),
+        platform,
+        Manifest("", config, tuple(layer.descriptor for layer in layers)),
+        b"manifest",
+        ImageConfig(platform, {}, tuple(layer.diff_id for layer in layers)),
+        b"{}",
+        tuple(layers),
+    )
+
+
+class MemorySource:
+    """Blobs from memory; a descriptor that is not there never ends."""
+
+    def __init__(self, *blobs: bytes) -> None:
+        self._blobs = {Digest.of(blob): blob for blob in blobs}
+        self.endless_chunks = 0
+
+    def resolve(self, platform: Platform) -> Image:
+        raise NotImplementedError
+
+    def local_blob(self, _descriptor: Descriptor) -> Path | None:
+        return None
+
+    @contextmanager
+    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        blob = self._blobs.get(descriptor.digest)
+        yield self._endless() if blob is None else iter([blob])
+
+    def _endless(self) -> Iterator[bytes]:
+        while True:
+            self.endless_chunks += 1
+            yield bytes(1 << 16)
+
+
+def test_an_error_ends_the_fetches_that_nobody_waits_for(tmp_path: Path) -> None:
+    good = _tar("a")
+    wrong = Layer(_descriptor(good), Digest.of(b"something else"))
+    endless = Layer(_descriptor(b"?", 1 << 50), Digest.of(b"?"))
+    source = MemorySource(good)
+    with pytest.raises(IntegrityError, match="layer 1/2"):
+        convert(
+            _image([wrong, endless]),
+            source,
+            Store(tmp_path),
+            parameters=PARAMETERS,
+            monitor=ignore,
+        )
+    read = source.endless_chunks
+    assert not list((tmp_path / "links").iterdir())
+    assert [path.name for path in (tmp_path / "blobs" / "sha256").iterdir()] == [
+        hashlib.sha256(good).hexdigest()
+    ]
+    assert source.endless_chunks == read  # nobody goes on in the background
+
+
+def test_the_same_layer_twice_is_fetched_once_and_makes_one_link(tmp_path: Path) -> None:
+    data = _tar("a")
+    layer = Layer(_descriptor(data), Digest.of(data))
+    chain = convert(
+        _image([layer, layer]),
+        MemorySource(data),
+        Store(tmp_path),
+        parameters=PARAMETERS,
+        monitor=ignore,
+    )
+    assert len(chain.links) == 2  # the second replaces the file by its equal, a new inode
+    assert chain.links[1].parent == chain.links[0].link_id
+
+
+def test_uuid_and_hash_seed_follow_from_the_lowest_link() -> None:
+    identity = identity_of("0" * 64)
+    assert identity == identity_of("0" * 64)
+    assert identity != identity_of("1" * 64)
+    assert (identity.uuid[6] >> 4, identity.uuid[8] >> 6) == (8, 2)
