@@ -8,13 +8,14 @@ previous link is hashed and committed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from threading import Event
+from typing import BinaryIO
 
 from converter import __version__
 from converter.errors import SaltflatError
@@ -25,14 +26,16 @@ from converter.ext4.filesystem import FileSystem
 from converter.ext4.geometry import Geometry
 from converter.ext4.state import dump_state, load_state
 from converter.ext4.superblock import Identity
-from converter.ext4.writer import Write, write_layer
+from converter.ext4.writer import write_layer
+from converter.groups import DEFAULT_MAX_LINKS, group_layers
 from converter.image.fetch import fetch_blob
 from converter.image.model import Image, Layer
 from converter.image.source import Source
 from converter.layer.changeset import read_changes
 from converter.layer.decompress import open_layer
+from converter.layer.entry import Entry
 from converter.layer.tar import read_entries
-from converter.rootfs.apply import apply_layer
+from converter.rootfs.apply import apply_layers
 from converter.store.layout import Store
 from converter.store.links import (
     ChainParameters,
@@ -68,13 +71,16 @@ def convert(
     *,
     parameters: ChainParameters,
     monitor: Monitor,
+    max_links: int = DEFAULT_MAX_LINKS,
 ) -> Chain:
     """Bring every link of `image` into `store`, making those that are missing.
 
     Raises the errors of source and store; IntegrityError names the layer that is at fault. What was
     finished before an error stays and is used by the next attempt.
     """
-    with _Conversion(image, source, store, parameters, monitor) as conversion:
+    with _Conversion(
+        image, source, store, parameters=parameters, max_links=max_links, monitor=monitor
+    ) as conversion:
         links = conversion.run()
     disks = tuple(disk_path(store, record.link_id) for record in links)
     return Chain(image, parameters, links, disks)
@@ -96,13 +102,16 @@ class _Conversion:
         image: Image,
         source: Source,
         store: Store,
+        *,
         parameters: ChainParameters,
+        max_links: int,
         monitor: Monitor,
     ) -> None:
         self._image = image
         self._source = source
         self._store = store
         self._parameters = parameters
+        self._max_links = max_links
         self._monitor = monitor
         self._stopping = Event()
         self._top = ""  # id of the last link
@@ -123,18 +132,22 @@ class _Conversion:
 
     def run(self) -> tuple[LinkRecord, ...]:
         layers = self._image.layers
-        for number, layer in enumerate(layers):
-            self._bring(f"layer {number + 1}/{len(layers)}", layer, layers[number:])
+        first = 0
+        for group in group_layers(layers, self._max_links):
+            last = first + len(group)
+            span = f"layer {last}" if len(group) == 1 else f"layers {first + 1}-{last}"
+            self._bring(f"{span}/{len(layers)}", group, layers[first:])
+            first = last
         if not self._links:
-            self._bring("empty image", None, ())
+            self._bring("empty image", (), ())
         return tuple(link.result() for link in self._links)
 
-    def _bring(self, step: str, layer: Layer | None, missing: tuple[Layer, ...]) -> None:
-        """Find the link of `layer` or make it; `missing` are the layers to fetch if it must be.
+    def _bring(self, step: str, layers: tuple[Layer, ...], missing: tuple[Layer, ...]) -> None:
+        """Find the link of `layers` or make it; `missing` are the layers to fetch if it must be.
 
         Without a layer it is the file system of an image that has no content at all.
         """
-        diff_ids = (str(layer.diff_id),) if layer else ()
+        diff_ids = tuple(str(layer.diff_id) for layer in layers)
         draft = LinkRecord(
             link_id(self._top, diff_ids, self._parameters),
             self._top,
@@ -155,8 +168,7 @@ class _Conversion:
                 self._append(draft.link_id, self._committer.submit(lambda: found))
             return
         try:
-            blob = self._blobs[layer].result() if layer else None
-            self._make(step, layer, blob, draft, found)
+            self._make(step, layers, draft, found)
         except BaseException:
             found.discard()
             raise
@@ -184,12 +196,7 @@ class _Conversion:
         self._monitor(event)
 
     def _make(
-        self,
-        step: str,
-        layer: Layer | None,
-        blob: _Blob | None,
-        draft: LinkRecord,
-        pending: PendingLink,
+        self, step: str, layers: tuple[Layer, ...], draft: LinkRecord, pending: PendingLink
     ) -> None:
         """Write the link; its hash and its commit go on in the background."""
         filesystem = self._state(draft)
@@ -204,11 +211,7 @@ class _Conversion:
             if draft.parent
             else None,
         )
-        with _naming(step, layer):
-            if layer and blob:
-                written = self._write_layer(step, layer, blob, filesystem, link)
-            else:
-                written = _write_all(link, write_layer(filesystem, (), first=True))
+        written = self._write(step, layers, filesystem, link)
         if not written:
             self._filesystem = filesystem if draft.parent else None
             pending.commit_empty()
@@ -231,35 +234,66 @@ class _Conversion:
         geometry = Geometry(self._parameters.capacity_bytes, journal=self._parameters.journal)
         return FileSystem.create(geometry, identity_of(draft.link_id))
 
-    def _write_layer(
-        self, step: str, layer: Layer, blob: _Blob, filesystem: FileSystem, link: LinkWriter
+    def _write(
+        self, step: str, layers: tuple[Layer, ...], filesystem: FileSystem, link: LinkWriter
     ) -> bool:
-        """Stream `layer` from its blob into `link`; tell whether there was anything to write."""
-        self._monitor(StepStarted(step, layer.descriptor.size_bytes))
-        with (
-            open(blob.path, "rb", buffering=0) as compressed,
-            open_layer(
-                compressed,
-                layer.descriptor,
-                verify_blob=not blob.verified,
-                algorithm=layer.diff_id.algorithm,
-            ) as tar,
-        ):
-            entries = read_changes(read_entries(tar))
-            head = next(entries, None)
-            written = False
-            if head is not None:
-                changes = apply_layer(
-                    filesystem.tree, chain((head,), entries), filesystem.allocator
-                )
-                written = _write_all(
-                    link,
-                    write_layer(filesystem, changes, first=not self._links),
-                    lambda: self._monitor(StepAdvanced(step, compressed.tell())),
-                )
-            tar.drain()
-            tar.check(layer.diff_id)
+        """Stream `layers` from their blobs into `link`; tell whether anything was written."""
+        self._monitor(StepStarted(step, sum(layer.descriptor.size_bytes for layer in layers)))
+        reading = _Reading(self._blobs)
+        entries = reading.entries(layers)
+        written = False
+        with closing(entries):
+            try:
+                changes = apply_layers(filesystem.tree, entries, filesystem.allocator)
+                head = next(changes, None)
+                first = not self._links
+                if head is None and first and layers:
+                    return False
+                for block, data in write_layer(
+                    filesystem, chain(() if head is None else (head,), changes), first=first
+                ):
+                    link.write(block * c_ext4.BLOCK_SIZE, data)
+                    written = True
+                    self._monitor(StepAdvanced(step, reading.position()))
+            except SaltflatError as error:
+                if reading.layer is not None:
+                    error.add_context(f"{step} ({reading.layer.descriptor.digest})")
+                raise
         return written
+
+
+class _Reading:
+    """Opens the layers of one link one after another, and knows how far it is."""
+
+    def __init__(self, blobs: Mapping[Layer, Future[_Blob]]) -> None:
+        self.layer: Layer | None = None
+        self._blobs = blobs
+        self._file: BinaryIO | None = None
+        self._done_bytes = 0
+
+    def position(self) -> int:
+        """Return how many compressed bytes of all layers have been read."""
+        return self._done_bytes + (self._file.tell() if self._file else 0)
+
+    def entries(self, layers: tuple[Layer, ...]) -> Generator[Iterator[Entry], None, None]:
+        """Yield each layer's entries; after the last one of a layer its diffID is checked."""
+        for layer in layers:
+            self.layer = layer
+            blob = self._blobs[layer].result()
+            with (
+                open(blob.path, "rb", buffering=0) as self._file,
+                open_layer(
+                    self._file,
+                    layer.descriptor,
+                    verify_blob=not blob.verified,
+                    algorithm=layer.diff_id.algorithm,
+                ) as tar,
+            ):
+                yield read_changes(read_entries(tar))
+                tar.drain()
+                tar.check(layer.diff_id)
+            self._file = None
+            self._done_bytes += layer.descriptor.size_bytes
 
 
 def identity_of(base_link_id: str) -> Identity:
@@ -269,25 +303,3 @@ def identity_of(base_link_id: str) -> Identity:
     uuid[8] = uuid[8] & 0x3F | 0x80
     hash_seed = hashlib.sha256(b"hash seed\0" + base_link_id.encode()).digest()[:16]
     return Identity(bytes(uuid), hash_seed)
-
-
-def _write_all(
-    link: LinkWriter, writes: Iterator[Write], on_write: Callable[[], None] = lambda: None
-) -> bool:
-    written = False
-    for block, data in writes:
-        link.write(block * c_ext4.BLOCK_SIZE, data)
-        written = True
-        on_write()
-    return written
-
-
-@contextmanager
-def _naming(step: str, layer: Layer | None) -> Iterator[None]:
-    """Say in every error about a layer's content which layer it is."""
-    try:
-        yield
-    except SaltflatError as error:
-        if layer:
-            error.add_context(f"{step} ({layer.descriptor.digest})")
-        raise

@@ -51,6 +51,7 @@ def command(
     force: bool,
     capacity: int,
     journal: bool,
+    max_links: int,
     platform: Platform,
     plain_http: bool,
     tls_verify: bool,
@@ -76,6 +77,7 @@ def command(
         tls_verify=tls_verify,
         ca_file=ca_file,
         parameters=ChainParameters(capacity_bytes=capacity, journal=journal),
+        max_links=max_links,
         monitor=output.monitor,
     )
     if bundle is not None:

@@ -47,6 +47,7 @@ def convert_source(
     tls_verify: bool,
     ca_file: Path | None,
     parameters: ChainParameters,
+    max_links: int,
     monitor: Monitor,
 ) -> Chain:
     """Bring the image that SOURCE names into the store and return its chain."""
@@ -54,4 +55,6 @@ def convert_source(
         text, platform=platform, plain_http=plain_http, tls_verify=tls_verify, ca_file=ca_file
     ) as (image, source):
         monitor(Note(f"{image.reference} is {image.digest}, {image.platform}", minor=True))
-        return convert(image, source, store, parameters=parameters, monitor=monitor)
+        return convert(
+            image, source, store, parameters=parameters, max_links=max_links, monitor=monitor
+        )

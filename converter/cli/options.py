@@ -11,6 +11,7 @@ import click
 
 from converter.cli.output import Output
 from converter.errors import SaltflatError
+from converter.groups import DEFAULT_MAX_LINKS
 from converter.image.platform import Platform
 from converter.store.layout import Store, default_store
 
@@ -130,6 +131,15 @@ def chain_options(command: _Command) -> _Command:
             show_envvar=True,
             show_default=True,
             help="Give the file system a journal.",
+        ),
+        click.option(
+            "--max-links",
+            type=int,
+            default=DEFAULT_MAX_LINKS,
+            envvar="SALTFLAT_MAX_LINKS",
+            show_envvar=True,
+            show_default=True,
+            help="The most disks of a chain; upper layers share links beyond half of them.",
         ),
     ]
     for option in reversed(options):

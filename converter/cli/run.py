@@ -93,6 +93,7 @@ def command(
     channel: str,
     capacity: int,
     journal: bool,
+    max_links: int,
     platform: Platform,
     plain_http: bool,
     tls_verify: bool,
@@ -132,6 +133,7 @@ def command(
                 tls_verify=tls_verify,
                 ca_file=ca_file,
                 parameters=ChainParameters(capacity_bytes=capacity, journal=journal),
+                max_links=max_links,
                 monitor=output.monitor,
             )
         )

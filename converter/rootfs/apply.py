@@ -45,7 +45,7 @@ class Removed(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """The names in the directory `node` changed in this layer; told once, after all entries."""
+    """The names in the directory `node` changed in this layer; told once, after all layers."""
 
     node: int
 
@@ -59,18 +59,37 @@ def apply_layer(tree: Tree, entries: Iterable[Entry], numbers: Numbering) -> Ite
     Raises IntegrityError for an entry that no tree could take. The tree is then half changed and
     must be thrown away.
     """
-    return _Application(tree, numbers).run(entries)
+    return apply_layers(tree, (entries,), numbers)
+
+
+def apply_layers(
+    tree: Tree, layers: Iterable[Iterable[Entry]], numbers: Numbering
+) -> Iterator[Change]:
+    """Apply several layers, base first, and tell once at the end which directories changed.
+
+    A layer's entries are read to their end before the next layer is asked for. Raises as
+    `apply_layer` does.
+    """
+    listed: set[int] = set()
+    for entries in layers:
+        yield from _Application(tree, numbers, listed).run(entries)
+    for node in sorted(listed):
+        if node in tree.directories:
+            yield Listed(node)
 
 
 class _Application:
-    """The memory of one layer: what it made, and the paths it has already resolved."""
+    """The memory of one layer: what it made, and the paths it has already resolved.
 
-    def __init__(self, tree: Tree, numbers: Numbering) -> None:
+    Directories whose names changed are entered into `listed`.
+    """
+
+    def __init__(self, tree: Tree, numbers: Numbering, listed: set[int]) -> None:
         self._tree = tree
         self._numbers = numbers
         self._own: set[int] = set()  # directories made by this layer: all their names are fresh
         self._fresh: dict[int, set[bytes]] = {}  # names this layer put into older directories
-        self._listed: set[int] = set()
+        self._listed = listed
         self._resolved: dict[bytes, int] = {b"": tree.root}
 
     def run(self, entries: Iterable[Entry]) -> Iterator[Change]:
@@ -105,9 +124,6 @@ class _Application:
                     continue
                 yield from self._remove(parent, name)
             yield self._create(parent, name, entry)
-        for node in sorted(self._listed):
-            if node in tree.directories:
-                yield Listed(node)
 
     def _create(self, parent: int, name: bytes, entry: Entry) -> Created:
         tree = self._tree

@@ -1,38 +1,66 @@
-"""Locks between processes. The kernel drops them with their holder, so a crash leaves none."""
+"""Locks between processes. The kernel drops them with their holder, so a crash leaves none.
+
+Three of them, each a file that only flock(2) looks at:
+
+locks/link-<link id>      exclusive: who makes that link
+locks/store, locks/gate   shared: who adds to the store or looks something up to use it; exclusive:
+                          who deletes. The gate is passed first, so that new users cannot keep a
+                          deleter waiting for ever
+locks/use-<pid>-<n>       exclusive: a machine's pin; the file says what may not be deleted even
+                          when its holder has let go of the store
+
+Whoever pins does it before it lets go of the store. So a deleter, alone with the store, sees every
+pin that there is, and no file in the making.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from converter.errors import SaltflatError
+from converter.store.layout import Store
 
+LINK_PREFIX = "link-"
+PIN_PREFIX = "use-"
+SWEEP_TIMEOUT_SECONDS = 600.0
 _POLL_SECONDS = 0.2
+_PIN_LIMIT_BYTES = 1 << 20
+_serial = itertools.count()
+
+
+def _silent() -> None:
+    """Be told that a lock must be waited for, and say nothing."""
 
 
 @contextmanager
 def locked(
     path: Path,
     *,
+    shared: bool = False,
     timeout_seconds: float = 3600,
-    on_wait: Callable[[], None] = lambda: None,
+    on_wait: Callable[[], None] = _silent,
 ) -> Iterator[None]:
-    """Hold the lock file `path` exclusively; wait for whoever holds it, telling `on_wait` once.
+    """Hold the lock file `path`, alone or with others; wait for it, telling `on_wait` once.
 
     Raises SaltflatError after `timeout_seconds`. The file stays: removing it would let two
     processes lock two files of one name.
     """
+    operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + timeout_seconds
         waiting = False
         while True:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, operation)
                 break
             except BlockingIOError:
                 if not waiting:
@@ -47,3 +75,112 @@ def locked(
         yield
     finally:
         os.close(descriptor)
+
+
+@dataclass(slots=True)
+class _Use:
+    """This process's hold on one store, and how many of its callers count on it."""
+
+    lock: ExitStack
+    callers: int = 0
+
+
+# flock(2) counts open files, not callers. A caller within a caller that waited at the gate, behind
+# a deleter that waits for the outer one, would wait for ever: one hold serves a whole process.
+_uses: dict[Path, _Use] = {}
+_guard = threading.Lock()
+
+
+@contextmanager
+def using(store: Store, *, on_wait: Callable[[], None] = _silent) -> Iterator[None]:
+    """Keep everything in `store` from being deleted; may be entered again within itself.
+
+    Converting, and looking up what a machine or a bundle is made of, happen inside. Waits, after
+    telling `on_wait`, for a process that deletes. Raises SaltflatError after an hour.
+    """
+    path = store.locks / "store"
+    with _guard:
+        use = _uses.get(path)
+        if use is None:
+            use = _Use(ExitStack())
+            with locked(store.locks / "gate", shared=True, on_wait=on_wait):
+                use.lock.enter_context(locked(path, shared=True, on_wait=on_wait))
+            _uses[path] = use
+        use.callers += 1
+    try:
+        yield
+    finally:
+        with _guard:
+            use.callers -= 1
+            if not use.callers:
+                del _uses[path]
+                use.lock.close()
+
+
+@contextmanager
+def sweeping(
+    store: Store,
+    *,
+    timeout_seconds: float = SWEEP_TIMEOUT_SECONDS,
+    on_wait: Callable[[], None] = _silent,
+) -> Iterator[None]:
+    """Have `store` alone, to delete from it. Not to be entered inside `using`.
+
+    Waits, after telling `on_wait`, for those who use it; whoever comes now waits in turn. Raises
+    SaltflatError when `timeout_seconds` were not enough.
+    """
+    with (
+        locked(store.locks / "gate", timeout_seconds=timeout_seconds, on_wait=on_wait),
+        locked(store.locks / "store", timeout_seconds=timeout_seconds, on_wait=on_wait),
+    ):
+        yield
+
+
+@contextmanager
+def pinned(store: Store, identities: Iterable[str]) -> Iterator[None]:
+    """Keep links and boot images, named by their ids, for as long as this block lasts.
+
+    To be entered inside `using`, which may then be left: a machine runs for days, and a deleter
+    need not wait for it.
+    """
+    descriptor, path = _new_pin(store)
+    try:
+        # Nobody waits long for this: others lock a pin only to see whether it is held.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.write(descriptor, "".join(f"{identity}\n" for identity in identities).encode())
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def pins(store: Store) -> tuple[frozenset[str], tuple[Path, ...]]:
+    """Return the ids that are pinned, and the pins whose holders are dead.
+
+    Exact inside `sweeping`; elsewhere a pin that is just being made may be missed.
+    """
+    held: set[str] = set()
+    dead = []
+    for path in sorted(store.locks.glob(f"{PIN_PREFIX}*")):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # its holder has just let go
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            dead.append(path)
+        except BlockingIOError:
+            held.update(os.read(descriptor, _PIN_LIMIT_BYTES).decode("ascii").split())
+        finally:
+            os.close(descriptor)
+    return frozenset(held), tuple(dead)
+
+
+def _new_pin(store: Store) -> tuple[int, Path]:
+    while True:
+        path = store.locks / f"{PIN_PREFIX}{os.getpid()}-{next(_serial)}"
+        # The name may be there already: from a dead process with our id, or from another host's.
+        with suppress(FileExistsError):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return os.open(path, flags, 0o600), path
