@@ -24,7 +24,7 @@ from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStar
 from converter.ext4 import c_ext4
 from converter.ext4.filesystem import FileSystem
 from converter.ext4.geometry import Geometry
-from converter.ext4.state import dump_state, load_state
+from converter.ext4.state import dump_state, load_states
 from converter.ext4.superblock import Identity
 from converter.ext4.writer import write_layer
 from converter.groups import DEFAULT_MAX_LINKS, group_layers
@@ -34,8 +34,10 @@ from converter.image.source import Source
 from converter.layer.changeset import read_changes
 from converter.layer.decompress import open_layer
 from converter.layer.entry import Entry
+from converter.layer.limits import DEFAULT_LIMITS, Limits
 from converter.layer.tar import read_entries
 from converter.rootfs.apply import apply_layers
+from converter.store.images import record_image
 from converter.store.layout import Store
 from converter.store.links import (
     ChainParameters,
@@ -47,8 +49,9 @@ from converter.store.links import (
     find_link,
     link_id,
     long_content_id,
-    read_state,
+    read_states,
 )
+from converter.store.locks import using
 from converter.vmdk.sparse import LinkWriter, ParentRef
 
 PARALLEL_FETCHES = 4
@@ -72,16 +75,25 @@ def convert(
     parameters: ChainParameters,
     monitor: Monitor,
     max_links: int = DEFAULT_MAX_LINKS,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Chain:
     """Bring every link of `image` into `store`, making those that are missing.
 
     Raises the errors of source and store; IntegrityError names the layer that is at fault. What was
     finished before an error stays and is used by the next attempt.
     """
-    with _Conversion(
-        image, source, store, parameters=parameters, max_links=max_links, monitor=monitor
-    ) as conversion:
-        links = conversion.run()
+    with using(store, monitor=monitor):
+        with _Conversion(
+            image,
+            source,
+            store,
+            parameters=parameters,
+            max_links=max_links,
+            limits=limits,
+            monitor=monitor,
+        ) as conversion:
+            links = conversion.run()
+        record_image(store, image, parameters, links)
     disks = tuple(disk_path(store, record.link_id) for record in links)
     return Chain(image, parameters, links, disks)
 
@@ -105,6 +117,7 @@ class _Conversion:
         *,
         parameters: ChainParameters,
         max_links: int,
+        limits: Limits,
         monitor: Monitor,
     ) -> None:
         self._image = image
@@ -112,6 +125,7 @@ class _Conversion:
         self._store = store
         self._parameters = parameters
         self._max_links = max_links
+        self._limits = limits
         self._monitor = monitor
         self._stopping = Event()
         self._top = ""  # id of the last link
@@ -218,7 +232,7 @@ class _Conversion:
             self._monitor(StepFinished(step, "changes nothing"))
             return
         summary = link.finish()
-        state = dump_state(filesystem)
+        state = dump_state(filesystem, parent=draft.parent)
         self._filesystem = filesystem
         commit = self._committer.submit(pending.commit, grains=summary.grains, state=state)
         self._append(draft.link_id, commit)
@@ -230,7 +244,7 @@ class _Conversion:
         if filesystem is not None:
             return filesystem
         if self._links:
-            return load_state(read_state(self._store, self._links[-1].result()))
+            return load_states(read_states(self._store, self._links[-1].result()))
         geometry = Geometry(self._parameters.capacity_bytes, journal=self._parameters.journal)
         return FileSystem.create(geometry, identity_of(draft.link_id))
 
@@ -239,7 +253,7 @@ class _Conversion:
     ) -> bool:
         """Stream `layers` from their blobs into `link`; tell whether anything was written."""
         self._monitor(StepStarted(step, sum(layer.descriptor.size_bytes for layer in layers)))
-        reading = _Reading(self._blobs)
+        reading = _Reading(self._blobs, self._limits)
         entries = reading.entries(layers)
         written = False
         with closing(entries):
@@ -265,8 +279,9 @@ class _Conversion:
 class _Reading:
     """Opens the layers of one link one after another, and knows how far it is."""
 
-    def __init__(self, blobs: Mapping[Layer, Future[_Blob]]) -> None:
+    def __init__(self, blobs: Mapping[Layer, Future[_Blob]], limits: Limits) -> None:
         self.layer: Layer | None = None
+        self._limits = limits
         self._blobs = blobs
         self._file: BinaryIO | None = None
         self._done_bytes = 0
@@ -287,9 +302,10 @@ class _Reading:
                     layer.descriptor,
                     verify_blob=not blob.verified,
                     algorithm=layer.diff_id.algorithm,
+                    limits=self._limits,
                 ) as tar,
             ):
-                yield read_changes(read_entries(tar))
+                yield read_changes(read_entries(tar, self._limits))
                 tar.drain()
                 tar.check(layer.diff_id)
             self._file = None

@@ -29,7 +29,9 @@ _VERBS = {
     "convert": ("convert", "Turn an image into a chain of VMDK disks."),
     "run": ("run", "Run an image's process in a virtual machine."),
     "inspect": ("inspect", "Show an image or a bundle and its chain."),
+    "verify": ("verify", "Check a bundle or a chain, down to the last sector."),
     "boot": ("boot", "Build and list boot images."),
+    "store": ("store", "List, check and clean what is kept."),
     "doctor": ("doctor", "Say what is missing on this host."),
 }
 

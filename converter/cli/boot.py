@@ -9,6 +9,7 @@ import click
 from converter.cli.options import format_option, open_store, store_option
 from converter.cli.output import Output
 from converter.store.bootimages import default_boot_image, list_boot_images, set_default
+from converter.store.locks import using
 from tinykernel.record import BootImage
 
 
@@ -39,10 +40,11 @@ def build(output: Output, *, refresh: bool, store_root: Path) -> int:
     from tinykernel.build import build_boot_image  # noqa: PLC0415 - `boot list` does without
 
     store = open_store(store_root)
-    image = build_boot_image(
-        store.boot, cache_dir=store.cache / "packages", monitor=output.monitor, refresh=refresh
-    )
-    set_default(store, image)
+    with using(store, monitor=output.monitor):  # until it is the default, gc would take it
+        image = build_boot_image(
+            store.boot, cache_dir=store.cache / "packages", monitor=output.monitor, refresh=refresh
+        )
+        set_default(store, image)
     output.result(_line(image), {"schema": 1, **image.to_json(), "folder": str(image.folder)})
     return 0
 

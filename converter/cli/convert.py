@@ -10,14 +10,17 @@ from converter.cli.images import convert_source
 from converter.cli.options import (
     chain_options,
     format_option,
+    limit_options,
     open_store,
     source_options,
     store_option,
 )
 from converter.cli.output import Output
 from converter.image.platform import Platform
+from converter.layer.limits import Limits
 from converter.store.bundle import write_bundle
 from converter.store.links import ChainParameters
+from converter.store.locks import using
 
 
 @click.command("convert")
@@ -38,7 +41,15 @@ from converter.store.links import ChainParameters
     show_envvar=True,
     help="Replace the bundle if there is one.",
 )
+@click.option(
+    "--copy",
+    is_flag=True,
+    envvar="SALTFLAT_COPY",
+    show_envvar=True,
+    help="Copy the bundle's disks; else they share the store's blocks where that is possible.",
+)
 @chain_options
+@limit_options
 @source_options
 @store_option
 @format_option
@@ -49,9 +60,11 @@ def command(
     source: str,
     bundle: Path | None,
     force: bool,
+    copy: bool,
     capacity: int,
     journal: bool,
     max_links: int,
+    limits: Limits,
     platform: Platform,
     plain_http: bool,
     tls_verify: bool,
@@ -67,21 +80,33 @@ def command(
     Examples:
       saltflat convert debian:12
       saltflat convert --plain-http localhost:5000/app:1 -o ./app
+      saltflat convert debian:12 -o /media/usb/debian --copy
       saltflat convert oci:./layout:1.0 --format json
     """
-    chain = convert_source(
-        source,
-        open_store(store_root),
-        platform=platform,
-        plain_http=plain_http,
-        tls_verify=tls_verify,
-        ca_file=ca_file,
-        parameters=ChainParameters(capacity_bytes=capacity, journal=journal),
-        max_links=max_links,
-        monitor=output.monitor,
-    )
-    if bundle is not None:
-        write_bundle(bundle, chain.image, chain.parameters, chain.links, chain.disks, force=force)
+    store = open_store(store_root)
+    with using(store, monitor=output.monitor):  # until the bundle has its disks too
+        chain = convert_source(
+            source,
+            store,
+            platform=platform,
+            plain_http=plain_http,
+            tls_verify=tls_verify,
+            ca_file=ca_file,
+            parameters=ChainParameters(capacity_bytes=capacity, journal=journal),
+            max_links=max_links,
+            limits=limits,
+            monitor=output.monitor,
+        )
+        if bundle is not None:
+            write_bundle(
+                bundle,
+                chain.image,
+                chain.parameters,
+                chain.links,
+                chain.disks,
+                force=force,
+                copy=copy,
+            )
     lines = [f"{chain.image.reference}  {chain.image.digest}"]
     for link in chain.links:
         lines.append(f"{link.link_id}  {link.size_bytes:>12,} bytes")

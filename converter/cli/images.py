@@ -12,6 +12,7 @@ from converter.image.model import Image
 from converter.image.platform import Platform
 from converter.image.reference import BundleReference, parse_source
 from converter.image.source import Source, SourceOptions, open_source
+from converter.layer.limits import Limits
 from converter.pipeline import Chain, convert
 from converter.store.layout import Store
 from converter.store.links import ChainParameters
@@ -48,6 +49,7 @@ def convert_source(
     ca_file: Path | None,
     parameters: ChainParameters,
     max_links: int,
+    limits: Limits,
     monitor: Monitor,
 ) -> Chain:
     """Bring the image that SOURCE names into the store and return its chain."""
@@ -56,5 +58,11 @@ def convert_source(
     ) as (image, source):
         monitor(Note(f"{image.reference} is {image.digest}, {image.platform}", minor=True))
         return convert(
-            image, source, store, parameters=parameters, max_links=max_links, monitor=monitor
+            image,
+            source,
+            store,
+            parameters=parameters,
+            max_links=max_links,
+            limits=limits,
+            monitor=monitor,
         )

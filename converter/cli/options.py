@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -13,6 +14,7 @@ from converter.cli.output import Output
 from converter.errors import SaltflatError
 from converter.groups import DEFAULT_MAX_LINKS
 from converter.image.platform import Platform
+from converter.layer.limits import DEFAULT_LIMITS, RATIO_FREE_BYTES, Limits
 from converter.store.layout import Store, default_store
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -145,6 +147,52 @@ def chain_options(command: _Command) -> _Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def limit_options(command: _Command) -> _Command:
+    """Add how much a layer may have; the command gets it as `limits`."""
+
+    @functools.wraps(command)
+    def with_limits(
+        *args: object, max_entries: int, max_layer_size: int, max_ratio: int, **others: object
+    ) -> object:
+        limits = Limits(max_entries, max_layer_size, max_ratio)
+        return command(*args, limits=limits, **others)
+
+    options = [
+        click.option(
+            "--max-entries",
+            type=click.IntRange(min=1),
+            default=DEFAULT_LIMITS.max_entries,
+            envvar="SALTFLAT_MAX_ENTRIES",
+            show_envvar=True,
+            show_default=True,
+            help="Refuse a layer with more members.",
+        ),
+        click.option(
+            "--max-layer-size",
+            type=size,
+            default=f"{DEFAULT_LIMITS.max_layer_bytes >> 30}G",
+            envvar="SALTFLAT_MAX_LAYER_SIZE",
+            show_envvar=True,
+            show_default=True,
+            help="Refuse a layer that unpacks to more.",
+        ),
+        click.option(
+            "--max-ratio",
+            type=click.IntRange(min=1),
+            default=DEFAULT_LIMITS.max_ratio,
+            envvar="SALTFLAT_MAX_RATIO",
+            show_envvar=True,
+            show_default=True,
+            help="Refuse a layer that unpacks to more than so many times its size and to more than "
+            f"{RATIO_FREE_BYTES >> 30}G. gzip stays below 1032, zstd can exceed it with zeros.",
+        ),
+    ]
+    wrapped = cast("_Command", with_limits)
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def open_store(root: Path) -> Store:

@@ -12,6 +12,7 @@ from agent.host.errors import AbortedError
 from converter.cli.images import convert_source
 from converter.cli.options import (
     chain_options,
+    limit_options,
     open_store,
     size,
     source_options,
@@ -23,12 +24,14 @@ from converter.events import Event, StepFinished
 from converter.image.platform import Platform
 from converter.image.reference import BundleReference, parse_source
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
+from converter.layer.limits import Limits
 from converter.machine.model import Channel, RunConfig
 from converter.machine.qemu import QemuDriver
 from converter.machine.run import Stdio, run_machine
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle import read_bundle
 from converter.store.links import ChainParameters
+from converter.store.locks import pinned, using
 
 SIGNALLED = 128  # plus the signal's number: how shells tell it
 
@@ -73,6 +76,7 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
     help="The line that carries the process's input and output.",
 )
 @chain_options
+@limit_options
 @source_options
 @store_option
 @click.pass_obj
@@ -94,6 +98,7 @@ def command(
     capacity: int,
     journal: bool,
     max_links: int,
+    limits: Limits,
     platform: Platform,
     plain_http: bool,
     tls_verify: bool,
@@ -119,24 +124,29 @@ def command(
         )
     store = open_store(store_root)
     reference = parse_source(source)
-    if isinstance(reference, BundleReference):
-        root = root_of_bundle(read_bundle(reference.path))
-        boot = boot_image_for(store, root.platform)
-    else:
-        boot = boot_image_for(store, platform)
-        root = root_of_chain(
-            convert_source(
-                source,
-                store,
-                platform=platform,
-                plain_http=plain_http,
-                tls_verify=tls_verify,
-                ca_file=ca_file,
-                parameters=ChainParameters(capacity_bytes=capacity, journal=journal),
-                max_links=max_links,
-                monitor=output.monitor,
+    with using(store, monitor=output.monitor):
+        if isinstance(reference, BundleReference):
+            root = root_of_bundle(read_bundle(reference.path))
+            boot = boot_image_for(store, root.platform)
+        else:
+            boot = boot_image_for(store, platform)
+            root = root_of_chain(
+                convert_source(
+                    source,
+                    store,
+                    platform=platform,
+                    plain_http=plain_http,
+                    tls_verify=tls_verify,
+                    ca_file=ca_file,
+                    parameters=ChainParameters(capacity_bytes=capacity, journal=journal),
+                    max_links=max_links,
+                    limits=limits,
+                    monitor=output.monitor,
+                )
             )
-        )
+        # Let go of the store, but not of what the machine stands on, until the command ends.
+        pin = pinned(store, [boot.id, *(disk.stem for disk in root.disks)])
+        click.get_current_context().with_resource(pin)
     rows, columns = _terminal_size() if tty else (None, None)
     spec = machine_spec(
         root,

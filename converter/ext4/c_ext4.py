@@ -120,6 +120,10 @@ S_IFBLK = 0x6000
 S_IFREG = 0x8000
 S_IFLNK = 0xA000
 
+# include/linux/kdev_t.h: what new_encode_dev() has bits for in i_block of a device
+MAX_MAJOR = 1 << 12
+MAX_MINOR = 1 << 20
+
 EXT4_EXTENTS_FL = 0x80000
 EXT4_ROOT_INO = 2
 EXT4_JOURNAL_INO = 8
@@ -133,6 +137,7 @@ EXT4_EXT_MAGIC = 0xF30A
 EXTENT_HEADER = Struct("<HHHHI")  # eh_magic, eh_entries, eh_max, eh_depth, eh_generation
 EXTENT = Struct("<IHHI")  # ee_block, ee_len, ee_start_hi, ee_start_lo
 EXTENT_IDX = Struct("<IIHH")  # ei_block, ei_leaf_lo, ei_leaf_hi, ei_unused
+I_BLOCK_ONE_EXTENT = Struct("<HHHHIIHHI36x")  # the header and the only extent, as i_block
 EXT_INIT_MAX_LEN = 1 << 15  # blocks in one initialised extent
 EXTENTS_IN_INODE = 4
 EXTENTS_PER_BLOCK = (BLOCK_SIZE - EXTENT_HEADER.size) // EXTENT.size

@@ -5,11 +5,15 @@ Format: Documentation/filesystems/ext4, inodes.rst and ifork.rst.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import NamedTuple
 
+from converter.errors import IntegrityError
 from converter.ext4 import c_ext4 as c
 from converter.ext4.allocator import Run
 from converter.layer.entry import Entry, Kind
+from converter.layer.paths import show
 
 _MODE_OF_KIND = {
     Kind.FILE: c.S_IFREG,
@@ -76,34 +80,45 @@ class Inode(NamedTuple):
     i_projid: int
 
     @classmethod
-    def of(cls, entry: Entry, *, links: int = 1) -> Inode:
-        """Make the inode of `entry` without content: attributes, and i_block of a device.
+    def of(
+        cls,
+        entry: Entry,
+        *,
+        links: int = 1,
+        size: int = 0,
+        blocks: int = 0,
+        i_block: bytes = b"",
+        extents: bool = False,
+        xattr_block: int = 0,
+    ) -> Inode:
+        """Make the inode of `entry` with content as `with_content` has it; a device has its own.
 
-        All four times are the entry's modification time, since a layer tells no other.
+        All four times are the entry's modification time, since a layer tells no other. Raises
+        IntegrityError for a device number that does not fit.
         """
         seconds, extra = encode_time(entry.mtime_ns)
-        device = b""
+        sectors = blocks * c.SECTORS_PER_BLOCK
         if entry.kind is Kind.CHARACTER or entry.kind is Kind.BLOCK:
-            device = _encode_device(entry.major, entry.minor)
+            i_block = _encode_device(entry)
         return cls(
             _MODE_OF_KIND[entry.kind] | entry.mode,
             entry.uid & 0xFFFF,
-            0,
+            size & _MAX_32_BIT,
             seconds,
             seconds,
             seconds,
             0,
             entry.gid & 0xFFFF,
             links,
+            sectors & _MAX_32_BIT,
+            c.EXT4_EXTENTS_FL if extents else 0,
             0,
+            i_block,
             0,
+            xattr_block,
+            size >> 32,
             0,
-            device,
-            0,
-            0,
-            0,
-            0,
-            0,
+            sectors >> 32,
             0,
             entry.uid >> 16,
             entry.gid >> 16,
@@ -151,42 +166,58 @@ class Inode(NamedTuple):
         return (self.l_i_blocks_high << 32 | self.i_blocks_lo) // c.SECTORS_PER_BLOCK
 
 
-def _encode_device(major: int, minor: int) -> bytes:
+def _encode_device(entry: Entry) -> bytes:
     """Return i_block of a device node: the old 16-bit form, or the new one in its second word."""
+    major, minor = entry.major, entry.minor
+    if major >= c.MAX_MAJOR or minor >= c.MAX_MINOR:
+        raise IntegrityError(
+            f"member {show(entry.path)}: It is the device {major}:{minor}.",
+            expected=f"a major number below {c.MAX_MAJOR} and a minor below {c.MAX_MINOR}",
+        )
     if major < 256 and minor < 256:
         return (major << 8 | minor).to_bytes(4, "little")
     number = minor & 0xFF | major << 8 | (minor & ~0xFF) << 12
     return bytes(4) + (number & _MAX_32_BIT).to_bytes(4, "little")
 
 
-def leaf_blocks_needed(runs: int) -> int:
-    """Count the extent leaves for a file of `runs` runs; up to four stand in the inode itself."""
-    return 0 if runs <= c.EXTENTS_IN_INODE else -(-runs // c.EXTENTS_PER_BLOCK)
+def extent_blocks_needed(runs: int) -> int:
+    """Count the blocks of the extent tree of a file of `runs` runs; up to four need none."""
+    blocks = 0
+    while runs > c.EXTENTS_IN_INODE:
+        runs = -(-runs // c.EXTENTS_PER_BLOCK)
+        blocks += runs
+    return blocks
 
 
-def encode_extents(runs: list[Run], leaves: list[int]) -> tuple[bytes, list[bytes]]:
-    """Return (i_block, content of each leaf block) that map a file's blocks to `runs`.
+def encode_extents(
+    runs: list[Run], nodes: list[int], logical: Iterable[int] | None = None
+) -> tuple[bytes, list[bytes]]:
+    """Return (i_block, content of each block of the tree) that map a file's blocks to `runs`.
 
-    `leaves` are the addresses of leaf_blocks_needed(len(runs)) blocks, at most four: more runs
-    than those map are impossible below 170 GiB of one file and raise ValueError.
+    `nodes` are the addresses of extent_blocks_needed(len(runs)) blocks, leaves first. `logical` is
+    where in the file each run begins, in blocks; without it they follow each other.
     """
-    extents = []
-    logical = 0
-    for start, length in runs:
-        extents.append(c.EXTENT.pack(logical, length, 0, start))
-        logical += length
-    if not leaves:
-        return _extent_node(extents, c.EXTENTS_IN_INODE, depth=0).ljust(60, b"\0"), []
-    if len(leaves) > c.EXTENTS_IN_INODE:
-        raise ValueError(f"{len(runs)} extents need a third level")
-    indexes, nodes = [], []
-    for number, leaf in enumerate(leaves):
-        part = extents[number * c.EXTENTS_PER_BLOCK : (number + 1) * c.EXTENTS_PER_BLOCK]
-        first_logical = c.EXTENT.unpack(part[0])[0]
-        indexes.append(c.EXTENT_IDX.pack(first_logical, leaf, 0, 0))
-        node = _extent_node(part, c.EXTENTS_PER_BLOCK, depth=0)
-        nodes.append(node.ljust(c.BLOCK_SIZE, b"\0"))
-    return _extent_node(indexes, c.EXTENTS_IN_INODE, depth=1).ljust(60, b"\0"), nodes
+    if len(runs) == 1 and logical is None:  # nearly every file
+        ((start, length),) = runs
+        header = (c.EXT4_EXT_MAGIC, 1, c.EXTENTS_IN_INODE, 0, 0)
+        return c.I_BLOCK_ONE_EXTENT.pack(*header, 0, length, 0, start), []
+    if logical is None:
+        logical = accumulate((length for _, length in runs), initial=0)
+    firsts = list(zip(logical, runs, strict=False))
+    level = [(at, c.EXTENT.pack(at, length, 0, start)) for at, (start, length) in firsts]
+    contents: list[bytes] = []
+    depth = 0
+    while len(level) > c.EXTENTS_IN_INODE:
+        above = []
+        for number in range(0, len(level), c.EXTENTS_PER_BLOCK):
+            part = level[number : number + c.EXTENTS_PER_BLOCK]
+            first = part[0][0]
+            above.append((first, c.EXTENT_IDX.pack(first, nodes[len(contents)], 0, 0)))
+            node = _extent_node(part, c.EXTENTS_PER_BLOCK, depth=depth)
+            contents.append(node.ljust(c.BLOCK_SIZE, b"\0"))
+        level = above
+        depth += 1
+    return _extent_node(level, c.EXTENTS_IN_INODE, depth=depth).ljust(60, b"\0"), contents
 
 
 def decode_inline_extents(i_block: bytes) -> list[Run] | None:
@@ -202,6 +233,6 @@ def decode_inline_extents(i_block: bytes) -> list[Run] | None:
     return runs
 
 
-def _extent_node(entries: list[bytes], capacity: int, *, depth: int) -> bytes:
+def _extent_node(entries: list[tuple[int, bytes]], capacity: int, *, depth: int) -> bytes:
     header = c.EXTENT_HEADER.pack(c.EXT4_EXT_MAGIC, len(entries), capacity, depth, 0)
-    return header + b"".join(entries)
+    return header + b"".join([packed for _, packed in entries])

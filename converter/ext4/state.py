@@ -1,16 +1,17 @@
 """The stored form of a `FileSystem`: what a child link needs of its parent. Pure: bytes both ways.
 
-A documented binary format (docs/formats.md, "Link state"), never pickle, and parsed as hostile
-input: every length is checked against what is there, every number against its bounds, and whatever
-is wrong is an IntegrityError. Little-endian. After the fixed head come sections, each of them
-compressed with zstd; a reader refuses a schema that it does not know.
+A state holds what its link changed; the states of a chain, read from the lowest up, make the whole.
+So a small layer's state is small, and it is written in the time of what it holds. The format is
+documented in docs/formats.md ("Link state"). It is never pickle, and parsed as hostile input: every
+length is checked against what is there, every number against its bounds, and whatever is wrong is
+an IntegrityError. Little-endian. After the fixed head come sections, each compressed with zstd.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 
 import zstandard
@@ -18,43 +19,50 @@ import zstandard
 from converter.errors import IntegrityError, SaltflatError
 from converter.ext4 import c_ext4 as c
 from converter.ext4.allocator import Allocator, Sequence
-from converter.ext4.filesystem import GRAIN_BYTES, FileSystem
+from converter.ext4.filesystem import GRAIN_BYTES, INODES_PER_GRAIN, FileSystem
 from converter.ext4.geometry import INODES_PER_GROUP, Geometry
+from converter.ext4.state_tree import check_tree, dump_links, dump_names, load_links, load_names
 from converter.ext4.superblock import Identity
-from converter.layer.entry import Kind
-from converter.rootfs.tree import KIND_BITS, KIND_MASK, Tree
+from converter.rootfs.tree import Journal, Tree
 
 MAGIC = b"SALTSTAT"
 SCHEMA = 1
 MAX_SECTION_BYTES = 1 << 31
+MAX_SECTIONS = 64
 HEAD = Struct("<8sII")  # magic, schema, number of sections
 SECTION = Struct("<4sQQ")  # name, bytes as stored, bytes when decompressed
 
-_PARAMETERS, _BITMAPS, _INODES, _NAMES, _LINKS, _RUNS = (
-    b"PARM",
-    b"BMAP",
-    b"ITAB",
-    b"DIRS",
-    b"LINK",
-    b"RUNS",
-)
+_PARAMETERS = b"PARM"
+_BITMAPS = b"BMAP"
+_INODES = b"ITAB"
+_DROPPED = b"GONE"
+_NAMES = b"DIRS"
+_LINKS = b"LINK"
+_RUNS = b"RUNS"
+
 _BITMAP = Struct("<BI")  # 0 block bitmap or 1 inode bitmap, group; then 4096 bytes
-_TABLE = Struct("<II")  # group, number of grains; then the grains
-_DIRECTORY = Struct("<III")  # inode, parent, number of names
-_NAME = Struct("<QB")  # inode << 3 | kind, length; then the name
-_LINK = Struct("<IIH")  # inode, number of names, length of a symlink's text; then the text
+_GRAIN = Struct("<I")  # number over all groups' tables; then 256 inodes
+_INODE = Struct("<I")
 _SPILLED = Struct("<II")  # inode, number of runs
 _RUN = Struct("<II")  # first block, length
 
+_GRAINS_PER_GROUP = INODES_PER_GROUP // INODES_PER_GRAIN
 
-def dump_state(filesystem: FileSystem) -> bytes:
-    """Return the stored form. The same state gives the same bytes with the same zstd library."""
+
+def dump_state(filesystem: FileSystem, *, parent: str = "") -> bytes:
+    """Return what changed since the last call, or since the file system is new.
+
+    `parent` is the id of the link whose state this one goes on, "" for the lowest. The same changes
+    give the same bytes with the same zstd library. From now on, changes are counted anew.
+    """
+    tree = filesystem.tree
     sections = [
-        (_PARAMETERS, _dump_parameters(filesystem)),
+        (_PARAMETERS, _dump_parameters(filesystem, parent)),
         (_BITMAPS, b"".join(_dump_bitmaps(filesystem.allocator))),
-        (_INODES, b"".join(_dump_tables(filesystem.tables))),
-        (_NAMES, b"".join(_dump_names(filesystem.tree))),
-        (_LINKS, b"".join(_dump_links(filesystem.tree))),
+        (_INODES, b"".join(_dump_grains(filesystem))),
+        (_DROPPED, b"".join(_INODE.pack(node) for node in sorted(tree.journal.dropped))),
+        (_NAMES, b"".join(dump_names(tree))),
+        (_LINKS, b"".join(dump_links(tree))),
         (_RUNS, b"".join(_dump_runs(filesystem))),
     ]
     compressor = zstandard.ZstdCompressor(level=3, write_content_size=False)
@@ -62,16 +70,22 @@ def dump_state(filesystem: FileSystem) -> bytes:
     for name, content in sections:
         stored = compressor.compress(content)
         parts += [SECTION.pack(name, len(stored), len(content)), stored]
+    _count_anew(filesystem)
     return b"".join(parts)
 
 
-def load_state(data: bytes) -> FileSystem:
-    """Return the file system that `dump_state` stored.
+def load_states(states: Iterable[bytes]) -> FileSystem:
+    """Return the file system that a chain's states, the lowest first, describe together.
 
     Raises IntegrityError for anything else, SaltflatError for a schema newer than this program.
     """
+    filesystem: FileSystem | None = None
     try:
-        return _load(data)
+        for data in states:
+            filesystem = _load(data, filesystem)
+        if filesystem is None:
+            raise ValueError("there is none")
+        check_tree(filesystem)
     except (
         struct.error,
         LookupError,
@@ -84,9 +98,53 @@ def load_state(data: bytes) -> FileSystem:
             f"The state of a link is damaged: {error}.",
             hint="Delete the link from the store; converting again makes it anew.",
         ) from error
+    _count_anew(filesystem)
+    return filesystem
 
 
-def _load(data: bytes) -> FileSystem:
+def _count_anew(filesystem: FileSystem) -> None:
+    filesystem.dirty_grains.clear()
+    filesystem.allocator.dirty_block_bitmaps.clear()
+    filesystem.allocator.dirty_inode_bitmaps.clear()
+    filesystem.tree.journal = Journal()
+
+
+def _load(data: bytes, parent: FileSystem | None) -> FileSystem:
+    """Apply one state to its parent's file system, or begin one."""
+    sections = _sections(data)
+    parameters = json.loads(sections[_PARAMETERS])
+    geometry = Geometry(parameters["capacity_bytes"], journal=parameters["journal"] is True)
+    identity = Identity(
+        bytes.fromhex(parameters["uuid"]),
+        bytes.fromhex(parameters["hash_seed"]),
+        parameters["label"].encode("ascii"),
+    )
+    if len(identity.uuid) != 16 or len(identity.hash_seed) != 16 or len(identity.label) > 16:
+        raise ValueError("its identity has a wrong length")
+    if bool(parameters["parent"]) != bool(parent):
+        raise ValueError("it stands at a wrong place of its chain")
+    if parent is None:
+        tree = Tree(c.EXT4_ROOT_INO)
+        filesystem = FileSystem(geometry, identity, _allocator(parameters, geometry), tree)
+    else:
+        if (parent.geometry, parent.identity) != (geometry, identity):
+            raise ValueError("it belongs to another chain")
+        filesystem = parent
+        allocator = _allocator(parameters, geometry)
+        allocator.block_bitmaps = parent.allocator.block_bitmaps
+        allocator.inode_bitmaps = parent.allocator.inode_bitmaps
+        filesystem.allocator = allocator
+    _load_bitmaps(sections[_BITMAPS], filesystem.allocator)
+    _load_grains(sections[_INODES], filesystem)
+    for (node,) in _INODE.iter_unpack(sections[_DROPPED]):
+        del filesystem.tree.directories[node], filesystem.tree.parents[node]
+    load_names(sections[_NAMES], filesystem.tree, geometry.groups * INODES_PER_GROUP)
+    load_links(sections[_LINKS], filesystem.tree)
+    filesystem.spilled = dict(_load_runs(sections[_RUNS], geometry))
+    return filesystem
+
+
+def _sections(data: bytes) -> dict[bytes, bytes]:
     magic, schema, count = HEAD.unpack_from(data)
     if magic != MAGIC:
         raise ValueError("it does not begin with the state's magic")
@@ -97,30 +155,14 @@ def _load(data: bytes) -> FileSystem:
         )
     sections: dict[bytes, bytes] = {}
     at = HEAD.size
-    for _ in range(min(count, 64)):
+    for _ in range(min(count, MAX_SECTIONS)):
         name, stored, size = SECTION.unpack_from(data, at)
         at += SECTION.size
         if size > MAX_SECTION_BYTES or at + stored > len(data):
             raise ValueError(f"section {name!r} is longer than the file")
         sections[name] = _decompress(data[at : at + stored], size)
         at += stored
-    parameters = json.loads(sections[_PARAMETERS])
-    geometry = Geometry(parameters["capacity_bytes"], journal=parameters["journal"] is True)
-    identity = Identity(
-        bytes.fromhex(parameters["uuid"]),
-        bytes.fromhex(parameters["hash_seed"]),
-        parameters["label"].encode("ascii"),
-    )
-    if len(identity.uuid) != 16 or len(identity.hash_seed) != 16 or len(identity.label) > 16:
-        raise ValueError("its identity has a wrong length")
-    tables = dict(_load_tables(sections[_INODES], geometry))
-    tree = _load_tree(sections[_NAMES], sections[_LINKS], geometry)
-    filesystem = FileSystem(
-        geometry, identity, _load_allocator(parameters, sections[_BITMAPS], geometry), tree, tables
-    )
-    _load_runs(sections[_RUNS], filesystem)
-    _check_inodes(filesystem)
-    return filesystem
+    return sections
 
 
 def _decompress(stored: bytes, size: int) -> bytes:
@@ -138,10 +180,11 @@ def _decompress(stored: bytes, size: int) -> bytes:
 # Parameters, counters and bitmaps
 
 
-def _dump_parameters(filesystem: FileSystem) -> bytes:
+def _dump_parameters(filesystem: FileSystem, parent: str) -> bytes:
     allocator = filesystem.allocator
     return json.dumps(
         {
+            "parent": parent,
             "capacity_bytes": filesystem.geometry.capacity_bytes,
             "journal": filesystem.geometry.journal,
             "uuid": filesystem.identity.uuid.hex(),
@@ -161,18 +204,21 @@ def _dump_parameters(filesystem: FileSystem) -> bytes:
 
 
 def _dump_bitmaps(allocator: Allocator) -> Iterator[bytes]:
-    for kind, bitmaps in ((0, allocator.block_bitmaps), (1, allocator.inode_bitmaps)):
-        for group, bitmap in sorted(bitmaps.items()):
+    for kind, bitmaps, dirty in (
+        (0, allocator.block_bitmaps, allocator.dirty_block_bitmaps),
+        (1, allocator.inode_bitmaps, allocator.dirty_inode_bitmaps),
+    ):
+        for group in sorted(dirty):
             yield _BITMAP.pack(kind, group)
-            yield bytes(bitmap)
+            yield bytes(bitmaps[group])
 
 
-def _load_allocator(parameters: dict[str, object], bitmaps: bytes, geometry: Geometry) -> Allocator:
+def _allocator(parameters: dict[str, object], geometry: Geometry) -> Allocator:
     groups = geometry.groups
     free = parameters["free_blocks"]
     if not isinstance(free, list) or len(free) != groups:
         raise ValueError("it counts another number of groups than the disk has")
-    allocator = Allocator(
+    return Allocator(
         geometry,
         _bounded(parameters["frontier"], geometry.blocks),
         Sequence(*_pair(parameters["directories"], groups)),
@@ -182,18 +228,20 @@ def _load_allocator(parameters: dict[str, object], bitmaps: bytes, geometry: Geo
         used_inodes=dict(_pairs(parameters["used_inodes"], groups)),
         highest_inode=dict(_pairs(parameters["highest_inode"], groups)),
     )
+
+
+def _load_bitmaps(data: bytes, allocator: Allocator) -> None:
     at = 0
-    while at < len(bitmaps):
-        kind, group = _BITMAP.unpack_from(bitmaps, at)
+    while at < len(data):
+        kind, group = _BITMAP.unpack_from(data, at)
         at += _BITMAP.size
-        bitmap = bytearray(bitmaps[at : at + c.BLOCK_SIZE])
+        bitmap = bytearray(data[at : at + c.BLOCK_SIZE])
         at += c.BLOCK_SIZE
-        if kind > 1 or group >= groups or len(bitmap) != c.BLOCK_SIZE:
+        if kind > 1 or group >= allocator.geometry.groups or len(bitmap) != c.BLOCK_SIZE:
             raise ValueError("a bitmap is out of bounds")
         (allocator.inode_bitmaps if kind else allocator.block_bitmaps)[group] = bitmap
     if set(allocator.inode_bitmaps) != set(allocator.used_inodes):
         raise ValueError("its inode bitmaps and counters disagree")
-    return allocator
 
 
 def _bounded(value: object, limit: int) -> int:
@@ -218,24 +266,27 @@ def _pairs(value: object, groups: int) -> Iterator[tuple[int, int]]:
 # Inode tables and the runs of large files
 
 
-def _dump_tables(tables: dict[int, bytearray]) -> Iterator[bytes]:
-    for group, table in sorted(tables.items()):
-        yield _TABLE.pack(group, len(table) // GRAIN_BYTES)
-        yield bytes(table)
+def _dump_grains(filesystem: FileSystem) -> Iterator[bytes]:
+    for grain in sorted(filesystem.dirty_grains):
+        yield _GRAIN.pack(grain)
+        yield filesystem.inode_grain(grain)[1]
 
 
-def _load_tables(data: bytes, geometry: Geometry) -> Iterator[tuple[int, bytearray]]:
+def _load_grains(data: bytes, filesystem: FileSystem) -> None:
+    """Put each grain into its table; grains between those that are in use are zero."""
     at = 0
     while at < len(data):
-        group, grains = _TABLE.unpack_from(data, at)
-        at += _TABLE.size
-        size = grains * GRAIN_BYTES
-        if group >= geometry.groups or size > INODES_PER_GROUP * c.INODE_SIZE:
-            raise ValueError("an inode table is out of bounds")
-        if at + size > len(data):
-            raise ValueError("an inode table is cut short")
-        yield group, bytearray(data[at : at + size])
-        at += size
+        (grain,) = _GRAIN.unpack_from(data, at)
+        at += _GRAIN.size
+        group, number = divmod(grain, _GRAINS_PER_GROUP)
+        content = data[at : at + GRAIN_BYTES]
+        at += GRAIN_BYTES
+        if group >= filesystem.geometry.groups or len(content) != GRAIN_BYTES:
+            raise ValueError("a grain of inodes is out of bounds")
+        table = filesystem.tables.setdefault(group, bytearray())
+        start = number * GRAIN_BYTES
+        table.extend(bytes(max(0, start - len(table))))
+        table[start : start + GRAIN_BYTES] = content
 
 
 def _dump_runs(filesystem: FileSystem) -> Iterator[bytes]:
@@ -245,7 +296,7 @@ def _dump_runs(filesystem: FileSystem) -> Iterator[bytes]:
             yield _RUN.pack(*run)
 
 
-def _load_runs(data: bytes, filesystem: FileSystem) -> None:
+def _load_runs(data: bytes, geometry: Geometry) -> Iterator[tuple[int, list[tuple[int, int]]]]:
     at = 0
     while at < len(data):
         node, count = _SPILLED.unpack_from(data, at)
@@ -254,100 +305,7 @@ def _load_runs(data: bytes, filesystem: FileSystem) -> None:
         for _ in range(count):
             start, length = _RUN.unpack_from(data, at)
             at += _RUN.size
-            if start + length > filesystem.geometry.blocks:
+            if start + length > geometry.blocks:
                 raise ValueError("a file lies outside the disk")
             runs.append((start, length))
-        filesystem.spilled[node] = runs
-
-
-def _check_inodes(filesystem: FileSystem) -> None:
-    """See that every node of the tree has an inode to read."""
-    limits = {group: len(table) // c.INODE_SIZE for group, table in filesystem.tables.items()}
-    nodes = {c.EXT4_ROOT_INO, *filesystem.tree.directories}
-    for names in filesystem.tree.directories.values():
-        nodes.update(packed >> KIND_BITS for packed in names.values())
-    for node in nodes:
-        group, index = divmod(node - 1, INODES_PER_GROUP)
-        if index >= limits.get(group, 0):
-            raise ValueError(f"inode {node} is in the tree but in no table")
-
-
-# The tree
-
-
-def _dump_names(tree: Tree) -> Iterator[bytes]:
-    for node, names in sorted(tree.directories.items()):
-        yield _DIRECTORY.pack(node, tree.parents[node], len(names))
-        for name, packed in sorted(names.items()):
-            yield _NAME.pack(packed, len(name))
-            yield name
-
-
-def _dump_links(tree: Tree) -> Iterator[bytes]:
-    for node in sorted(tree.links.keys() | tree.symlinks.keys()):
-        text = tree.symlinks.get(node, b"")
-        yield _LINK.pack(node, tree.links.get(node, 1), len(text))
-        yield text
-
-
-def _load_tree(names_data: bytes, links_data: bytes, geometry: Geometry) -> Tree:
-    limit = geometry.groups * INODES_PER_GROUP
-    tree = Tree.empty(c.EXT4_ROOT_INO)
-    at = 0
-    kinds: dict[int, Kind] = {}
-    while at < len(names_data):
-        node, parent, count = _DIRECTORY.unpack_from(names_data, at)
-        at += _DIRECTORY.size
-        names: dict[bytes, int] = {}
-        for _ in range(count):
-            packed, length = _NAME.unpack_from(names_data, at)
-            at += _NAME.size
-            name = names_data[at : at + length]
-            at += length
-            kind = Kind(packed & KIND_MASK)
-            child = packed >> KIND_BITS
-            if not 0 < child <= limit or len(name) != length or not _is_name(name):
-                raise ValueError(f"the name {name!r} is out of bounds")
-            if kinds.setdefault(child, kind) != kind:
-                raise ValueError(f"inode {child} is of two kinds")
-            names[name] = packed
-        tree.directories[node] = names
-        tree.parents[node] = parent
-    _check_directories(tree, kinds)
-    at = 0
-    while at < len(links_data):
-        node, links, length = _LINK.unpack_from(links_data, at)
-        at += _LINK.size
-        text = links_data[at : at + length]
-        at += length
-        if len(text) != length or node not in kinds or links > c.EXT4_LINK_MAX:
-            raise ValueError(f"the links of inode {node} are out of bounds")
-        if links > 1:
-            tree.links[node] = links
-        if text:
-            tree.symlinks[node] = text
-    for node, kind in kinds.items():
-        if kind == Kind.SYMLINK and node not in tree.symlinks:
-            raise ValueError(f"the symbolic link {node} has no text")
-    return tree
-
-
-def _is_name(name: bytes) -> bool:
-    return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
-
-
-def _check_directories(tree: Tree, kinds: dict[int, Kind]) -> None:
-    """See that the directories form one tree below the root."""
-    pending = [tree.root]
-    reached = {tree.root}
-    while pending:
-        directory = pending.pop()
-        for packed in tree.directories[directory].values():
-            if packed & KIND_MASK == Kind.DIRECTORY:
-                child = packed >> KIND_BITS
-                if child in reached or tree.parents[child] != directory:
-                    raise ValueError(f"directory {child} has two parents")
-                reached.add(child)
-                pending.append(child)
-    if len(reached) != len(tree.directories) or tree.root in kinds:
-        raise ValueError("its directories are not one tree")
+        yield node, runs

@@ -15,10 +15,12 @@ from converter.ext4.allocator import Run
 from converter.ext4.directory import encode_directory
 from converter.ext4.filesystem import GRAIN_BYTES, FileSystem
 from converter.ext4.geometry import ALIGNMENT_BLOCKS
-from converter.ext4.inode import Inode, encode_extents, leaf_blocks_needed
+from converter.ext4.holes import block_ranges, fill_blocks
+from converter.ext4.inode import Inode, encode_extents, extent_blocks_needed
 from converter.ext4.superblock import encode_descriptors, encode_journal, encode_superblock
 from converter.ext4.xattr import encode_xattrs
-from converter.layer.entry import Entry, Kind
+from converter.layer.entry import Entry, Kind, Segments
+from converter.layer.paths import show
 from converter.rootfs.apply import Change, Created, Listed, Relinked, Removed, Updated
 
 Write = tuple[int, bytes | memoryview]  # first block, whole grains
@@ -96,7 +98,7 @@ class _LayerWriter:
             elif type(change) is Listed:
                 yield from self._list(change.node)
             elif type(change) is Relinked:
-                self._relink(change.node, change.links)
+                self._relink(change)
             elif type(change) is Removed:
                 self._remove(change.node, change.kind)
             elif type(change) is Updated:
@@ -109,8 +111,6 @@ class _LayerWriter:
     # Nodes
 
     def _create(self, node: int, entry: Entry) -> Iterator[Write]:
-        inode = Inode.of(entry)
-        kind = entry.kind
         xattrs, xattr_block = b"", 0
         if entry.xattrs:
             xattrs, block = encode_xattrs(entry.xattrs, entry.path)
@@ -118,44 +118,42 @@ class _LayerWriter:
                 runs = self._allocator.allocate_blocks(1)
                 yield from self._write_runs(runs, (block,))
                 xattr_block = runs[0][0]
-        owned = 1 if xattr_block else 0
-        if kind is Kind.FILE:
-            size = entry.size
-            runs = self._allocator.allocate_blocks(-(-size // c.BLOCK_SIZE)) if size else []
+        blocks = 1 if xattr_block else 0
+        size, i_block, extents = len(entry.target), entry.target, False
+        if entry.kind is Kind.FILE:
+            size, extents = entry.size, True
+            data: Iterable[bytes | memoryview] = entry.data
+            logical: list[int] | None = None
+            if entry.segments is None:
+                runs = self._allocator.allocate_blocks(-(-size // c.BLOCK_SIZE)) if size else []
+            else:
+                runs, logical = self._allocate_apart(entry.segments)
+                data = fill_blocks(entry.segments, entry.data)
             stream = self._stream
             if len(runs) == 1 and runs[0][0] == stream.next_block:
                 # Nearly every file: appended here, without a generator of its own.
-                for view in entry.data:
+                for view in data:
                     stream.append(view)
                     if stream.buffered >= FLUSH_BYTES:
                         yield stream.flush()
                 stream.pad_block()
                 stream.next_block += runs[0][1]
             elif runs:
-                yield from self._write_runs(runs, entry.data)
-            i_block, leaves = yield from self._map(node, runs)
-            owned += leaves + sum(length for _, length in runs)
-            inode = inode.with_content(
-                size=size, blocks=owned, i_block=i_block, extents=True, xattr_block=xattr_block
-            )
-        elif kind is Kind.SYMLINK and len(entry.target) > c.FAST_SYMLINK_MAX:
+                yield from self._write_runs(runs, data)
+            i_block, tree_blocks = yield from self._map(node, runs, logical)
+            blocks += tree_blocks + sum(length for _, length in runs)
+        elif size > c.FAST_SYMLINK_MAX:
             runs = self._allocator.allocate_blocks(1)
             yield from self._write_runs(runs, (entry.target,))
-            inode = inode.with_content(
-                size=len(entry.target),
-                blocks=owned + 1,
-                i_block=encode_extents(runs, [])[0],
-                extents=True,
-                xattr_block=xattr_block,
-            )
-        else:
-            inode = inode.with_content(
-                size=len(entry.target) if kind is Kind.SYMLINK else 0,
-                blocks=owned,
-                i_block=entry.target if kind is Kind.SYMLINK else inode.i_block,
-                extents=False,
-                xattr_block=xattr_block,
-            )
+            blocks, i_block, extents = blocks + 1, encode_extents(runs, [])[0], True
+        inode = Inode.of(
+            entry,
+            size=size,
+            blocks=blocks,
+            i_block=i_block,
+            extents=extents,
+            xattr_block=xattr_block,
+        )
         self._fs.write_inode(node, inode, xattrs)
 
     def _update(self, node: int, entry: Entry) -> Iterator[Write]:
@@ -209,10 +207,11 @@ class _LayerWriter:
             None,
         )
 
-    def _relink(self, node: int, count: int) -> None:
+    def _relink(self, change: Relinked) -> None:
+        node, count, path = change
         if count > c.EXT4_LINK_MAX:
             raise SaltflatError(
-                f"A file of the image has {count} hard links.",
+                f"member {show(path)}: It gives a file {count} hard links.",
                 expected=f"at most {c.EXT4_LINK_MAX}, ext4's limit",
             )
         inode = self._fs.read_inode(node)
@@ -232,14 +231,28 @@ class _LayerWriter:
 
     # Data
 
-    def _map(self, node: int, runs: list[Run]) -> Generator[Write, None, tuple[bytes, int]]:
-        """Write the extent leaves that `runs` need; return (i_block, number of leaves)."""
-        needed = leaf_blocks_needed(len(runs))
+    def _allocate_apart(self, segments: Segments) -> tuple[list[Run], list[int]]:
+        """Take blocks for what is not a hole; return the runs and where in the file they begin."""
+        runs: list[Run] = []
+        logical: list[int] = []
+        for first, count in block_ranges(segments):
+            position = first
+            for run in self._allocator.allocate_blocks(count):
+                runs.append(run)
+                logical.append(position)
+                position += run[1]
+        return runs, logical
+
+    def _map(
+        self, node: int, runs: list[Run], logical: list[int] | None = None
+    ) -> Generator[Write, None, tuple[bytes, int]]:
+        """Write the blocks of the extent tree of `runs`; return (i_block, number of them)."""
+        needed = extent_blocks_needed(len(runs))
         if not needed:
-            return encode_extents(runs, [])[0], 0
+            return encode_extents(runs, [], logical)[0], 0
         leaf_runs = self._allocator.allocate_blocks(needed)
         leaves = [start + number for start, length in leaf_runs for number in range(length)]
-        i_block, nodes = encode_extents(runs, leaves)
+        i_block, nodes = encode_extents(runs, leaves, logical)
         yield from self._write_runs(leaf_runs, nodes)
         self._fs.spilled[node] = runs + leaf_runs
         return i_block, needed
@@ -280,13 +293,10 @@ class _LayerWriter:
         allocator.settle()
         for grain in sorted(fs.dirty_grains):
             yield fs.inode_grain(grain)
-        fs.dirty_grains.clear()
         if self._first:
             yield from self._journal_and_backups()
         if self._first or allocator.dirty_block_bitmaps or allocator.dirty_inode_bitmaps:
             yield from self._hot_grains()
-        allocator.dirty_block_bitmaps.clear()
-        allocator.dirty_inode_bitmaps.clear()
 
     def _journal_and_backups(self) -> Iterator[Write]:
         fs, geometry = self._fs, self._fs.geometry

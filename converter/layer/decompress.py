@@ -19,13 +19,19 @@ from converter.image.model import Descriptor
 from converter.image.verify import verified
 from converter.layer.channel import Channel
 from converter.layer.compression import decompress
+from converter.layer.limits import DEFAULT_LIMITS, Limits, bounded
 
 _READ_BYTES = 128 << 10
 _DEPTH = 8  # chunks that wait between two threads: at most 2 MiB
 
 
 def open_layer(
-    file: BinaryIO, descriptor: Descriptor, *, verify_blob: bool = False, algorithm: str = "sha256"
+    file: BinaryIO,
+    descriptor: Descriptor,
+    *,
+    verify_blob: bool = False,
+    algorithm: str = "sha256",
+    limits: Limits = DEFAULT_LIMITS,
 ) -> LayerStream:
     """Return the uncompressed bytes of the layer blob in `file`, from its current position on.
 
@@ -33,22 +39,31 @@ def open_layer(
     more. With `verify_blob`, the compressed bytes are checked against the descriptor as well, for
     files that were not verified when they were written. `algorithm` is that of the expected diffID.
     """
-    return LayerStream(file, descriptor, verify_blob=verify_blob, algorithm=algorithm)
+    return LayerStream(
+        file, descriptor, verify_blob=verify_blob, algorithm=algorithm, limits=limits
+    )
 
 
 class LayerStream:
     """Iterate over a layer's uncompressed bytes, in chunks of at most 1 MiB.
 
     A context manager; leaving it, or `close`, ends the threads wherever they are. Iteration raises
-    IntegrityError, which names the layer, for data that is damaged, truncated, followed by garbage
-    or of an unknown format, and OSError from the file.
+    IntegrityError, which names the layer, for data that is damaged, truncated, followed by garbage,
+    of an unknown format or beyond the limits, and OSError from the file.
     """
 
     def __init__(
-        self, file: BinaryIO, descriptor: Descriptor, *, verify_blob: bool, algorithm: str
+        self,
+        file: BinaryIO,
+        descriptor: Descriptor,
+        *,
+        verify_blob: bool,
+        algorithm: str,
+        limits: Limits,
     ) -> None:
         self._descriptor = descriptor
         self._algorithm = algorithm
+        self._limits = limits
         self._hasher = Digest(algorithm, "").hasher()
         self._plain: Channel[bytes] = Channel(_DEPTH)
         self._to_hash: Channel[bytes] = Channel(_DEPTH)
@@ -117,8 +132,14 @@ class LayerStream:
 
     def _inflate(self, compressed: Iterator[bytes]) -> None:
         error: BaseException | None = None
+        what = f"Layer {self._descriptor.digest}"
         try:
-            for chunk in decompress(compressed, f"Layer {self._descriptor.digest}"):
+            for chunk in bounded(
+                decompress(compressed, what),
+                what,
+                compressed_bytes=self._descriptor.size_bytes,
+                limits=self._limits,
+            ):
                 if not (self._to_hash.put(chunk) and self._plain.put(chunk)):
                     break
         except BaseException as raised:  # whatever it is, it is the consumer's to see

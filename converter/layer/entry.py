@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
+Segments = tuple[tuple[int, int], ...]
+
 
 class Kind(IntEnum):
     """What an entry is. The values below 8 are the file types that ext4 keeps in a directory."""
@@ -31,6 +33,9 @@ class Entry(NamedTuple):
     b"." or b"..", no slash at either end; b"" is the root. A symlink's `target` is its text as it
     is. `mode` has the twelve permission bits. `xattrs` are sorted pairs of full name and value.
     `data` yields exactly `size` bytes and can be read once, before the next entry is asked for.
+
+    A file with holes has `segments`: pairs of offset and length, not empty, ascending, apart from
+    each other and within `size`; `data` then yields their bytes alone. None is a file without.
     """
 
     path: bytes
@@ -45,3 +50,4 @@ class Entry(NamedTuple):
     minor: int = 0
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     data: Iterable[memoryview] = ()
+    segments: Segments | None = None

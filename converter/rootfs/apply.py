@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from typing import NamedTuple
 
-from converter.errors import IntegrityError
+from converter.errors import IntegrityError, SaltflatError
 from converter.layer.entry import Entry, Kind
+from converter.layer.paths import show
 from converter.rootfs.tree import KIND_BITS, KIND_MASK, Numbering, Tree
 
 
@@ -31,10 +32,11 @@ class Updated(NamedTuple):
 
 
 class Relinked(NamedTuple):
-    """A node that is not a directory now has `links` names."""
+    """A node that is not a directory now has `links` names, the newest of them `path`."""
 
     node: int
     links: int
+    path: bytes = b""
 
 
 class Removed(NamedTuple):
@@ -49,6 +51,9 @@ class Listed(NamedTuple):
 
     node: int
 
+
+# Parents' paths are remembered up to so many bytes: a hostile layer has millions of long ones.
+_MAX_REMEMBERED_BYTES = 16 << 20
 
 Change = Created | Updated | Relinked | Removed | Listed
 
@@ -91,53 +96,64 @@ class _Application:
         self._fresh: dict[int, set[bytes]] = {}  # names this layer put into older directories
         self._listed = listed
         self._resolved: dict[bytes, int] = {b"": tree.root}
+        self._resolved_bytes = 0
+        self._pruned: set[int] = set()  # directories without names of lower layers, all the way
 
     def run(self, entries: Iterable[Entry]) -> Iterator[Change]:
-        tree = self._tree
         for entry in entries:
-            kind = entry.kind
-            if kind is Kind.OPAQUE:
-                yield from self._empty_of_old(entry.path)
-                continue
-            if not entry.path:
-                if kind is not Kind.DIRECTORY:
-                    raise IntegrityError(f"The layer makes the root a {kind.name.lower()}.")
-                yield Updated(tree.root, entry)
-                continue
-            parent_path, _, name = entry.path.rpartition(b"/")
-            if kind is Kind.WHITEOUT:
-                parent = self._find(parent_path)
-                if parent is not None:
-                    yield from self._white_out(parent, name)
-                continue
-            parent = self._resolved.get(parent_path, 0)
-            if not parent:
-                parent = yield from self._make_parents(parent_path)
-            if kind is Kind.HARDLINK:
-                yield from self._link(entry, parent, name)
-                continue
-            packed = tree.directories[parent].get(name)
-            if packed is not None:
-                if kind is Kind.DIRECTORY and packed & KIND_MASK == Kind.DIRECTORY:
-                    self._mark_fresh(parent, name)
-                    yield Updated(packed >> KIND_BITS, entry)
-                    continue
-                yield from self._remove(parent, name)
-            yield self._create(parent, name, entry)
+            try:
+                yield from self._apply(entry)
+            except SaltflatError as error:
+                error.add_context(f"member {show(entry.path)}")
+                raise
+
+    def _apply(self, entry: Entry) -> Iterable[Change]:
+        kind = entry.kind
+        if kind is Kind.OPAQUE:
+            return self._empty_of_old(entry.path)
+        if not entry.path:
+            if kind is not Kind.DIRECTORY:
+                raise IntegrityError(f"The layer makes the root a {kind.name.lower()}.")
+            return (Updated(self._tree.root, entry),)
+        parent_path, _, name = entry.path.rpartition(b"/")
+        if kind is Kind.WHITEOUT:
+            parent = self._find(parent_path)
+            return () if parent is None else self._white_out(parent, name)
+        parent = self._resolved.get(parent_path)
+        if parent is None or kind is Kind.HARDLINK or name in self._tree.directories[parent]:
+            return self._place(entry, parent_path, name)
+        return (self._create(parent, name, entry),)  # nearly every member: no generator for it
+
+    def _place(self, entry: Entry, parent_path: bytes, name: bytes) -> Iterator[Change]:
+        """Put `entry` where its parents may be missing or something may be in its place."""
+        tree = self._tree
+        parent = self._resolved.get(parent_path)
+        if parent is None:
+            parent = yield from self._make_parents(parent_path)
+        if entry.kind is Kind.HARDLINK:
+            yield from self._link(entry, parent, name)
+            return
+        packed = tree.directories[parent].get(name)
+        if packed is not None:
+            if entry.kind is Kind.DIRECTORY and packed & KIND_MASK == Kind.DIRECTORY:
+                self._mark_fresh(parent, name)
+                yield Updated(packed >> KIND_BITS, entry)
+                return
+            yield from self._remove(parent, name)
+        yield self._create(parent, name, entry)
 
     def _create(self, parent: int, name: bytes, entry: Entry) -> Created:
         tree = self._tree
         if entry.kind is Kind.DIRECTORY:
             node = self._numbers.new_directory()
-            tree.directories[node] = {}
-            tree.parents[node] = parent
+            tree.make_directory(node, parent)
             self._own.add(node)
             self._listed.add(node)
         else:
             node = self._numbers.new_node()
             if entry.kind is Kind.SYMLINK:
-                tree.symlinks[node] = entry.target
-        tree.directories[parent][name] = node << KIND_BITS | entry.kind
+                tree.set_symlink(node, entry.target)
+        tree.bind(parent, name, node << KIND_BITS | entry.kind)
         self._mark_fresh(parent, name)
         self._listed.add(parent)
         return Created(node, entry)
@@ -150,7 +166,7 @@ class _Application:
         if packed is None or packed & KIND_MASK == Kind.DIRECTORY:
             what = "is missing" if packed is None else "is a directory"
             raise IntegrityError(
-                f"The hard link {entry.path!r} has the target {entry.target!r}, which {what}.",
+                f"It is a hard link to {show(entry.target)}, which {what}.",
                 expected="a file of this image that stands earlier",
             )
         if tree.directories[parent].get(name) == packed:
@@ -160,30 +176,22 @@ class _Application:
         if name in tree.directories[parent]:
             yield from self._remove(parent, name)
         count = tree.links.get(node, 1) + 1
-        tree.links[node] = count
-        tree.directories[parent][name] = packed
+        tree.set_links(node, count)
+        tree.bind(parent, name, packed)
         self._mark_fresh(parent, name)
         self._listed.add(parent)
-        yield Relinked(node, count)
+        yield Relinked(node, count, entry.path)
 
     # Paths
 
     def _make_parents(self, path: bytes) -> Generator[Change, None, int]:
         """Return the directory `path` leads to, making what is missing."""
-        tree = self._tree
-        directory = tree.root
-        prefix = b""
-        for component in path.split(b"/"):
-            prefix = prefix + b"/" + component if prefix else component
-            known = self._resolved.get(prefix)
-            if known is None:
-                known, missing = tree.descend(directory, component)
-                for name in missing:
-                    created = self._create(known, name, Entry(prefix, Kind.DIRECTORY))
-                    yield created
-                    known = created.node
-                self._resolved[prefix] = known
-            directory = known
+        directory, missing = self._descend(path)
+        for name in missing:
+            created = self._create(directory, name, Entry(path, Kind.DIRECTORY))
+            yield created
+            directory = created.node
+        self._remember(path, directory)
         return directory
 
     def _find(self, path: bytes) -> int | None:
@@ -191,13 +199,24 @@ class _Application:
         known = self._resolved.get(path)
         if known is not None:
             return known
-        directory = self._tree.root
-        for component in path.split(b"/"):
-            directory, missing = self._tree.descend(directory, component)
-            if missing:
-                return None
-        self._resolved[path] = directory
+        directory, missing = self._descend(path)
+        if missing:
+            return None
+        self._remember(path, directory)
         return directory
+
+    def _descend(self, path: bytes) -> tuple[int, list[bytes]]:
+        above, _, name = path.rpartition(b"/")
+        known = self._resolved.get(above)
+        if known is not None:  # as in any archive that lists a directory before what is in it
+            return self._tree.descend(known, [name])
+        return self._tree.descend(self._tree.root, path.split(b"/"))
+
+    def _remember(self, path: bytes, directory: int) -> None:
+        self._resolved_bytes += len(path)
+        if self._resolved_bytes > _MAX_REMEMBERED_BYTES:
+            self._forget_paths()
+        self._resolved[path] = directory
 
     def _mark_fresh(self, directory: int, name: bytes) -> None:
         if directory not in self._own:
@@ -211,15 +230,14 @@ class _Application:
     def _remove(self, directory: int, name: bytes) -> Iterator[Change]:
         """Take `name` away with all that is below it, whichever layer it came from."""
         tree = self._tree
-        packed = tree.directories[directory].pop(name)
+        packed = tree.unbind(directory, name)
         self._listed.add(directory)
         pending = [packed]
         while pending:
             packed = pending.pop()
             node, kind = packed >> KIND_BITS, Kind(packed & KIND_MASK)
             if kind is Kind.DIRECTORY:
-                pending.extend(tree.directories.pop(node).values())
-                del tree.parents[node]
+                pending.extend(tree.drop_directory(node).values())
                 self._fresh.pop(node, None)
                 self._own.discard(node)
                 self._forget_paths()
@@ -227,18 +245,15 @@ class _Application:
                 continue
             if kind is Kind.SYMLINK:
                 self._forget_paths()
-            count = tree.links.pop(node, 1) - 1
-            if count:
-                if count > 1:
-                    tree.links[node] = count
-                yield Relinked(node, count)
-            else:
-                tree.symlinks.pop(node, None)
-                yield Removed(node, kind)
+            count = tree.links.get(node, 1) - 1
+            if count or kind is Kind.SYMLINK:
+                tree.set_links(node, count)
+            yield Relinked(node, count) if count else Removed(node, kind)
 
     def _forget_paths(self) -> None:
         if len(self._resolved) > 1:
             self._resolved = {b"": self._tree.root}
+            self._resolved_bytes = 0
 
     def _white_out(self, directory: int, name: bytes) -> Iterator[Change]:
         found = self._tree.lookup(directory, name)
@@ -265,11 +280,15 @@ class _Application:
 
         A directory of theirs stays if this layer has something in it. Iterative, since a hostile
         image nests deeper than Python recurses: parents are listed first and worked off backwards.
+        What was pruned once stays so, since only this layer adds names: a million markers on one
+        directory walk it once.
         """
         tree = self._tree
+        if top in self._pruned:
+            return
         order = [(0, b"", top)]
         for _, _, directory in order:
-            if directory not in self._own:
+            if directory not in self._own and directory not in self._pruned:
                 order.extend(
                     (directory, name, packed >> KIND_BITS)
                     for name, packed in tree.directories[directory].items()
@@ -278,9 +297,11 @@ class _Application:
         for parent, parent_name, directory in reversed(order):
             if directory in self._own:
                 continue
-            for name, packed in list(tree.directories[directory].items()):
-                if packed & KIND_MASK != Kind.DIRECTORY and not self._is_fresh(directory, name):
-                    yield from self._remove(directory, name)
+            if directory not in self._pruned:
+                self._pruned.add(directory)
+                for name, packed in list(tree.directories[directory].items()):
+                    if packed & KIND_MASK != Kind.DIRECTORY and not self._is_fresh(directory, name):
+                        yield from self._remove(directory, name)
             if (
                 directory != top
                 and not tree.directories[directory]

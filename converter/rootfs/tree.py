@@ -13,10 +13,12 @@ from typing import Protocol
 
 from converter.errors import IntegrityError
 from converter.layer.entry import Kind
+from converter.layer.paths import show
 
 KIND_BITS = 3  # a directory maps a name to (node << KIND_BITS | kind): one int, no tuple
 KIND_MASK = (1 << KIND_BITS) - 1
 MAX_SYMLINKS = 255  # followed in one path, as umoci and the kernel's neighbours do
+MAX_STEPS = 1 << 14  # in one path: links with long texts must not multiply its cost by 255
 
 
 class Numbering(Protocol):
@@ -30,11 +32,25 @@ class Numbering(Protocol):
 
 
 @dataclass(slots=True)
+class Journal:
+    """What changed in a tree since it was last stored.
+
+    `made` and `dropped` are directories; `before` has the names that an older directory had before
+    its first change; `nodes` are those whose link count or symlink text changed.
+    """
+
+    made: set[int] = field(default_factory=set)
+    dropped: set[int] = field(default_factory=set)
+    before: dict[int, dict[bytes, int]] = field(default_factory=dict)
+    nodes: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class Tree:
     """A mutable tree; `directories[node]` maps each name to its packed node and kind.
 
     `links` counts the names of a non-directory that has more than one; `symlinks` has the text of
-    every symbolic link.
+    every symbolic link. Changes go through the methods, which keep the journal.
     """
 
     root: int
@@ -42,34 +58,88 @@ class Tree:
     parents: dict[int, int] = field(default_factory=dict)
     links: dict[int, int] = field(default_factory=dict)
     symlinks: dict[int, bytes] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
 
     @classmethod
     def empty(cls, root: int) -> Tree:
         """Return a tree that is nothing but the directory `root`."""
-        return cls(root, {root: {}}, {root: root})
+        tree = cls(root)
+        tree.make_directory(root, root)
+        return tree
 
     def lookup(self, directory: int, name: bytes) -> tuple[int, Kind] | None:
         """Return node and kind of `name`, or None. Does not follow a symlink."""
         packed = self.directories[directory].get(name)
         return None if packed is None else (packed >> KIND_BITS, Kind(packed & KIND_MASK))
 
-    def bind(self, directory: int, name: bytes, node: int, kind: Kind) -> None:
-        """Give `node` a name."""
-        self.directories[directory][name] = node << KIND_BITS | kind
+    def bind(self, directory: int, name: bytes, packed: int) -> None:
+        """Give a node, packed with its kind, a name that is free."""
+        names = self.directories[directory]
+        self._remember(directory, names)
+        names[name] = packed
 
-    def descend(self, directory: int, name: bytes) -> tuple[int, list[bytes]]:
-        """Step from `directory` through one component of a path, any symlink there followed.
+    def unbind(self, directory: int, name: bytes) -> int:
+        """Take a name away; return its packed node and kind."""
+        names = self.directories[directory]
+        self._remember(directory, names)
+        return names.pop(name)
+
+    def _remember(self, directory: int, names: dict[bytes, int]) -> None:
+        journal = self.journal
+        if directory not in journal.made and directory not in journal.before:
+            journal.before[directory] = dict(names)
+
+    def make_directory(self, node: int, parent: int) -> None:
+        """Enter an empty directory; its name is another matter."""
+        self.directories[node] = {}
+        self.parents[node] = parent
+        self.journal.made.add(node)
+
+    def drop_directory(self, node: int) -> dict[bytes, int]:
+        """Forget a directory; return the names that it had."""
+        journal = self.journal
+        if node in journal.made:
+            journal.made.discard(node)
+        else:
+            journal.dropped.add(node)
+            journal.before.pop(node, None)
+        del self.parents[node]
+        return self.directories.pop(node)
+
+    def set_links(self, node: int, count: int) -> None:
+        """Count the names of a node that is not a directory; 0 forgets the node."""
+        if count > 1:
+            self.links[node] = count
+        else:
+            self.links.pop(node, None)
+        if not count:
+            self.symlinks.pop(node, None)
+        self.journal.nodes.add(node)
+
+    def set_symlink(self, node: int, text: bytes) -> None:
+        """Enter the text of a symbolic link."""
+        self.symlinks[node] = text
+        self.journal.nodes.add(node)
+
+    def descend(self, directory: int, components: list[bytes]) -> tuple[int, list[bytes]]:
+        """Go from `directory` down the components of a path, following any symlink on the way.
 
         Returns the directory reached and the names below it that do not exist (none of them is
         dots): an empty list if all of the way exists. Links are resolved inside this tree as
         umoci's SecureJoin does: absolute ones start at the root, `..` stops there. Raises
-        IntegrityError on a loop or when the way leads through a file.
+        IntegrityError on a loop or when the way is too long or leads through a file.
         """
-        pending = [name]
+        pending = components[::-1]
         missing: list[bytes] = []
-        followed = 0
+        followed = steps = 0
         while pending:
             component = pending.pop()
+            steps += 1
+            if steps > MAX_STEPS:
+                raise IntegrityError(
+                    f"The way through its parents has more than {MAX_STEPS} steps.",
+                    expected="symbolic links that lead somewhere sooner",
+                )
             if component in {b"", b"."}:
                 continue
             if component == b"..":
@@ -88,14 +158,17 @@ class Tree:
             elif kind == Kind.SYMLINK:
                 followed += 1
                 if followed > MAX_SYMLINKS:
-                    raise IntegrityError(f"Symbolic links form a loop at {component!r}.")
+                    raise IntegrityError(
+                        f"Symbolic links form a loop at {show(component)}.",
+                        expected=f"at most {MAX_SYMLINKS} links on the way to a member",
+                    )
                 text = self.symlinks[packed >> KIND_BITS]
                 if text.startswith(b"/"):
                     directory = self.root
                 pending.extend(reversed(text.split(b"/")))
             else:
                 raise IntegrityError(
-                    f"A member's path leads through {component!r}, which is not a directory.",
+                    f"Its path leads through {show(component)}, which is not a directory.",
                     expected="a directory there, or a whiteout of it in the same layer",
                 )
         return directory, missing

@@ -28,15 +28,23 @@ def set_default(store: Store, image: BootImage) -> None:
     write_atomic(store.boot / _DEFAULT_FILE, image.id.encode() + b"\n")
 
 
+def default_boot_id(store: Store) -> str | None:
+    """Return the id of the image that machines start with, be it there or not; None if unset."""
+    try:
+        return (store.boot / _DEFAULT_FILE).read_text("ascii").strip()
+    except FileNotFoundError:
+        return None
+
+
 def default_boot_image(store: Store) -> BootImage | None:
     """Return the image that machines start with, or None if none was built yet.
 
     Raises IntegrityError if it is damaged.
     """
+    identity = default_boot_id(store)
     try:
-        identity = (store.boot / _DEFAULT_FILE).read_text("ascii").strip()
-        return load_boot_image(store.boot / identity)
-    except (FileNotFoundError, NotFoundError):
+        return None if identity is None else load_boot_image(store.boot / identity)
+    except NotFoundError:
         return None
 
 

@@ -65,10 +65,13 @@ def write_bundle(
     disks: tuple[Path, ...],
     *,
     force: bool = False,
+    copy: bool = False,
 ) -> None:
     """Make `folder` a bundle of `image`. It appears whole or not at all.
 
-    Raises UsageError if something is there already and `force` is not set.
+    The disks share their blocks with the store's where the file system can, unless `copy` is set.
+    To be called while the store is in use (`converter.store.locks.using`). Raises UsageError if
+    something is there already and `force` is not set.
     """
     occupied = folder.exists() and any(folder.iterdir())
     if occupied and not (force and (folder / "bundle.json").is_file()):
@@ -82,7 +85,7 @@ def write_bundle(
     try:
         (temp / "disk").mkdir(parents=True)
         for disk in disks:
-            _share(disk, temp / "disk" / disk.name)
+            (_copy if copy else _share)(disk, temp / "disk" / disk.name)
         sync_directory(temp / "disk")
         write_atomic(temp / "manifest.json", image.manifest_raw)
         write_atomic(temp / "config.json", image.config_raw)
@@ -139,7 +142,7 @@ def read_bundle(folder: Path) -> Bundle:
             f"{folder} is not a bundle: {Path(error.filename).name} is missing.",
             hint="Make one with: saltflat convert IMAGE -o DIR",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is not readable JSON: {error}.") from error
     try:
         if document["schema"] > SCHEMA:
@@ -187,24 +190,37 @@ def _check_files(bundle: Bundle) -> None:
 
 def _share(source: Path, target: Path) -> None:
     """Give `source` a second name: a reflink, else a hard link, else a copy; read-only always."""
+    if not (_reflink(source, target) or _hard_link(source, target)):
+        _copy(source, target)
+
+
+def _reflink(source: Path, target: Path) -> bool:
+    """Let `target` share the blocks of `source` until either changes, where that is possible."""
     with open(source, "rb") as reader, open(target, "xb") as writer:
         try:
             fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
         except OSError:
-            cloned = False
-        else:
-            cloned = True
-            os.fchmod(writer.fileno(), 0o444)
-            os.fsync(writer.fileno())
-    if cloned:
-        return
-    target.unlink()
+            target.unlink()
+            return False
+        os.fchmod(writer.fileno(), 0o444)
+        os.fsync(writer.fileno())
+    return True
+
+
+def _hard_link(source: Path, target: Path) -> bool:
+    """Let `target` be the same file, where that is possible."""
     try:
         target.hardlink_to(source)
     except OSError as error:
         if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}:
             raise
-        shutil.copyfile(source, target)
-        target.chmod(0o444)
-        with open(target, "rb") as copied:
-            os.fsync(copied.fileno())
+        return False
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Let `target` be a file of its own, which nothing done to the other can touch."""
+    shutil.copyfile(source, target)
+    with open(target, "rb") as copied:
+        os.fchmod(copied.fileno(), 0o444)
+        os.fsync(copied.fileno())

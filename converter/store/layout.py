@@ -5,8 +5,9 @@ blobs/<algorithm>/<hex>    verified blobs of images
 links/<link id>.vmdk       a link of a chain, read-only
 links/<link id>.state      what its children need
 links/<link id>.json       its record: written last, it makes the other two valid
+images/<image>.json        which images are here, and the links that each stands on
 boot/<boot id>/            boot images
-locks/                     lock files; empty, may be deleted when nothing runs
+locks/                     lock files; may be deleted when nothing runs
 """
 
 from __future__ import annotations
@@ -40,7 +41,14 @@ class Store:
         """
         self.root = root.absolute()
         try:
-            for folder in (self.blobs, self.links, self.boot, self.locks, self.cache):
+            for folder in (
+                self.blobs,
+                self.links,
+                self.images,
+                self.boot,
+                self.locks,
+                self.cache,
+            ):
                 folder.mkdir(parents=True, exist_ok=True)
             self._check_schema()
         except OSError as error:
@@ -78,6 +86,11 @@ class Store:
     def links(self) -> Path:
         """The folder of links, states and records."""
         return self.root / "links"
+
+    @property
+    def images(self) -> Path:
+        """The folder of image records."""
+        return self.root / "images"
 
     @property
     def boot(self) -> Path:

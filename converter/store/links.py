@@ -18,7 +18,7 @@ from typing import Any
 from converter.atomic import TEMP_PREFIX, AtomicFile, write_atomic
 from converter.errors import IntegrityError, SaltflatError
 from converter.store.layout import Store
-from converter.store.locks import locked
+from converter.store.locks import LINK_PREFIX, locked
 
 SCHEMA = 1
 WRITER_VERSION = 1  # raised whenever the same layers would give other bytes
@@ -87,8 +87,8 @@ def disk_path(store: Store, identity: str) -> Path:
     return store.links / f"{identity}.vmdk"
 
 
-def find_link(store: Store, identity: str) -> LinkRecord | None:
-    """Return the record of a good link, or None if there is none.
+def read_link_record(store: Store, identity: str) -> LinkRecord | None:
+    """Return what the store says of a link, whether or not its files are there; None if nothing.
 
     Raises SaltflatError for a record of a newer schema, IntegrityError for a damaged one.
     """
@@ -99,8 +99,21 @@ def find_link(store: Store, identity: str) -> LinkRecord | None:
         return None
     record = _parse_record(raw, path)
     if record.link_id != identity:
-        raise IntegrityError(f"{path} is the record of another link.", expected=identity)
-    if not record.empty:
+        raise IntegrityError(
+            f"{path} is the record of another link.",
+            expected=identity,
+            hint="Delete it; converting again makes the link anew.",
+        )
+    return record
+
+
+def find_link(store: Store, identity: str) -> LinkRecord | None:
+    """Return the record of a good link, or None if there is none.
+
+    Raises SaltflatError for a record of a newer schema, IntegrityError for a damaged one.
+    """
+    record = read_link_record(store, identity)
+    if record is not None and not record.empty:
         disk = disk_path(store, identity)
         try:
             size = disk.stat().st_size
@@ -110,7 +123,8 @@ def find_link(store: Store, identity: str) -> LinkRecord | None:
             raise IntegrityError(
                 f"{disk} has {size} bytes.",
                 expected=f"{record.size_bytes} bytes, as when it was written",
-                hint=f"Delete {path} and the disk; converting again makes both anew.",
+                hint=f"Delete {store.links / identity}.json and the disk; "
+                "converting again makes both anew.",
             )
     return record
 
@@ -173,9 +187,28 @@ def begin_link(
     Waits, after telling `on_wait`, for a process that is making it.
     """
     with ExitStack() as lock:
-        lock.enter_context(locked(store.locks / f"link-{draft.link_id}", on_wait=on_wait))
+        lock.enter_context(locked(store.locks / f"{LINK_PREFIX}{draft.link_id}", on_wait=on_wait))
         record = find_link(store, draft.link_id)
         return record or PendingLink(store, draft, lock.pop_all())
+
+
+def read_states(store: Store, record: LinkRecord) -> list[bytes]:
+    """Return the states of a link's whole chain, the lowest first, each as it was written.
+
+    Raises IntegrityError if one is missing or was changed.
+    """
+    states = [read_state(store, record)]
+    while record.parent:
+        parent = find_link(store, record.parent)
+        if parent is None:
+            raise IntegrityError(
+                f"The link {record.parent} is gone, on which {record.link_id} stands.",
+                hint=f"Delete {store.links / record.link_id}.json; converting again makes both.",
+            )
+        record = parent
+        states.append(read_state(store, record))
+    states.reverse()
+    return states
 
 
 def read_state(store: Store, record: LinkRecord) -> bytes:

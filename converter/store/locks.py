@@ -21,11 +21,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from converter.errors import SaltflatError
+from converter.events import Monitor, Note, ignore
 from converter.store.layout import Store
 
 LINK_PREFIX = "link-"
@@ -50,8 +51,8 @@ def locked(
 ) -> Iterator[None]:
     """Hold the lock file `path`, alone or with others; wait for it, telling `on_wait` once.
 
-    Raises SaltflatError after `timeout_seconds`. The file stays: removing it would let two
-    processes lock two files of one name.
+    Raises SaltflatError after `timeout_seconds`. The file stays: removing it while somebody may
+    come for it would let two processes lock two files of one name.
     """
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -92,19 +93,21 @@ _guard = threading.Lock()
 
 
 @contextmanager
-def using(store: Store, *, on_wait: Callable[[], None] = _silent) -> Iterator[None]:
+def using(store: Store, *, monitor: Monitor = ignore) -> Iterator[None]:
     """Keep everything in `store` from being deleted; may be entered again within itself.
 
-    Converting, and looking up what a machine or a bundle is made of, happen inside. Waits, after
-    telling `on_wait`, for a process that deletes. Raises SaltflatError after an hour.
+    Converting, and looking up what a machine or a bundle is made of, happen inside. Waits for a
+    process that deletes. Raises SaltflatError after an hour.
     """
     path = store.locks / "store"
+    waiting = Note("another process deletes from the store, waiting")
     with _guard:
         use = _uses.get(path)
         if use is None:
             use = _Use(ExitStack())
-            with locked(store.locks / "gate", shared=True, on_wait=on_wait):
-                use.lock.enter_context(locked(path, shared=True, on_wait=on_wait))
+            gate = locked(store.locks / "gate", shared=True, on_wait=lambda: monitor(waiting))
+            with gate:
+                use.lock.enter_context(locked(path, shared=True))
             _uses[path] = use
         use.callers += 1
     try:
@@ -122,17 +125,21 @@ def sweeping(
     store: Store,
     *,
     timeout_seconds: float = SWEEP_TIMEOUT_SECONDS,
-    on_wait: Callable[[], None] = _silent,
+    monitor: Monitor = ignore,
 ) -> Iterator[None]:
     """Have `store` alone, to delete from it. Not to be entered inside `using`.
 
-    Waits, after telling `on_wait`, for those who use it; whoever comes now waits in turn. Raises
-    SaltflatError when `timeout_seconds` were not enough.
+    Waits for those who use it; whoever comes meanwhile waits in turn. Raises SaltflatError when
+    `timeout_seconds` were not enough.
     """
-    with (
-        locked(store.locks / "gate", timeout_seconds=timeout_seconds, on_wait=on_wait),
-        locked(store.locks / "store", timeout_seconds=timeout_seconds, on_wait=on_wait),
-    ):
+
+    def alone(name: str, others: str) -> AbstractContextManager[None]:
+        note = Note(f"{others} the store, waiting")
+        return locked(
+            store.locks / name, timeout_seconds=timeout_seconds, on_wait=lambda: monitor(note)
+        )
+
+    with alone("gate", "others come to"), alone("store", "others use"):
         yield
 
 

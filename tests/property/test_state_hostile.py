@@ -20,21 +20,31 @@ from converter.layer.entry import Entry, Kind
 from converter.rootfs.apply import apply_layer
 
 
-def _filesystem() -> FileSystem:
+def _states() -> list[bytes]:
+    """Return the states of a chain of two links that use every section."""
     filesystem = FileSystem.create(Geometry(128 << 20), Identity(bytes(16), bytes(16)))
-    layer = [
+    base = [
         Entry(b"d/e", Kind.DIRECTORY),
         Entry(b"d/f", Kind.FILE, size=5, data=[memoryview(b"hello")]),
         Entry(b"d/g", Kind.HARDLINK, target=b"d/f"),
         Entry(b"s", Kind.SYMLINK, target=b"d/f"),
     ]
-    changes = apply_layer(filesystem.tree, layer, filesystem.allocator)
-    for _ in write_layer(filesystem, changes, first=True):
-        pass
-    return filesystem
+    upper = [
+        Entry(b"d/e", Kind.WHITEOUT),
+        Entry(b"d/g", Kind.WHITEOUT),
+        Entry(b"n/t", Kind.SYMLINK, target=b"../s"),
+    ]
+    states: list[bytes] = []
+    for layer in (base, upper):
+        changes = apply_layer(filesystem.tree, layer, filesystem.allocator)
+        for _ in write_layer(filesystem, changes, first=not states):
+            pass
+        states.append(state.dump_state(filesystem, parent="below" if states else ""))
+    assert state.load_states(states) == filesystem
+    return states
 
 
-GOOD = state.dump_state(_filesystem())
+BASE, UPPER = _states()
 
 
 def _sections(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -58,21 +68,27 @@ def _join(sections: list[tuple[bytes, bytes]]) -> bytes:
     return b"".join(parts)
 
 
-SECTIONS = _sections(GOOD)
+SECTIONS = (_sections(BASE), _sections(UPPER))
 
 
-def test_what_was_stored_is_loaded() -> None:
-    assert state.dump_state(state.load_state(GOOD)) == GOOD
-    assert state.dump_state(state.load_state(_join(SECTIONS))) == GOOD
+def test_every_section_is_in_use_in_one_of_the_states() -> None:
+    used = {name for data in (BASE, UPPER) for name, content in _sections(data) if content}
+    assert used == {b"PARM", b"BMAP", b"ITAB", b"GONE", b"DIRS", b"LINK"}  # RUNS: large files only
 
 
 def test_newer_schemas_and_foreign_files_are_told_apart() -> None:
-    newer = GOOD[:8] + struct.pack("<I", 2) + GOOD[12:]
+    newer = BASE[:8] + struct.pack("<I", 2) + BASE[12:]
     with pytest.raises(SaltflatError, match="schema 2") as caught:
-        state.load_state(newer)
+        state.load_states([newer])
     assert not isinstance(caught.value, IntegrityError)
     with pytest.raises(IntegrityError):
-        state.load_state(b"not a state at all")
+        state.load_states([b"not a state at all"])
+
+
+@pytest.mark.parametrize("order", [[], [UPPER], [UPPER, BASE], [BASE, BASE], [BASE, UPPER, BASE]])
+def test_states_that_are_not_a_chain_from_its_lowest_up_are_refused(order: list[bytes]) -> None:
+    with pytest.raises(IntegrityError):
+        state.load_states(order)
 
 
 def test_a_section_that_unfolds_beyond_its_size_is_not_unfolded() -> None:
@@ -80,31 +96,37 @@ def test_a_section_that_unfolds_beyond_its_size_is_not_unfolded() -> None:
     data = state.HEAD.pack(state.MAGIC, state.SCHEMA, 1)
     data += state.SECTION.pack(b"PARM", len(bomb), 100) + bomb
     with pytest.raises(IntegrityError, match="another size"):
-        state.load_state(data)
+        state.load_states([data])
 
 
-def _load(data: bytes) -> None:
+def _load(place: int, damaged: bytes) -> None:
+    """Load the chain with one of its two states replaced."""
     with contextlib.suppress(SaltflatError):
-        state.load_state(data)
+        state.load_states([damaged, UPPER] if place == 0 else [BASE, damaged])
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=8))
-def test_bytes_changed_in_the_file(at: int, value: bytes) -> None:
-    _load(GOOD[:at] + value + GOOD[at + len(value) :])
+PLACES = st.integers(0, 1)
+
+
+@settings(max_examples=400, deadline=None)
+@given(PLACES, st.integers(0, min(len(BASE), len(UPPER)) - 1), st.binary(min_size=1, max_size=8))
+def test_bytes_changed_in_the_file(place: int, at: int, value: bytes) -> None:
+    good = (BASE, UPPER)[place]
+    _load(place, good[:at] + value + good[at + len(value) :])
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, len(GOOD)))
-def test_files_cut_short(length: int) -> None:
-    _load(GOOD[:length])
+@given(PLACES, st.integers(0, min(len(BASE), len(UPPER))))
+def test_files_cut_short(place: int, length: int) -> None:
+    _load(place, (BASE, UPPER)[place][:length])
 
 
-@settings(max_examples=600, deadline=None)
-@given(st.data())
-def test_bytes_changed_behind_the_compression(data: st.DataObject) -> None:
-    number = data.draw(st.integers(0, len(SECTIONS) - 1))
-    name, content = SECTIONS[number]
+@settings(max_examples=800, deadline=None)
+@given(PLACES, st.data())
+def test_bytes_changed_behind_the_compression(place: int, data: st.DataObject) -> None:
+    sections = SECTIONS[place]
+    number = data.draw(st.integers(0, len(sections) - 1))
+    name, content = sections[number]
     if not content:
         return
     used = len(content.rstrip(b"\0")) or 1  # the tables' unused ends are less interesting
@@ -113,4 +135,4 @@ def test_bytes_changed_behind_the_compression(data: st.DataObject) -> None:
     changed = content[:at] + value + content[at + len(value) :]
     if data.draw(st.booleans()):
         changed = changed[: data.draw(st.integers(0, len(changed)))]
-    _load(_join([*SECTIONS[:number], (name, changed), *SECTIONS[number + 1 :]]))
+    _load(place, _join([*sections[:number], (name, changed), *sections[number + 1 :]]))

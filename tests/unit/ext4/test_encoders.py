@@ -14,7 +14,7 @@ from converter.ext4.inode import (
     decode_inline_extents,
     encode_extents,
     encode_time,
-    leaf_blocks_needed,
+    extent_blocks_needed,
 )
 from converter.ext4.xattr import encode_xattrs
 from converter.layer.entry import Entry, Kind
@@ -63,7 +63,7 @@ def test_extents_in_the_inode_and_in_leaves() -> None:
     assert leaves == []
     assert decode_inline_extents(i_block) == runs
     many = [(number * 10, 3) for number in range(1, c.EXTENTS_PER_BLOCK + 3)]
-    assert leaf_blocks_needed(len(many)) == 2
+    assert extent_blocks_needed(len(many)) == 2
     i_block, leaves = encode_extents(many, [77, 78])
     assert decode_inline_extents(i_block) is None
     assert [len(leaf) for leaf in leaves] == [4096, 4096]

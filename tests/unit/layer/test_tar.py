@@ -10,7 +10,8 @@ import pytest
 
 from converter.errors import IntegrityError
 from converter.layer.entry import Entry, Kind
-from converter.layer.tar import normalise, read_entries
+from converter.layer.paths import normalise
+from converter.layer.tar import read_entries
 
 
 def _archive(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
@@ -155,20 +156,18 @@ ONE_FILE = _archive((_info("file", size=600), b"x" * 600))
 @pytest.mark.parametrize(
     ("archive", "message"),
     [
-        (ONE_FILE[:700], "ends in the middle of 'file'"),
+        (ONE_FILE[:700], "member 'file': The archive ends in the middle"),
         (ONE_FILE[:300], "ends in the middle"),
         (b"\1" + ONE_FILE[1:], "wrong checksum"),
         (_with_header_field(ONE_FILE, 124, b"\xff" * 12), "size of -1"),
         (_with_header_field(ONE_FILE, 124, b"\x80" + b"\x7f" * 11), "size of"),
         (_with_header_field(ONE_FILE, 124, b"9" * 11), "no number"),
-        (_with_header_field(ONE_FILE, 108, b"\xff" * 8), "uid -1"),
+        (_with_header_field(ONE_FILE, 108, b"\xff" * 8), "uid is -1"),
         (_with_header_field(ONE_FILE, 156, b"V"), "of type b'V'"),
-        (_with_header_field(ONE_FILE, 156, b"S"), "sparse"),
         (_archive((_info("f", pax_headers={"size": "-5"}), b"")), "bad size"),
         (_archive((_info("f", pax_headers={"mtime": "soon"}), b"")), "bad modification time"),
         (_archive((_info("s", type=tarfile.SYMTYPE, linkname=""), b"")), "target of 0 bytes"),
         (_archive((_info("x" * 256), b"")), "256 bytes long"),
-        (_archive((_info("f", pax_headers={"GNU.sparse.major": "1"}), b"")), "sparse"),
     ],
 )
 def test_broken_archives_are_refused_with_a_reason(archive: bytes, message: str) -> None:

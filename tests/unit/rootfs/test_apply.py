@@ -156,7 +156,7 @@ def test_hardlinks_count_names_across_layers() -> None:
     overlay = Overlay([_file(b"a"), _hardlink(b"b", b"a")])
     node = overlay.node(b"a")
     overlay.apply([_hardlink(b"c", b"b")])
-    assert overlay.of(Relinked) == [Relinked(node, 3)]
+    assert overlay.of(Relinked) == [Relinked(node, 3, b"c")]
     overlay.apply([_whiteout(b"a"), _whiteout(b"b")])
     assert overlay.of(Relinked) == [Relinked(node, 2), Relinked(node, 1)]
     assert overlay.node(b"c") == node
@@ -171,7 +171,7 @@ def test_hardlink_keeps_the_old_content_of_a_file_that_is_replaced_later() -> No
     overlay.apply([_hardlink(b"g", b"f"), _file(b"f")])
     assert overlay.node(b"g") == old
     assert overlay.node(b"f") != old
-    assert overlay.of(Relinked) == [Relinked(old, 2), Relinked(old, 1)]
+    assert overlay.of(Relinked) == [Relinked(old, 2, b"g"), Relinked(old, 1)]
 
 
 def test_hardlink_to_itself_does_nothing() -> None:

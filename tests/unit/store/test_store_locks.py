@@ -1,0 +1,121 @@
+"""Who waits for whom: users of a store, deleters, machines' pins."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from converter.errors import SaltflatError
+from converter.events import Event, Note
+from converter.store.layout import Store
+from converter.store.locks import pinned, pins, sweeping, using
+from tests.images.cache import ROOT
+
+HOLDER = """
+import sys
+from pathlib import Path
+from converter.store.layout import Store
+from converter.store.locks import pinned, using
+store = Store(Path(sys.argv[1]))
+with using(store), pinned(store, ["in-use"]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def test_a_deleter_waits_for_users_who_may_come_in_again(store: Store) -> None:
+    with using(store), using(store):
+        with pytest.raises(SaltflatError, match="has held"), sweeping(store, timeout_seconds=0):
+            pass
+        with using(store):
+            pass
+        with pytest.raises(SaltflatError, match="has held"), sweeping(store, timeout_seconds=0):
+            pass
+    with sweeping(store, timeout_seconds=0):
+        pass
+
+
+def test_who_holds_the_store_comes_in_again_while_a_deleter_waits(store: Store) -> None:
+    waiting, deleted = threading.Event(), threading.Event()
+
+    def monitor(event: Event) -> None:
+        assert isinstance(event, Note)
+        waiting.set()
+
+    def delete() -> None:
+        with sweeping(store, timeout_seconds=20, monitor=monitor):
+            deleted.set()
+
+    thread = threading.Thread(target=delete)
+    with using(store):
+        thread.start()
+        assert waiting.wait(20)
+        with using(store):  # would wait for the deleter, who waits for us
+            assert not deleted.is_set()
+    thread.join(20)
+    assert deleted.is_set()
+
+
+def test_whoever_comes_while_a_deleter_is_at_work_waits_and_says_so(store: Store) -> None:
+    notes: list[Event] = []
+    entered = threading.Event()
+    told = threading.Event()
+
+    def tell(event: Event) -> None:
+        notes.append(event)
+        told.set()
+
+    def use() -> None:
+        with using(store, monitor=tell):
+            entered.set()
+
+    thread = threading.Thread(target=use)
+    with sweeping(store):
+        thread.start()
+        assert told.wait(20)
+        assert not entered.is_set()
+    thread.join(20)
+    assert entered.is_set()
+    assert notes == [Note("another process deletes from the store, waiting")]
+
+
+def test_locks_and_pins_of_a_killed_process_are_gone(store: Store) -> None:
+    command = [sys.executable, "-c", HOLDER, os.fspath(store.root)]
+    holder = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert pins(store) == (frozenset({"in-use"}), ())
+        with pytest.raises(SaltflatError, match="has held"), sweeping(store, timeout_seconds=0):
+            pass
+        holder.send_signal(signal.SIGKILL)
+        holder.wait(20)
+    with sweeping(store, timeout_seconds=0):
+        held, dead = pins(store)
+    assert not held
+    assert [path.name for path in dead] == [f"use-{holder.pid}-0"]
+
+
+def test_pins_add_up_and_go_with_their_block(store: Store) -> None:
+    with pinned(store, ["a", "b"]):
+        with pinned(store, ["b", "c"]):
+            assert pins(store)[0] == {"a", "b", "c"}
+        assert pins(store)[0] == {"a", "b"}
+    assert pins(store) == (frozenset(), ())
+    assert not list(store.locks.glob("use-*"))
