@@ -69,17 +69,19 @@ def key() -> str:
     return fingerprint(ROOT / f"tests/images/{name}.py" for name in ("demo", "layout", "tarball"))
 
 
-def build(folder: Path) -> str:
+def build(folder: Path, more: tuple[str, ...] = ()) -> str:
     """Write the demo image as an OCI layout; return its manifest digest.
 
-    Raises CalledProcessError when mmdebstrap fails; its own messages go to stderr.
+    `more` packages join the second layer, for who wants a large image. Raises CalledProcessError
+    when mmdebstrap fails; its own messages go to stderr.
     """
     scratch = folder.with_name(f"{folder.name}.trees")
     remove(scratch)  # of a run that was killed
     scratch.mkdir(parents=True)
     try:
         base, full = scratch / "base.tar", scratch / "full.tar"
-        builds = [_bootstrap(base, BASE_PACKAGES), _bootstrap(full, BASE_PACKAGES + ADDED_PACKAGES)]
+        added = ADDED_PACKAGES + more
+        builds = [_bootstrap(base, BASE_PACKAGES), _bootstrap(full, BASE_PACKAGES + added)]
         for process in builds:
             if process.wait(_BUILD_TIMEOUT_SECONDS):
                 raise subprocess.CalledProcessError(process.returncode, process.args)
@@ -91,7 +93,7 @@ def build(folder: Path) -> str:
         )
         layout.layer(
             lambda tar: _difference(tar, lower, upper, full),
-            comment=f"apt-get install {' '.join(ADDED_PACKAGES)}",
+            comment=f"apt-get install {' '.join(added)}",
         )
         layout.layer(lambda tar: _change(tar, full), comment="delete and change")
         layout.layer(lambda tar: _app(tar, full), comment="app")

@@ -104,7 +104,13 @@ RULES = {
     "pipeline-order": Rule(
         who=("converter",),
         never=("converter.pipeline",),
-        unless=("converter.cli", "converter.pipeline", "converter.launch", "converter.batch"),
+        unless=(
+            "converter.cli",
+            "converter.pipeline",
+            "converter.launch",
+            "converter.batch",
+            "converter.verify",
+        ),
         why="rooms do not know the order in which they are used",
     ),
     "bottom": Rule(
