@@ -70,7 +70,10 @@ class Allocator:
         last = geometry.groups - 1
         bitmap = allocator._block_bitmap(last)  # e2fsck wants the last group's written
         _fill(bitmap, geometry.group_blocks(last), c.BLOCKS_PER_GROUP)
-        allocator._use_inodes(0, 0, c.EXT4_GOOD_OLD_FIRST_INO - 1)
+        reserved = c.EXT4_GOOD_OLD_FIRST_INO - 1
+        _fill(allocator._inode_bitmap(0), 0, reserved)
+        allocator.used_inodes[0] = allocator.highest_inode[0] = reserved
+        allocator.dirty_inode_bitmaps.add(0)
         allocator.used_directories[0] = 1  # the root, which is a reserved inode
         allocator.dirty_block_bitmaps = set(allocator.block_bitmaps)
         return allocator
@@ -170,8 +173,13 @@ class Allocator:
             sequence.group = self._claim_group()
             index = 0
         sequence.index = index + 1
-        self._use_inodes(sequence.group, index, index + 1)
-        return sequence.group * INODES_PER_GROUP + index + 1
+        group = sequence.group
+        self._inode_bitmap(group)[index >> 3] |= 1 << (index & 7)
+        self.used_inodes[group] += 1
+        if index >= self.highest_inode[group]:
+            self.highest_inode[group] = index + 1
+        self.dirty_inode_bitmaps.add(group)
+        return group * INODES_PER_GROUP + index + 1
 
     def _claim_group(self) -> int:
         group = max(self.directories.group, self.others.group) + 1
@@ -183,16 +191,13 @@ class Allocator:
             )
         return group
 
-    def _use_inodes(self, group: int, first: int, end: int) -> None:
+    def _inode_bitmap(self, group: int) -> bytearray:
         bitmap = self.inode_bitmaps.get(group)
         if bitmap is None:
             bitmap = bytearray(INODES_PER_GROUP // 8) + bytearray(_FULL_INODE_BITMAP_PADDING)
             self.inode_bitmaps[group] = bitmap
-        for index in range(first, end):
-            bitmap[index >> 3] |= 1 << (index & 7)
-        self.used_inodes[group] = self.used_inodes.get(group, 0) + end - first
-        self.highest_inode[group] = max(self.highest_inode.get(group, 0), end)
-        self.dirty_inode_bitmaps.add(group)
+            self.used_inodes[group] = self.highest_inode[group] = 0
+        return bitmap
 
     def free_inode(self, inode: int, *, directory: bool) -> None:
         """Mark `inode` free. Its number is not used again in this chain."""

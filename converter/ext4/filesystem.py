@@ -77,6 +77,17 @@ class FileSystem:
         if table[offset : offset + c.INODE_SIZE] != before:
             self.dirty_grains.add((node - 1) // INODES_PER_GRAIN)
 
+    def new_inode(self, node: int, inode: Inode, xattrs: bytes) -> None:
+        """Store the inode of a number that was never used, so that its record is all zero yet."""
+        group, index = divmod(node - 1, INODES_PER_GROUP)
+        table = self._table(group, index)
+        offset = index * c.INODE_SIZE
+        c.INODE.pack_into(table, offset, *inode)
+        if xattrs:
+            offset += c.INODE_XATTR_OFFSET
+            table[offset : offset + len(xattrs)] = xattrs
+        self.dirty_grains.add((node - 1) // INODES_PER_GRAIN)
+
     def clear_inode(self, node: int) -> None:
         """Make inode `node` all zero, which e2fsck takes as never used."""
         group, index = divmod(node - 1, INODES_PER_GROUP)

@@ -113,11 +113,7 @@ class _LayerWriter:
     def _create(self, node: int, entry: Entry) -> Iterator[Write]:
         xattrs, xattr_block = b"", 0
         if entry.xattrs:
-            xattrs, block = encode_xattrs(entry.xattrs, entry.path)
-            if block:
-                runs = self._allocator.allocate_blocks(1)
-                yield from self._write_runs(runs, (block,))
-                xattr_block = runs[0][0]
+            xattrs, xattr_block = yield from self._write_xattrs(entry)
         blocks = 1 if xattr_block else 0
         size, i_block, extents = len(entry.target), entry.target, False
         if entry.kind is Kind.FILE:
@@ -140,8 +136,11 @@ class _LayerWriter:
                 stream.next_block += runs[0][1]
             elif runs:
                 yield from self._write_runs(runs, data)
-            i_block, tree_blocks = yield from self._map(node, runs, logical)
-            blocks += tree_blocks + sum(length for _, length in runs)
+            if len(runs) == 1 and logical is None:
+                i_block, blocks = encode_extents(runs, [])[0], blocks + runs[0][1]
+            else:
+                i_block, tree_blocks = yield from self._map(node, runs, logical)
+                blocks += tree_blocks + sum(length for _, length in runs)
         elif size > c.FAST_SYMLINK_MAX:
             runs = self._allocator.allocate_blocks(1)
             yield from self._write_runs(runs, (entry.target,))
@@ -154,7 +153,7 @@ class _LayerWriter:
             extents=extents,
             xattr_block=xattr_block,
         )
-        self._fs.write_inode(node, inode, xattrs)
+        self._fs.new_inode(node, inode, xattrs)
 
     def _update(self, node: int, entry: Entry) -> Iterator[Write]:
         """Give a directory new attributes; its list of names and its place stay."""
@@ -163,14 +162,9 @@ class _LayerWriter:
         if before.i_file_acl_lo:
             self._allocator.free_blocks_of([(before.i_file_acl_lo, 1)])
             blocks -= 1
-        xattrs, xattr_block = b"", 0
-        if entry.xattrs:
-            xattrs, block = encode_xattrs(entry.xattrs, entry.path)
-            if block:
-                runs = self._allocator.allocate_blocks(1)
-                yield from self._write_runs(runs, (block,))
-                xattr_block = runs[0][0]
-                blocks += 1
+        xattrs, xattr_block = yield from self._write_xattrs(entry)
+        if xattr_block:
+            blocks += 1
         inode = Inode.of(entry, links=before.i_links_count).with_content(
             size=before.size,
             blocks=blocks,
@@ -230,6 +224,15 @@ class _LayerWriter:
         fs.clear_inode(node)
 
     # Data
+
+    def _write_xattrs(self, entry: Entry) -> Generator[Write, None, tuple[bytes, int]]:
+        """Return the attributes that go into the inode, and the block that has the others or 0."""
+        inside, outside = encode_xattrs(entry.xattrs, entry.path)
+        if not outside:
+            return inside, 0
+        runs = self._allocator.allocate_blocks(1)
+        yield from self._write_runs(runs, (outside,))
+        return inside, runs[0][0]
 
     def _allocate_apart(self, segments: Segments) -> tuple[list[Run], list[int]]:
         """Take blocks for what is not a hole; return the runs and where in the file they begin."""

@@ -214,15 +214,29 @@ def test_the_check_finds_entries_beyond_the_capacity(tmp_path: Path) -> None:
     ],
 )
 def test_the_check_compares_both_copies(damage: Damage, fault: str, tmp_path: Path) -> None:
-    path = tmp_path / "scratch.vmdk"
-    with path.open("wb+", buffering=0) as file:
-        write_scratch(
-            file, capacity_bytes=CAPACITY, grain_bytes=GRAIN, cid=1, parent=ParentRef(2, "b.vmdk")
-        )
+    path = _scratch(tmp_path)
     assert check_link(path).tables == 3
     damaged(path, Case("", damage, ""))
     with pytest.raises(IntegrityError, match=fault):
         check_link(path)
+
+
+def test_what_qemu_leaves_behind_the_text_of_a_writable_link_is_no_fault(tmp_path: Path) -> None:
+    """It replaces "CID=12345678" by "CID=123" and leaves the old end behind the new NUL."""
+    path = _scratch(tmp_path)
+    text = path.read_bytes()[512 : 21 * 512].rstrip(b"\0")
+    damaged(path, Case("", poke(512 + len(text) - 1, b"\0"), ""))
+    damaged(path, Case("", poke(512 + len(text), b'"'), ""))
+    assert check_link(path).cid == 1
+
+
+def _scratch(folder: Path) -> Path:
+    path = folder / "scratch.vmdk"
+    with path.open("wb+", buffering=0) as file:
+        write_scratch(
+            file, capacity_bytes=CAPACITY, grain_bytes=GRAIN, cid=1, parent=ParentRef(2, "b.vmdk")
+        )
+    return path
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
