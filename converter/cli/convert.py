@@ -71,7 +71,7 @@ def command(
     ca_file: Path | None,
     store_root: Path,
 ) -> int:
-    """Turn the image SOURCE into a chain of VMDK disks, one link per layer.
+    """Turn the image SOURCE into a chain of VMDK disks: links for its layers, base first.
 
     SOURCE is [docker://]HOST/REPO[:TAG][@DIGEST] as docker reads it, or oci:DIR[:TAG].
     Layers that are already in the store are not converted again.
