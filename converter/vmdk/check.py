@@ -61,16 +61,20 @@ def check_link(path: Path) -> LinkReport:
         )
 
 
+_CID_DIGITS = 8
+
+
 def _check_front(link: SparseLink) -> None:
     header = link.header
     if header.uncleanShutdown:
         link.fail("whoever wrote it last did not close it")
     if link.read_at(0, SECTOR) != SPARSE_EXTENT_HEADER.pack(*header):
         link.fail("the padding of its header is not zero")
-    if header.flags & SPARSEFLAG_USE_REDUNDANT:
-        return  # writable: QEMU leaves the text's old end behind it when a new CID is shorter
     text = link.read_at(header.descriptorOffset * SECTOR, header.descriptorSize * SECTOR)
-    if text.partition(b"\0")[2].strip(b"\0"):
+    # QEMU writes a new CID without leading zeros into a writable link, and leaves the text's old
+    # end behind the new one's NUL: no more bytes than a CID can get shorter.
+    allowed = _CID_DIGITS - 1 if header.flags & SPARSEFLAG_USE_REDUNDANT else 0
+    if len(text.partition(b"\0")[2].rstrip(b"\0")) > allowed:
         link.fail("something stands behind its descriptor's text")
     if header.overHead % header.grainSize:
         link.fail(f"its first grain at sector {header.overHead} is not aligned")

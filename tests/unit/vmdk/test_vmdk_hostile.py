@@ -226,8 +226,11 @@ def test_what_qemu_leaves_behind_the_text_of_a_writable_link_is_no_fault(tmp_pat
     path = _scratch(tmp_path)
     text = path.read_bytes()[512 : 21 * 512].rstrip(b"\0")
     damaged(path, Case("", poke(512 + len(text) - 1, b"\0"), ""))
-    damaged(path, Case("", poke(512 + len(text), b'"'), ""))
+    damaged(path, Case("", poke(512 + len(text), b'"\0\0\0\0\0"'), ""))
     assert check_link(path).cid == 1
+    damaged(path, Case("", poke(512 + len(text) + 7, b"x"), ""))
+    with pytest.raises(IntegrityError, match="behind its descriptor"):
+        check_link(path)
 
 
 def _scratch(folder: Path) -> Path:
