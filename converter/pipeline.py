@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from threading import Event
@@ -58,6 +58,15 @@ PARALLEL_FETCHES = 4
 
 
 @dataclass(frozen=True, slots=True)
+class ConvertOptions:
+    """How a chain is made: what determines its bytes, its most links, and what a layer may have."""
+
+    parameters: ChainParameters = field(default_factory=ChainParameters)
+    max_links: int = DEFAULT_MAX_LINKS
+    limits: Limits = DEFAULT_LIMITS
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """An image converted: its links in the store, base first, none of them empty."""
 
@@ -71,11 +80,9 @@ def convert(
     image: Image,
     source: Source,
     store: Store,
+    options: ConvertOptions,
     *,
-    parameters: ChainParameters,
     monitor: Monitor,
-    max_links: int = DEFAULT_MAX_LINKS,
-    limits: Limits = DEFAULT_LIMITS,
 ) -> Chain:
     """Bring every link of `image` into `store`, making those that are missing.
 
@@ -83,19 +90,11 @@ def convert(
     finished before an error stays and is used by the next attempt.
     """
     with using(store, monitor=monitor):
-        with _Conversion(
-            image,
-            source,
-            store,
-            parameters=parameters,
-            max_links=max_links,
-            limits=limits,
-            monitor=monitor,
-        ) as conversion:
+        with _Conversion(image, source, store, options, monitor=monitor) as conversion:
             links = conversion.run()
-        record_image(store, image, parameters, links)
+        record_image(store, image, options.parameters, links)
     disks = tuple(disk_path(store, record.link_id) for record in links)
-    return Chain(image, parameters, links, disks)
+    return Chain(image, options.parameters, links, disks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +113,16 @@ class _Conversion:
         image: Image,
         source: Source,
         store: Store,
+        options: ConvertOptions,
         *,
-        parameters: ChainParameters,
-        max_links: int,
-        limits: Limits,
         monitor: Monitor,
     ) -> None:
         self._image = image
         self._source = source
         self._store = store
-        self._parameters = parameters
-        self._max_links = max_links
-        self._limits = limits
+        self._parameters = options.parameters
+        self._max_links = options.max_links
+        self._limits = options.limits
         self._monitor = monitor
         self._stopping = Event()
         self._top = ""  # id of the last link

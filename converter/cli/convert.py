@@ -8,18 +8,16 @@ import click
 
 from converter.cli.images import convert_source
 from converter.cli.options import (
-    chain_options,
+    Origin,
+    conversion_options,
     format_option,
-    limit_options,
     open_store,
     source_options,
     store_option,
 )
 from converter.cli.output import Output
-from converter.image.platform import Platform
-from converter.layer.limits import Limits
+from converter.pipeline import ConvertOptions
 from converter.store.bundle import write_bundle
-from converter.store.links import ChainParameters
 from converter.store.locks import using
 
 
@@ -48,8 +46,7 @@ from converter.store.locks import using
     show_envvar=True,
     help="Copy the bundle's disks; else they share the store's blocks where that is possible.",
 )
-@chain_options
-@limit_options
+@conversion_options
 @source_options
 @store_option
 @format_option
@@ -61,14 +58,8 @@ def command(
     bundle: Path | None,
     force: bool,
     copy: bool,
-    capacity: int,
-    journal: bool,
-    max_links: int,
-    limits: Limits,
-    platform: Platform,
-    plain_http: bool,
-    tls_verify: bool,
-    ca_file: Path | None,
+    conversion: ConvertOptions,
+    origin: Origin,
     store_root: Path,
 ) -> int:
     """Turn the image SOURCE into a chain of VMDK disks: links for its layers, base first.
@@ -88,13 +79,8 @@ def command(
         chain = convert_source(
             source,
             store,
-            platform=platform,
-            plain_http=plain_http,
-            tls_verify=tls_verify,
-            ca_file=ca_file,
-            parameters=ChainParameters(capacity_bytes=capacity, journal=journal),
-            max_links=max_links,
-            limits=limits,
+            origin=origin,
+            conversion=conversion,
             monitor=output.monitor,
         )
         if bundle is not None:

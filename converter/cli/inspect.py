@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
 from converter.cli.images import open_image
-from converter.cli.options import format_option, source_options
+from converter.cli.options import Origin, format_option, source_options
 from converter.cli.output import Output
 from converter.image.model import Image
-from converter.image.platform import Platform
 from converter.image.reference import BundleReference, parse_source
 from converter.store.bundle import Bundle, read_bundle
 
@@ -25,10 +23,7 @@ def command(
     output: Output,
     *,
     source: str,
-    platform: Platform,
-    plain_http: bool,
-    tls_verify: bool,
-    ca_file: Path | None,
+    origin: Origin,
 ) -> int:
     """Show the image or bundle SOURCE: what it runs, its layers or its links.
 
@@ -41,9 +36,7 @@ def command(
     if isinstance(reference, BundleReference):
         _show_bundle(output, read_bundle(reference.path))
         return 0
-    with open_image(
-        source, platform=platform, plain_http=plain_http, tls_verify=tls_verify, ca_file=ca_file
-    ) as (image, _):
+    with open_image(source, origin) as (image, _):
         _show_image(output, image)
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -14,8 +15,11 @@ from converter.cli.output import Output
 from converter.errors import SaltflatError
 from converter.groups import DEFAULT_MAX_LINKS
 from converter.image.platform import Platform
+from converter.image.source import SourceOptions
 from converter.layer.limits import DEFAULT_LIMITS, RATIO_FREE_BYTES, Limits
+from converter.pipeline import ConvertOptions
 from converter.store.layout import Store, default_store
+from converter.store.links import ChainParameters
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _SIZE = re.compile(r"(\d+)(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
@@ -74,8 +78,29 @@ def format_option(command: _Command) -> _Command:
     )(command)
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which image of a source to take, and how to reach the source."""
+
+    platform: Platform
+    access: SourceOptions
+
+
 def source_options(command: _Command) -> _Command:
-    """Add what is needed to read images."""
+    """Add what is needed to read images; the command gets it as `origin`."""
+
+    @functools.wraps(command)
+    def with_origin(
+        *args: object,
+        platform: Platform,
+        plain_http: bool,
+        tls_verify: bool,
+        ca_file: Path | None,
+        **others: object,
+    ) -> object:
+        access = SourceOptions(plain_http=plain_http, tls_verify=tls_verify, ca_file=ca_file)
+        return command(*args, origin=Origin(platform, access), **others)
+
     options = [
         click.option(
             "--platform",
@@ -109,13 +134,28 @@ def source_options(command: _Command) -> _Command:
             help="Certificates (PEM) to trust for the registry.",
         ),
     ]
+    wrapped = cast("_Command", with_origin)
     for option in reversed(options):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return wrapped
 
 
-def chain_options(command: _Command) -> _Command:
-    """Add what determines the bytes of a chain."""
+def conversion_options(command: _Command) -> _Command:
+    """Add how a chain is made; the command gets it as `conversion`."""
+
+    @functools.wraps(command)
+    def with_conversion(
+        *args: object,
+        capacity: int,
+        journal: bool,
+        max_links: int,
+        limits: Limits,
+        **others: object,
+    ) -> object:
+        parameters = ChainParameters(capacity_bytes=capacity, journal=journal)
+        conversion = ConvertOptions(parameters, max_links, limits)
+        return command(*args, conversion=conversion, **others)
+
     options = [
         click.option(
             "--capacity",
@@ -144,9 +184,10 @@ def chain_options(command: _Command) -> _Command:
             help="The most disks of a chain; upper layers share links beyond half of them.",
         ),
     ]
+    wrapped = limit_options(cast("_Command", with_conversion))
     for option in reversed(options):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def limit_options(command: _Command) -> _Command:

@@ -11,8 +11,8 @@ import click
 from agent.host.errors import AbortedError
 from converter.cli.images import convert_source
 from converter.cli.options import (
-    chain_options,
-    limit_options,
+    Origin,
+    conversion_options,
     open_store,
     size,
     source_options,
@@ -21,16 +21,14 @@ from converter.cli.options import (
 from converter.cli.output import Output
 from converter.errors import UsageError
 from converter.events import Event, StepFinished
-from converter.image.platform import Platform
 from converter.image.reference import BundleReference, parse_source
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
-from converter.layer.limits import Limits
 from converter.machine.model import Channel, RunConfig
 from converter.machine.qemu import QemuDriver
 from converter.machine.run import Stdio, run_machine
+from converter.pipeline import ConvertOptions
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle import read_bundle
-from converter.store.links import ChainParameters
 from converter.store.locks import pinned, using
 
 SIGNALLED = 128  # plus the signal's number: how shells tell it
@@ -75,8 +73,7 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
     show_default=True,
     help="The line that carries the process's input and output.",
 )
-@chain_options
-@limit_options
+@conversion_options
 @source_options
 @store_option
 @click.pass_obj
@@ -95,14 +92,8 @@ def command(
     memory: int,
     cpus: float,
     channel: str,
-    capacity: int,
-    journal: bool,
-    max_links: int,
-    limits: Limits,
-    platform: Platform,
-    plain_http: bool,
-    tls_verify: bool,
-    ca_file: Path | None,
+    conversion: ConvertOptions,
+    origin: Origin,
     store_root: Path,
 ) -> int:
     """Run the image or bundle SOURCE in a virtual machine, as docker run would in a container.
@@ -129,18 +120,13 @@ def command(
             root = root_of_bundle(read_bundle(reference.path))
             boot = boot_image_for(store, root.platform)
         else:
-            boot = boot_image_for(store, platform)
+            boot = boot_image_for(store, origin.platform)
             root = root_of_chain(
                 convert_source(
                     source,
                     store,
-                    platform=platform,
-                    plain_http=plain_http,
-                    tls_verify=tls_verify,
-                    ca_file=ca_file,
-                    parameters=ChainParameters(capacity_bytes=capacity, journal=journal),
-                    max_links=max_links,
-                    limits=limits,
+                    origin=origin,
+                    conversion=conversion,
                     monitor=output.monitor,
                 )
             )

@@ -8,6 +8,7 @@ import click
 
 from converter.cli.images import open_image
 from converter.cli.options import (
+    Origin,
     format_option,
     limit_options,
     open_store,
@@ -15,7 +16,6 @@ from converter.cli.options import (
     store_option,
 )
 from converter.cli.output import Output
-from converter.image.platform import Platform
 from converter.layer.limits import Limits
 from converter.verify import Check, ImageAtHand, verify
 
@@ -42,10 +42,7 @@ def command(
     *,
     target: str,
     source: str | None,
-    platform: Platform,
-    plain_http: bool,
-    tls_verify: bool,
-    ca_file: Path | None,
+    origin: Origin,
     store_root: Path,
     limits: Limits,
 ) -> int:
@@ -65,9 +62,7 @@ def command(
     if source is None:
         _show(output, path, verify(path, monitor=output.monitor))
         return 0
-    with open_image(
-        source, platform=platform, plain_http=plain_http, tls_verify=tls_verify, ca_file=ca_file
-    ) as (image, opened):
+    with open_image(source, origin) as (image, opened):
         at_hand = ImageAtHand(image, opened, open_store(store_root).blobs, limits)
         _show(output, path, verify(path, image=at_hand, monitor=output.monitor))
     return 0

@@ -14,12 +14,12 @@ import pytest
 from converter.errors import IntegrityError
 from converter.events import ignore
 from converter.image.model import Descriptor, Digest, Image, ImageConfig, Layer, Manifest, Platform
-from converter.pipeline import convert, identity_of
+from converter.pipeline import ConvertOptions, convert, identity_of
 from converter.store.layout import Store
 from converter.store.links import ChainParameters
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
-PARAMETERS = ChainParameters(capacity_bytes=64 << 20)
+OPTIONS = ConvertOptions(ChainParameters(capacity_bytes=64 << 20))
 
 
 def _tar(name: str) -> bytes:
@@ -82,7 +82,7 @@ def test_an_error_ends_the_fetches_that_nobody_waits_for(tmp_path: Path) -> None
             _image([wrong, endless]),
             source,
             Store(tmp_path),
-            parameters=PARAMETERS,
+            OPTIONS,
             monitor=ignore,
         )
     read = source.endless_chunks
@@ -100,7 +100,7 @@ def test_the_same_layer_twice_is_fetched_once_and_makes_one_link(tmp_path: Path)
         _image([layer, layer]),
         MemorySource(data),
         Store(tmp_path),
-        parameters=PARAMETERS,
+        OPTIONS,
         monitor=ignore,
     )
     assert len(chain.links) == 2  # the second replaces the file by its equal, a new inode
