@@ -126,7 +126,7 @@ def spawn(script, *, with_stdin=False):
             (os.POSIX_SPAWN_DUP2, stdout[1], 1),
             (os.POSIX_SPAWN_DUP2, stderr[1], 2),
         ],
-        setsigdef=[signal.SIGPIPE],
+        setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT],  # ignored in the background
     )
     for end in (stdin[0], stdout[1], stderr[1]):
         os.close(end)
