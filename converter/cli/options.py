@@ -84,6 +84,7 @@ class Origin:
 
     platform: Platform
     access: SourceOptions
+    foreign_layers: bool = False
 
 
 def source_options(command: _Command) -> _Command:
@@ -96,10 +97,11 @@ def source_options(command: _Command) -> _Command:
         plain_http: bool,
         tls_verify: bool,
         ca_file: Path | None,
+        foreign_layers: bool,
         **others: object,
     ) -> object:
         access = SourceOptions(plain_http=plain_http, tls_verify=tls_verify, ca_file=ca_file)
-        return command(*args, origin=Origin(platform, access), **others)
+        return command(*args, origin=Origin(platform, access, foreign_layers), **others)
 
     options = [
         click.option(
@@ -132,6 +134,14 @@ def source_options(command: _Command) -> _Command:
             envvar="SALTFLAT_CA_FILE",
             show_envvar=True,
             help="Certificates (PEM) to trust for the registry.",
+        ),
+        click.option(
+            "--foreign-layers",
+            is_flag=True,
+            envvar="SALTFLAT_FOREIGN_LAYERS",
+            show_envvar=True,
+            help="Fetch layers that the source lacks because they may not be distributed from the "
+            "addresses that the image names, over https and without credentials.",
         ),
     ]
     wrapped = cast("_Command", with_origin)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from converter.errors import IntegrityError
 from converter.image import c_oci as c
 from converter.image.digest import Digest
+from converter.image.files import Content
 from converter.image.json_object import shown
 from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
@@ -38,7 +38,7 @@ class RegistrySource:
         with self._client.blob(self.reference.repository, str(descriptor.digest)) as chunks:
             yield chunks
 
-    def local_blob(self, descriptor: Descriptor) -> Path | None:
+    def local_blob(self, _descriptor: Descriptor) -> Content | None:
         """Return None: nothing of a registry is a file here."""
         return None
 

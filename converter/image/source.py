@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from converter.events import Monitor, ignore
+from converter.image.archive import open_archive
+from converter.image.docker_archive import DockerArchiveSource
+from converter.image.files import Content, Folder
+from converter.image.foreign import WithForeignLayers
 from converter.image.layout import LayoutSource
 from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
-from converter.image.reference import ImageReference, LayoutReference
+from converter.image.reference import (
+    DockerArchiveReference,
+    ImageReference,
+    LayoutArchiveReference,
+    LayoutReference,
+)
 from converter.image.registry_source import RegistrySource
 from converter.registry.client import RegistryClient, RegistryOptions
+from converter.registry.foreign import get_foreign
 
-SourceOptions = RegistryOptions  # only registries have options; folders need none
+SourceOptions = RegistryOptions  # how to reach a registry; nothing else has options
 
 
 class Source(Protocol):
@@ -26,18 +38,39 @@ class Source(Protocol):
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
         """Yield a blob's raw bytes in chunks; see `converter.image.verify.verified`."""
 
-    def local_blob(self, descriptor: Descriptor) -> Path | None:
-        """Return the file where the blob already lies, not verified, or None."""
+    def local_blob(self, descriptor: Descriptor) -> Content | None:
+        """Return the blob where it already lies on this host, not verified, or None."""
 
 
 @contextmanager
-def open_source(reference: ImageReference, options: SourceOptions) -> Iterator[Source]:
-    """Yield the source of a reference; `options` matter for registries. Raises UsageError.
+def open_source(
+    reference: ImageReference,
+    options: SourceOptions,
+    *,
+    foreign_layers: bool = False,
+    spool: Path | None = None,
+    monitor: Monitor = ignore,
+) -> Iterator[Source]:
+    """Yield the source of a reference; `options` matter where a network is.
 
-    Nothing is contacted or opened before the source is used.
+    `foreign_layers` allows to fetch layers from addresses that the image names. `spool` is the
+    folder for the copy of an archive that cannot be read in place, and `monitor` hears how that
+    goes. Archives are opened here and closed in the end; registries and folders are not contacted
+    before the source is used. Raises what opening an archive raises.
     """
+    get = partial(_get, options) if foreign_layers else None
     if isinstance(reference, LayoutReference):
-        yield LayoutSource(reference)
-        return
-    with RegistryClient(reference.api_host, options) as client:
-        yield RegistrySource(reference, client)
+        yield WithForeignLayers(LayoutSource(reference, Folder(reference.path)), get)
+    elif isinstance(reference, LayoutArchiveReference | DockerArchiveReference):
+        with open_archive(reference.file, spool=spool, monitor=monitor) as files:
+            if isinstance(reference, DockerArchiveReference):
+                yield DockerArchiveSource(reference, files)
+            else:
+                yield WithForeignLayers(LayoutSource(reference, files), get)
+    else:
+        with RegistryClient(reference.api_host, options) as client:
+            yield WithForeignLayers(RegistrySource(reference, client), get)
+
+
+def _get(options: RegistryOptions, url: str, what: str) -> AbstractContextManager[Iterator[bytes]]:
+    return get_foreign(url, options, what=what)
