@@ -75,9 +75,16 @@ def _follow(
         if not response.is_redirect:
             return response
         with response:
-            url = urljoin(response.url, response.headers["Location"])
+            url = _joined(response.url, response.headers["Location"])
             session.cookies.clear()
     raise UnavailableError(f"{_place(url)} redirects {what} more than {_MAX_REDIRECTS} times.")
+
+
+def _joined(base: str, target: str) -> str:
+    try:
+        return urljoin(base, target)
+    except ValueError:
+        return target  # it will be refused as it is
 
 
 def _check_scheme(url: str, options: RegistryOptions, what: str) -> None:
