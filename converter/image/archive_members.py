@@ -110,12 +110,14 @@ def _next_header(read_at: ReadAt, position: int) -> tuple[bytes, Records, int] |
     records: Records = {}
     for _ in range(MAX_EXTENDED_HEADERS + 1):
         header = read_at(position, c.BLOCK_SIZE)
-        if not header or header == _ZERO_BLOCK:
+        if len(header) < c.BLOCK_SIZE:
+            # Readers of layers do without an end marker, for they have a digest. Here it is all
+            # that tells a whole archive from one of which the last members were lost.
+            raise _truncated()
+        if header == _ZERO_BLOCK:
             if records:
                 raise _truncated()
-            return None  # an archive without end marker is accepted, as every reader does
-        if len(header) < c.BLOCK_SIZE:
-            raise _truncated()
+            return None
         fields = c.HEADER.unpack(header)
         check_sum(header, fields[6])
         position += c.BLOCK_SIZE

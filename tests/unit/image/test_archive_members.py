@@ -18,13 +18,13 @@ END = bytes(1024)
 
 
 def members(data: bytes) -> dict[str, Member]:
-    """Read an archive that is in memory."""
+    """Read an archive that is in memory, whole as it is."""
     return read_members(lambda at, size: data[at : at + size], len(data), what="It")
 
 
 def content(data: bytes, name: str) -> bytes | None:
     """Return a member's bytes through the same two functions that the product uses."""
-    member = follow(members(data), name, what="It")
+    member = follow(members(data + END), name, what="It")
     if member is None:
         return None
     return data[member.offset_bytes : member.offset_bytes + member.size_bytes]
@@ -80,8 +80,9 @@ def test_what_is_no_file_has_no_bytes() -> None:
         ]
     )
     assert set(members(archive + END)) == {"after"}
-    assert members(b"") == members(END) == {}
-    assert set(members(archive)) == {"after"}  # without an end marker, as every reader takes it
+    assert members(END) == {}
+    assert set(members(archive + END[:512])) == {"after"}  # one block of zeros is enough to end it
+    assert set(members(archive + END + b"anything")) == {"after"}
 
 
 def test_links() -> None:
@@ -120,7 +121,7 @@ def test_links() -> None:
     ],
 )
 def test_links_that_lead_nowhere(archive: bytes, said: str) -> None:
-    found = members(archive)
+    found = members(archive + END)
     with pytest.raises(IntegrityError, match=f"It, member 'a': .*{said}"):
         follow(found, "a", what="It")
 
@@ -137,6 +138,8 @@ def test_links_that_lead_nowhere(archive: bytes, said: str) -> None:
         (header(b"a", size=-5), "member 'a': It claims a size of -5 bytes"),
         (file(b"a", b"x" * 600)[:-600], "member 'a': The archive ends in the middle"),
         (file(b"a", b"x")[:300], "It: The archive ends in the middle"),
+        (b"", "It: The archive ends in the middle"),
+        (file(b"a", b"x"), "It, member 'a': The archive ends in the middle"),  # no end marker
         (b"x" * 512, "wrong checksum|no number"),
         (header(b"a", b"S"), "member 'a': It is a sparse file"),
         (pax([("GNU.sparse.major", "1")]) + file(b"a", b""), "It is a sparse file"),
@@ -160,7 +163,7 @@ def test_hostile_archives(archive: bytes, said: str) -> None:
 
 def test_too_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
     archive = b"".join(file(b"%d" % number, b"") for number in range(11))
-    assert len(members(archive)) == 11
+    assert len(members(archive + END)) == 11
     monkeypatch.setattr(archive_members, "MAX_MEMBERS", 10)
     with pytest.raises(IntegrityError, match="member '10': It has more than 10 members"):
         members(archive)
@@ -184,7 +187,11 @@ def test_any_bytes_are_members_or_an_error(data: bytes) -> None:
 @given(st.data())
 def test_a_changed_archive_is_members_or_an_error(data: st.DataObject) -> None:
     archive = bytearray(
-        pax([("path", "long")]) + file(b"a", b"x" * 700) + link(b"b", b"long") + file(b"c", b"y")
+        pax([("path", "long")])
+        + file(b"a", b"x" * 700)
+        + link(b"b", b"long")
+        + file(b"c", b"y")
+        + END
     )
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(archive) - 1))

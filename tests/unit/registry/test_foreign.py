@@ -40,12 +40,10 @@ def test_nothing_that_we_know_is_sent(
     monkeypatch.setenv("NETRC", str(netrc))
     with scripted_server() as other:
         other.answer = server.answer
-        move = Answer(302, headers={"Location": f"http://{other.host}/b", "Set-Cookie": "a=b"})
-        moves = {
-            "/a": Answer(307, headers={"Location": "/moved", "Set-Cookie": "a=b"}),
-            "/moved": move,
-        }
-        server.answer = lambda request: moves[request.path]
+        targets = {"/a": "/moved", "/moved": f"http://{other.host}/b"}
+        server.answer = lambda request: Answer(
+            302, headers={"Location": targets[request.path], "Set-Cookie": "a=b"}
+        )
         assert get(f"http://{server.host}/a") == BODY
         requests = [*server.requests, *other.requests]
         assert [request.path for request in requests] == ["/a", "/moved", "/b"]
