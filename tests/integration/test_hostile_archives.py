@@ -112,9 +112,7 @@ CASES = {
     "no end": Hostile(GOOD[:-1024], 5, "ends in the middle"),
     "truncated": Hostile(GOOD[:-2048], 5, "ends in the middle"),
     "truncated gzip": Hostile(gzip.compress(GOOD, mtime=0)[:-20], 5, "is truncated"),
-    "garbage after gzip": Hostile(
-        gzip.compress(GOOD, mtime=0) + b"garbage" * 9, 5, "garbage behind"
-    ),
+    "garbage after gzip": Hostile(gzip.compress(GOOD, mtime=0) + b"garbage" * 9, 5, "is damaged"),
     "missing layer": Hostile(docker(), 5, "'layer.tar', which is not in the archive"),
     "other content": Hostile(docker(file("layer.tar", bytes(1024))), 5, "has the digest"),
     "another count": Hostile(
@@ -254,6 +252,7 @@ def test_swapped_layers_are_found_by_their_diff_ids(saltflat: Saltflat, tmp_path
             file("1.tar", LAYER),
             file("2.tar", other),
             file("manifest.json", json.dumps([entry]).encode()),
+            END,
         ]
     )
     done = saltflat("convert", "--store", tmp_path, "docker-archive:-", stdin=data)
