@@ -7,8 +7,11 @@ above them as a line.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 from converter.cli.progress import PHASES, duration, finished_line
@@ -16,28 +19,29 @@ from converter.cli.totals import Clock, Totals
 from converter.events import Event, StepAdvanced, StepFinished, StepStarted, WorkPlanned
 
 _ALL = "in all"
+_ALL_UNITS = 1000  # of the bar for all, which counts no bytes: each may be handled twice
 _WIDEST_BAR = 40
-_NARROWEST_BAR = 4
-_TEXT_COLUMNS = 42  # what stands beside a bar, at most
-_SCALE = 1000  # of the bar for all, which has no unit
+_NARROWEST_BAR = 8  # on a terminal with less room for it there is none
+_TEXT_COLUMNS = 44  # what stands beside a bar, at most
+_STATE_COLUMNS = max(map(len, PHASES.values()))
 
 
 class BarRenderer:
-    """Shows events as bars on stderr, which is a terminal."""
+    """Shows events as bars on `console`, which is a terminal; without one, on stderr."""
 
-    def __init__(self, *, verbose: bool, clock: Clock) -> None:
+    def __init__(self, *, verbose: bool, clock: Clock, console: Console | None = None) -> None:
         self._verbose = verbose
         self._totals = Totals(clock)
         self._tasks: dict[str, TaskID] = {}
         self._all: TaskID | None = None
-        self._console = Console(stderr=True)
-        room = self._console.width - _TEXT_COLUMNS
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            TextColumn("{task.fields[state]}", style="progress.remaining"),
-            BarColumn(max(_NARROWEST_BAR, min(_WIDEST_BAR, room))),
-            _Amount(),
-            TextColumn("{task.fields[left]}", style="progress.remaining"),
+        self._console = console or Console(stderr=True)
+        room = min(_WIDEST_BAR, self._console.width - _TEXT_COLUMNS)
+        self._progress = _Bars(
+            TextColumn("{task.description}", markup=False, table_column=_column()),
+            TextColumn("{task.fields[state]}", style="cyan", table_column=_column(_STATE_COLUMNS)),
+            *([BarColumn(room)] if room >= _NARROWEST_BAR else []),
+            _Amount(_column()),
+            TextColumn("{task.fields[left]}", style="cyan", table_column=_column()),
             console=self._console,
             transient=True,
             redirect_stdout=False,  # results come after progress has ended
@@ -58,17 +62,22 @@ class BarRenderer:
                 self._progress.update(self._tasks[event.step], completed=event.done_bytes)
         else:
             if isinstance(event, StepFinished):
-                self._finish(event.step)
+                self._remove(event.step)
             if self._verbose or not event.minor:
+                self.refresh()  # else the line would be printed above bars that have gone
                 self._console.print(finished_line(event), markup=False, highlight=False)
         if self._all is not None:
             left = self._totals.remaining_seconds()
             self._progress.update(
                 self._all,
-                completed=self._totals.share * _SCALE,
+                completed=self._totals.share * _ALL_UNITS,
                 state=f"{self._totals.share:.0%}",
                 left="" if left is None else f"{duration(left)} left",
             )
+
+    def refresh(self) -> None:
+        """Draw the bars now; they are drawn several times in a second anyway."""
+        self._progress.refresh()
 
     def close(self) -> None:
         """Take the bars away."""
@@ -77,28 +86,26 @@ class BarRenderer:
     def _plan(self, event: WorkPlanned) -> None:
         if self._all is None:
             self._all = self._progress.add_task(
-                _ALL, total=_SCALE, state="", left="", whole_bytes=event.total_bytes
+                _ALL, total=_ALL_UNITS, state="", left="", whole_bytes=event.total_bytes
             )
 
     def _start(self, event: StepStarted) -> None:
-        self._finish(event.step)
+        self._remove(event.step)
         self._tasks[event.step] = self._progress.add_task(
             event.step, total=event.total_bytes, state=PHASES[event.phase], left=""
         )
-        self._keep_all_last()
 
-    def _finish(self, step: str) -> None:
+    def _remove(self, step: str) -> None:
         task = self._tasks.pop(step, None)
         if task is not None:
             self._progress.remove_task(task)
 
-    def _keep_all_last(self) -> None:
-        """Put the bar for all below the newest bar: the library shows them by their age."""
-        if self._all is None:
-            return
-        fields = next(task.fields for task in self._progress.tasks if task.id == self._all)
-        self._progress.remove_task(self._all)
-        self._all = self._progress.add_task(_ALL, total=_SCALE, **fields)
+
+class _Bars(Progress):
+    """The library's bars, which stand in the order of their age, with that for all below them."""
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        return super().make_tasks_table(sorted(tasks, key=_is_for_all))
 
 
 class _Amount(ProgressColumn):
@@ -106,10 +113,19 @@ class _Amount(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         done = f"{task.completed / 1e6:.1f}"
-        if "whole_bytes" in task.fields:
+        if _is_for_all(task):
             text = f"{task.fields['whole_bytes'] / 1e6:.1f} MB"
         elif task.total is None:
             text = f"{done} MB" if task.completed else ""
         else:
             text = f"{done}/{task.total / 1e6:.1f} MB"
-        return Text(text, style="progress.download", justify="right", no_wrap=True)
+        return Text(text, style="progress.download", justify="right")
+
+
+def _column(width: int | None = None) -> Column:
+    # Cropped, since an ellipsis is no character of every encoding.
+    return Column(width=width, no_wrap=True, overflow="crop")
+
+
+def _is_for_all(task: Task) -> bool:
+    return "whole_bytes" in task.fields

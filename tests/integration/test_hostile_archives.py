@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 import os
-import resource
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -193,13 +192,20 @@ def test_without_room_for_the_copy(saltflat: Saltflat, tmp_path: Path) -> None:
     """No file may grow beyond 1 MiB: what a full disk says, from the same system call."""
     data = gzip.compress(docker(file("layer.tar", LAYER), file("rest", bytes(4 << 20))), mtime=0)
     done = subprocess.run(
-        [*SALTFLAT, "convert", "--store", tmp_path, "docker-archive:-"],
+        [
+            "prlimit",
+            "--fsize=1048576",
+            *SALTFLAT,
+            "convert",
+            "--store",
+            tmp_path,
+            "docker-archive:-",
+        ],
         input=data,
         capture_output=True,
         env={**os.environ, **saltflat.environment},
         timeout=60,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
     )
     assert done.returncode == 1
     assert b"could not be unpacked: File too large" in done.stderr
