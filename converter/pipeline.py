@@ -317,7 +317,8 @@ class _Reading:
 
     def wait(self, layers: tuple[Layer, ...]) -> None:
         """Return when the first layer's blob is here. Raises what its fetch raised."""
-        for self.layer in layers[:1]:
+        if layers:
+            self.layer = layers[0]
             self._blobs[self.layer].result()
 
     def entries(self, layers: tuple[Layer, ...]) -> Generator[Iterator[Entry], None, None]:

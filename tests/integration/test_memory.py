@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.images.heavy import MANY_FILES, bound_bytes, large_layer, many_files, peak_bytes
+from tests.images.heavy import (
+    MANY_FILES,
+    bound_bytes,
+    large_layer,
+    many_files,
+    peak_bytes,
+    peak_of_command,
+)
+from tests.integration.conftest import Tool
 
 pytestmark = pytest.mark.integration
 
@@ -14,6 +23,15 @@ pytestmark = pytest.mark.integration
 def test_layers_of_any_size_take_the_same_memory(tmp_path: Path) -> None:
     # A slice: `scripts/bench memory` has a layer of 5 GB.
     assert peak_bytes(large_layer(2 << 30, 200 << 20), tmp_path) <= bound_bytes(2)
+
+
+def test_members_of_an_archive_of_any_size_take_the_same_memory(tool: Tool) -> None:
+    layout = large_layer(2 << 30, 200 << 20)
+    command = [tool("bsdtar"), "-cf", "-", "-C", layout, "."]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as tar:
+        peak = peak_of_command("inspect", "oci-archive:-:latest", stdin=tar.stdout)
+    assert tar.returncode == 0
+    assert peak <= bound_bytes(0) < 200 << 20  # the blob alone is larger
 
 
 def test_a_file_takes_at_most_a_kilobyte(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from converter.errors import IntegrityError, NotFoundError, SaltflatError, UsageError
 from converter.events import Event, StepAdvanced, StepFinished, StepStarted, ignore
+from converter.image import c_oci as c
 from converter.image.digest import Digest
 from converter.image.fetch import blob_path, fetch_blob
 from converter.image.files import Folder
@@ -61,6 +62,24 @@ def test_one_tag_for_several_platforms(tmp_path: Path, blobs: Blobs) -> None:
         assert image.layers[0].diff_id == Digest.of(b"arm64")
     with pytest.raises(NotFoundError, match="no image for linux/386"):
         resolve(tmp_path, "1", Platform("linux", "386"))
+
+
+def test_the_names_that_containerd_writes(tmp_path: Path, blobs: Blobs) -> None:
+    """Its layouts have the tag alone where others have the name, and the name beside it."""
+    names = {"docker.io/library/a:latest": b"a", "docker.io/library/b:latest": b"b"}
+    entries = []
+    for name, layer in names.items():
+        entry = tagged(blobs.image(layer), "latest")
+        annotations = {**entry["annotations"], c.ANNOTATION_CONTAINERD_NAME: name}
+        entries.append({**entry, "annotations": annotations})
+    blobs.write_layout(tmp_path, *entries)
+    for name, layer in names.items():
+        assert resolve(tmp_path, name).layers[0].diff_id == Digest.of(layer)
+    for tag, said in ((None, "holds 2 images"), ("latest", "may be any of 2 images")):
+        with pytest.raises(UsageError, match=said) as caught:
+            resolve(tmp_path, tag)
+        assert caught.value.expected == f"one of the tags: {', '.join(map(repr, names))}"
+        assert caught.value.hint == f"Name one: oci:{tmp_path}:TAG."
 
 
 def test_no_layout(tmp_path: Path, blobs: Blobs) -> None:
