@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +15,10 @@ from converter.image import c_oci as c
 from converter.image.digest import Digest
 from converter.image.fetch import blob_path, fetch_blob
 from converter.image.platform import DEFAULT_PLATFORM
-from converter.image.reference import LayoutReference
+from converter.image.reference import LayoutReference, RegistryReference
 from converter.image.source import SourceOptions, open_source
-from tests.unit.image.samples import Blobs, as_json
-from tests.unit.registry.scripted_server import Answer, ScriptedServer, scripted_server
+from tests.unit.image.samples import Blobs, Document, as_json
+from tests.unit.registry.scripted_server import Answer, Request, ScriptedServer, scripted_server
 
 LAYER = b"a layer that may not be distributed"
 OPTIONS = SourceOptions(plain_http=True, retries=0)
@@ -28,10 +30,10 @@ def server() -> Iterator[ScriptedServer]:
         yield script
 
 
-def write_layout(
-    folder: Path, *urls: str, media_type: str = c.DOCKER_FOREIGN_LAYER, with_layer: bool = False
-) -> None:
-    """Write an image whose one layer has these addresses, and is there itself if so asked."""
+def foreign_image(
+    *urls: str, media_type: str = c.DOCKER_FOREIGN_LAYER, with_layer: bool = False
+) -> tuple[Blobs, Document]:
+    """Return an image whose one layer has these addresses, and is there itself if so asked."""
     blobs = Blobs()
     rootfs = {"type": "layers", "diff_ids": [str(Digest.of(LAYER))]}
     config = as_json({"os": "linux", "architecture": "amd64", "rootfs": rootfs})
@@ -43,11 +45,21 @@ def write_layout(
     }
     if not with_layer:
         del blobs[str(Digest.of(LAYER))]
-    blobs.write_layout(folder, blobs.add(as_json(manifest), c.DOCKER_MANIFEST))
+    return blobs, blobs.add(as_json(manifest), c.DOCKER_MANIFEST)
 
 
-def fetch(folder: Path, blobs: Path, *, allowed: bool) -> bytes:
-    reference = LayoutReference(folder)
+def write_layout(folder: Path, *urls: str, **options: Any) -> None:
+    """Write such an image into a layout."""
+    blobs, manifest = foreign_image(*urls, **options)
+    blobs.write_layout(folder, manifest)
+
+
+def fetch(place: Path | ScriptedServer, blobs: Path, *, allowed: bool) -> bytes:
+    reference = (
+        LayoutReference(place)
+        if isinstance(place, Path)
+        else RegistryReference(place.host, "test", tag="1")
+    )
     with open_source(reference, OPTIONS, foreign_layers=allowed) as source:
         layer = source.resolve(DEFAULT_PLATFORM).layers[0].descriptor
         content = source.local_blob(layer)
@@ -66,6 +78,28 @@ def test_only_on_request(tmp_path: Path, server: ScriptedServer, media_type: str
     assert "--foreign-layers" in str(caught.value.hint)
     assert server.requests == []
     assert fetch(tmp_path / "a", tmp_path / "blobs", allowed=True) == LAYER
+
+
+def test_a_registry_is_asked_first(tmp_path: Path, server: ScriptedServer) -> None:
+    with scripted_server() as registry:
+        for with_layer in (True, False):
+            blobs, manifest = foreign_image(f"http://{server.host}/x", with_layer=with_layer)
+            paths = {f"/v2/test/blobs/{digest}": data for digest, data in blobs.items()}
+            paths["/v2/test/manifests/1"] = blobs[str(manifest["digest"])]
+            registry.answer = partial(_answer, paths)
+            server.answer = partial(_answer, {"/x": LAYER})
+            store = tmp_path / str(with_layer)
+            if not with_layer:
+                with pytest.raises(NotFoundError, match="may not be distributed"):
+                    fetch(registry, store, allowed=False)
+            assert server.requests == []
+            assert fetch(registry, store, allowed=True) == LAYER
+    assert server.paths() == ["/x"]
+
+
+def _answer(paths: dict[str, bytes], request: Request) -> Answer:
+    body = paths.get(request.path)
+    return Answer(404) if body is None else Answer(body=body)
 
 
 def test_what_is_at_hand_is_not_fetched(tmp_path: Path, server: ScriptedServer) -> None:
