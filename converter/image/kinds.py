@@ -14,7 +14,6 @@ from converter.image.json_object import JsonObject, shown
 _KNOWN = {
     "application/vnd.cncf.helm.": "a Helm chart",
     "application/vnd.wasm.": "a WebAssembly module",
-    "application/vnd.wasm.content.": "a WebAssembly module",
     "application/vnd.module.wasm.": "a WebAssembly module",
     "application/wasm": "a WebAssembly module",
     "application/vnd.dev.cosign.": "a cosign signature or attestation",
