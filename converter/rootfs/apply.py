@@ -116,9 +116,11 @@ class _Application:
                 raise IntegrityError(f"The layer makes the root a {kind.name.lower()}.")
             return (Updated(self._tree.root, entry),)
         parent_path, _, name = entry.path.rpartition(b"/")
-        if kind is Kind.WHITEOUT:
+        if kind is Kind.WHITEOUT or kind is Kind.GONE:
             parent = self._find(parent_path)
-            return () if parent is None else self._white_out(parent, name)
+            if parent is None or name not in self._tree.directories[parent]:
+                return ()
+            return (self._remove if kind is Kind.GONE else self._white_out)(parent, name)
         parent = self._resolved.get(parent_path)
         if parent is None or kind is Kind.HARDLINK or name in self._tree.directories[parent]:
             return self._place(entry, parent_path, name)
@@ -175,6 +177,12 @@ class _Application:
         node = packed >> KIND_BITS
         if name in tree.directories[parent]:
             yield from self._remove(parent, name)
+            if target_parent not in tree.directories:
+                raise IntegrityError(
+                    f"It is a hard link to {show(entry.target)} and takes the place of a directory "
+                    "that leads there.",
+                    expected="a file that stays",
+                )
         count = tree.links.get(node, 1) + 1
         tree.set_links(node, count)
         tree.bind(parent, name, packed)
@@ -256,11 +264,9 @@ class _Application:
             self._resolved_bytes = 0
 
     def _white_out(self, directory: int, name: bytes) -> Iterator[Change]:
-        found = self._tree.lookup(directory, name)
-        if found is None:
-            return
-        node, kind = found
-        if kind is Kind.DIRECTORY:
+        packed = self._tree.directories[directory][name]
+        node = packed >> KIND_BITS
+        if packed & KIND_MASK == Kind.DIRECTORY:
             yield from self._prune(node)
             if self._tree.directories[node]:
                 if not self._is_fresh(directory, name):

@@ -192,6 +192,29 @@ def test_hardlinks_without_a_file_are_refused(target: bytes) -> None:
         Overlay([_dir(b"d"), _hardlink(b"h", target)])
 
 
+@pytest.mark.parametrize("target", [b"d/f", b"d/e/g", b"s/f"])
+def test_hardlinks_to_what_they_replace_are_refused(target: bytes) -> None:
+    lower = [_file(b"d/f"), _file(b"d/e/g"), _symlink(b"s", b"d"), _hardlink(b"other", b"d/f")]
+    for layers in ([[*lower, _hardlink(b"d", target)]], [lower, [_hardlink(b"d", target)]]):
+        with pytest.raises(IntegrityError, match=r"member 'd': It is a hard link to .*the place"):
+            Overlay(*layers)
+
+
+def test_a_hardlink_may_replace_a_directory_that_its_file_is_not_in() -> None:
+    overlay = Overlay([_file(b"d/f"), _file(b"e")], [_hardlink(b"d", b"e")])
+    assert overlay.paths() == {b"d": Kind.FILE, b"e": Kind.FILE}
+    assert overlay.node(b"d") == overlay.node(b"e")
+
+
+def test_what_is_gone_is_gone_whichever_layer_it_is_from() -> None:
+    overlay = Overlay([_file(b"d/old")])
+    overlay.apply([_file(b"d/new"), _hardlink(b"kept", b"d/new"), Entry(b"d", Kind.GONE)])
+    assert overlay.paths() == {b"kept": Kind.FILE}
+    assert not overlay.tree.links
+    overlay.apply([Entry(b"d", Kind.GONE), Entry(b"no/such", Kind.GONE)])
+    assert overlay.changes == []
+
+
 @pytest.mark.parametrize("target", [b"real/sub", b"/real/sub", b"../../real/sub", b"./real//sub/"])
 def test_symlinks_in_the_way_are_followed_inside_the_root(target: bytes) -> None:
     overlay = Overlay([_dir(b"real/sub"), _symlink(b"s", target)], [_file(b"s/f")])
