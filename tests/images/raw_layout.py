@@ -12,6 +12,7 @@ _KIND = "application/vnd.oci.image."
 GZIP = "layer.v1.tar+gzip"
 ZSTD = "layer.v1.tar+zstd"
 PLAIN = "layer.v1.tar"
+TAG = "latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def digest_of(data: bytes) -> str:
 
 
 def write_layout(folder: Path, layers: Sequence[RawLayer]) -> str:
-    """Write an image with `layers` and return its SOURCE for the command line."""
+    """Write an image with `layers`, tagged `TAG`; return its SOURCE for the command line."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -55,7 +56,10 @@ def write_layout(folder: Path, layers: Sequence[RawLayer]) -> str:
         "config": blob(json.dumps(config).encode(), "config.v1+json"),
         "layers": [blob(layer.blob, layer.kind) for layer in layers],
     }
-    entry = blob(json.dumps(manifest).encode(), "manifest.v1+json")
+    entry = {
+        **blob(json.dumps(manifest).encode(), "manifest.v1+json"),
+        "annotations": {"org.opencontainers.image.ref.name": TAG},
+    }
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     return f"oci:{folder}"

@@ -51,6 +51,18 @@ def acl(entries: Acl) -> bytes:
     )
 
 
+def many_attributes() -> dict[str, bytes]:
+    """Return attributes with names and values of many lengths, in every namespace with free names.
+
+    Together they need more than an inode has room for.
+    """
+    return {
+        f"{space}.{'n' * length}{length}": noise(f"{space}{length}", length)
+        for space in ("user", "trusted", "security")
+        for length in (1, 2, 3, 4, 5, 40, 90)
+    }
+
+
 def layers() -> list[bytes]:
     """Return the layers, base first."""
     return [_archive(members) for members in (_base, _change, _again)]
@@ -116,6 +128,7 @@ def _base(tar: _Layer) -> None:
     tar.symlink("over/gone-way", "deleted")
     tar.symlink("over/folder-link", "opaque")
     tar.file("over/file", b"")
+    tar.file("over/lower-goes", b"")
     tar.file("over/to-be-linked", b"linked before it goes")
     large = {"user.large": noise("large folder", 3000), "user.small": b"1"}
     tar.directory("over/large", mode=0o711, xattrs=large)
@@ -142,19 +155,18 @@ def _attributes(tar: _Layer) -> None:
     tar.directory("attributes/default", xattrs={"system.posix_acl_default": default})
     minimal = {"system.posix_acl_access": acl(MINIMAL_ACL)}  # says no more than the mode
     tar.file("attributes/minimal", mode=0o644, xattrs=minimal)
-    tar.directory("attributes/minimal-default", xattrs={"system.posix_acl_default": acl(MINIMAL_ACL)})
+    minimal = {"system.posix_acl_default": acl(MINIMAL_ACL)}
+    tar.directory("attributes/minimal-default", xattrs=minimal)
+    empty = {"system.posix_acl_access": acl(()), "system.posix_acl_default": acl(())}
+    tar.directory("attributes/empty-acls", xattrs=empty)
+    tar.symlink("attributes/acl-on-link", "acl", xattrs=access)
     # One inode's worth, one block's worth, and both with names of every length and namespace.
     tar.file("attributes/in-inode", xattrs={"user.a": b"x" * 64})
     tar.file("attributes/just-not", xattrs={"user.a": b"x" * 72})
     tar.file("attributes/block", xattrs={"user.a": LARGEST_VALUE})
     tar.file("attributes/both", xattrs={"user.b": b"y" * 64, "user.aaaa": LARGEST_VALUE})
-    many = {
-        f"{space}.{'n' * length}{length}": noise(f"{space}{length}", length)
-        for space in ("user", "trusted", "security")
-        for length in (0, 1, 2, 3, 4, 5, 40, 90)
-    }
-    tar.file("attributes/many", xattrs=many)
-    tar.directory("attributes/many-folder", xattrs=many)
+    tar.file("attributes/many", xattrs=many_attributes())
+    tar.directory("attributes/many-folder", xattrs=many_attributes())
     tar.file("attributes/long-name", xattrs={"user." + "n" * 250: b"long"})
     # What Linux has no place for, every unpacker leaves out.
     tar.file("attributes/foreign",
@@ -171,6 +183,7 @@ def _old_dialects(tar: _Layer) -> None:
     member(b"old/v7-link", b"", b"2", linkname=b"v7", **no_magic)
     member(b"old/blanks", b"x", mode=b"   644 \0", uid=b"     7 \0", gid=b" 10\0\0\0\0\0")
     member(b"old/mode-with-type", b"", mode=b"0100751\0")
+    member(b"old/socket-mode", b"", mode=b"0140600\0")
     member(b"old/folder-mode-with-type/", b"", b"5", mode=b"0041711\0")
     member(b"old/file-with-slash/", b"still a file")
     member(b"old/" + b"n" * 96, b"a name that fills its field")
@@ -212,8 +225,16 @@ def _pax(tar: _Layer) -> None:
     tar.raw(raw_tar.header(b"x"))
     raw_name = {"hdrcharset": "BINARY", "path": "pax/binary-\udcff\udcfe"}
     member(raw_name, b"x", b"", 0)
-    member({"comment": "c", "atime": "1.5", "ctime": "2.5", "VENDOR.key": "a=b"}, b"pax/other", b"", 0)
+    member(
+        {"comment": "c", "atime": "1.5", "ctime": "2.5", "VENDOR.key": "a=b"}, b"pax/other", b"", 0
+    )
     member({"path": "pax/a=b"}, b"x", b"", 0)
+    # GNU's long names count more than a record, and the last extended header more than the first.
+    long_name = raw_tar.header(b"L", b"L", size=9) + raw_tar.padded(b"pax/long\0")
+    tar.raw(raw_tar.pax([("path", "pax/not-this")]) + long_name + raw_tar.header(b"x"))
+    long_name = long_name.replace(b"pax/long", b"pax/Long")
+    tar.raw(long_name + raw_tar.pax([("path", "pax/nor-this")]) + raw_tar.header(b"x"))
+    tar.raw(raw_tar.pax([("uid", 5)]) + raw_tar.pax([("gid", 6)]) + raw_tar.header(b"pax/gid-6"))
     tar.file("pax/" + "/".join(["p" * 255] * 6), b"255 bytes, six times")
 
 
@@ -232,12 +253,16 @@ def _change(tar: _Layer) -> None:
     tar.file("over/way/fresh", b"")
     tar.opaque("over/way")
     tar.whiteout("over/gone-way")
+    tar.whiteout("over/no/such/place")
+    tar.opaque("over/no/such/place")
     tar.opaque("over/opaque")
     tar.file("over/opaque/sub/fresh", b"")
     tar.directory("over/large", mode=0o755, xattrs={"user.large": noise("other", 3500)})
     tar.opaque("over/large")
     tar.whiteout("over/deleted/sub")
     tar.file("over/deleted/sub", b"a file where a folder was")
+    tar.file("over/lower-goes", b"a marker behind its own name means the one below")
+    tar.whiteout("over/lower-goes")
     # Names of files below: one more, then the first one goes in the same layer.
     tar.hardlink("over/linked", "over/to-be-linked")
     tar.whiteout("over/to-be-linked")
