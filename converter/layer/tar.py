@@ -178,12 +178,23 @@ def read_entries(chunks: Iterable[bytes], limits: Limits = DEFAULT_LIMITS) -> It
             if data is not None:
                 reader.skip(data.remaining + data.padding)
             name = b""
-        if 0 < len(header) < c.BLOCK_SIZE:
+        if header == _ZERO_BLOCK:
+            _check_end(reader)
+        elif header:
             raise _truncated()
     except IntegrityError as error:
         if name:
             error.add_context(f"member {show(text(name))}")
         raise
+
+
+def _check_end(reader: _ChunkReader) -> None:
+    """Refuse what stands behind one zero block: some readers go on there, and some do not."""
+    if reader.read(c.BLOCK_SIZE).strip(b"\0"):
+        raise IntegrityError(
+            "The archive goes on after a single block of zeros.",
+            expected="two of them at the end of the archive, and no member behind",
+        )
 
 
 def _check_extended(headers: int, size: int, total_bytes: int) -> None:

@@ -52,6 +52,9 @@ class Listed(NamedTuple):
     node: int
 
 
+# A layer's steps from name to name, links followed. Remembered paths cost none: honest layers stay
+# below a twentieth of it, while two million members of the longest way would take an hour.
+MAX_LAYER_STEPS = 1 << 27
 # Parents' paths are remembered up to so many bytes: a hostile layer has millions of long ones.
 _MAX_REMEMBERED_BYTES = 16 << 20
 
@@ -98,6 +101,7 @@ class _Application:
         self._resolved: dict[bytes, int] = {b"": tree.root}
         self._resolved_bytes = 0
         self._pruned: set[int] = set()  # directories without names of lower layers, all the way
+        self._last_step = tree.steps + MAX_LAYER_STEPS
 
     def run(self, entries: Iterable[Entry]) -> Iterator[Change]:
         for entry in entries:
@@ -214,6 +218,11 @@ class _Application:
         return directory
 
     def _descend(self, path: bytes) -> tuple[int, list[bytes]]:
+        if self._tree.steps > self._last_step:
+            raise IntegrityError(
+                f"The ways to the layer's members have more than {MAX_LAYER_STEPS} steps in all.",
+                expected="shorter paths, or fewer symbolic links on them",
+            )
         above, _, name = path.rpartition(b"/")
         known = self._resolved.get(above)
         if known is not None:  # as in any archive that lists a directory before what is in it

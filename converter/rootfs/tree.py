@@ -50,7 +50,8 @@ class Tree:
     """A mutable tree; `directories[node]` maps each name to its packed node and kind.
 
     `links` counts the names of a non-directory that has more than one; `symlinks` has the text of
-    every symbolic link. Changes go through the methods, which keep the journal.
+    every symbolic link. Changes go through the methods, which keep the journal. `steps` counts what
+    ways through the tree have cost so far; it is no part of the value.
     """
 
     root: int
@@ -59,6 +60,7 @@ class Tree:
     links: dict[int, int] = field(default_factory=dict)
     symlinks: dict[int, bytes] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
+    steps: int = field(default=0, compare=False)
 
     @classmethod
     def empty(cls, root: int) -> Tree:
@@ -171,6 +173,7 @@ class Tree:
                     f"Its path leads through {show(component)}, which is not a directory.",
                     expected="a directory there, or a whiteout of it in the same layer",
                 )
+        self.steps += steps
         return directory, missing
 
     def walk(self) -> Iterator[tuple[bytes, int, Kind]]:

@@ -284,6 +284,20 @@ def test_broken_archives_are_refused_with_a_reason(archive: bytes, message: str)
         _read(archive)
 
 
+BLOCK = bytes(512)
+
+
+@pytest.mark.parametrize("end", [b"", BLOCK, BLOCK * 2, BLOCK * 2 + b"junk", BLOCK * 9])
+def test_ends_of_archives(end: bytes) -> None:
+    # What stands behind two blocks of zeros is no part of the archive, though of the diffID.
+    assert [entry.path for entry, _ in _read(header(b"f") + end)] == [b"f"]
+
+
+def test_a_member_behind_one_block_of_zeros_is_refused() -> None:
+    with pytest.raises(IntegrityError, match="goes on after a single block of zeros"):
+        _read(header(b"f") + BLOCK + header(b"g"))
+
+
 def test_malformed_pax_records_are_refused() -> None:
     for records in (b"5 a=b\n", b"x a=b\n", b"99 a=b\n", b"6 a=bc", b"6 abc\n"):
         header = _with_header_field(

@@ -8,6 +8,7 @@ import pytest
 
 from converter.errors import IntegrityError
 from converter.layer.entry import Entry, Kind
+from converter.rootfs import apply
 from converter.rootfs.apply import Created, Listed, Relinked, Removed, Updated, apply_layer
 from converter.rootfs.tree import KIND_BITS, Tree
 
@@ -254,6 +255,21 @@ def test_nesting_deeper_than_pythons_recursion_can_be_made_and_pruned() -> None:
     assert set(overlay.paths()) == {b"d"}
     overlay = Overlay([_file(deep + b"/f")], [_whiteout(b"d")])
     assert overlay.paths() == {}
+
+
+def test_a_layer_has_a_bounded_number_of_steps_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "MAX_LAYER_STEPS", 10_000)
+    links = [_symlink(b"s0", b"./" * 1000 + b"d")]
+    links += [_symlink(b"s%d" % number, b"s%d" % (number - 1)) for number in range(1, 4)]
+    # Each replaced link makes the layer forget the ways that it knows.
+    dear = [
+        entry for number in range(20) for entry in (_symlink(b"x", b"y"), _file(b"s3/f%d" % number))
+    ]
+    lower = [_dir(b"d"), *links]
+    for number in range(3):  # counted for each layer anew
+        Overlay(lower, *[dear[:16]] * number)
+    with pytest.raises(IntegrityError, match=r"member 's3/f\d+': .* more than 10000 steps in all"):
+        Overlay(lower, dear)
 
 
 def test_the_last_of_several_members_of_one_name_wins() -> None:
