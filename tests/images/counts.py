@@ -6,14 +6,11 @@ A file of more than 4 GiB, stored in full; a directory of 100,000 names; 65,000 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import zstandard
-
 from tests.images.cache import ROOT, fingerprint
-from tests.images.raw_layout import ZSTD, RawLayer, write_layout
+from tests.images.raw_layout import write_layout, zstd_layer
 from tests.images.raw_tar import header, padded
 
 SIZE = (4 << 30) + (9 << 20) + 5  # of the large file
@@ -34,7 +31,7 @@ def key() -> str:
 
 def build(folder: Path) -> None:
     """Write the image as an OCI layout."""
-    write_layout(folder, [_layer(_base()), _layer(_change())])
+    write_layout(folder, [zstd_layer(_base()), zstd_layer(_change())])
 
 
 def _base() -> Iterator[bytes]:
@@ -62,16 +59,3 @@ def _change() -> Iterator[bytes]:
     for folder in (b"names/.wh.%06d", b"links/.wh.%05d", b"many/.wh.%05d"):
         yield b"".join(header(folder % number) for number in range(DELETED))
     yield bytes(1024)
-
-
-def _layer(pieces: Iterator[bytes]) -> RawLayer:
-    compress = zstandard.ZstdCompressor(level=1).compress
-    hasher = hashlib.sha256()
-    frames = []
-    last = zeros = b""
-    for piece in pieces:
-        hasher.update(piece)
-        if piece != last:  # the same zeros many times over: compressed once
-            last, zeros = piece, compress(piece)
-        frames.append(zeros)
-    return RawLayer(b"".join(frames), f"sha256:{hasher.hexdigest()}", ZSTD)

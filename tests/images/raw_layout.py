@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import zstandard
 
 _KIND = "application/vnd.oci.image."
 GZIP = "layer.v1.tar+gzip"
@@ -32,6 +34,20 @@ class RawLayer:
 def digest_of(data: bytes) -> str:
     """Return the sha256 digest of `data` as OCI writes it."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def zstd_layer(pieces: Iterable[bytes]) -> RawLayer:
+    """Return a layer of `pieces`, each a zstd frame of its own, with the diffID that is theirs."""
+    compress = zstandard.ZstdCompressor(level=1).compress
+    hasher = hashlib.sha256()
+    frames = []
+    last = frame = b""
+    for piece in pieces:
+        hasher.update(piece)
+        if piece != last:  # the same zeros many times over: compressed once
+            last, frame = piece, compress(piece)
+        frames.append(frame)
+    return RawLayer(b"".join(frames), f"sha256:{hasher.hexdigest()}", ZSTD)
 
 
 def write_layout(folder: Path, layers: Sequence[RawLayer]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soaks import kill
+from scripts.soaks import entries, kill
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -18,6 +18,11 @@ pytestmark = pytest.mark.integration
 def test_five_of_fifty_kills(corner_layout: Path) -> None:
     assert kill.COUNT == 50
     assert kill.run(5, seed=2, source=corner_layout) == []
+
+
+def test_twenty_thousand_of_a_million_members() -> None:
+    assert entries.COUNT == 1_000_000
+    assert entries.run(20_000, seed=3) == []
 
 
 def test_the_program_prints_one_line(corner_layout: Path) -> None:

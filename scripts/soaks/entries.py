@@ -1,0 +1,130 @@
+"""A layer of very many members: converted within its limits of memory, and clean; refused above.
+
+Members of all kinds, small and with long ways to them, some twice, some markers that hide nothing.
+Then the same layer has one member more than `--max-entries` allows.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.images.cache import ROOT
+from tests.images.raw_layout import write_layout, zstd_layer
+from tests.images.raw_tar import header, padded
+
+COUNT = 1_000_000  # members
+BASE_BYTES = 150_000_000  # of memory, and for each member:
+MEMBER_BYTES = 1_000
+_TIMEOUT_SECONDS = 1800
+_PIECE_MEMBERS = 10_000
+_TELLING = """
+import atexit, pathlib, sys
+atexit.register(lambda: sys.stderr.write(pathlib.Path("/proc/self/status").read_text()))
+from converter.cli import main
+main()
+"""
+
+
+def run(count: int, seed: int) -> list[str]:
+    """Convert a layer of `count` members, chosen by `seed`; figures go to stderr."""
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="saltflat-entries-", dir="/var/tmp") as name:
+        folder = Path(name)
+        source = write_layout(folder / "image", [zstd_layer(_pieces(count, seed))])
+        done, seconds = _convert(folder / "store", source)
+        if done.returncode:
+            return [f"the conversion failed: {done.stderr}"]
+        peak = int(done.stderr.split("VmHWM:")[1].split()[0]) * 1024
+        (disk,) = (folder / "store" / "links").glob("*.vmdk")
+        size = disk.stat().st_size
+        sys.stderr.write(
+            f"{count} members: {seconds:.1f} s, {count / seconds:.0f} a second; "
+            f"peak memory {peak / 1e6:.0f} MB; disk {size / 1e6:.0f} MB\n"
+        )
+        if peak > BASE_BYTES + MEMBER_BYTES * count:
+            failures.append(f"{peak} bytes of memory for {count} members")
+        failures += _check(disk, folder / "raw")
+
+        refused, seconds = _convert(folder / "other", source, "--max-entries", f"{count - 1}")
+        sys.stderr.write(f"one member too many: refused after {seconds:.1f} s\n")
+        if refused.returncode != 5 or "--max-entries" not in refused.stderr:
+            failures.append(f"not refused: {refused.returncode} {refused.stderr[:300]}")
+        failures += [
+            f"left in the store: {path.name}" for path in (folder / "other" / "links").iterdir()
+        ]
+    return failures
+
+
+def _pieces(count: int, seed: int) -> Iterator[bytes]:
+    """Yield the archive in pieces of some thousand members."""
+    choose = random.Random(seed)
+    folders = [b"d"]
+    files = [b"d/f"]
+    members = [header(b"d", b"5"), header(b"d/f", size=1) + padded(b"x")]
+    for number in range(2, count):
+        folder = folders[choose.randrange(len(folders))]
+        path = b"%s/%x" % (folder, number)
+        kind = choose.randrange(100)
+        if kind < 5 and len(path) < 90:
+            folders.append(path)
+            members.append(header(path, b"5"))
+        elif kind < 60:
+            files.append(path)
+            content = b"x" if kind < 10 else b""
+            members.append(header(path, size=len(content)) + padded(content))
+        elif kind < 75:
+            members.append(header(path, b"2", linkname=folder))
+        elif kind < 90:
+            target = files[choose.randrange(len(files))]
+            members.append(header(path, b"1", linkname=target))
+        elif kind < 95:
+            members.append(header(files[choose.randrange(len(files))]))  # for a second time
+        else:
+            members.append(header(b"%s/.wh.%x" % (folder, number)))
+        if len(members) == _PIECE_MEMBERS:
+            yield b"".join(members)
+            members.clear()
+    yield b"".join(members) + bytes(1024)
+
+
+def _convert(
+    store: Path, source: str, *options: str
+) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Convert in a process of its own, which tells its peak memory itself; return also its time."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", _TELLING, "-q", "convert", "--store", store, *options, source],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_SECONDS,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    return done, time.monotonic() - started
+
+
+def _check(disk: Path, raw: Path) -> list[str]:
+    """Let e2fsck look at the disk."""
+    flatten = ["qemu-img", "convert", "-f", "vmdk", "-O", "raw", f"{disk}", f"{raw}"]
+    subprocess.run(flatten, check=True, timeout=_TIMEOUT_SECONDS)
+    done = subprocess.run(
+        ["e2fsck", "-fn", f"{raw}"],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_SECONDS,
+        check=False,
+        env={**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},
+    )
+    if done.returncode or "? no" in done.stdout:
+        return [f"e2fsck: {done.stdout[-500:]}"]
+    counted = re.search(r"(\d+)/\d+ files", done.stdout)
+    sys.stderr.write(f"e2fsck is content: {counted[0] if counted else 'no count'}\n")
+    return []
