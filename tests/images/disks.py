@@ -16,8 +16,13 @@ Run = Callable[..., bytes]
 
 def convert(good: Run, store: Path, source: str, *options: str) -> Path:
     """Convert `source` by the command line `good` and return its topmost disk."""
+    return convert_links(good, store, source, *options)[-1]
+
+
+def convert_links(good: Run, store: Path, source: str, *options: str) -> list[Path]:
+    """Convert `source` by the command line `good` and return all disks, base first."""
     output = good("convert", "--store", store, "--format", "json", *options, source)
-    return Path(json.loads(output)["links"][-1]["file"])
+    return [Path(link["file"]) for link in json.loads(output)["links"]]
 
 
 @contextmanager

@@ -293,4 +293,6 @@ def _again(tar: _Layer) -> None:
     tar.file("links/soft-again", b"its other name stays a link")
     tar.whiteout("late/deeper/and/deeper/file")
     tar.opaque("links/many")
+    tar.whiteout("../../old/../old/v7")
+    tar.whiteout("/old/v7-link")
     tar.hardlink("links/many/new", "links/name")

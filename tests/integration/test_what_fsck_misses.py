@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.images import rules
-from tests.images.disks import checked_mount, convert, debugfs
+from tests.images.disks import checked_mount, convert, convert_links, debugfs
 from tests.images.raw_layout import RawLayer, write_layout
 from tests.integration.conftest import Saltflat
 
@@ -126,6 +126,26 @@ def test_the_superblock_has_a_copy_of_the_journals_inode(seen: Seen, tool: Tool)
     assert copy[:60] == i_block.ljust(60, b"\0")[:60]
     high, low = (int.from_bytes(copy[at : at + 4], "little") for at in (60, 64))
     assert (high, low) == (0, int(size[1]))
+
+
+def test_the_identity_never_changes_up_the_chain(
+    saltflat: Saltflat, tool: Tool, tmp_path: Path
+) -> None:
+    source = write_layout(tmp_path / "image", [RawLayer(layer) for layer in LAYERS])
+    told = []
+    for disk in convert_links(saltflat.good, tmp_path / "store", source, "--capacity", "64m"):
+        raw = tmp_path / "raw"
+        flatten = [tool("qemu-img"), "convert", "-f", "vmdk", "-O", "raw", f"{disk}", f"{raw}"]
+        subprocess.run(flatten, check=True, timeout=60)
+        dump = [tool("dumpe2fs"), "-h", f"{raw}"]
+        done = subprocess.run(dump, capture_output=True, text=True, timeout=60, check=True)
+        lines = (line.partition(":") for line in done.stdout.splitlines())
+        header = {key: value.strip() for key, _, value in lines}
+        keys = ("Filesystem UUID", "Directory Hash Seed", "Filesystem volume name")
+        told.append([header[key] for key in keys])
+    assert len(told) == len(LAYERS)
+    assert told == told[:1] * len(LAYERS)
+    assert "<none>" not in told[0]
 
 
 class _Dirent(ctypes.Structure):
