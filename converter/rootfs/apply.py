@@ -14,7 +14,7 @@ from typing import NamedTuple
 from converter.errors import IntegrityError, SaltflatError
 from converter.layer.entry import Entry, Kind
 from converter.layer.paths import show
-from converter.rootfs.tree import KIND_BITS, KIND_MASK, Numbering, Tree
+from converter.rootfs.tree import KIND_BITS, KIND_MASK, BlockedError, Numbering, Tree
 
 
 class Created(NamedTuple):
@@ -211,7 +211,10 @@ class _Application:
         known = self._resolved.get(path)
         if known is not None:
             return known
-        directory, missing = self._descend(path)
+        try:
+            directory, missing = self._descend(path)
+        except BlockedError:
+            return None
         if missing:
             return None
         self._remember(path, directory)

@@ -115,6 +115,14 @@ def test_whiteout_of_something_absent_changes_nothing() -> None:
     assert overlay.changes == []
 
 
+def test_markers_below_a_file_mark_nothing() -> None:
+    lower = [_file(b"f"), _symlink(b"s", b"f")]
+    overlay = Overlay(lower, [_whiteout(b"f/x"), _opaque(b"f"), _opaque(b"f/x/y"), _opaque(b"s")])
+    assert overlay.changes == []
+    with pytest.raises(IntegrityError, match="'f/x', which is missing"):
+        overlay.apply([_hardlink(b"h", b"f/x")])
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_whiteout_spares_this_layers_own_name_in_either_order(order: int) -> None:
     overlay = Overlay([_file(b"f")])
