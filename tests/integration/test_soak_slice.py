@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scripts.soaks import entries, kill
+from scripts.soaks import entries, kill, overlay
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -23,6 +24,13 @@ def test_five_of_fifty_kills(corner_layout: Path) -> None:
 def test_twenty_thousand_of_a_million_members() -> None:
     assert entries.COUNT == 1_000_000
     assert entries.run(20_000, seed=3) == []
+
+
+@pytest.mark.root
+def test_sixty_of_three_thousand_random_images(tool: Callable[[str], str]) -> None:
+    tool("umoci")
+    assert overlay.COUNT == 3_000
+    assert overlay.run(60, seed=2) == []
 
 
 def test_the_program_prints_one_line(corner_layout: Path) -> None:
