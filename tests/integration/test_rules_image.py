@@ -55,6 +55,16 @@ def test_each_prefix_is_what_umoci_unpacks(
     assert not found, "\n".join(found[:20])
 
 
+def test_our_own_verifier_finds_no_difference(
+    saltflat: Saltflat, rules_store: Path, tmp_path: Path
+) -> None:
+    # It reads disks by code of its own, so that it has every rule a second time.
+    source = write_layout(tmp_path / "image", [RawLayer(layer) for layer in LAYERS])
+    store = rules_store / "store"
+    saltflat.good("convert", "--store", store, "-o", tmp_path / "bundle", source)
+    saltflat.good("verify", tmp_path / "bundle", "--image", source)
+
+
 def test_a_missing_root_entry_and_implicit_parents_are_as_documented(base: Path) -> None:
     # umoci leaves the present time on such folders, so it does not say what is right.
     for path in (base, base / "late", base / "late" / "deeper", base / "pax"):
