@@ -166,33 +166,33 @@ class _Application:
 
     def _link(self, entry: Entry, parent: int, name: bytes) -> Iterator[Change]:
         tree = self._tree
-        target_parent_path, _, target_name = entry.target.rpartition(b"/")
-        target_parent = self._find(target_parent_path)
-        packed = tree.directories[target_parent].get(target_name) if target_parent else None
-        if packed is None or packed & KIND_MASK == Kind.DIRECTORY:
-            what = "is missing" if packed is None else "is a directory"
-            raise IntegrityError(
-                f"It is a hard link to {show(entry.target)}, which {what}.",
-                expected="a file of this image that stands earlier",
-            )
+        packed = self._link_target(entry)
         if tree.directories[parent].get(name) == packed:
             self._mark_fresh(parent, name)
             return
         node = packed >> KIND_BITS
         if name in tree.directories[parent]:
             yield from self._remove(parent, name)
-            if target_parent not in tree.directories:
-                raise IntegrityError(
-                    f"It is a hard link to {show(entry.target)} and takes the place of a directory "
-                    "that leads there.",
-                    expected="a file that stays",
-                )
+            self._link_target(entry)  # still there, or it was reached through what it replaces
         count = tree.links.get(node, 1) + 1
         tree.set_links(node, count)
         tree.bind(parent, name, packed)
         self._mark_fresh(parent, name)
         self._listed.add(parent)
         yield Relinked(node, count, entry.path)
+
+    def _link_target(self, entry: Entry) -> int:
+        """Return the packed node of what `entry` is a hard link to."""
+        parent_path, _, name = entry.target.rpartition(b"/")
+        parent = self._find(parent_path)
+        packed = self._tree.directories[parent].get(name) if parent else None
+        if packed is None or packed & KIND_MASK == Kind.DIRECTORY:
+            what = "is missing" if packed is None else "is a directory"
+            raise IntegrityError(
+                f"It is a hard link to {show(entry.target)}, which {what}.",
+                expected="a file of this image that stands earlier, and not in its place",
+            )
+        return packed
 
     # Paths
 

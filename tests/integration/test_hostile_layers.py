@@ -121,7 +121,7 @@ BROKEN: dict[str, tuple[bytes, str, str | None]] = {
     "member behind one zero block": (file(b"f") + bytes(512) + file(b"g"), "single block", None),
     "hard link to what it replaces": (
         file(b"d/f") + link(b"d", b"d/f"),
-        "takes the place of a directory",
+        "'d/f', which is missing",
         "d",
     ),
     "hard links in a ring": (

@@ -205,8 +205,13 @@ def test_hardlinks_without_a_file_are_refused(target: bytes) -> None:
 def test_hardlinks_to_what_they_replace_are_refused(target: bytes) -> None:
     lower = [_file(b"d/f"), _file(b"d/e/g"), _symlink(b"s", b"d"), _hardlink(b"other", b"d/f")]
     for layers in ([[*lower, _hardlink(b"d", target)]], [lower, [_hardlink(b"d", target)]]):
-        with pytest.raises(IntegrityError, match=r"member 'd': It is a hard link to .*the place"):
+        with pytest.raises(IntegrityError, match=r"member 'd': It is a hard link to .* is missing"):
             Overlay(*layers)
+
+
+def test_hardlinks_through_a_symlink_that_they_replace_are_refused() -> None:
+    with pytest.raises(IntegrityError, match="'s/f', which is missing"):
+        Overlay([_file(b"d/f"), _symlink(b"s", b"d")], [_hardlink(b"s", b"s/f")])
 
 
 def test_a_hardlink_may_replace_a_directory_that_its_file_is_not_in() -> None:
