@@ -39,21 +39,21 @@ def run(count: int, seed: int) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="saltflat-entries-", dir="/var/tmp") as name:
         folder = Path(name)
         source = write_layout(folder / "image", [zstd_layer(_pieces(count, seed))])
-        done, seconds = _convert(folder / "store", source)
+        done, seconds, cpu_seconds = _convert(folder / "store", source)
         if done.returncode:
             return [f"the conversion failed: {done.stderr}"]
         peak = int(done.stderr.split("VmHWM:")[1].split()[0]) * 1024
         (disk,) = (folder / "store" / "links").glob("*.vmdk")
         size = disk.stat().st_size
         sys.stderr.write(
-            f"{count} members: {seconds:.1f} s, {count / seconds:.0f} a second; "
+            f"{count} members: {seconds:.1f} s, of which {cpu_seconds:.1f} s on processors; "
             f"peak memory {peak / 1e6:.0f} MB; disk {size / 1e6:.0f} MB\n"
         )
         if peak > BASE_BYTES + MEMBER_BYTES * count:
             failures.append(f"{peak} bytes of memory for {count} members")
         failures += _check(disk, folder / "raw")
 
-        refused, seconds = _convert(folder / "other", source, "--max-entries", f"{count - 1}")
+        refused, seconds, _ = _convert(folder / "other", source, "--max-entries", f"{count - 1}")
         sys.stderr.write(f"one member too many: refused after {seconds:.1f} s\n")
         if refused.returncode != 5 or "--max-entries" not in refused.stderr:
             failures.append(f"not refused: {refused.returncode} {refused.stderr[:300]}")
@@ -97,9 +97,12 @@ def _pieces(count: int, seed: int) -> Iterator[bytes]:
 
 def _convert(
     store: Path, source: str, *options: str
-) -> tuple[subprocess.CompletedProcess[str], float]:
-    """Convert in a process of its own, which tells its peak memory itself; return also its time."""
-    started = time.monotonic()
+) -> tuple[subprocess.CompletedProcess[str], float, float]:
+    """Convert in a process of its own, which tells its peak memory itself.
+
+    Return also the seconds that it took, and those that processors worked for it.
+    """
+    started, before = time.monotonic(), os.times()
     done = subprocess.run(
         [sys.executable, "-c", _TELLING, "-q", "convert", "--store", store, *options, source],
         capture_output=True,
@@ -108,7 +111,10 @@ def _convert(
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=False,
     )
-    return done, time.monotonic() - started
+    after = os.times()
+    worked = after.children_user + after.children_system
+    worked -= before.children_user + before.children_system
+    return done, time.monotonic() - started, worked
 
 
 def _check(disk: Path, raw: Path) -> list[str]:

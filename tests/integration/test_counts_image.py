@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import counts
-from tests.images.cache import cache_folder, cached
+from tests.images import counts, prepared
 from tests.images.disks import checked_mount, convert, debugfs
 from tests.integration.conftest import Saltflat
 
@@ -35,7 +34,7 @@ class Mounted:
 @pytest.fixture(scope="module")
 def chain(saltflat: Saltflat, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return the disks of the image's two links, base first."""
-    layout = cached(cache_folder(), "counts", counts.key(), counts.build)
+    layout = prepared.counts_layout()
     store = tmp_path_factory.mktemp("counts")
     top = convert(saltflat.good, store, f"oci:{layout}", "--max-ratio", counts.MAX_RATIO)
     (base,) = {*top.parent.glob("*.vmdk")} - {top}
