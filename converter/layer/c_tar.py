@@ -19,6 +19,9 @@ CHKSUM_SIZE = 8
 
 USTAR_MAGIC = b"ustar\x00"  # of POSIX; its version is 00, but not all writers have it
 GNU_MAGIC = b"ustar  \x00"  # magic and version of GNU tar, whose prefix field holds other things
+MAGICS = (USTAR_MAGIC, GNU_MAGIC)  # without, nothing is known behind linkname: as in 1979
+
+GNU_TIMES = Struct("12s12s131x")  # atime, ctime in place of the prefix
 
 REGTYPE = b"0"
 AREGTYPE = b"\x00"  # a regular file of a pre-POSIX tar; a directory if its name ends in a slash

@@ -237,7 +237,22 @@ def _raw_path(fields: tuple[bytes, ...], records: Records) -> bytes:
             if path := records.get(key):
                 return path
     name, magic, prefix = text(fields[0]), fields[9], fields[12]
-    return text(prefix) + b"/" + name if prefix[0] and magic.startswith(c.USTAR_MAGIC) else name
+    if prefix[0] and (magic.startswith(c.USTAR_MAGIC) or _is_early_go(magic, prefix)):
+        return text(prefix) + b"/" + name
+    return name
+
+
+def _is_early_go(magic: bytes, prefix: bytes) -> bool:
+    """Tell a header of Go before 1.8, which now and then put a prefix where GNU tar has times."""
+    if magic != c.GNU_MAGIC or not text(prefix).isascii():
+        return False
+    try:
+        for field in c.GNU_TIMES.unpack(prefix):
+            if field[0]:
+                number(field)
+    except IntegrityError:
+        return True
+    return False
 
 
 def _member(
@@ -248,7 +263,9 @@ def _member(
     records: Records,
 ) -> tuple[Entry, _MemberData | None]:
     """Return the entry, and its data if it is a file that has any."""
-    _, mode, owner, group, length, mtime, _, typeflag, linkname, _, devmajor, devminor, _ = fields
+    (
+        _, mode, owner, group, length, mtime, _, typeflag, linkname, magic, devmajor, devminor, _
+    ) = fields  # fmt: skip
     path = normalise(raw_path)
     kind = _KINDS.get(typeflag)
     if kind is None:
@@ -290,7 +307,7 @@ def _member(
         long_link = records.get(c.LONG_LINK) or records.get(b"linkpath")
         target = _target(kind, long_link or text(linkname))
         permissions = SYMLINK_MODE
-    elif kind is Kind.CHARACTER or kind is Kind.BLOCK:
+    elif (kind is Kind.CHARACTER or kind is Kind.BLOCK) and magic.startswith(c.MAGICS):
         major, minor = number(devmajor), number(devminor)
         if major < 0 or minor < 0:
             raise IntegrityError(f"It is the device {major}:{minor}.", expected="numbers from 0 on")

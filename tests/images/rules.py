@@ -190,6 +190,10 @@ def _old_dialects(tar: _Layer) -> None:
     member(b"name", b"", prefix=b"old/prefix")
     member(b"version", b"", prefix=b"old/prefix", magic=b"ustar\0  ")
     member(b"old/gnu", b"", magic=b"ustar  \0", prefix=b"00000000001\0" * 2)  # its atime and ctime
+    member(b"go-1.7", b"", magic=b"ustar  \0", prefix=b"old/prefix-in-a-gnu-header")
+    device = {"devmajor": raw_tar.number(1, 8), "devminor": raw_tar.number(3, 8)}
+    member(b"old/v7-device", b"", b"3", **no_magic, **device)
+    member(b"old/gnu-device", b"", b"3", magic=b"ustar  \0", **device)
     numbers = {"uid": raw_tar.number(3_000_000_000, 8), "gid": raw_tar.number(HIGHEST_ID, 8)}
     member(b"old/base-256", b"", magic=b"ustar  \0", **numbers)
     member(b"old/base-256-time", b"", magic=b"ustar  \0", mtime=raw_tar.number(-86_400))

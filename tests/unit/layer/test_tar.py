@@ -211,19 +211,38 @@ def test_old_types(name: bytes, typeflag: bytes, kind: Kind) -> None:
     assert (entry.path, entry.kind) == (b"d", kind)
 
 
+GNU = b"ustar  \0"
+
+
 @pytest.mark.parametrize(
-    ("magic", "path"),
+    ("magic", "prefix", "path"),
     [
-        (b"ustar\x0000", b"p/f"),
-        (b"ustar\0  ", b"p/f"),
-        (b"ustar\0\0\0", b"p/f"),
-        (b"ustar  \0", b"f"),
-        (bytes(8), b"f"),
+        (b"ustar\x0000", b"p", b"p/f"),
+        (b"ustar\0  ", b"p", b"p/f"),
+        (b"ustar\0\0\0", b"p", b"p/f"),
+        (bytes(8), b"p", b"f"),
+        (b"ustar  0", b"p", b"f"),
+        (GNU, b"00000000001\0" * 2, b"f"),  # GNU tar has two times in its place,
+        (GNU, b"\x80" + bytes(10) + b"\1", b"f"),
+        (GNU, b"a/prefix", b"a/prefix/f"),  # and Go before 1.8 sometimes a prefix
+        (GNU, b"00000000001\0a/prefix", b"00000000001/f"),
+        (GNU, b"caf\xe9", b"f"),
     ],
 )
-def test_the_prefix_field_is_one_only_in_posix_headers(magic: bytes, path: bytes) -> None:
-    ((entry, _),) = _read(header(b"f", prefix=b"p", magic=magic))
+def test_where_the_prefix_field_is_a_prefix(magic: bytes, prefix: bytes, path: bytes) -> None:
+    ((entry, _),) = _read(header(b"f", prefix=prefix, magic=magic))
     assert entry.path == path
+
+
+@pytest.mark.parametrize(
+    ("magic", "numbers"), [(b"ustar\x0000", (1, 3)), (GNU, (1, 3)), (bytes(8), (0, 0))]
+)
+def test_headers_from_before_posix_have_no_device_numbers(
+    magic: bytes, numbers: tuple[int, int]
+) -> None:
+    device = {"devmajor": number(1, 8), "devminor": number(3, 8)}
+    ((entry, _),) = _read(header(b"f", b"3", magic=magic, **device))
+    assert (entry.major, entry.minor) == numbers
 
 
 @pytest.mark.parametrize("size", [0, 3, 1000])
