@@ -99,6 +99,8 @@ def xattrs(records: Records, *, symlink: bool = False) -> tuple[tuple[bytes, byt
             except binascii.Error as error:
                 raise IntegrityError(f"It has an unreadable attribute {name[:255]!r}.") from error
             found.setdefault(name, decoded)
+    if not found:
+        return ()
     for name in found:
         if b"\0" in name:
             raise IntegrityError(

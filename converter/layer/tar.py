@@ -224,10 +224,10 @@ def _extend(typeflag: bytes, data: bytes, records: Records) -> None:
         records[c.LONG_NAME] = text(data)
     elif typeflag == c.GNU_LONGLINK:
         records[c.LONG_LINK] = text(data)
-    else:  # the last of several counts, but a long name stays: as in Go, on which runtimes build
-        stale = records.keys() - {c.LONG_NAME, c.LONG_LINK}
-        for key in stale:
-            del records[key]
+    else:
+        if records:  # the last of several counts, but a long name stays: as in Go
+            for key in records.keys() - {c.LONG_NAME, c.LONG_LINK}:
+                del records[key]
         records.update(parse_records(data))
 
 

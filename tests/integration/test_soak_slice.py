@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soaks import entries, kill, overlay
+from scripts.soaks import entries, headers, kill, overlay
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -31,6 +31,13 @@ def test_sixty_of_three_thousand_random_images(tool: Callable[[str], str]) -> No
     tool("umoci")
     assert overlay.COUNT == 3_000
     assert overlay.run(60, seed=2) == []
+
+
+@pytest.mark.root
+def test_sixty_of_three_thousand_random_archives(tool: Callable[[str], str]) -> None:
+    tool("umoci")
+    assert headers.COUNT == 3_000
+    assert headers.run(60, seed=2) == []
 
 
 def test_the_program_prints_one_line(corner_layout: Path) -> None:
