@@ -1,8 +1,8 @@
 """Random headers read by us and by Go's reader in umoci: the same members, to the last attribute.
 
 Numbers in every spelling, pax records and GNU long names in any number and order, headers of every
-age, prefixes, sizes where none belong. Nearly all of it is taken by both sides; what one refuses the
-other has to refuse. Needs umoci and root.
+age, prefixes, sizes where none belong. Nearly all of it is taken by both sides; what one refuses,
+the other has to refuse. Needs umoci and root.
 """
 
 from __future__ import annotations
