@@ -208,6 +208,13 @@ class Endpoint:
         """Close this end's direction of a stream, after the bytes already accepted."""
         self._streams.finish(stream)
 
+    def has_left(self, stream: int) -> bool:
+        """Return whether a finished stream of ours has been sent to its end, at least once.
+
+        A control message that follows arrives after that end. True once the stream is forgotten.
+        """
+        return self._streams.has_left(stream)
+
     def keep_newest(self, stream: int) -> None:
         """Make a stream that we write a ring: while the peer is away it takes everything.
 

@@ -184,6 +184,11 @@ class Streams:
         self._note_end(stream)
         self._note_ready(outgoing)
 
+    def has_left(self, stream: int) -> bool:
+        """Return whether a finished stream has been handed to the link, its end included."""
+        outgoing = self._outgoing.get(stream)
+        return outgoing is None or (outgoing.finished and not outgoing.pending)
+
     def keep_newest(self, stream: int) -> None:
         """Drop a stream's oldest bytes rather than stop its writer, while the peer is away."""
         self._writer(stream).ring = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import json
 import os
 import secrets
 import signal
@@ -14,7 +16,7 @@ import pytest
 from agent.tether import channel, supervisor, terminal
 from agent.tether.errors import StartError
 from agent.tether.line import Line
-from agent.tether.process import Process
+from agent.tether.process import Launch, Process
 from agent.wire import STDERR, STDIN, STDOUT, Control, Data, Endpoint, Finished, Role
 
 KEY = bytes(range(32))
@@ -102,7 +104,7 @@ def lines():
 
 
 def guest_line(guest):
-    transport = channel.Transport(guest.fileno(), limits=LIMITS, read_bytes=4096)
+    transport = channel.Device(guest.fileno(), limits=LIMITS, read_bytes=4096)
     endpoint = Endpoint(
         Role.GUEST,
         KEY,
@@ -132,13 +134,22 @@ def spawn(script, *, with_stdin=False):
         os.close(end)
     if not with_stdin:
         os.close(stdin[1])
-    return Process(pid, stdin[1] if with_stdin else None, stdout[0], stderr[0])
+    return launched(Process(pid, stdin[1] if with_stdin else None, stdout[0], stderr[0]))
 
 
-def supervise(lines, process, host, *, stop_signal=signal.SIGTERM, oom=False):
+def launched(process, *, failure=None):
+    """Return a launch whose report has come: nothing, or a failure."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if failure is not None:
+        theirs.send(json.dumps(failure).encode())
+    theirs.close()
+    return Launch(process.pid, ours, process, with_stdin=process.stdin is not None)
+
+
+def supervise(lines, launch, host, *, stop_signal=signal.SIGTERM, oom=False, start=None):
     host.start()
     with supervisor.Supervisor(guest_line(lines[0])) as guest:
-        guest.supervise(process, stop_signal=stop_signal, out_of_memory=lambda: oom)
+        guest.supervise(launch, stop_signal=stop_signal, oom_kills=lambda: int(oom), start=start)
     lines[0].close()
     host.join(GIVE_UP_SECONDS)
     assert host.failure is None
@@ -146,14 +157,18 @@ def supervise(lines, process, host, *, stop_signal=signal.SIGTERM, oom=False):
 
 
 def exited(code, **fields):
-    return {"type": "exited", "code": code, "signal": None, "core": False, "oom": False, **fields}
+    message = {"type": "exited", "process": 0, "code": code, "signal": None, "core": False}
+    return {**message, "oom": False, **fields}
 
 
 def test_output_comes_before_the_exit(lines):
     process = spawn("echo out; echo err >&2; exit 7")
     host = supervise(lines, process, Host(lines[1]))
     assert host.output == {STDOUT: b"out\n", STDERR: b"err\n"}
-    assert host.controls == [{"type": "started", "pid": process.pid}, exited(7)]
+    assert host.controls == [
+        {"type": "started", "process": 0, "pid": process.pid},
+        exited(7),
+    ]
     assert sorted(host.order[1:3]) == [STDOUT, STDERR]
     assert host.order[3] == "exited"
 
@@ -265,7 +280,13 @@ def spawn_on_terminal(script):
         file_actions=[(os.POSIX_SPAWN_DUP2, slave, fd) for fd in (0, 1, 2)],
         setsid=True,
     )
-    return Process(pid, stdin=master, stdout=master, stderr=None, slave=slave)
+    report, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    descriptors = array.array("i", [master, slave])
+    theirs.sendmsg([b"{}"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+    for end in (master, slave):
+        os.close(end)
+    theirs.close()
+    return Launch(pid, report, None, with_stdin=True)
 
 
 def test_terminal(lines):
@@ -309,7 +330,7 @@ def test_host_that_never_comes_is_not_waited_for_ever(lines):
     ticks = iter(range(10**6))
     with supervisor.Supervisor(guest_line(lines[0]), clock=lambda: next(ticks) * 2.0) as guest:
         guest.report_failure(StartError("disk", "none"))
-    assert next(ticks) > supervisor.FAREWELL_SECONDS / 2
+    assert next(ticks) > supervisor.LINGER_SECONDS / 2
 
 
 @pytest.mark.parametrize(
