@@ -52,8 +52,6 @@ MAX_ACCOUNT_FILE_BYTES = 16 << 20
 MAX_MESSAGE = 8192  # letters, each at most six bytes of the report's JSON
 
 
-_REPORT = 3  # the descriptor of the report, the only one besides stdio
-
 Builtin = Callable[[], int]
 
 
@@ -143,10 +141,8 @@ def _become(plan: Plan, pipes: Optional[Pipes], report: socket.socket) -> NoRetu
                 os.dup2(pair[end], descriptor)
     plan.enter()
     # Only now, for `enter` needs some; and before the working directory, which could lead to one.
-    if report.fileno() != _REPORT:
-        os.dup2(report.fileno(), _REPORT, inheritable=False)
-        report = socket.socket(fileno=_REPORT)
-    syscalls.close_from(_REPORT + 1)
+    syscalls.close_range(3, report.fileno() - 1)
+    syscalls.close_range(report.fileno() + 1)
     job = plan.job
     identity = accounts.resolve_identity(
         "0:0" if plan.builtin else resolve.resolve_user(job.image, job.run),

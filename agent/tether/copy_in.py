@@ -66,7 +66,7 @@ def run(path: str, *, source: int = 0, errors: int = 2) -> int:
             stream.skip_rest()
         target.set_folder_times()
     except OSError as error:
-        _say(errors, "{}: {}".format(error.filename or path, error.strerror))
+        _say(errors, "{}: {}".format(path, error.strerror))
         return 1
     except ArchiveError as error:
         _say(errors, str(error))
@@ -278,7 +278,7 @@ def _parse(block: bytes) -> _Member:
     name, mode, uid, gid, size, mtime, checksum, kind, link, magic = fields[:10]
     blank = bytearray(block)
     blank[c_tar.CHECKSUM] = b" " * 8
-    if _number(checksum) != sum(blank):
+    if checksum.strip(b" \0") not in (b"%o" % sum(blank), b"%06o" % sum(blank)):
         raise ArchiveError("this is no tar archive, or a damaged one")
     name = name.partition(b"\0")[0]
     prefix = fields[15].partition(b"\0")[0]

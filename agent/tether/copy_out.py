@@ -39,7 +39,7 @@ def run(path: str, *, follow: bool, output: int = 1, errors: int = 2) -> int:
         writer.add_tree(path, follow=follow)
         writer.finish()
     except OSError as error:
-        _say(errors, "{}: {}".format(error.filename or path, error.strerror))
+        _say(errors, "{}: {}".format(path, error.strerror))
         return 1
     return writer.code
 

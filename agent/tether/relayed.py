@@ -54,6 +54,7 @@ class Relayed:
         self._input: Optional[StandardInput] = None
         self._early = bytearray()  # what came for stdin before there was one
         self._early_end = False
+        self._held: Optional[int] = None  # the stream whose end waits for the process's
         self._left: Dict[int, int] = {}  # what is still read of an output that has been cut off
         poller.watch(launch.descriptor, select.EPOLLIN, self._take_report)
 
@@ -92,6 +93,9 @@ class Relayed:
         if self._process is not None and self._process.slave is not None:
             # The last one: now the master comes to its end once it has been read.
             os.close(self._process.slave)
+        if self._held is not None:
+            self._endpoint.finish(self._held)
+            self._held = None
         self._check_over()
 
     def cut_off(self) -> None:
@@ -198,7 +202,12 @@ class Relayed:
         # A terminal's master may still be wanted for input, until the process has ended.
         if not self._process.has_terminal or self.status is not None:
             os.close(descriptor)
-        self._endpoint.finish(stream)
+        if self._outputs or self.status is not None:
+            self._endpoint.finish(stream)
+        else:
+            # With this end its streams could be forgotten, and its number be another's, before
+            # the host has been told how it ended.
+            self._held = stream
         self._check_over()
 
     # --- input -----------------------------------------------------------------------------------

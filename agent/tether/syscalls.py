@@ -78,9 +78,10 @@ def enter_namespaces(descriptor: int, kinds: int) -> None:
     _call(c_linux.SYS_setns, descriptor, kinds)
 
 
-def close_from(lowest: int) -> None:
-    """Close every descriptor from this number on, as close_range(2)."""
-    _call(c_linux.SYS_close_range, lowest, 0xFFFFFFFF, 0)
+def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
+    """Close every descriptor from `first` to `last`, none if that is below, as close_range(2)."""
+    if first <= last:
+        _call(c_linux.SYS_close_range, first, last, 0)
 
 
 def forbid_tracing() -> None:
