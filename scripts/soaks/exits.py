@@ -5,6 +5,7 @@ Many execs share a machine, a dozen at a time; every hundredth process is a mach
 
 from __future__ import annotations
 
+import functools
 import random
 import tempfile
 from pathlib import Path
@@ -65,11 +66,15 @@ def _execute(work: Path, link: Path, rng: random.Random, count: int) -> list[str
                 tty = rng.random() < 0.1 and expected[1] == 0
                 record = host.start(number, args=arguments, tty=tty)
                 begun.append((number, record, expected))
-            host.wait(lambda begun=begun: all(r.closed for _, r, _ in begun), 120)  # type: ignore[misc]
+            host.wait(functools.partial(_all_closed, begun), 120)
             for number, record, expected in begun:
                 failures += _check(f"exec {number}", record, *expected)
                 del host.processes[number]
     return failures
+
+
+def _all_closed(begun: list[tuple[int, Record, list[int]]]) -> bool:
+    return all(record.closed for _, record, _ in begun)
 
 
 def _check(who: str, record: Record, out: int, err: int, code: int) -> list[str]:

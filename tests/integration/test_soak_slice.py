@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soaks import entries, headers, kill, overlay
+from scripts.soaks import entries, exits, headers, kill, line, overlay
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -38,6 +38,18 @@ def test_sixty_of_three_thousand_random_archives(tool: Callable[[str], str]) -> 
     tool("umoci")
     assert headers.COUNT == 3_000
     assert headers.run(60, seed=2) == []
+
+
+@pytest.mark.vm
+def test_a_hundred_of_a_thousand_processes_that_exit_at_once(boot_store: Path) -> None:
+    assert exits.COUNT == 1_000
+    assert exits.run(100, seed=2) == []
+
+
+@pytest.mark.vm
+def test_two_of_sixty_four_mebibytes_each_way(boot_store: Path) -> None:
+    assert line.COUNT == 64 << 10
+    assert line.run(2 << 10, seed=2) == []
 
 
 def test_the_program_prints_one_line(corner_layout: Path) -> None:
