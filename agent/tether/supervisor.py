@@ -158,8 +158,9 @@ class Supervisor:
                 gone_at = None
             elif gone_at is None:
                 gone_at = now
-                text = "{}; the host is not there, and is waited for {:g} s"
-                log.error(text.format(what, self._linger_seconds))
+                why = "the host is not there" if self._endpoint.away else "power-off was asked for"
+                text = "{}; {}: at most {:g} s until the machine is switched off"
+                log.error(text.format(what, why, self._linger_seconds))
             elif now >= gone_at + self._linger_seconds:
                 log.error("the host did not acknowledge the last message")
                 return

@@ -30,7 +30,9 @@ from agent.wire import (
     Established,
     Finished,
     Gap,
+    Position,
     Role,
+    SessionState,
     kind_of,
     process_of,
     stream_of,
@@ -58,7 +60,8 @@ class Record:
     messages: dict[str, dict[str, Any]] = field(default_factory=dict)
     order: list[object] = field(default_factory=list)
     closed: bool = False
-    input: memoryview = field(default_factory=lambda: memoryview(b""))
+    input: memoryview = field(default_factory=lambda: memoryview(b""))  # what is left
+    given: memoryview = field(default_factory=lambda: memoryview(b""))
     ends_input: bool = False
 
     @property
@@ -78,11 +81,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Faults:
-    """What happens to bytes on the way: probabilities per byte, and of a cut per turn."""
+    """What happens on the way: probabilities per byte, and per turn of a cut and a kill."""
 
     flip: float = 0.0
     drop: float = 0.0  # of a burst of up to 64 bytes
     cut: float = 0.0
+    kill: float = 0.0  # of the host's process
 
 
 class GuestHost:
@@ -98,8 +102,11 @@ class GuestHost:
         self.held: set[int] = set()  # processes whose output is not consumed
         self.injected = 0
         self.cuts = 0
+        self.kills = 0
         self.established = 0
         self._unconsumed: dict[int, int] = {}
+        self._key = key
+        self._journal: list[str] = []
         self._listener = listener
         self._line: Connection | None = None
         self.faults = faults or Faults()
@@ -118,7 +125,19 @@ class GuestHost:
         """Give a process its whole stdin."""
         record = self.processes[number]
         assert not record.input
-        record.input, record.ends_input = memoryview(data), end
+        record.given = record.input = memoryview(data)
+        record.ends_input = end
+
+    def kill(self) -> None:
+        """Die and come back with nothing but the journal, the output and what is to be written."""
+        self.kills += 1
+        self._lose()
+        state = SessionState()
+        for line in self._journal:
+            state.apply(json.loads(line))
+        self.endpoint = Endpoint(
+            Role.HOST, self._key, nonce=secrets.token_bytes(32), state=state, now=time.monotonic()
+        )
 
     def release(self, number: int) -> None:
         """Consume what was held back of a process's output, and all that comes."""
@@ -160,6 +179,9 @@ class GuestHost:
         self._take(self.endpoint.tick(now))
         for number, record in self.processes.items():
             self._feed(number, record)
+        kept = self.endpoint.journal()
+        if kept is not None:
+            self._journal.append(json.dumps(kept))
         while self._line is not None and self._line.send():
             due_bytes = self.endpoint.data_to_send(now)
             if not due_bytes:
@@ -167,6 +189,8 @@ class GuestHost:
             self._line.send(self._damaged(due_bytes))
         if self._random.random() < self.faults.cut:
             self.cut()
+        if self._random.random() < self.faults.kill:
+            self.kill()
 
     def cut(self) -> None:
         """Close the connection; QEMU comes back after a second."""
@@ -207,6 +231,10 @@ class GuestHost:
                 self.processes[process_of(event.stream)].order.append(kind_of(event.stream))
             elif isinstance(event, Control):
                 self._note(event.message)
+            elif isinstance(event, Position) and kind_of(event.stream) == STDIN:
+                record = self.processes[process_of(event.stream)]
+                record.input = record.given[event.offset :]
+                record.ends_input = not event.finished and bool(record.given)
             elif isinstance(event, Closed):
                 self.processes[event.process].closed = True
             elif isinstance(event, Established):
