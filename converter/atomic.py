@@ -21,30 +21,31 @@ _serial = itertools.count()
 class AtomicFile:
     """A file in the making: unbuffered and seekable, nameless until `commit`.
 
-    `mode` is exact: the umask does not change it. All methods raise OSError.
+    `temp` is its name until then. `mode` is exact: the umask does not change it. All methods raise
+    OSError.
     """
 
     def __init__(self, path: Path, *, mode: int = 0o644) -> None:
         """Create the temp beside `path`."""
         self.path = path
         self._mode = mode
-        self._temp = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{next(_serial)}-{path.name}")
+        self.temp = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{next(_serial)}-{path.name}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self.file = FileIO(os.open(self._temp, flags, 0o600), "r+")
+        self.file = FileIO(os.open(self.temp, flags, 0o600), "r+")
 
     def commit(self) -> None:
         """Make data and name durable, the data first."""
         with self.file:
             os.fchmod(self.file.fileno(), self._mode)
             os.fsync(self.file.fileno())
-        self._temp.rename(self.path)
+        self.temp.rename(self.path)
         sync_directory(self.path.parent)
 
     def discard(self) -> None:
         """Remove the temp; `path` is untouched. May be called at any time, even twice."""
         self.file.close()
         with suppress(FileNotFoundError):
-            self._temp.unlink()
+            self.temp.unlink()
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from uuid import UUID
 from converter.errors import IntegrityError
 from converter.image.platform import Platform
 from converter.machine.model import KEY_BYTES, Channel, GuestConfig, MachineSpec, RunConfig
-from converter.pipeline import Chain, identity_of
+from converter.identity import identity_of
+from converter.pipeline import Chain
 from converter.store.bundle import Bundle
 from tinykernel.record import BootImage
 

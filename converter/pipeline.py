@@ -7,7 +7,6 @@ previous link is hashed and committed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
@@ -25,8 +24,8 @@ from converter.ext4 import c_ext4
 from converter.ext4.filesystem import FileSystem
 from converter.ext4.geometry import Geometry
 from converter.ext4.state import dump_state, load_states
-from converter.ext4.superblock import Identity
 from converter.ext4.writer import write_layer
+from converter.identity import identity_of
 from converter.groups import DEFAULT_MAX_LINKS, group_layers
 from converter.image.fetch import fetch_blob
 from converter.image.model import Image, Layer
@@ -307,12 +306,3 @@ class _Reading:
                 tar.check(layer.diff_id)
             self._file = None
             self._done_bytes += layer.descriptor.size_bytes
-
-
-def identity_of(base_link_id: str) -> Identity:
-    """Return the identity of every file system whose chain begins with this link."""
-    uuid = bytearray(hashlib.sha256(b"uuid\0" + base_link_id.encode()).digest()[:16])
-    uuid[6] = uuid[6] & 0x0F | 0x80  # RFC 9562 section 5.8: version 8, of our own making
-    uuid[8] = uuid[8] & 0x3F | 0x80
-    hash_seed = hashlib.sha256(b"hash seed\0" + base_link_id.encode()).digest()[:16]
-    return Identity(bytes(uuid), hash_seed)

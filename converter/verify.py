@@ -33,7 +33,7 @@ from converter.layer.decompress import open_layer
 from converter.layer.entry import Entry
 from converter.layer.limits import DEFAULT_LIMITS, Limits
 from converter.layer.tar import read_entries
-from converter.pipeline import identity_of
+from converter.identity import identity_of
 from converter.rootfs.expected import ExpectedTree
 from converter.store.bundle import Bundle, BundleLink, read_bundle
 from converter.store.links import content_id, link_id, long_content_id

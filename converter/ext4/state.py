@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from struct import Struct
 
 import zstandard
@@ -80,12 +81,30 @@ def load_states(states: Iterable[bytes]) -> FileSystem:
     Raises IntegrityError for anything else, SaltflatError for a schema newer than this program.
     """
     filesystem: FileSystem | None = None
-    try:
+    with _damage_named():
         for data in states:
             filesystem = _load(data, filesystem)
         if filesystem is None:
             raise ValueError("there is none")
         check_tree(filesystem)
+    _count_anew(filesystem)
+    return filesystem
+
+
+def same_content(one: bytes, other: bytes) -> bool:
+    """Tell whether two states say the same, whichever zstd library compressed them.
+
+    Raises as `load_states`.
+    """
+    with _damage_named():
+        return _sections(one) == _sections(other)
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    """Turn whatever a damaged state makes of its reader into an error that says so."""
+    try:
+        yield
     except (
         struct.error,
         LookupError,
@@ -98,8 +117,6 @@ def load_states(states: Iterable[bytes]) -> FileSystem:
             f"The state of a link is damaged: {error}.",
             hint="Delete the link from the store; converting again makes it anew.",
         ) from error
-    _count_anew(filesystem)
-    return filesystem
 
 
 def _count_anew(filesystem: FileSystem) -> None:

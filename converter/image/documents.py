@@ -31,7 +31,7 @@ def parse_document(raw: bytes, media_type: str | None, *, what: str) -> Manifest
     kind = _kind(fields, media_type)
     if kind in c.INDEX_TYPES:
         manifests = fields.children("manifests")
-        return Index(kind, tuple(_descriptor(entry) for entry in manifests))
+        return Index(kind, tuple(parse_descriptor(entry) for entry in manifests))
     config = fields.child("config")
     config_type = config.text("mediaType")
     if config_type not in c.CONFIG_TYPES:
@@ -40,14 +40,14 @@ def parse_document(raw: bytes, media_type: str | None, *, what: str) -> Manifest
             expected=f"a configuration of type {c.OCI_CONFIG} or {c.DOCKER_CONFIG}",
             hint="Name an image; signatures, charts and other artifacts have no root file system.",
         )
-    layers = tuple(_descriptor(entry) for entry in fields.children("layers"))
+    layers = tuple(parse_descriptor(entry) for entry in fields.children("layers"))
     for layer in layers:
         if layer.media_type not in c.LAYER_TYPES:
             raise UsageError(
                 f"{what} has a layer of type {shown(layer.media_type)}.",
                 expected="layers that are tar archives, plain or compressed by gzip or zstd",
             )
-    return Manifest(kind, _descriptor(config), layers)
+    return Manifest(kind, parse_descriptor(config), layers)
 
 
 def parse_config(raw: bytes, *, what: str) -> ImageConfig:
@@ -134,7 +134,8 @@ def _kind(fields: JsonObject, media_type: str | None) -> str:
     return kind
 
 
-def _descriptor(fields: JsonObject) -> Descriptor:
+def parse_descriptor(fields: JsonObject) -> Descriptor:
+    """Read a descriptor. Raises IntegrityError that names the field. (image-spec descriptor.md)"""
     size_bytes = fields.integer("size")
     if not 0 <= size_bytes <= MAX_SIZE_BYTES:
         fields.fail("size", "a size in bytes")

@@ -1,0 +1,160 @@
+"""Links from a registry into the store: fetched side by side, checked, made good in their order.
+
+A blob is held to its digest while it arrives, its content to the size and hash of the link's record
+and then to what a link of ours looks like (`converter.artifact.inspection`). Only then does it get
+a name. What arrived whole before an error stays, and the next attempt uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Event
+
+from converter.artifact import c_artifact as c
+from converter.artifact.codec import Codec, decode
+from converter.artifact.inspection import check_disk, check_states
+from converter.artifact.manifest import Parcel
+from converter.errors import IntegrityError
+from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStarted
+from converter.image.model import Descriptor
+from converter.image.verify import verified
+from converter.registry.artifacts import ArtifactRepository
+from converter.store.layout import Store
+from converter.store.links import LinkRecord, PendingLink, begin_link, find_link, read_state
+
+PARALLEL_FETCHES = 4
+_ADVANCE_BYTES = 1 << 20
+
+
+def receive(
+    repository: ArtifactRepository, store: Store, parcels: Sequence[Parcel], *, monitor: Monitor
+) -> None:
+    """Make sure that `store` has the links of `parcels`, which begin at the bottom of a chain.
+
+    To be called while the store is in use (`converter.store.locks.using`). Locks are taken in the
+    chain's order, as conversions do. Raises IntegrityError for what is not as its record says,
+    SaltflatError, OSError, and the registry's errors.
+    """
+    reception = _Reception(repository, store, monitor)
+    try:
+        reception.run(parcels)
+    finally:
+        reception.end()
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A link on its way: its disk goes into the pending file, its state is the future's result."""
+
+    pending: PendingLink
+    state: Future[bytes]
+
+
+class _Reception:
+    """The links that are on their way, and the threads that fetch them."""
+
+    def __init__(self, repository: ArtifactRepository, store: Store, monitor: Monitor) -> None:
+        self._repository = repository
+        self._store = store
+        self._monitor = monitor
+        self._stopping = Event()
+        self._fetcher = ThreadPoolExecutor(PARALLEL_FETCHES, thread_name_prefix="fetch")
+        self._arriving: dict[str, _Arrival] = {}
+
+    def run(self, parcels: Sequence[Parcel]) -> None:
+        for parcel in parcels:
+            self._begin(parcel)
+        states: dict[str, bytes] = {}
+        error: Exception | None = None
+        for parcel in parcels:
+            try:
+                states[parcel.record.link_id] = self._state(parcel.record)
+            except Exception as raised:  # kept until what came before it is safe
+                error = raised
+                break
+        whole = [parcel.record for parcel in parcels[: len(states)]]
+        disks = [record for record in whole if not record.empty]
+        if disks and self._arriving:
+            check_states(disks, [states[record.link_id] for record in disks])
+        for record in whole:
+            arrival = self._arriving.pop(record.link_id, None)
+            if arrival is not None and record.empty:
+                arrival.pending.commit_empty()
+            elif arrival is not None:
+                arrival.pending.adopt(record, states[record.link_id])
+        if error is not None:
+            raise error
+
+    def end(self) -> None:
+        """Stop fetching, and let go of what did not arrive."""
+        self._stopping.set()
+        self._fetcher.shutdown(cancel_futures=True)
+        for arrival in self._arriving.values():
+            arrival.pending.discard()
+
+    def _state(self, record: LinkRecord) -> bytes:
+        """Wait until the link has arrived; return its state, nothing for an empty one."""
+        arrival = self._arriving.get(record.link_id)
+        if arrival is not None:
+            return arrival.state.result()
+        found = find_link(self._store, record.link_id)
+        return b"" if found is None or found.empty else read_state(self._store, found)
+
+    def _begin(self, parcel: Parcel) -> None:
+        """Let the link arrive, unless it is here and the same."""
+        record = parcel.record
+        waiting = Note(f"link {record.link_id[:12]}: another process makes it, waiting")
+        found: LinkRecord | PendingLink | None = find_link(self._store, record.link_id)
+        if found is None:
+            found = begin_link(self._store, record, on_wait=lambda: self._monitor(waiting))
+        if isinstance(found, PendingLink):
+            state = self._fetcher.submit(self._fetch, parcel, found)
+            self._arriving[record.link_id] = _Arrival(found, state)
+        elif (found.empty, found.sha256) != (record.empty, record.sha256):
+            raise IntegrityError(
+                f"The store's link {record.link_id} has the sha256 {found.sha256 or 'of nothing'}.",
+                expected=f"{record.sha256 or 'nothing'}, as {self._repository.name} has it",
+                hint="One of them is not what its layers make; see: saltflat verify --image",
+            )
+
+    def _fetch(self, parcel: Parcel, pending: PendingLink) -> bytes:
+        """Bring the disk into the pending file, and return the state."""
+        record, disk, state = parcel.record, parcel.disk, parcel.state
+        if disk is None or state is None:
+            return b""  # an empty link
+        step = f"link {record.link_id[:12]}"
+        self._monitor(StepStarted(step, disk.size_bytes))
+        for chunk in self._content(disk, parcel.codec, step):
+            view = memoryview(chunk)
+            while view:  # the file is unbuffered: a write may be short
+                view = view[pending.file.write(view) :]
+        check_disk(pending.path, record)
+        content = b"".join(self._content(state, Codec.NONE, step))
+        self._monitor(StepFinished(step, f"{disk.size_bytes / 1e6:.1f} MB fetched"))
+        return content
+
+    def _content(self, blob: Descriptor, codec: Codec, step: str) -> Iterator[bytes]:
+        """Yield a blob's content, held to the blob's digest and to the record's hash."""
+        done = told = 0
+
+        def watched(chunks: Iterator[bytes]) -> Iterator[bytes]:
+            nonlocal done, told
+            for chunk in chunks:
+                if self._stopping.is_set():
+                    raise CancelledError
+                yield chunk
+                done += len(chunk)
+                if done - told >= _ADVANCE_BYTES:
+                    told = done
+                    self._monitor(StepAdvanced(step, done))
+
+        with self._repository.blob(str(blob.digest)) as chunks:
+            yield from decode(
+                verified(watched(chunks), blob),
+                codec,
+                size_bytes=int(blob.annotations[c.ANNOTATION_SIZE]),
+                sha256=blob.annotations[c.ANNOTATION_SHA256],
+                what=blob.annotations[c.ANNOTATION_TITLE],
+            )
