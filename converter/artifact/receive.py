@@ -7,19 +7,17 @@ a name. What arrived whole before an error stays, and the next attempt uses it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
 
-from converter.artifact import c_artifact as c
-from converter.artifact.codec import Codec, decode
+from converter.artifact.codec import Codec
+from converter.artifact.content import content
 from converter.artifact.inspection import check_disk, check_states
 from converter.artifact.manifest import Parcel
 from converter.errors import IntegrityError
 from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStarted
-from converter.image.model import Descriptor
-from converter.image.verify import verified
 from converter.registry.artifacts import ArtifactRepository
 from converter.store.layout import Store
 from converter.store.links import LinkRecord, PendingLink, begin_link, find_link, read_state
@@ -125,36 +123,22 @@ class _Reception:
         if disk is None or state is None:
             return b""  # an empty link
         step = f"link {record.link_id[:12]}"
+        told_bytes = 0
+
+        def look(arrived_bytes: int) -> None:
+            nonlocal told_bytes
+            if self._stopping.is_set():
+                raise CancelledError
+            if arrived_bytes - told_bytes >= _ADVANCE_BYTES:
+                told_bytes = arrived_bytes
+                self._monitor(StepAdvanced(step, arrived_bytes))
+
         self._monitor(StepStarted(step, disk.size_bytes))
-        for chunk in self._content(disk, parcel.codec, step):
+        for chunk in content(self._repository, disk, parcel.codec, look):
             view = memoryview(chunk)
             while view:  # the file is unbuffered: a write may be short
                 view = view[pending.file.write(view) :]
         check_disk(pending.path, record)
-        content = b"".join(self._content(state, Codec.NONE, step))
+        found = b"".join(content(self._repository, state, Codec.NONE, look))
         self._monitor(StepFinished(step, f"{disk.size_bytes / 1e6:.1f} MB fetched"))
-        return content
-
-    def _content(self, blob: Descriptor, codec: Codec, step: str) -> Iterator[bytes]:
-        """Yield a blob's content, held to the blob's digest and to the record's hash."""
-        done = told = 0
-
-        def watched(chunks: Iterator[bytes]) -> Iterator[bytes]:
-            nonlocal done, told
-            for chunk in chunks:
-                if self._stopping.is_set():
-                    raise CancelledError
-                yield chunk
-                done += len(chunk)
-                if done - told >= _ADVANCE_BYTES:
-                    told = done
-                    self._monitor(StepAdvanced(step, done))
-
-        with self._repository.blob(str(blob.digest)) as chunks:
-            yield from decode(
-                verified(watched(chunks), blob),
-                codec,
-                size_bytes=int(blob.annotations[c.ANNOTATION_SIZE]),
-                sha256=blob.annotations[c.ANNOTATION_SHA256],
-                what=blob.annotations[c.ANNOTATION_TITLE],
-            )
+        return found

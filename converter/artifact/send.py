@@ -50,10 +50,9 @@ def send_link(
     else:
         monitor(StepFinished(step, "already there", minor=True))
     state = state_descriptor(record)
-    if not repository.has_blob(str(state.digest)):
-        with tempfile.TemporaryFile(dir=store.cache) as file:
-            file.write(read_state(store, record))
-            repository.push_blob(file, digest=str(state.digest), size_bytes=state.size_bytes)
+    with tempfile.TemporaryFile(dir=store.cache) as file:
+        file.write(read_state(store, record))
+        repository.push_blob(file, digest=str(state.digest), size_bytes=state.size_bytes)
     return Parcel(record, disk, state)
 
 
@@ -68,10 +67,9 @@ def send_document(
     """Make sure that `repository` has the small blob `raw`, and return its descriptor."""
     annotations = {} if title is None else {c.ANNOTATION_TITLE: title}
     descriptor = Descriptor(media_type, Digest.of(raw), len(raw), annotations)
-    if not repository.has_blob(str(descriptor.digest)):
-        with tempfile.TemporaryFile(dir=scratch) as file:
-            file.write(raw)
-            repository.push_blob(file, digest=str(descriptor.digest), size_bytes=len(raw))
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        file.write(raw)
+        repository.push_blob(file, digest=str(descriptor.digest), size_bytes=len(raw))
     return descriptor
 
 
@@ -105,9 +103,12 @@ def _send_disk(
             file.write(data)
         size_bytes = file.tell()
         digest = Digest("sha256", hasher.hexdigest())
-        sent = not repository.has_blob(str(digest))
-        if sent:
-            repository.push_blob(file, digest=str(digest), size_bytes=size_bytes)
+        sent = repository.push_blob(
+            file,
+            digest=str(digest),
+            size_bytes=size_bytes,
+            watch=lambda _sent: monitor(StepAdvanced(step, record.size_bytes)),
+        )
         monitor(StepFinished(step, f"{size_bytes / 1e6:.1f} MB" if sent else "already there"))
         return disk_descriptor(record, codec, digest=digest, size_bytes=size_bytes)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from converter.errors import IntegrityError, NotFoundError
 from converter.registry.client import ManifestAnswer, RegistryClient
+from converter.registry.listing import referrers
 
 if TYPE_CHECKING:
     from converter.registry.oras_port import OrasPort
@@ -82,7 +83,7 @@ class ArtifactRepository:
         when there is nothing, even for a repository that they do not know.
         """
         try:
-            return list(self._client.referrers(self._repository, digest))
+            return list(referrers(self._client, self._repository, digest))
         except NotFoundError:
             return None
 
@@ -97,15 +98,15 @@ class ArtifactRepository:
         digest: str,
         size_bytes: int,
         watch: Callable[[int], None] = _unwatched,
-    ) -> None:
-        """Upload the whole `file`, whose digest and size the caller knows.
+    ) -> bool:
+        """Upload the whole `file`, unless its blob is there; tell whether it was sent.
 
-        `watch` is told now and then how many bytes have gone; what it raises ends the upload.
+        The caller knows its digest and size. `watch` is told now and then how many bytes have gone; what it raises ends the upload.
         """
         file.flush()
         # Each attempt opens the file anew, for itself: it may have no name any more.
         path = Path(f"/proc/self/fd/{file.fileno()}")
-        self._oras.send_blob(path, digest=digest, size_bytes=size_bytes, watch=watch)
+        return self._oras.send_blob(path, digest=digest, size_bytes=size_bytes, watch=watch)
 
     def push_manifest(self, document: Mapping[str, object], identifier: str) -> bool:
         """Put a manifest under a tag or its digest; tell whether its subject was taken note of.

@@ -14,25 +14,24 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import oras.container
 import oras.provider
-import oras.utils
 import requests
 
-from converter.errors import UnavailableError, UsageError
+from converter.errors import UsageError
 from converter.registry.artifacts import manifest_bytes
-from converter.registry.auth.authenticator import Scope
+from converter.registry.auth.authenticator import PUSH, Scope
 from converter.registry.client import RegistryClient
-from converter.registry.transport import MakeBody
+from converter.registry.push import push_blob
 
 Watch = Callable[[int], None]  # is told after each read how many bytes of a blob have been sent
 
 _EXPECTED = {
     "HEAD": (HTTPStatus.OK, HTTPStatus.NOT_FOUND),
-    "POST": (HTTPStatus.ACCEPTED,),
-    "PUT": (HTTPStatus.CREATED, HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT),
+    "PUT": (HTTPStatus.CREATED,),
 }
 
 
@@ -40,32 +39,28 @@ class OrasPort(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
     """oras's registry, of one repository, over our client; for any number of threads."""
 
     def __init__(self, client: RegistryClient, repository: str) -> None:
-        super().__init__(client.host, insecure=client.options.plain_http)
+        super().__init__(client.host)
         self._client = client
         self._repository = repository
-        self._scope = Scope(repository, ("pull", "push"))
 
     def has_blob(self, digest: str) -> bool:
         """Ask whether the repository has a blob. Raises the client's errors."""
-        found: bool = self._client.patience().repeat(
-            lambda: self.blob_exists({"digest": digest}, self.at())
-        )
-        return found
+        return bool(self.blob_exists({"digest": digest}, self.at()))
 
-    def send_blob(self, path: Path, *, digest: str, size_bytes: int, watch: Watch) -> None:
-        """Upload the file at `path`; its digest and size are the caller's to know. Blocks.
+    def send_blob(self, path: Path, *, digest: str, size_bytes: int, watch: Watch) -> bool:
+        """Upload the file at `path` unless its blob is there; tell whether it was sent.
 
-        Raises the client's errors, and whatever `watch` raises.
+        Digest and size are the caller's to know. Raises the client's errors, and whatever `watch`
+        raises.
         """
         layer = {"digest": digest, "size": size_bytes, "watch": watch}
-        self._client.patience().repeat(lambda: self.put_upload(str(path), self.at(), layer))
+        answer: requests.Response = self.upload_blob(str(path), self.at(), layer)
+        return answer.status_code == HTTPStatus.CREATED
 
     def send_manifest(self, document: Mapping[str, object], identifier: str) -> requests.Response:
         """Put a manifest under a tag or its digest. Raises the client's errors, UsageError."""
         try:
-            answer: requests.Response = self._client.patience().repeat(
-                lambda: self.upload_manifest(dict(document), self.at(identifier))
-            )
+            answer: requests.Response = self.upload_manifest(dict(document), self.at(identifier))
         except jsonschema.ValidationError as error:
             raise UsageError(f"This is not a manifest: {error.message}.") from error
         return answer
@@ -73,10 +68,7 @@ class OrasPort(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
     def send_index(self, raw: bytes, media_type: str, tag: str) -> None:
         """Put an index under a tag; oras has no word for it. Raises the client's errors."""
         url = f"{self.prefix}://{self.at().manifest_url(tag)}"
-        headers = {"Content-Type": media_type}
-        self._client.patience().repeat(
-            lambda: self.do_request(url, "PUT", data=raw, headers=headers)
-        )
+        self.do_request(url, "PUT", data=raw, headers={"Content-Type": media_type})
 
     def at(self, identifier: str = "") -> oras.container.Container:
         """Return oras's idea of our repository, at a tag or digest."""
@@ -93,46 +85,45 @@ class OrasPort(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
     def put_upload(
         self, blob: str, container: oras.container.Container, layer: Mapping[str, Any]
     ) -> requests.Response:
-        """Upload a file, as oras does, but as a stream."""
-        begun = self.do_request(f"{self.prefix}://{container.upload_blob_url()}", "POST", data=b"")
-        session = self._get_location(begun, container)
-        if not session:
-            raise UnavailableError(
-                f"{self.hostname} does not say where blobs are to be uploaded.",
-                expected="a Location header",
-            )
-        return self.do_request(
-            oras.utils.append_url_params(session, {"digest": layer["digest"]}),
-            "PUT",
-            data=lambda: _Watched(blob, layer["watch"]),
-            headers={
-                "Content-Type": "application/octet-stream",
-                "Content-Length": str(layer["size"]),
-            },
+        """Upload a file as a stream; oras would read it into memory."""
+        push_blob(
+            self._client,
+            self._repository,
+            layer["digest"],
+            layer["size"],
+            lambda: _Watched(blob, layer["watch"]),
         )
+        done = requests.Response()
+        done.status_code = HTTPStatus.CREATED
+        return done
 
     def do_request(
         self,
         url: str,
         method: str = "GET",
-        data: bytes | MakeBody | None = None,
+        data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         json: Mapping[str, object] | None = None,
         stream: bool = False,
     ) -> requests.Response:
-        """Make one request through our client. Raises its errors, Transient among them."""
+        """Make a request through our client, again where that helps. Raises its errors."""
+        assert not stream, "oras is to push; what it would pull, it does not verify"
         body = data if json is None else manifest_bytes(json)
-        what = f"the upload to {self.hostname}/{self._repository}"
-        with self._client.exchange(
-            method,
-            url,
-            self._scope,
-            what,
-            headers=headers or {},
-            body=body,
-            expect=_EXPECTED.get(method, (HTTPStatus.OK,)),
-        ) as response:
-            return response  # closed, but oras looks at status and headers alone
+        parts = urlsplit(url)  # how the host is reached is our client's to know
+
+        def attempt() -> requests.Response:
+            with self._client.exchange(
+                method,
+                f"{parts.path}?{parts.query}" if parts.query else parts.path,
+                Scope(self._repository, PUSH),
+                f"what is pushed to {self.hostname}/{self._repository}",
+                headers=headers or {},
+                body=body,
+                expect=_EXPECTED[method],
+            ) as response:
+                return response  # its body is gone, but oras looks at status and headers alone
+
+        return self._client.patience().repeat(attempt)
 
 
 class _Watched(io.FileIO):

@@ -1,0 +1,60 @@
+"""One link as an artifact of its own, found by its tag: what a shared cache is made of."""
+
+from __future__ import annotations
+
+from converter.artifact import c_artifact as c
+from converter.artifact.manifest import Artifact, Parcel, manifest_document, parcels_of, parse_artifact
+from converter.artifact.records import dump_link, parse_link
+from converter.artifact.send import send_document
+from converter.errors import IntegrityError
+from converter.image import c_oci
+from converter.image.verify import verify_document
+from converter.registry.artifacts import ArtifactRepository
+from converter.store.layout import Store
+
+
+def link_tag(identity: str) -> str:
+    """Return the tag under which the link of that id is."""
+    return f"{c.LINK_TAG_PREFIX}{identity}"
+
+
+def find_link_artifact(repository: ArtifactRepository, identity: str) -> Parcel | None:
+    """Return what `repository` has as the link `identity`; None if it has none.
+
+    Raises IntegrityError for an artifact that is damaged or of another link, SaltflatError for a
+    newer schema or a codec that this program lacks, and the registry's errors.
+    """
+    tag = link_tag(identity)
+    answer = repository.manifest(tag, accept=(c_oci.OCI_MANIFEST,))
+    if answer is None:
+        return None
+    what = f"{repository.name}:{tag}"
+    artifact = parse_artifact(answer.raw, what=what)
+    if artifact is None or artifact.artifact_type != c.LINK:
+        raise IntegrityError(f"{what} is not a link.", expected=f"an artifact of type {c.LINK}")
+    raw = repository.small_blob(str(artifact.config.digest), limit_bytes=c.MAX_RECORD_BYTES)
+    verify_document(raw, artifact.config.digest, what=f"The record of {what}")
+    record = parse_link(raw, what=f"The record of {what}")
+    if record.link_id != identity:
+        raise IntegrityError(
+            f"{what} is the link {record.link_id}.",
+            expected="the link that its tag names",
+            hint="Whoever may push there has put another link in its place.",
+        )
+    blobs = () if record.empty else artifact.layers
+    (parcel,) = parcels_of((record,), blobs, what=what)
+    return parcel
+
+
+def put_link_artifact(repository: ArtifactRepository, store: Store, parcel: Parcel) -> None:
+    """Put the artifact of a link whose blobs the repository has. Raises the registry's errors."""
+    record = parcel.record
+    config = send_document(repository, dump_link(record), c.LINK, scratch=store.cache)
+    if parcel.disk is None or parcel.state is None:
+        # An artifact without blobs has one that says so. (image-spec manifest.md)
+        nothing = send_document(repository, c.EMPTY_CONTENT, c.OCI_EMPTY, scratch=store.cache)
+        layers = (nothing,)
+    else:
+        layers = (parcel.disk, parcel.state)
+    document = manifest_document(Artifact(c.LINK, config, layers))
+    repository.push_manifest(document, link_tag(record.link_id))

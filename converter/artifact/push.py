@@ -1,0 +1,164 @@
+"""Push a chain: its links, the image's documents, and the manifest that refers to the image.
+
+Nothing is sent that the repository has: blobs are asked for by digest, and disks that are there in
+another transport form are found through the artifacts that name them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from converter.artifact import c_artifact as c
+from converter.artifact.codec import Codec
+from converter.artifact.link_artifact import find_link_artifact
+from converter.artifact.manifest import (
+    Artifact,
+    Parcel,
+    chain_annotations,
+    manifest_document,
+    parse_artifact,
+)
+from converter.artifact.pull import read_chain
+from converter.artifact.records import ChainRecord, dump_chain
+from converter.artifact.referrers import attach, index_entry, list_referrers
+from converter.artifact.send import send_document, send_link
+from converter.artifact.target import Target
+from converter.errors import SaltflatError, UsageError
+from converter.events import Monitor
+from converter.image import c_oci
+from converter.image.digest import Digest
+from converter.image.model import Descriptor, Image
+from converter.registry.artifacts import ArtifactRepository, manifest_digest
+from converter.store.layout import Store
+from converter.store.links import LinkRecord
+from converter.store.locks import locked
+
+PARALLEL_SENDS = 2  # compressing is what takes time, and zstd keeps a processor busy
+DEFAULT_CODEC = Codec.ZSTD
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A chain in a registry: the artifact's digest, and its links with their transport forms."""
+
+    digest: Digest
+    parcels: tuple[Parcel, ...]
+
+
+def push_chain(
+    image: Image,
+    links: tuple[LinkRecord, ...],
+    store: Store,
+    repository: ArtifactRepository,
+    target: Target,
+    *,
+    codec: Codec = DEFAULT_CODEC,
+    monitor: Monitor,
+) -> Pushed:
+    """Push the chain of `image`, whose `links` are in `store`, base first.
+
+    To be called while the store is in use (`converter.store.locks.using`). Raises UsageError if the
+    tag is that of something else, IntegrityError if the store's files are not as written, OSError,
+    and the registry's errors.
+    """
+    if target.tag is not None:
+        _check_tag(repository, target.tag)
+    known = tuple(_known(repository, image.digest))
+    with ThreadPoolExecutor(PARALLEL_SENDS, thread_name_prefix="send") as senders:
+        sending = [
+            senders.submit(_send, repository, store, link, codec, known, monitor) for link in links
+        ]
+        try:
+            parcels = tuple(future.result() for future in sending)
+        except BaseException:
+            senders.shutdown(wait=False, cancel_futures=True)
+            raise
+    record = ChainRecord(_public_reference(image.reference), image.platform, links)
+
+    def document(raw: bytes, media_type: str, title: str | None) -> Descriptor:
+        return send_document(repository, raw, media_type, scratch=store.cache, title=title)
+
+    artifact = Artifact(
+        c.CHAIN,
+        document(dump_chain(record), c.CHAIN, None),
+        (
+            document(image.manifest_raw, c.IMAGE_MANIFEST, "manifest.json"),
+            document(image.config_raw, c.IMAGE_CONFIG, "config.json"),
+            *(blob for parcel in parcels for blob in (parcel.disk, parcel.state) if blob),
+        ),
+        Descriptor(image.manifest.media_type, image.digest, len(image.manifest_raw)),
+        chain_annotations(record),
+    )
+    digest = _put(repository, artifact, image.digest, target.tag, store)
+    return Pushed(digest, parcels)
+
+
+def _put(
+    repository: ArtifactRepository,
+    artifact: Artifact,
+    subject: Digest,
+    tag: str | None,
+    store: Store,
+) -> Digest:
+    document = manifest_document(artifact)
+    digest = Digest.parse(manifest_digest(document))
+    if not repository.push_manifest(document, tag or str(digest)):
+        place = hashlib.sha256(f"{repository.name}@{subject}".encode()).hexdigest()
+        turn = locked(store.locks / f"referrers-{place[:32]}")
+        attach(repository, subject, index_entry(document, digest), turn=turn)
+    return digest
+
+
+def _send(
+    repository: ArtifactRepository,
+    store: Store,
+    link: LinkRecord,
+    codec: Codec,
+    known: Sequence[Parcel],
+    monitor: Monitor,
+) -> Parcel:
+    if not any(parcel.record.link_id == link.link_id for parcel in known):
+        with suppress(SaltflatError):  # a broken artifact is as good as none
+            found = find_link_artifact(repository, link.link_id)
+            known = [] if found is None else [found]
+    return send_link(repository, store, link, codec, known=known, monitor=monitor)
+
+
+def _known(repository: ArtifactRepository, image: Digest) -> Iterator[Parcel]:
+    """Yield what chains of the same image have: the same links, perhaps in another form."""
+    for referrer in list_referrers(repository, image):
+        with suppress(SaltflatError):  # a broken artifact is as good as none
+            answer = repository.manifest(
+                str(referrer.descriptor.digest), accept=(c_oci.OCI_MANIFEST,)
+            )
+            if answer is not None:
+                yield from read_chain(repository, answer.raw, referrer.descriptor.digest).parcels
+
+
+def _check_tag(repository: ArtifactRepository, tag: str) -> None:
+    """Refuse to take a tag away from what is no chain. A registry offers no way to do both at once."""
+    answer = repository.manifest(tag, accept=c_oci.ACCEPTED_DOCUMENTS)
+    if answer is None:
+        return
+    what = f"{repository.name}:{tag}"
+    found = parse_artifact(answer.raw, what=what)
+    if found is None or found.artifact_type != c.CHAIN:
+        raise UsageError(
+            f"{what} is there and is not a chain.",
+            expected="a tag that is free, or that of a chain",
+            hint=f"Name another tag, or none: {repository.name} finds the chain by its image.",
+        )
+
+
+def _public_reference(reference: str) -> str:
+    """Return a reference without the folders of this machine, which are nobody else's business."""
+    transport, colon, rest = reference.partition(":")
+    if colon and "/" not in transport and rest.startswith(("/", ".")):
+        folder, colon, tag = rest.partition(":")
+        name = folder.rstrip("/").rpartition("/")[2]
+        return f"{transport}:{name}{colon}{tag}"
+    return reference
