@@ -34,6 +34,7 @@ ANNOTATION_PRODUCER = "vnd.saltflat.link.producer"
 ANNOTATION_TOP = "vnd.saltflat.chain.top"
 ANNOTATION_CAPACITY = "vnd.saltflat.chain.capacity"
 ANNOTATION_JOURNAL = "vnd.saltflat.chain.journal"
+ANNOTATION_WRITER = "vnd.saltflat.chain.writer-version"
 ANNOTATION_LINKS = "vnd.saltflat.chain.links"
 ANNOTATION_PLATFORM = "vnd.saltflat.chain.platform"
 

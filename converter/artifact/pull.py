@@ -179,14 +179,17 @@ def _choose(repository: ArtifactRepository, image: Image, wanted: Wanted) -> Ref
 
 
 def _described(chains: Iterable[Referrer]) -> list[str]:
+    names = {
+        "capacity": c.ANNOTATION_CAPACITY,
+        "journal": c.ANNOTATION_JOURNAL,
+        "links": c.ANNOTATION_LINKS,
+        "writer": c.ANNOTATION_WRITER,
+    }
     described = []
     for chain in chains:
         notes = chain.descriptor.annotations
-        capacity = notes.get(c.ANNOTATION_CAPACITY, "?")
-        journal = notes.get(c.ANNOTATION_JOURNAL, "?")
-        described.append(
-            ascii(f"{chain.descriptor.digest} (capacity {capacity}, journal {journal})")[1:-1]
-        )
+        says = ", ".join(f"{name} {notes.get(key, '?')[:30]}" for name, key in names.items())
+        described.append(f"{chain.descriptor.digest} ({says})".encode("ascii", "replace").decode())
     return described
 
 

@@ -20,6 +20,7 @@ from converter.store.links import ChainParameters, LinkRecord, link_id
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _GRAINS_BYTES = frozenset({4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10})
+_MAX_WRITER_VERSION = 1 << 30
 _MAX_PRODUCER = 200
 _MAX_REFERENCE = 1000
 
@@ -159,7 +160,8 @@ def _parameters(fields: JsonObject) -> ChainParameters:
     capacity_bytes = _size(fields, "capacity_bytes", c.MAX_DISK_BYTES)
     if not capacity_bytes or capacity_bytes % grain_bytes:
         fields.fail("capacity_bytes", "a multiple of the grain size")
-    return ChainParameters(capacity_bytes, grain_bytes, _flag(fields, "journal"))
+    writer_version = _size(fields, "writer_version", _MAX_WRITER_VERSION)
+    return ChainParameters(capacity_bytes, grain_bytes, _flag(fields, "journal"), writer_version)
 
 
 def _hex(fields: JsonObject, name: str) -> str:
