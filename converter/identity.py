@@ -1,4 +1,4 @@
-"""Which file system a chain holds: UUID and hash seed follow from the id of its lowest link. Pure."""
+"""Which file system a chain holds: its UUID and hash seed follow from its lowest link's id."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from uuid import UUID
 
 from converter.errors import IntegrityError
+from converter.identity import identity_of
 from converter.image.platform import Platform
 from converter.machine.model import KEY_BYTES, Channel, GuestConfig, MachineSpec, RunConfig
-from converter.identity import identity_of
 from converter.pipeline import Chain
 from converter.store.bundle import Bundle
 from tinykernel.record import BootImage

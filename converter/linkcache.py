@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from converter.store.links import ChainParameters, LinkRecord
@@ -24,8 +24,11 @@ class LinkCache(Protocol):
         `layers` are the diffIDs of each link, base first.
         """
 
-    def fetch(self, draft: LinkRecord) -> LinkRecord | None:
-        """Bring the link that `draft` describes into the store, or return None."""
+    def fetch(self, draft: LinkRecord, below: Callable[[], object]) -> LinkRecord | None:
+        """Bring the link that `draft` describes into the store, or return None.
+
+        `below` waits until the links that it stands on are there.
+        """
 
     def offer(self, record: LinkRecord) -> None:
         """Take note of a link that was just made; from any thread."""
@@ -40,7 +43,7 @@ class NoCache:
     def bring(self, layers: Sequence[tuple[str, ...]], parameters: ChainParameters) -> None:
         """Bring nothing."""
 
-    def fetch(self, draft: LinkRecord) -> LinkRecord | None:
+    def fetch(self, draft: LinkRecord, below: Callable[[], object]) -> LinkRecord | None:
         """Know nothing."""
 
     def offer(self, record: LinkRecord) -> None:
@@ -48,3 +51,6 @@ class NoCache:
 
     def stop(self) -> None:
         """Have nothing to end."""
+
+
+NO_CACHE = NoCache()

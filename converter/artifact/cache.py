@@ -17,9 +17,8 @@ from converter.artifact.codec import Codec
 from converter.artifact.content import content
 from converter.artifact.link_artifact import find_link_artifact, put_link_artifact
 from converter.artifact.manifest import Parcel
-from converter.artifact.push import DEFAULT_CODEC
 from converter.artifact.receive import receive
-from converter.artifact.send import send_link
+from converter.artifact.send import Sender
 from converter.errors import AuthError, IntegrityError, SaltflatError, UnavailableError
 from converter.events import Event as ProgressEvent
 from converter.events import Monitor, Note
@@ -78,7 +77,7 @@ class RepositoryCache:
         if self._reads:
             self._guarded(_FETCH, lambda: self._bring(layers, parameters))
 
-    def fetch(self, draft: LinkRecord) -> LinkRecord | None:
+    def fetch(self, draft: LinkRecord, below: Callable[[], object]) -> LinkRecord | None:
         """Fetch one link; see `LinkCache`."""
         if not self._reads:
             return None
@@ -86,6 +85,7 @@ class RepositoryCache:
         def attempt() -> None:
             parcel = find_link_artifact(self._repository, draft.link_id)
             if parcel is not None:
+                below()
                 self._receive([*self._below(draft.parent), parcel])
 
         self._guarded(_FETCH, attempt)
@@ -139,10 +139,8 @@ class RepositoryCache:
 
     def _push(self, record: LinkRecord) -> None:
         if find_link_artifact(self._repository, record.link_id) is None:
-            parcel = send_link(
-                self._repository, self._store, record, DEFAULT_CODEC, monitor=self._monitor
-            )
-            put_link_artifact(self._repository, self._store, parcel)
+            sender = Sender(self._repository, self._store, monitor=self._monitor)
+            put_link_artifact(self._repository, sender, sender.link(record))
 
     def _compare(self, record: LinkRecord) -> None:
         """Hold what the repository has as this link to what its layers make, which `record` is."""
@@ -162,9 +160,7 @@ class RepositoryCache:
             if parcel.disk is not None and parcel.state is not None:
                 for _ in content(self._repository, parcel.disk, parcel.codec, self._look):
                     pass  # it is the hash that counts
-                state = b"".join(
-                    content(self._repository, parcel.state, Codec.NONE, self._look)
-                )
+                state = b"".join(content(self._repository, parcel.state, Codec.NONE, self._look))
                 if not same_content(state, read_state(self._store, record)):
                     raise IntegrityError(
                         f"{place} has another state than its layers make.", hint=hint

@@ -10,6 +10,7 @@ import enum
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import zstandard
 
@@ -22,6 +23,13 @@ from converter.layer.zstd_frames import unzstd
 _ZSTD_LEVEL = 3
 _GZIP_LEVEL = 6
 _GZIP_WBITS = 31  # zlib.h: a window of 32 KiB in a gzip member, whose time zlib leaves at 0
+
+
+class _Compressor(Protocol):
+    """What both libraries' compressors do."""
+
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
 
 
 class Codec(enum.Enum):
@@ -63,6 +71,7 @@ def encode(chunks: Iterable[bytes], codec: Codec) -> Iterator[bytes]:
     if codec is Codec.NONE:
         yield from chunks
         return
+    compressor: _Compressor
     if codec is Codec.GZIP:
         compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WBITS)
     else:

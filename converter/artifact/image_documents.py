@@ -27,9 +27,7 @@ def assemble_image(
     verify_document(config_raw, manifest.config.digest, what=what)
     config = parse_config(config_raw, what=what)
     layers = pair_layers(manifest, config, what=reference)
-    return Image(
-        reference, digest, platform, manifest, manifest_raw, config, config_raw, layers
-    )
+    return Image(reference, digest, platform, manifest, manifest_raw, config, config_raw, layers)
 
 
 def check_layers(image: Image, links: tuple[LinkRecord, ...]) -> None:

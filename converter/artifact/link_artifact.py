@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from converter.artifact import c_artifact as c
-from converter.artifact.manifest import Artifact, Parcel, manifest_document, parcels_of, parse_artifact
+from converter.artifact.manifest import (
+    Artifact,
+    Parcel,
+    manifest_document,
+    parcels_of,
+    parse_artifact,
+)
 from converter.artifact.records import dump_link, parse_link
-from converter.artifact.send import send_document
+from converter.artifact.send import Sender
 from converter.errors import IntegrityError
 from converter.image import c_oci
 from converter.image.verify import verify_document
 from converter.registry.artifacts import ArtifactRepository
-from converter.store.layout import Store
 
 
 def link_tag(identity: str) -> str:
@@ -46,15 +51,13 @@ def find_link_artifact(repository: ArtifactRepository, identity: str) -> Parcel 
     return parcel
 
 
-def put_link_artifact(repository: ArtifactRepository, store: Store, parcel: Parcel) -> None:
+def put_link_artifact(repository: ArtifactRepository, sender: Sender, parcel: Parcel) -> None:
     """Put the artifact of a link whose blobs the repository has. Raises the registry's errors."""
     record = parcel.record
-    config = send_document(repository, dump_link(record), c.LINK, scratch=store.cache)
-    if parcel.disk is None or parcel.state is None:
+    config = sender.document(dump_link(record), c.LINK)
+    layers = tuple(blob for blob in (parcel.disk, parcel.state) if blob is not None)
+    if not layers:
         # An artifact without blobs has one that says so. (image-spec manifest.md)
-        nothing = send_document(repository, c.EMPTY_CONTENT, c.OCI_EMPTY, scratch=store.cache)
-        layers = (nothing,)
-    else:
-        layers = (parcel.disk, parcel.state)
+        layers = (sender.document(c.EMPTY_CONTENT, c.OCI_EMPTY),)
     document = manifest_document(Artifact(c.LINK, config, layers))
     repository.push_manifest(document, link_tag(record.link_id))

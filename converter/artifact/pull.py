@@ -111,7 +111,9 @@ def read_chain(repository: ArtifactRepository, raw: bytes, digest: Digest) -> Fo
     if artifact is None or artifact.artifact_type != c.CHAIN:
         raise UsageError(f"{what} is none.", expected=f"an artifact of type {c.CHAIN}")
     record = parse_chain(_document(repository, artifact.config, what), what=f"{what}: its record")
-    if any(artifact.annotations.get(name) != text for name, text in chain_annotations(record).items()):
+    if any(
+        artifact.annotations.get(name) != text for name, text in chain_annotations(record).items()
+    ):
         raise IntegrityError(f"{what} is annotated as another chain than its record's.")
     documents, blobs = _sorted_layers(artifact, what)
     parcels = parcels_of(record.links, blobs, what=what)
@@ -149,7 +151,7 @@ def pull_chain(
 
 
 def _choose(repository: ArtifactRepository, image: Image, wanted: Wanted) -> Referrer:
-    """Take the chain that fits; of equal ones, which differ in transport form, the lowest digest."""
+    """Take the chain that fits; of those that differ in how they travel, the lowest digest."""
     chains = [
         referrer
         for referrer in list_referrers(repository, image.digest)

@@ -7,7 +7,7 @@ another transport form are found through the artifacts that name them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from converter.artifact.manifest import (
 from converter.artifact.pull import read_chain
 from converter.artifact.records import ChainRecord, dump_chain
 from converter.artifact.referrers import attach, index_entry, list_referrers
-from converter.artifact.send import send_document, send_link
+from converter.artifact.send import DEFAULT_CODEC, Sender
 from converter.artifact.target import Target
 from converter.errors import SaltflatError, UsageError
 from converter.events import Monitor
@@ -38,7 +38,6 @@ from converter.store.links import LinkRecord
 from converter.store.locks import locked
 
 PARALLEL_SENDS = 2  # compressing is what takes time, and zstd keeps a processor busy
-DEFAULT_CODEC = Codec.ZSTD
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +66,26 @@ def push_chain(
     """
     if target.tag is not None:
         _check_tag(repository, target.tag)
+    sender = Sender(repository, store, codec=codec, monitor=monitor)
     known = tuple(_known(repository, image.digest))
+
+    def send(link: LinkRecord) -> Parcel:
+        return sender.link(link, known or _cached(repository, link))
+
     with ThreadPoolExecutor(PARALLEL_SENDS, thread_name_prefix="send") as senders:
-        sending = [
-            senders.submit(_send, repository, store, link, codec, known, monitor) for link in links
-        ]
+        sending = [senders.submit(send, link) for link in links]
         try:
             parcels = tuple(future.result() for future in sending)
         except BaseException:
             senders.shutdown(wait=False, cancel_futures=True)
             raise
     record = ChainRecord(_public_reference(image.reference), image.platform, links)
-
-    def document(raw: bytes, media_type: str, title: str | None) -> Descriptor:
-        return send_document(repository, raw, media_type, scratch=store.cache, title=title)
-
     artifact = Artifact(
         c.CHAIN,
-        document(dump_chain(record), c.CHAIN, None),
+        sender.document(dump_chain(record), c.CHAIN),
         (
-            document(image.manifest_raw, c.IMAGE_MANIFEST, "manifest.json"),
-            document(image.config_raw, c.IMAGE_CONFIG, "config.json"),
+            sender.document(image.manifest_raw, c.IMAGE_MANIFEST, title="manifest.json"),
+            sender.document(image.config_raw, c.IMAGE_CONFIG, title="config.json"),
             *(blob for parcel in parcels for blob in (parcel.disk, parcel.state) if blob),
         ),
         Descriptor(image.manifest.media_type, image.digest, len(image.manifest_raw)),
@@ -113,19 +111,12 @@ def _put(
     return digest
 
 
-def _send(
-    repository: ArtifactRepository,
-    store: Store,
-    link: LinkRecord,
-    codec: Codec,
-    known: Sequence[Parcel],
-    monitor: Monitor,
-) -> Parcel:
-    if not any(parcel.record.link_id == link.link_id for parcel in known):
-        with suppress(SaltflatError):  # a broken artifact is as good as none
-            found = find_link_artifact(repository, link.link_id)
-            known = [] if found is None else [found]
-    return send_link(repository, store, link, codec, known=known, monitor=monitor)
+def _cached(repository: ArtifactRepository, link: LinkRecord) -> tuple[Parcel, ...]:
+    """Return what a cache has of the link, if the repository is one."""
+    with suppress(SaltflatError):  # a broken artifact is as good as none
+        found = find_link_artifact(repository, link.link_id)
+        return () if found is None else (found,)
+    return ()
 
 
 def _known(repository: ArtifactRepository, image: Digest) -> Iterator[Parcel]:
@@ -140,7 +131,7 @@ def _known(repository: ArtifactRepository, image: Digest) -> Iterator[Parcel]:
 
 
 def _check_tag(repository: ArtifactRepository, tag: str) -> None:
-    """Refuse to take a tag away from what is no chain. A registry offers no way to do both at once."""
+    """Refuse to take a tag from what is no chain. Registries offer no way to do both at once."""
     answer = repository.manifest(tag, accept=c_oci.ACCEPTED_DOCUMENTS)
     if answer is None:
         return

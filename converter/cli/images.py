@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from converter.cli.caching import Caching, open_cache
 from converter.cli.options import Origin
 from converter.errors import UsageError
 from converter.events import Monitor, Note
@@ -37,9 +38,13 @@ def convert_source(
     *,
     origin: Origin,
     conversion: ConvertOptions,
+    caching: Caching,
     monitor: Monitor,
 ) -> Chain:
     """Bring the image that SOURCE names into the store and return its chain."""
-    with open_image(text, origin) as (image, source):
+    with (
+        open_image(text, origin) as (image, source),
+        open_cache(caching, store, origin.access, monitor=monitor) as cache,
+    ):
         monitor(Note(f"{image.reference} is {image.digest}, {image.platform}", minor=True))
-        return convert(image, source, store, conversion, monitor=monitor)
+        return convert(image, source, store, conversion, monitor=monitor, cache=cache)

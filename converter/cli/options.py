@@ -190,6 +190,40 @@ def conversion_options(command: _Command) -> _Command:
     return wrapped
 
 
+def bundle_options(command: _Command) -> _Command:
+    """Add -o, --force and --copy; the command gets them as `bundle`, `force` and `copy`."""
+    options = [
+        click.option(
+            "-o",
+            "--output",
+            "bundle",
+            type=click.Path(path_type=Path),
+            envvar="SALTFLAT_OUTPUT",
+            show_envvar=True,
+            help="Also make a bundle in this folder.",
+        ),
+        click.option(
+            "--force",
+            is_flag=True,
+            envvar="SALTFLAT_FORCE",
+            show_envvar=True,
+            help="Replace the bundle if there is one.",
+        ),
+        click.option(
+            "--copy",
+            is_flag=True,
+            envvar="SALTFLAT_COPY",
+            show_envvar=True,
+            help="Copy the bundle's disks; else they share the store's blocks where that is "
+            "possible.",
+        ),
+    ]
+    wrapped = command
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
+
+
 def limit_options(command: _Command) -> _Command:
     """Add how much a layer may have; the command gets it as `limits`."""
 

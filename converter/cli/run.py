@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from agent.host.errors import AbortedError
+from converter.cli.caching import Caching, cache_options
 from converter.cli.images import convert_source
 from converter.cli.options import (
     Origin,
@@ -74,6 +75,7 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
     help="The line that carries the process's input and output.",
 )
 @conversion_options
+@cache_options
 @source_options
 @store_option
 @click.pass_obj
@@ -93,6 +95,7 @@ def command(
     cpus: float,
     channel: str,
     conversion: ConvertOptions,
+    caching: Caching,
     origin: Origin,
     store_root: Path,
 ) -> int:
@@ -127,6 +130,7 @@ def command(
                     store,
                     origin=origin,
                     conversion=conversion,
+                    caching=caching,
                     monitor=output.monitor,
                 )
             )

@@ -101,7 +101,8 @@ class ArtifactRepository:
     ) -> bool:
         """Upload the whole `file`, unless its blob is there; tell whether it was sent.
 
-        The caller knows its digest and size. `watch` is told now and then how many bytes have gone; what it raises ends the upload.
+        The caller knows its digest and size. `watch` is told now and then how many bytes have
+        gone; what it raises ends the upload.
         """
         file.flush()
         # Each attempt opens the file anew, for itself: it may have no name any more.

@@ -13,8 +13,8 @@ import pytest
 
 from converter.errors import IntegrityError
 from converter.events import ignore
-from converter.image.model import Descriptor, Digest, Image, ImageConfig, Layer, Manifest, Platform
 from converter.identity import identity_of
+from converter.image.model import Descriptor, Digest, Image, ImageConfig, Layer, Manifest, Platform
 from converter.pipeline import ConvertOptions, convert
 from converter.store.layout import Store
 from converter.store.links import ChainParameters
