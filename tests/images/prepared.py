@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.images import corner, demo
 from tests.images.cache import ROOT, cache_folder, cached, fingerprint
+from tests.images.gotools import go_program, go_tools
 
 SALTFLAT = (sys.executable, "-c", "from converter.cli import main; main()")
 _TRIXIE_PACKAGES = "python3,python3-click,python3-requests,python3-rich,python3-zstandard"
@@ -59,6 +60,8 @@ def trixie_root() -> Path:
 def main() -> int:
     """Make everything that this user can make; return 1 if something failed."""
     makers = [corner_layout, boot_store]
+    if go_program() is not None:
+        makers += [go_tools]
     if shutil.which("mmdebstrap"):
         makers += [demo_layout]
         makers += [trixie_root] if os.geteuid() == 0 else []

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,12 @@ import pytest
 
 from tests.images import prepared
 from tests.images.cache import ROOT
+from tests.images.gotools import go_program
+from tests.images.gotools import go_tools as go_tools_folder
+from tests.integration.artifact_places import KINDS, Place
+from tests.integration.referrers_registry import referrers_registry
+from tests.integration.registry_server import registry_server
+from tests.integration.watching_proxy import watching_proxy
 
 Tool = Callable[[str], str]
 
@@ -25,6 +32,11 @@ class Saltflat:
 
     environment: Mapping[str, str]
 
+    @property
+    def whole_environment(self) -> dict[str, str]:
+        """What the command's environment is."""
+        return {**os.environ, **self.environment}
+
     def __call__(
         self, *arguments: str | Path, stdin: bytes = b"", timeout_seconds: float = 100
     ) -> subprocess.CompletedProcess[bytes]:
@@ -34,7 +46,7 @@ class Saltflat:
             input=stdin,
             capture_output=True,
             timeout=timeout_seconds,
-            env={**os.environ, **self.environment},
+            env=self.whole_environment,
             check=False,
         )
 
@@ -118,6 +130,32 @@ def push(tool: Tool, registry: str) -> Callable[..., str]:
         return reference
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def go_tools(lacking: Callable[[str], None]) -> Path:
+    """Return the folder of the programs that are made from Go modules."""
+    if go_program() is None:
+        lacking("no Go that can build tests/tools")
+    return go_tools_folder()
+
+
+@pytest.fixture
+def place_of(tool: Tool, go_tools: Path, tmp_path: Path) -> Iterator[Callable[[str], Place]]:
+    """Return a function from a kind of registry (`artifact_places.KINDS`) to an empty one."""
+    with ExitStack() as running:
+
+        def start(kind: str) -> Place:
+            folder = tmp_path / "registry"
+            if kind == KINDS[0]:
+                server = registry_server(tool("docker-registry"), folder)
+                backend = running.enter_context(server).host
+            else:
+                backend = running.enter_context(referrers_registry(go_tools / "registry", folder))
+            proxy = running.enter_context(watching_proxy(backend))
+            return Place(kind, proxy, tool("skopeo"), go_tools / "regctl")
+
+        yield start
 
 
 @pytest.fixture(scope="session")
