@@ -7,12 +7,15 @@ import json
 import os
 import subprocess
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.integration.watching_proxy import WatchingProxy
+from tests.integration.referrers_registry import referrers_registry
+from tests.integration.registry_server import registry_server
+from tests.integration.watching_proxy import WatchingProxy, watching_proxy
 
 KINDS = ("without referrers API", "with referrers API")
 CHAIN_TYPE = "application/vnd.saltflat.chain.v1+json"
@@ -96,3 +99,18 @@ class Place:
         put.add_header("Content-Type", OCI_MANIFEST)
         urllib.request.urlopen(put, timeout=30).close()
         return digest
+
+
+@contextmanager
+def serve_place(
+    kind: str, folder: Path, *, tool: Callable[[str], str], go_tools: Path
+) -> Iterator[Place]:
+    """Serve an empty registry of that kind, with its files in `folder`, until the block ends."""
+    with ExitStack() as running:
+        if kind == KINDS[0]:
+            server = registry_server(tool("docker-registry"), folder)
+            backend = running.enter_context(server).host
+        else:
+            backend = running.enter_context(referrers_registry(go_tools / "registry", folder))
+        proxy = running.enter_context(watching_proxy(backend))
+        yield Place(kind, proxy, tool("skopeo"), go_tools / "regctl")

@@ -18,10 +18,7 @@ from tests.images import prepared
 from tests.images.cache import ROOT
 from tests.images.gotools import go_program
 from tests.images.gotools import go_tools as go_tools_folder
-from tests.integration.artifact_places import KINDS, Place
-from tests.integration.referrers_registry import referrers_registry
-from tests.integration.registry_server import registry_server
-from tests.integration.watching_proxy import watching_proxy
+from tests.integration.artifact_places import Place, serve_place
 
 Tool = Callable[[str], str]
 
@@ -146,14 +143,8 @@ def place_of(tool: Tool, go_tools: Path, tmp_path: Path) -> Iterator[Callable[[s
     with ExitStack() as running:
 
         def start(kind: str) -> Place:
-            folder = tmp_path / "registry"
-            if kind == KINDS[0]:
-                server = registry_server(tool("docker-registry"), folder)
-                backend = running.enter_context(server).host
-            else:
-                backend = running.enter_context(referrers_registry(go_tools / "registry", folder))
-            proxy = running.enter_context(watching_proxy(backend))
-            return Place(kind, proxy, tool("skopeo"), go_tools / "regctl")
+            served = serve_place(kind, tmp_path / "registry", tool=tool, go_tools=go_tools)
+            return running.enter_context(served)
 
         yield start
 
