@@ -33,11 +33,9 @@ def test_a_chain_read_without_saltflat(
     image = place.put_image(corner_layout, "latest", "test/app:1")
     target = f"{place.host}/test/app"
     store = tmp_path / "store"
-    options = ("--plain-http", "--codec", codec, "--capacity", "1G")
-    saltflat.good("push", "--store", store, *options, image, target)
-    saltflat.good(
-        "convert", "--store", store, *options[:1], *options[3:], image, "-o", tmp_path / "b"
-    )
+    options = ("--store", store, "--plain-http", "--capacity", "1G")
+    saltflat.good("push", *options, "--codec", codec, image, target)
+    saltflat.good("convert", *options, image, "-o", tmp_path / "b")
     for program in ("zstd", "gzip", "sha256sum"):
         tool(program)
     folder = tmp_path / "consumer"
