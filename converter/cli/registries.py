@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -136,7 +137,7 @@ def _credential(username: str | None, *, password_stdin: bool) -> Credential | N
             hint='echo "$PASSWORD" | saltflat ... --username NAME --password-stdin ...',
         )
     claim_stdin("--password-stdin")
-    raw = click.get_binary_stream("stdin").read(_PASSWORD_LIMIT_BYTES + 1)
+    raw = sys.stdin.buffer.read(_PASSWORD_LIMIT_BYTES + 1)
     try:
         password = raw.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
