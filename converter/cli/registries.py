@@ -146,4 +146,4 @@ def _credential(username: str | None, *, password_stdin: bool) -> Credential | N
         raise UsageError(
             "Standard input has no password.", expected="the password alone, on one line"
         )
-    return Credential(username, password)
+    return Credential(username, password, place="the command line")
