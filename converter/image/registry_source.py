@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from converter.errors import IntegrityError, SaltflatError, UnavailableError, UsageError
+from converter.errors import (
+    AuthError,
+    IntegrityError,
+    SaltflatError,
+    UnavailableError,
+    UsageError,
+)
 from converter.image import c_oci as c
 from converter.image.digest import Digest
 from converter.image.json_object import shown
@@ -119,8 +125,8 @@ class RegistrySource:
                 raise
             except SaltflatError as error:
                 # Anything that a mirror does wrong is a reason to ask elsewhere.
-                if isinstance(error, UnavailableError):
-                    self._unreachable.add(place)
+                if isinstance(error, UnavailableError | AuthError):
+                    self._unreachable.add(place)  # it will not answer the next question either
                 failed.append(f"mirror {place.client.host}: {error.what}")
                 note(f"{failed[-1]} Asking the next one.")
         try:
