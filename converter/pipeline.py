@@ -60,11 +60,16 @@ PARALLEL_OFFERS = 2
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """How a chain is made: what determines its bytes, its most links, and what a layer may have."""
+    """How a chain is made.
+
+    What determines its bytes, its most links, what a layer may have, and how many layers are
+    fetched at a time.
+    """
 
     parameters: ChainParameters = field(default_factory=ChainParameters)
     max_links: int = DEFAULT_MAX_LINKS
     limits: Limits = DEFAULT_LIMITS
+    parallel_fetches: int = PARALLEL_FETCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,7 @@ class _Conversion:
         self._links: list[Future[LinkRecord]] = []
         self._filesystem: FileSystem | None = None  # the top's state, while it is in memory
         self._blobs: dict[Layer, Future[_Blob]] = {}
-        self._fetcher = ThreadPoolExecutor(PARALLEL_FETCHES, thread_name_prefix="fetch")
+        self._fetcher = ThreadPoolExecutor(options.parallel_fetches, thread_name_prefix="fetch")
         # One thread only: no link is committed before its parent.
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._offerer = ThreadPoolExecutor(PARALLEL_OFFERS, thread_name_prefix="offer")

@@ -12,12 +12,13 @@ from typing import Any, TypeVar, cast
 import click
 
 from converter.cli.output import Output
+from converter.cli.registries import registry_options
 from converter.errors import SaltflatError
 from converter.groups import DEFAULT_MAX_LINKS
 from converter.image.platform import Platform
 from converter.image.source import SourceOptions
 from converter.layer.limits import DEFAULT_LIMITS, RATIO_FREE_BYTES, Limits
-from converter.pipeline import ConvertOptions
+from converter.pipeline import PARALLEL_FETCHES, ConvertOptions
 from converter.store.layout import Store, default_store
 from converter.store.links import ChainParameters
 
@@ -93,12 +94,9 @@ def source_options(command: _Command) -> _Command:
     def with_origin(
         *args: object,
         platform: Platform,
-        plain_http: bool,
-        tls_verify: bool,
-        ca_file: Path | None,
+        access: SourceOptions,
         **others: object,
     ) -> object:
-        access = SourceOptions(plain_http=plain_http, tls_verify=tls_verify, ca_file=ca_file)
         return command(*args, origin=Origin(platform, access), **others)
 
     options = [
@@ -111,30 +109,8 @@ def source_options(command: _Command) -> _Command:
             show_default=True,
             help="Which image of an index to take: os/arch[/variant].",
         ),
-        click.option(
-            "--plain-http",
-            is_flag=True,
-            envvar="SALTFLAT_PLAIN_HTTP",
-            show_envvar=True,
-            help="Talk to the registry over http, unencrypted.",
-        ),
-        click.option(
-            "--tls-verify/--no-tls-verify",
-            default=True,
-            envvar="SALTFLAT_TLS_VERIFY",
-            show_envvar=True,
-            show_default=True,
-            help="Check the registry's certificate.",
-        ),
-        click.option(
-            "--ca-file",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            envvar="SALTFLAT_CA_FILE",
-            show_envvar=True,
-            help="Certificates (PEM) to trust for the registry.",
-        ),
     ]
-    wrapped = cast("_Command", with_origin)
+    wrapped = registry_options(cast("_Command", with_origin))
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped
@@ -149,11 +125,12 @@ def conversion_options(command: _Command) -> _Command:
         capacity: int,
         journal: bool,
         max_links: int,
+        parallel_fetches: int,
         limits: Limits,
         **others: object,
     ) -> object:
         parameters = ChainParameters(capacity_bytes=capacity, journal=journal)
-        conversion = ConvertOptions(parameters, max_links, limits)
+        conversion = ConvertOptions(parameters, max_links, limits, parallel_fetches)
         return command(*args, conversion=conversion, **others)
 
     options = [
@@ -182,6 +159,15 @@ def conversion_options(command: _Command) -> _Command:
             show_envvar=True,
             show_default=True,
             help="The most disks of a chain; upper layers share links beyond half of them.",
+        ),
+        click.option(
+            "--parallel-fetches",
+            type=click.IntRange(1, 32),
+            default=PARALLEL_FETCHES,
+            envvar="SALTFLAT_PARALLEL_FETCHES",
+            show_envvar=True,
+            show_default=True,
+            help="How many layers are fetched at a time.",
         ),
     ]
     wrapped = limit_options(cast("_Command", with_conversion))

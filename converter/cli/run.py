@@ -20,6 +20,7 @@ from converter.cli.options import (
     store_option,
 )
 from converter.cli.output import Output
+from converter.cli.stdin import claim_stdin
 from converter.errors import UsageError
 from converter.events import Event, StepFinished
 from converter.image.reference import BundleReference, parse_source
@@ -116,6 +117,8 @@ def command(
             expected="a terminal with -i and -t together, as docker wants it",
             hint="Leave out -t when input comes from a pipe or a file.",
         )
+    if interactive:
+        claim_stdin("run -i")
     store = open_store(store_root)
     reference = parse_source(source)
     with using(store, monitor=output.monitor):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,8 +12,9 @@ from converter.image.layout import LayoutSource
 from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
 from converter.image.reference import ImageReference, LayoutReference
-from converter.image.registry_source import RegistrySource
-from converter.registry.client import RegistryClient, RegistryOptions
+from converter.image.registry_source import MirrorPlace, RegistrySource
+from converter.registry.client import RegistryClient
+from converter.registry.options import Mirror, RegistryOptions
 
 SourceOptions = RegistryOptions  # only registries have options; folders need none
 
@@ -39,5 +41,23 @@ def open_source(reference: ImageReference, options: SourceOptions) -> Iterator[S
     if isinstance(reference, LayoutReference):
         yield LayoutSource(reference)
         return
-    with RegistryClient(reference.api_host, options) as client:
-        yield RegistrySource(reference, client)
+    with ExitStack() as opened:
+        mirrors = [
+            MirrorPlace(
+                opened.enter_context(RegistryClient(mirror.host, _mirror_options(mirror, options))),
+                mirror.prefix,
+            )
+            for mirror in options.mirrors
+        ]
+        client = opened.enter_context(RegistryClient(reference.api_host, options))
+        yield RegistrySource(reference, client, mirrors)
+
+
+def _mirror_options(mirror: Mirror, options: RegistryOptions) -> RegistryOptions:
+    return replace(
+        options,
+        plain_http=options.plain_http if mirror.plain_http is None else mirror.plain_http,
+        credential=None,  # it was given for the registry
+        retries=min(options.retries, 1),  # there is somebody else to ask
+        mirrors=(),
+    )

@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
 from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
@@ -60,6 +61,8 @@ class Transport:
         self._verify = _verification(options)
         self._session = _Session()
         self._session.auth = _no_netrc
+        # No registry needs cookies, and what is not kept cannot go astray.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.headers["User-Agent"] = _user_agent()
         # Without this, servers may compress on the way what the digest names uncompressed.
         self._session.headers["Accept-Encoding"] = "identity"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scripts.soaks import kill
+from scripts.soaks import kill, pulls
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -18,6 +19,13 @@ pytestmark = pytest.mark.integration
 def test_five_of_fifty_kills(corner_layout: Path) -> None:
     assert kill.COUNT == 50
     assert kill.run(5, seed=2, source=corner_layout) == []
+
+
+def test_thirty_of_five_hundred_pulls(tool: Callable[[str], str]) -> None:
+    tool("docker-registry")
+    tool("skopeo")
+    assert pulls.COUNT == 500
+    assert pulls.run(30, seed=2) == []
 
 
 def test_the_program_prints_one_line(corner_layout: Path) -> None:

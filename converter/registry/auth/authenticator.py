@@ -111,7 +111,10 @@ class Authenticator:
                 f"Log in with `docker login {self._host}` or `skopeo login {self._host}`, or check "
                 "the name: registries answer so for images that are private or do not exist."
             )
-        return f"Check the name, and the credentials from {credential.place}."
+        return (
+            f"Check the name, and the credentials from {credential.place}; "
+            f"`docker login {self._host}` makes new ones."
+        )
 
     def _open(self, header: str, scope: Scope, refused: str | None, what: str) -> _Granted:
         try:
@@ -130,7 +133,7 @@ class Authenticator:
                 return _Granted(authorization)
             raise AuthError(
                 f"{self._host} refuses the credentials from {credential.place} for {what}.",
-                hint=f"Log in again with `docker login {self._host}`.",
+                hint=self.login_hint(scope.repository),
             )
         offered = ", ".join(sorted(by_scheme)) or "none"
         raise AuthError(

@@ -43,7 +43,7 @@ class Credential:
         secrets = (self.password, self.identity_token, self.registry_token)
         if ":" in self.username or not all(map(_printable, (self.username, *secrets))):
             raise UsageError(
-                f"The credentials from {self.place or 'the command line'} cannot be used.",
+                f"The credentials from {self.place} cannot be used.",
                 expected="a user name without a colon, and no control characters",
             )
 
