@@ -41,6 +41,6 @@ ANNOTATION_PLATFORM = "vnd.saltflat.chain.platform"
 LINK_TAG_PREFIX = "link-"
 
 MAX_LINKS = 32
-MAX_RECORD_BYTES = 1 << 20
+MAX_DOCUMENT_BYTES = 4 << 20  # a record, or an image's document
 MAX_DISK_BYTES = 1 << 41  # where entries of 32 bits, in sectors, end
 MAX_STATE_BYTES = 1 << 30

@@ -8,7 +8,7 @@ made here is compared with what the cache has of that name.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from threading import Event
@@ -23,6 +23,7 @@ from converter.errors import AuthError, IntegrityError, SaltflatError, Unavailab
 from converter.events import Event as ProgressEvent
 from converter.events import Monitor, Note
 from converter.ext4.state import same_content
+from converter.image.model import Descriptor
 from converter.registry.artifacts import ArtifactRepository
 from converter.store.layout import Store
 from converter.store.links import ChainParameters, LinkRecord, find_link, link_id, read_state
@@ -158,9 +159,9 @@ class RepositoryCache:
                     hint=hint,
                 )
             if parcel.disk is not None and parcel.state is not None:
-                for _ in content(self._repository, parcel.disk, parcel.codec, self._look):
+                for _ in self._content(parcel.disk, parcel.codec):
                     pass  # it is the hash that counts
-                state = b"".join(content(self._repository, parcel.state, Codec.NONE, self._look))
+                state = b"".join(self._content(parcel.state, Codec.NONE))
                 if not same_content(state, read_state(self._store, record)):
                     raise IntegrityError(
                         f"{place} has another state than its layers make.", hint=hint
@@ -168,6 +169,10 @@ class RepositoryCache:
             self._monitor(Note(f"{place} is what its layers make", minor=True))
         except (UnavailableError, AuthError) as error:
             self._warn(_VERIFY, error)
+
+    def _content(self, blob: Descriptor, codec: Codec) -> Iterator[bytes]:
+        scratch = self._store.cache
+        return content(self._repository, blob, codec, scratch=scratch, look=self._look)
 
     def _guarded(self, doing: str, attempt: Callable[[], None]) -> None:
         """Let no fault of the cache be one of the conversion."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from converter.artifact import c_artifact as c
+from converter.artifact.content import document
 from converter.artifact.manifest import (
     Artifact,
     Parcel,
@@ -14,7 +15,6 @@ from converter.artifact.records import dump_link, parse_link
 from converter.artifact.send import Sender
 from converter.errors import IntegrityError
 from converter.image import c_oci
-from converter.image.verify import verify_document
 from converter.registry.artifacts import ArtifactRepository
 
 
@@ -37,9 +37,8 @@ def find_link_artifact(repository: ArtifactRepository, identity: str) -> Parcel 
     artifact = parse_artifact(answer.raw, what=what)
     if artifact is None or artifact.artifact_type != c.LINK:
         raise IntegrityError(f"{what} is not a link.", expected=f"an artifact of type {c.LINK}")
-    raw = repository.small_blob(str(artifact.config.digest), limit_bytes=c.MAX_RECORD_BYTES)
-    verify_document(raw, artifact.config.digest, what=f"The record of {what}")
-    record = parse_link(raw, what=f"The record of {what}")
+    named = f"The record of {what}"
+    record = parse_link(document(repository, artifact.config, what=named), what=named)
     if record.link_id != identity:
         raise IntegrityError(
             f"{what} is the link {record.link_id}.",
@@ -59,5 +58,5 @@ def put_link_artifact(repository: ArtifactRepository, sender: Sender, parcel: Pa
     if not layers:
         # An artifact without blobs has one that says so. (image-spec manifest.md)
         layers = (sender.document(c.EMPTY_CONTENT, c.OCI_EMPTY),)
-    document = manifest_document(Artifact(c.LINK, config, layers))
-    repository.push_manifest(document, link_tag(record.link_id))
+    manifest = manifest_document(Artifact(c.LINK, config, layers))
+    repository.push_manifest(manifest, link_tag(record.link_id))

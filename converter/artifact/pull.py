@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from converter.artifact import c_artifact as c
+from converter.artifact.content import document
 from converter.artifact.image_documents import assemble_image, check_layers
 from converter.artifact.manifest import (
     Artifact,
@@ -110,7 +111,8 @@ def read_chain(repository: ArtifactRepository, raw: bytes, digest: Digest) -> Fo
     artifact = parse_artifact(raw, what=what)
     if artifact is None or artifact.artifact_type != c.CHAIN:
         raise UsageError(f"{what} is none.", expected=f"an artifact of type {c.CHAIN}")
-    record = parse_chain(_document(repository, artifact.config, what), what=f"{what}: its record")
+    named = f"{what}: its record"
+    record = parse_chain(document(repository, artifact.config, what=named), what=named)
     if any(
         artifact.annotations.get(name) != text for name, text in chain_annotations(record).items()
     ):
@@ -131,8 +133,8 @@ def read_chain(repository: ArtifactRepository, raw: bytes, digest: Digest) -> Fo
         record.reference,
         record.platform,
         manifest.digest,
-        manifest_raw=_document(repository, manifest, what),
-        config_raw=_document(repository, config, what),
+        manifest_raw=document(repository, manifest, what=f"{what}: its image's manifest"),
+        config_raw=document(repository, config, what=f"{what}: its image's configuration"),
     )
     check_layers(image, record.links)
     return FoundChain(digest, image, record, parcels)
@@ -206,12 +208,6 @@ def _sorted_layers(
             expected=f"{c.IMAGE_MANIFEST}, then {c.IMAGE_CONFIG}",
         )
     return (head[0], head[1]), artifact.layers[2:]
-
-
-def _document(repository: ArtifactRepository, descriptor: Descriptor, what: str) -> bytes:
-    raw = repository.small_blob(str(descriptor.digest), limit_bytes=c_oci.MAX_DOCUMENT_BYTES)
-    verify_document(raw, descriptor.digest, what=f"{what}: {descriptor.media_type}")
-    return raw
 
 
 def _named(repository: ArtifactRepository, identifier: str) -> str:

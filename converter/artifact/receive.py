@@ -7,17 +7,18 @@ a name. What arrived whole before an error stays, and the next attempt uses it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
 
 from converter.artifact.codec import Codec
-from converter.artifact.content import content
+from converter.artifact.content import Look, content
 from converter.artifact.inspection import check_disk, check_states
 from converter.artifact.manifest import Parcel
 from converter.errors import IntegrityError
 from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStarted
+from converter.image.model import Descriptor
 from converter.registry.artifacts import ArtifactRepository
 from converter.store.layout import Store
 from converter.store.links import LinkRecord, PendingLink, begin_link, find_link, read_state
@@ -134,11 +135,14 @@ class _Reception:
                 self._monitor(StepAdvanced(step, arrived_bytes))
 
         self._monitor(StepStarted(step, disk.size_bytes))
-        for chunk in content(self._repository, disk, parcel.codec, look):
+        for chunk in self._content(disk, parcel.codec, look):
             view = memoryview(chunk)
             while view:  # the file is unbuffered: a write may be short
                 view = view[pending.file.write(view) :]
         check_disk(pending.path, record)
-        found = b"".join(content(self._repository, state, Codec.NONE, look))
+        found = b"".join(self._content(state, Codec.NONE, look))
         self._monitor(StepFinished(step, f"{disk.size_bytes / 1e6:.1f} MB fetched"))
         return found
+
+    def _content(self, blob: Descriptor, codec: Codec, look: Look) -> Iterator[bytes]:
+        return content(self._repository, blob, codec, scratch=self._store.cache, look=look)

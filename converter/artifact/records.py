@@ -59,7 +59,7 @@ def parse_link(raw: bytes, *, what: str) -> LinkRecord:
 
     Raises IntegrityError that names the field, SaltflatError for a newer schema.
     """
-    return _link(JsonObject.parse(raw, what=what, limit=c.MAX_RECORD_BYTES))
+    return _link(JsonObject.parse(raw, what=what, limit=c.MAX_DOCUMENT_BYTES))
 
 
 def dump_chain(record: ChainRecord) -> bytes:
@@ -79,7 +79,7 @@ def parse_chain(raw: bytes, *, what: str) -> ChainRecord:
 
     Raises IntegrityError that names the field, SaltflatError for a newer schema.
     """
-    fields = JsonObject.parse(raw, what=what, limit=c.MAX_RECORD_BYTES)
+    fields = JsonObject.parse(raw, what=what, limit=c.MAX_DOCUMENT_BYTES)
     check_schema(fields)
     reference = fields.text("reference")
     if not reference.isprintable() or len(reference) > _MAX_REFERENCE:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from converter.cli.registries import access_for
 from converter.errors import UsageError
 from converter.events import Monitor
 from converter.image.reference import RegistryReference
@@ -85,9 +86,12 @@ def cache_options(command: _Command) -> _Command:
 
 @contextmanager
 def open_cache(
-    caching: Caching, store: Store, access: SourceOptions, *, monitor: Monitor
+    caching: Caching, store: Store, access: SourceOptions, *, named: str, monitor: Monitor
 ) -> Iterator[LinkCache]:
-    """Yield the cache that was asked for; nothing is contacted before it is used."""
+    """Yield the cache that was asked for; nothing is contacted before it is used.
+
+    `named` is the host that a password is for, "" if the command names no other registry.
+    """
     reference = caching.repository
     if reference is None:
         yield NO_CACHE
@@ -100,6 +104,7 @@ def open_cache(
     )
     from converter.registry.artifacts import ArtifactRepository  # noqa: PLC0415 - see above
 
+    access = access_for(reference.host, access, named=named or reference.host)
     with RegistryClient(reference.api_host, access) as client:
         yield RepositoryCache(
             ArtifactRepository(client, reference.repository, host=reference.host),

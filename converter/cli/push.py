@@ -71,7 +71,8 @@ def command(
     The image is converted first if it has to be. The chain is an OCI artifact whose subject is the
     image: with the image in the same repository, tools list it among the image's referrers, and
     saltflat pull finds it by the image's name. A TAG is its own, beside that; it must not be the
-    image's. A bundle's links must be in the store, with what their children need.
+    image's. A bundle's links must be in the store, with what their children need. A password for
+    --username is TARGET's.
 
     \b
     Examples:
@@ -92,6 +93,7 @@ def command(
                 origin=origin,
                 conversion=conversion,
                 caching=caching,
+                named=place.reference.host,
                 monitor=output.monitor,
             )
             image, links = chain.image, chain.links

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,6 +19,15 @@ from converter.registry.options import Mirror, RegistryOptions
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _DEFAULTS = RegistryOptions()
 _PASSWORD_LIMIT_BYTES = 64 << 10
+
+
+def access_for(host: str, access: RegistryOptions, *, named: str) -> RegistryOptions:
+    """Return `access` as it holds for `host`: a password that was given is for `named` alone.
+
+    Where a command talks to several registries, it says which of them --username means; the others
+    get what the credentials files have for them.
+    """
+    return access if host == named else replace(access, credential=None)
 
 
 def registry_options(command: _Command) -> _Command:

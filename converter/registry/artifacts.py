@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from converter.errors import IntegrityError, NotFoundError
+from converter.errors import NotFoundError
 from converter.registry.client import ManifestAnswer, RegistryClient
+from converter.registry.download import Sink, download
 from converter.registry.listing import referrers
 
 if TYPE_CHECKING:
@@ -50,24 +50,9 @@ class ArtifactRepository:
         self._client = client
         self._repository = repository
 
-    @contextmanager
-    def blob(self, digest: str) -> Iterator[Iterator[bytes]]:
-        """Yield a blob's bytes as they arrive, not verified."""
-        with self._client.blob(self._repository, digest) as chunks:
-            yield chunks
-
-    def small_blob(self, digest: str, *, limit_bytes: int) -> bytes:
-        """Return a blob, not verified. Raises IntegrityError if it is longer than the limit."""
-        body = bytearray()
-        with self.blob(digest) as chunks:
-            for chunk in chunks:
-                body += chunk
-                if len(body) > limit_bytes:
-                    raise IntegrityError(
-                        f"{self.name} has more than {limit_bytes} bytes as blob {digest}.",
-                        expected=f"at most {limit_bytes} bytes",
-                    )
-        return bytes(body)
+    def download(self, digest: str, size_bytes: int, sink: Sink) -> None:
+        """Fetch a blob into `sink`, not verified, over as many connections as it takes."""
+        download(self._client, self._repository, digest, size_bytes, sink)
 
     def manifest(self, identifier: str, *, accept: tuple[str, ...]) -> ManifestAnswer | None:
         """Fetch a manifest by tag or digest; None if there is none of that name."""

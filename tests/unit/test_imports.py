@@ -81,8 +81,31 @@ RULES = {
     ),
     "registry-no-disks": Rule(
         who=("converter.registry",),
-        never=("converter.vmdk", "converter.ext4", "converter.rootfs", "converter.machine"),
+        never=(
+            "converter.vmdk",
+            "converter.ext4",
+            "converter.rootfs",
+            "converter.machine",
+            "converter.artifact",
+        ),
         why="it knows HTTP and blobs",
+    ),
+    "oras-by-registry": Rule(
+        who=PACKAGES,
+        never=("oras",),
+        unless=("converter.registry.oras_port",),
+        why="what it does not check, and what it raises, must not get past one place",
+    ),
+    "artifact-makes-no-links": Rule(
+        who=("converter.artifact",),
+        never=("converter.rootfs", "converter.machine", "converter.package", "converter.groups"),
+        why="it moves links that are made, and checks them; it makes none",
+    ),
+    "artifact-on-request": Rule(
+        who=("converter",),
+        never=("converter.artifact",),
+        unless=("converter.artifact", "converter.cli", "converter.batch"),
+        why="conversions know a cache by the interface in converter.linkcache alone",
     ),
     "package-no-file-system": Rule(
         who=("converter.package",),
@@ -168,6 +191,14 @@ def test_rules_hold() -> None:
         ("converter.machine.vsphere.session", "import pyVmomi", set()),
         ("converter.machine.vsphere_import", "import pyVmomi", set()),
         ("converter.store.links", "from agent.host import relay", {"agent-host-by-machine"}),
+        ("converter.registry.client", "import oras.provider", {"oras-by-registry"}),
+        ("converter.registry.oras_port", "import oras.provider", set()),
+        ("converter.pipeline", "from converter.artifact import cache", {"artifact-on-request"}),
+        (
+            "converter.artifact.cache",
+            "from converter.pipeline import convert",
+            {"pipeline-order"},
+        ),
         ("converter.store.links", "if TYPE_CHECKING:\n    import converter.cli", {"cli-on-top"}),
     ],
 )
