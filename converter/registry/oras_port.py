@@ -2,9 +2,9 @@
 
 oras-py knows the order of a push: ask for the blob, open an upload, follow its location, send the
 manifest that its schema allows. What it would do by itself between the lines is not for us: it
-reads a blob into memory whole, sends without a timeout, repeats after whatever error with pauses of
-up to a minute and a half, looks for credentials in fewer places, and lets exceptions of its
-libraries out. So every request goes through `RegistryClient.exchange`, and blobs are streamed.
+reads a blob into memory whole, sends without a timeout, repeats after any error with pauses of up
+to 83 seconds, looks for credentials in fewer places, and lets exceptions of its libraries out. So
+every request goes through `RegistryClient.exchange`, and blobs are streamed.
 """
 
 from __future__ import annotations

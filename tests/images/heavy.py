@@ -54,12 +54,17 @@ def bound_bytes(files: int) -> int:
 
 
 def peak_bytes(layout: Path, store: Path) -> int:
-    """Convert in a process of its own, which starts no other, and return its peak memory.
+    """Convert in a process of its own, and return its peak memory."""
+    return peak_of("convert", "--store", store, f"oci:{layout}:latest")
+
+
+def peak_of(*arguments: str | Path) -> int:
+    """Run the command in a process of its own, which starts no other; return its peak memory.
 
     The process tells it itself: what wait4() reports includes this process's size at the fork.
     """
     done = subprocess.run(
-        [sys.executable, "-c", _TELLING, "-q", "convert", "--store", store, f"oci:{layout}:latest"],
+        [sys.executable, "-c", _TELLING, "-q", *arguments],
         capture_output=True,
         text=True,
         timeout=300,
