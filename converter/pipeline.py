@@ -27,7 +27,7 @@ from converter.ext4.state import dump_state, load_states
 from converter.ext4.writer import write_layer
 from converter.groups import DEFAULT_MAX_LINKS, group_layers
 from converter.identity import identity_of
-from converter.image.fetch import fetch_blob
+from converter.image.fetch import PARALLEL_FETCHES, fetch_blob
 from converter.image.model import Image, Layer
 from converter.image.source import Source
 from converter.layer.changeset import read_changes
@@ -54,7 +54,6 @@ from converter.store.links import (
 from converter.store.locks import using
 from converter.vmdk.sparse import LinkWriter, ParentRef
 
-PARALLEL_FETCHES = 4
 PARALLEL_OFFERS = 2
 
 

@@ -53,6 +53,7 @@ def command(
     Examples:
       saltflat convert debian:12
       saltflat convert --plain-http localhost:5000/app:1 -o ./app
+      saltflat convert --mirror mirror.example/hub --parallel-fetches 8 debian:12
       saltflat convert debian:12 -o /media/usb/debian --copy
       saltflat convert oci:./layout:1.0 --format json
     """

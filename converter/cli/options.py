@@ -15,10 +15,11 @@ from converter.cli.output import Output
 from converter.cli.registries import registry_options
 from converter.errors import SaltflatError
 from converter.groups import DEFAULT_MAX_LINKS
+from converter.image.fetch import PARALLEL_FETCHES
 from converter.image.platform import Platform
 from converter.image.source import SourceOptions
 from converter.layer.limits import DEFAULT_LIMITS, RATIO_FREE_BYTES, Limits
-from converter.pipeline import PARALLEL_FETCHES, ConvertOptions
+from converter.pipeline import ConvertOptions
 from converter.store.layout import Store, default_store
 from converter.store.links import ChainParameters
 

@@ -11,6 +11,8 @@ from converter.image.model import Descriptor
 from converter.image.partial import PartialBlob, is_whole, partial_blob
 from converter.image.source import Source
 
+PARALLEL_FETCHES = 4  # at a time, unless somebody says otherwise
+
 
 @runtime_checkable
 class ResumingSource(Protocol):

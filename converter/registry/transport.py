@@ -17,18 +17,17 @@ from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import requests.adapters
 import urllib3
 import urllib3.exceptions
 
 from converter.errors import IntegrityError, UnavailableError, UsageError
 from converter.registry import failures
+from converter.registry.connections import Adapter
 from converter.registry.options import RegistryOptions
 
 MIN_PROGRESS_BYTES = 16 << 10
 _CHUNK_BYTES = 256 << 10
 _MAX_REDIRECTS = 5
-_POOL_CONNECTIONS = 32
 _READING = frozenset({"GET", "HEAD"})
 _KEEP_METHOD = frozenset({307, 308})
 
@@ -66,9 +65,7 @@ class Transport:
         self._session.headers["User-Agent"] = _user_agent()
         # Without this, servers may compress on the way what the digest names uncompressed.
         self._session.headers["Accept-Encoding"] = "identity"
-        adapter = requests.adapters.HTTPAdapter(
-            max_retries=0, pool_maxsize=_POOL_CONNECTIONS, pool_connections=_POOL_CONNECTIONS
-        )
+        adapter = Adapter()
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 

@@ -34,11 +34,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from converter.events import ignore
-from converter.image.fetch import fetch_blob
+from converter.image.fetch import PARALLEL_FETCHES, fetch_blob
 from converter.image.platform import Platform
 from converter.image.reference import parse_source
 from converter.image.source import SourceOptions, open_source
-from converter.pipeline import PARALLEL_FETCHES
 with open_source(parse_source(sys.argv[1]), SourceOptions(plain_http=True)) as source:
     image = source.resolve(Platform("linux", "amd64"))
     with ThreadPoolExecutor(PARALLEL_FETCHES) as threads:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from converter.errors import AuthError
 from converter.registry.auth.challenge import Challenge, parse_challenges
-from converter.registry.auth.credentials import Credential
+from converter.registry.auth.credentials import Credential, registry_key
 from converter.registry.auth.token import (
     AskService,
     BearerToken,
@@ -106,14 +106,15 @@ class Authenticator:
     def login_hint(self, repository: str) -> str:
         """Say what to do when access was refused, given what is known by now."""
         credential = self._credentials.get(repository)
+        host = registry_key(self._host)
         if credential is None:
             return (
-                f"Log in with `docker login {self._host}` or `skopeo login {self._host}`, or check "
+                f"Log in with `docker login {host}` or `skopeo login {host}`, or check "
                 "the name: registries answer so for images that are private or do not exist."
             )
         return (
             f"Check the name, and the credentials from {credential.place}; "
-            f"`docker login {self._host}` makes new ones."
+            f"`docker login {host}` makes new ones."
         )
 
     def _open(self, header: str, scope: Scope, refused: str | None, what: str) -> _Granted:
