@@ -180,6 +180,8 @@ class RepositoryCache:
             attempt()
         except SaltflatError as error:
             self._warn(doing, error)
+        except OSError as error:  # a full disk: the conversion will say so where it matters
+            self._warn(doing, SaltflatError(f"{error.strerror or error}."))
 
     def _warn(self, doing: str, error: SaltflatError) -> None:
         """Warn, and do not ask again where that would cost its time-outs each time."""

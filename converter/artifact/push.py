@@ -7,8 +7,9 @@ another transport form are found through the artifacts that name them.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ from converter.artifact.referrers import attach, index_entry, list_referrers
 from converter.artifact.send import DEFAULT_CODEC, Sender
 from converter.artifact.target import Target
 from converter.errors import SaltflatError, UsageError
-from converter.events import Monitor
+from converter.events import Event, Monitor
 from converter.image import c_oci
 from converter.image.digest import Digest
 from converter.image.model import Descriptor, Image
@@ -66,17 +67,26 @@ def push_chain(
     """
     if target.tag is not None:
         _check_tag(repository, target.tag)
-    sender = Sender(repository, store, codec=codec, monitor=monitor)
+    stopping = threading.Event()
+
+    def watched(event: Event) -> None:
+        if stopping.is_set():
+            raise CancelledError
+        monitor(event)
+
+    sender = Sender(repository, store, codec=codec, monitor=watched)
     known = tuple(_known(repository, image.digest))
 
     def send(link: LinkRecord) -> Parcel:
-        return sender.link(link, known or _cached(repository, link))
+        mine = [parcel for parcel in known if parcel.record.link_id == link.link_id]
+        return sender.link(link, mine or _cached(repository, link))
 
     with ThreadPoolExecutor(PARALLEL_SENDS, thread_name_prefix="send") as senders:
         sending = [senders.submit(send, link) for link in links]
         try:
             parcels = tuple(future.result() for future in sending)
         except BaseException:
+            stopping.set()
             senders.shutdown(wait=False, cancel_futures=True)
             raise
     record = ChainRecord(_public_reference(image.reference), image.platform, links)

@@ -19,6 +19,7 @@ from tests.integration.watching_proxy import WatchingProxy, watching_proxy
 
 KINDS = ("without referrers API", "with referrers API")
 CHAIN_TYPE = "application/vnd.saltflat.chain.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -61,7 +62,7 @@ class Place:
     def get(self, path: str) -> bytes:
         """Return what the registry answers."""
         request = urllib.request.Request(f"http://{self.host}/v2/{path}")
-        request.add_header("Accept", OCI_MANIFEST)
+        request.add_header("Accept", f"{OCI_MANIFEST}, {OCI_INDEX}")
         with urllib.request.urlopen(request, timeout=30) as response:
             content: bytes = response.read()
             return content
@@ -96,7 +97,7 @@ class Place:
             data=raw,
             method="PUT",
         )
-        put.add_header("Content-Type", OCI_MANIFEST)
+        put.add_header("Content-Type", str(document.get("mediaType", OCI_MANIFEST)))
         urllib.request.urlopen(put, timeout=30).close()
         return digest
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,39 @@ def test_the_image_need_not_be_in_the_repository(
     # Once the image is there, it is found by the image too.
     image = place.put_image(layout, "latest", f"{repository}:1")
     assert pull(saltflat, tmp_path / "c", image)["artifact"] == pushed["digest"]
+
+
+def test_pushers_at_the_same_time_are_all_listed(
+    saltflat: Saltflat, place: Place, image: str, repository: str, tmp_path: Path
+) -> None:
+    """Without the API each rewrites the same index; here they share a store, and its lock."""
+    store, target = tmp_path / "a", f"{place.host}/{repository}"
+    capacities = ("1G", "2G", "4G")
+    with ThreadPoolExecutor(len(capacities)) as pushers:
+        pushed = pushers.map(
+            lambda capacity: push(saltflat, store, image, target, "--capacity", capacity),
+            capacities,
+        )
+        digests = sorted(str(document["digest"]) for document in pushed)
+    form = "{{range .Descriptors}}{{println .Digest}}{{end}}"
+    listed = place.ask_regctl("artifact", "list", "--format", form, image, home=tmp_path)
+    assert sorted(listed.split()) == digests
+
+
+def test_what_another_writer_undid_is_put_back_by_the_next_push(
+    saltflat: Saltflat, place_of: Callable[[str], Place], corner_layout: Path, tmp_path: Path
+) -> None:
+    place = place_of(KINDS[0])
+    image = place.put_image(corner_layout, "latest", "test/app:1")
+    target = f"{place.host}/test/app"
+    one = push(saltflat, tmp_path / "a", image, target)
+    index_tag = str(one["subject"]).replace(":", "-")
+    before = place.manifest("test/app", index_tag)
+    other = push(saltflat, tmp_path / "a", image, target, "--capacity", "1G")
+    place.put_manifest("test/app", index_tag, before)
+    assert pull(saltflat, tmp_path / "b", image)["artifact"] == one["digest"]
+    place.proxy.asked.clear()
+    assert push(saltflat, tmp_path / "a", image, target, "--capacity", "1G") == other
+    assert place.proxy.blobs_sent() == 0
+    entries = place.manifest("test/app", index_tag)["manifests"]
+    assert [entry["digest"] for entry in entries] == [one["digest"], other["digest"]]

@@ -23,6 +23,7 @@ class Asked:
     method: str
     path: str
     size_bytes: int  # of its body
+    authorization: str | None
 
     @property
     def sends_blob(self) -> bool:
@@ -36,6 +37,7 @@ class Reply:
 
     status: int
     body: bytes = b""
+    challenge: str = ""
 
 
 @dataclass
@@ -64,7 +66,7 @@ def watching_proxy(backend: str) -> Iterator[WatchingProxy]:
 
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked = Asked(self.command, self.path, len(body))
+            asked = Asked(self.command, self.path, len(body), self.headers.get("Authorization"))
             proxy.asked.append(asked)
             reply = proxy.meddle(asked)
             if reply is None:
@@ -72,7 +74,10 @@ def watching_proxy(backend: str) -> Iterator[WatchingProxy]:
             elif reply.status == 0:
                 self.close_connection = True
             else:
-                self._answer(reply.status, {"Content-Type": "application/json"}, reply.body)
+                headers = {"Content-Type": "application/json"}
+                if reply.challenge:
+                    headers["WWW-Authenticate"] = reply.challenge
+                self._answer(reply.status, headers, reply.body)
 
         do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815 - its names
 
