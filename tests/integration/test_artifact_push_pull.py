@@ -113,6 +113,9 @@ def test_two_pushers_with_different_codecs_are_both_right(
     saltflat: Saltflat, place: Place, image: str, repository: str, tmp_path: Path, codec: str
 ) -> None:
     one = push(saltflat, tmp_path / "a", image, f"{place.host}/{repository}")
+    # From another store, to another repository, with the same codec: the very same artifact.
+    same = push(saltflat, tmp_path / "b", image, f"{place.host}/{repository}-same")
+    assert same["digest"] == one["digest"]
     # To a repository that knows nothing of the first.
     elsewhere = f"{place.host}/{repository}-other"
     other = push(saltflat, tmp_path / "a", image, elsewhere, "--codec", codec)
@@ -265,3 +268,24 @@ def test_what_another_writer_undid_is_put_back_by_the_next_push(
     assert place.proxy.blobs_sent() == 0
     entries = place.manifest("test/app", index_tag)["manifests"]
     assert [entry["digest"] for entry in entries] == [one["digest"], other["digest"]]
+
+
+@pytest.mark.parametrize(("status", "code"), [(0, 8), (500, 8), (503, 8), (403, 4), (405, 1)])
+def test_a_registry_that_takes_nothing(
+    saltflat: Saltflat,
+    place_of: Callable[[str], Place],
+    corner_layout: Path,
+    tmp_path: Path,
+    status: int,
+    code: int,
+) -> None:
+    """Nothing of oras gets out: neither its exceptions nor its patience."""
+    place = place_of(KINDS[1])
+    place.proxy.meddle = lambda asked: Reply(status) if asked.method == "POST" else None
+    done = saltflat(
+        *("push", "--store", tmp_path / "a", "--plain-http", "--retries", "0"),
+        *(f"oci:{corner_layout}:prefix-2", f"{place.host}/test/app"),
+    )
+    assert done.returncode == code, done.stderr
+    assert b"bug" not in done.stderr
+    assert list((tmp_path / "a" / "cache").iterdir()) == []
