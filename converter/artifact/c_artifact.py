@@ -40,7 +40,7 @@ ANNOTATION_PLATFORM = "vnd.saltflat.chain.platform"
 
 LINK_TAG_PREFIX = "link-"
 
-MAX_LINKS = 32
+MAX_LINKS = 160  # 31 disks, and what changes nothing of at most 127 layers
 MAX_DOCUMENT_BYTES = 4 << 20  # a record, or an image's document
 MAX_DISK_BYTES = 1 << 41  # where entries of 32 bits, in sectors, end
-MAX_STATE_BYTES = 1 << 30
+MAX_STATE_BYTES = 256 << 20  # a few bytes for each file that a layer changes

@@ -139,7 +139,7 @@ def chain_annotations(record: ChainRecord) -> dict[str, str]:
         c.ANNOTATION_CAPACITY: str(record.parameters.capacity_bytes),
         c.ANNOTATION_JOURNAL: "true" if record.parameters.journal else "false",
         c.ANNOTATION_WRITER: str(record.parameters.writer_version),
-        c.ANNOTATION_LINKS: str(len(record.links)),
+        c.ANNOTATION_LINKS: str(len(record.disks)),
         c.ANNOTATION_PLATFORM: str(record.platform),
     }
 

@@ -21,7 +21,7 @@ from converter.artifact.manifest import (
 )
 from converter.artifact.receive import receive
 from converter.artifact.records import ChainRecord, parse_chain
-from converter.artifact.referrers import Referrer, list_referrers
+from converter.artifact.referrers import Referrer, list_chains
 from converter.errors import IntegrityError, NotFoundError, UsageError
 from converter.events import Monitor, Note
 from converter.image import c_oci
@@ -106,11 +106,11 @@ def read_chain(repository: ArtifactRepository, raw: bytes, digest: Digest) -> Fo
     Raises IntegrityError, UsageError if it is no chain, SaltflatError for a newer schema or a codec
     that this program lacks, and the registry's errors.
     """
-    what = f"The chain {repository.name}@{digest}"
+    what = f"{repository.name}@{digest}"
     verify_document(raw, digest, what=what)
     artifact = parse_artifact(raw, what=what)
     if artifact is None or artifact.artifact_type != c.CHAIN:
-        raise UsageError(f"{what} is none.", expected=f"an artifact of type {c.CHAIN}")
+        raise UsageError(f"{what} is not a chain.", expected=f"an artifact of type {c.CHAIN}")
     named = f"{what}: its record"
     record = parse_chain(document(repository, artifact.config, what=named), what=named)
     if any(
@@ -126,7 +126,7 @@ def read_chain(repository: ArtifactRepository, raw: bytes, digest: Digest) -> Fo
         manifest.size_bytes,
     ):
         raise IntegrityError(
-            f"{what} refers to {subject.digest if subject else 'nothing'}.",
+            f"The chain {what} refers to {subject.digest if subject else 'nothing'}.",
             expected=f"{manifest.digest}, the image whose manifest it has",
         )
     image = assemble_image(
@@ -143,22 +143,18 @@ def read_chain(repository: ArtifactRepository, raw: bytes, digest: Digest) -> Fo
 def pull_chain(
     repository: ArtifactRepository, found: FoundChain, store: Store, *, monitor: Monitor
 ) -> tuple[LinkRecord, ...]:
-    """Bring a chain into `store` and record its image; return its links, base first.
+    """Bring a chain into `store` and record its image; return its disks' links, base first.
 
     To be called while the store is in use (`converter.store.locks.using`). Raises as `receive`.
     """
     receive(repository, store, found.parcels, monitor=monitor)
-    record_image(store, found.image, found.record.parameters, found.record.links)
-    return found.record.links
+    record_image(store, found.image, found.record.parameters, found.record.disks)
+    return found.record.disks
 
 
 def _choose(repository: ArtifactRepository, image: Image, wanted: Wanted) -> Referrer:
     """Take the chain that fits; of those that differ in how they travel, the lowest digest."""
-    chains = [
-        referrer
-        for referrer in list_referrers(repository, image.digest)
-        if referrer.artifact_type == c.CHAIN
-    ]
+    chains = list_chains(repository, image.digest)
     if not chains:
         raise NotFoundError(
             f"{repository.name} has no chain of the image {image.digest}.",

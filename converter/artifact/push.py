@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from converter.artifact import c_artifact as c
 from converter.artifact.codec import Codec
+from converter.artifact.image_documents import check_layers
 from converter.artifact.link_artifact import find_link_artifact
 from converter.artifact.manifest import (
     Artifact,
@@ -25,7 +26,7 @@ from converter.artifact.manifest import (
 )
 from converter.artifact.pull import read_chain
 from converter.artifact.records import ChainRecord, dump_chain
-from converter.artifact.referrers import attach, index_entry, list_referrers
+from converter.artifact.referrers import attach, index_entry, list_chains
 from converter.artifact.send import DEFAULT_CODEC, Sender
 from converter.artifact.target import Target
 from converter.errors import SaltflatError, UsageError
@@ -35,9 +36,11 @@ from converter.image.digest import Digest
 from converter.image.model import Descriptor, Image
 from converter.registry.artifacts import ArtifactRepository, manifest_digest
 from converter.store.layout import Store
-from converter.store.links import LinkRecord
+from converter.store.links import LinkRecord, find_link, link_id
 from converter.store.locks import locked
 
+_LOCAL = frozenset({"oci", "dir"})  # containers-transports(5)
+_ARCHIVE = "-archive"
 PARALLEL_SENDS = 2  # compressing is what takes time, and zstd keeps a processor busy
 
 
@@ -62,9 +65,10 @@ def push_chain(
     """Push the chain of `image`, whose `links` are in `store`, base first.
 
     To be called while the store is in use (`converter.store.locks.using`). Raises UsageError if the
-    tag is that of something else, IntegrityError if the store's files are not as written, OSError,
-    and the registry's errors.
+    tag is that of something else, IntegrityError if the links are not the image's or the store's
+    files not as written, OSError, and the registry's errors.
     """
+    check_layers(image, links)
     if target.tag is not None:
         _check_tag(repository, target.tag)
     stopping = threading.Event()
@@ -89,7 +93,8 @@ def push_chain(
             stopping.set()
             senders.shutdown(wait=False, cancel_futures=True)
             raise
-    record = ChainRecord(_public_reference(image.reference), image.platform, links)
+    whole = tuple(_with_empty(image, links, store))
+    record = ChainRecord(_public_reference(image.reference), image.platform, whole)
     artifact = Artifact(
         c.CHAIN,
         sender.document(dump_chain(record), c.CHAIN),
@@ -121,6 +126,30 @@ def _put(
     return digest
 
 
+def _with_empty(image: Image, links: tuple[LinkRecord, ...], store: Store) -> Iterator[LinkRecord]:
+    """Yield `links`, and between them what the store has of layers that change nothing."""
+    rest = [str(layer.diff_id) for layer in image.layers]
+    below = ""
+    for link in (*links, None):
+        end = len(rest) if link is None else rest.index(link.diff_ids[0]) if link.diff_ids else 0
+        first = 0
+        while first < end:
+            # Several such layers may share a link: which, the store's records tell.
+            found = (
+                find_link(store, link_id(below, tuple(rest[first:last]), links[0].parameters))
+                for last in range(first + 1, end + 1)
+            )
+            empty = next((record for record in found if record is not None), None)
+            if empty is None or not empty.empty:
+                break
+            yield empty
+            first += len(empty.diff_ids)
+        if link is not None:
+            yield link
+            rest = rest[end + len(link.diff_ids) :]
+            below = link.link_id
+
+
 def _cached(repository: ArtifactRepository, link: LinkRecord) -> tuple[Parcel, ...]:
     """Return what a cache has of the link, if the repository is one."""
     with suppress(SaltflatError):  # a broken artifact is as good as none
@@ -131,7 +160,7 @@ def _cached(repository: ArtifactRepository, link: LinkRecord) -> tuple[Parcel, .
 
 def _known(repository: ArtifactRepository, image: Digest) -> Iterator[Parcel]:
     """Yield what chains of the same image have: the same links, perhaps in another form."""
-    for referrer in list_referrers(repository, image):
+    for referrer in list_chains(repository, image):
         with suppress(SaltflatError):  # a broken artifact is as good as none
             answer = repository.manifest(
                 str(referrer.descriptor.digest), accept=(c_oci.OCI_MANIFEST,)
@@ -158,8 +187,8 @@ def _check_tag(repository: ArtifactRepository, tag: str) -> None:
 def _public_reference(reference: str) -> str:
     """Return a reference without the folders of this machine, which are nobody else's business."""
     transport, colon, rest = reference.partition(":")
-    if colon and "/" not in transport and rest.startswith(("/", ".")):
-        folder, colon, tag = rest.partition(":")
-        name = folder.rstrip("/").rpartition("/")[2]
-        return f"{transport}:{name}{colon}{tag}"
+    if colon and (transport in _LOCAL or transport.endswith(_ARCHIVE)):
+        path, colon, tag = rest.partition(":")
+        name = path.rstrip("/").rpartition("/")[2]
+        return f"{transport}:{name or path}{colon}{tag}"
     return reference

@@ -27,11 +27,19 @@ _MAX_REFERENCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class ChainRecord:
-    """A chain: which image it was made of, and its links, base first, none of them empty."""
+    """A chain: which image it was made of, and its links, base first.
+
+    Those of layers that change nothing are among them, so that nobody tries these layers again.
+    """
 
     reference: str
     platform: Platform
     links: tuple[LinkRecord, ...]
+
+    @property
+    def disks(self) -> tuple[LinkRecord, ...]:
+        """The links that have a disk; at least one."""
+        return tuple(link for link in self.links if not link.empty)
 
     @property
     def parameters(self) -> ChainParameters:
@@ -41,7 +49,7 @@ class ChainRecord:
     @property
     def top(self) -> str:
         """The id of the topmost link, which stands for the whole chain."""
-        return self.links[-1].link_id
+        return self.disks[-1].link_id
 
 
 def dump_document(document: Mapping[str, object]) -> bytes:
@@ -94,12 +102,14 @@ def parse_chain(raw: bytes, *, what: str) -> ChainRecord:
     links = tuple(_link(child) for child in children)
     parent = ""
     for number, link in enumerate(links):
-        if link.empty or link.parent != parent or link.parameters != links[0].parameters:
+        if link.parent != parent or link.parameters != links[0].parameters:
             raise IntegrityError(
                 f"{what}: links[{number}] does not stand on the link before it.",
-                expected="disks with the same parameters, base first",
+                expected="links with the same parameters, base first",
             )
-        parent = link.link_id
+        parent = parent if link.empty else link.link_id
+    if not parent:
+        fields.fail("links", "at least one that has a disk")
     return ChainRecord(reference, platform, links)
 
 

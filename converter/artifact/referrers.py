@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from converter.artifact import c_artifact as c
 from converter.errors import SaltflatError, UnavailableError
 from converter.image import c_oci
 from converter.image.digest import Digest
@@ -44,17 +45,17 @@ def referrers_tag(digest: Digest) -> str:
     return f"{algorithm}-{_NOT_IN_TAGS.sub('-', digest.encoded[:_MAX_ENCODED])}"
 
 
-def list_referrers(repository: ArtifactRepository, digest: Digest) -> tuple[Referrer, ...]:
-    """Return what refers to `digest`, in the registry's order.
+def list_chains(repository: ArtifactRepository, digest: Digest) -> tuple[Referrer, ...]:
+    """Return the chains that refer to the image `digest`, in the registry's order.
 
     Entries that are malformed are passed over: they are nobody's chain. Raises the registry's
     errors.
     """
-    listed = repository.referrers(str(digest))
+    listed = repository.referrers(str(digest), c.CHAIN)
     if listed is None:
         listed = _tagged(repository, digest)
     found = [_parse(entry) for entry in listed]
-    return tuple(referrer for referrer in found if referrer is not None)
+    return tuple(one for one in found if one is not None and one.artifact_type == c.CHAIN)
 
 
 def attach(
@@ -70,7 +71,7 @@ def attach(
     `turn` is the lock of writers that share a store. Raises UnavailableError when others undo it
     again and again, and the registry's errors.
     """
-    if repository.referrers(str(subject)) is not None:
+    if repository.referrers(str(subject), c.CHAIN) is not None:
         return
     tag = referrers_tag(subject)
     with turn:

@@ -106,7 +106,7 @@ def command(
 
 
 def _show(output: Output, found: FoundChain, disks: tuple[Path, ...], bundle: Path | None) -> None:
-    image, links = found.image, found.record.links
+    image, links = found.image, found.record.disks
     lines = [f"{image.reference}  {image.digest}"]
     lines += [f"{link.link_id}  {link.size_bytes:>12,} bytes" for link in links]
     if bundle is not None:

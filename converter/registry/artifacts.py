@@ -1,7 +1,7 @@
-"""One repository as a place for artifacts: blobs, manifests, referrers. Pulls are our client's own
-work, pushes go through oras (`converter.registry.oras_port`).
+"""One repository as a place for artifacts: blobs, manifests, referrers.
 
-Hands out bytes that nobody has verified. What an artifact is made of is `converter.artifact`'s.
+Pulls are our client's own work, pushes go through oras (`converter.registry.oras_port`). Hands out
+bytes that nobody has verified. What an artifact is made of is `converter.artifact`'s.
 """
 
 from __future__ import annotations
@@ -61,14 +61,17 @@ class ArtifactRepository:
         except NotFoundError:
             return None
 
-    def referrers(self, digest: str) -> list[object] | None:
+    def referrers(self, digest: str, artifact_type: str) -> list[object] | None:
         """List descriptors (JSON values) of what names `digest` as its subject.
 
-        None where the registry has no such API. Registries that have it answer with an empty list
-        when there is nothing, even for a repository that they do not know.
+        The type is a wish: there may be others in the list. None where the registry has no such
+        API. Registries that have it answer with an empty list when there is nothing, even for a
+        repository that they do not know.
         """
         try:
-            return list(referrers(self._client, self._repository, digest))
+            return list(
+                referrers(self._client, self._repository, digest, artifact_type=artifact_type)
+            )
         except NotFoundError:
             return None
 

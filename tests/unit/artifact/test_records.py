@@ -105,12 +105,23 @@ def test_links_that_make_no_chain() -> None:
     document = json.loads(dump_chain(chain("one", "two", "three")))
     one, two, three = document["links"]
     other = json.loads(dump_chain(chain("one", "two", capacity_bytes=1 << 30)))["links"]
-    empty = json.loads(dump_link(link(one["link_id"], "nothing", empty=True)))
-    for links in ([], [two], [one, three], [two, one], [one, one], [one, other[1]], [one, empty]):
+    for links in ([], [two], [one, three], [two, one], [one, one], [one, other[1]]):
         with pytest.raises(IntegrityError):
             parse_chain(changed(links=links), what="it")
     with pytest.raises(IntegrityError):
-        parse_chain(changed(links=[one] * 40), what="it")
+        parse_chain(changed(links=[one] * 400), what="it")
+
+
+def test_links_without_a_disk_stand_between_others() -> None:
+    one, two = (json.loads(dump_link(record)) for record in chain("one", "two").links)
+    below = json.loads(dump_link(link("", "nothing", empty=True)))
+    between = json.loads(dump_link(link(one["link_id"], "nothing", empty=True)))
+    record = parse_chain(changed(links=[below, one, between, two]), what="it")
+    assert [disk.link_id for disk in record.disks] == [one["link_id"], two["link_id"]]
+    assert record.top == two["link_id"]
+    for links in ([below], [one, below, two], [between, one, two], [one, two, between]):
+        with pytest.raises(IntegrityError):
+            parse_chain(changed(links=links), what="it")
 
 
 @pytest.mark.parametrize(
