@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from converter.artifact import c_artifact as c
 from converter.artifact.codec import Codec
+from converter.artifact.empty_links import with_empty_links
 from converter.artifact.image_documents import check_layers
 from converter.artifact.link_artifact import find_link_artifact
 from converter.artifact.manifest import (
@@ -36,7 +37,7 @@ from converter.image.digest import Digest
 from converter.image.model import Descriptor, Image
 from converter.registry.artifacts import ArtifactRepository, manifest_digest
 from converter.store.layout import Store
-from converter.store.links import LinkRecord, find_link, link_id
+from converter.store.links import LinkRecord
 from converter.store.locks import locked
 
 _LOCAL = frozenset({"oci", "dir"})  # containers-transports(5)
@@ -93,7 +94,7 @@ def push_chain(
             stopping.set()
             senders.shutdown(wait=False, cancel_futures=True)
             raise
-    whole = tuple(_with_empty(image, links, store))
+    whole = with_empty_links(image, links, store)
     record = ChainRecord(_public_reference(image.reference), image.platform, whole)
     artifact = Artifact(
         c.CHAIN,
@@ -124,30 +125,6 @@ def _put(
         turn = locked(store.locks / f"referrers-{place[:32]}")
         attach(repository, subject, index_entry(document, digest), turn=turn)
     return digest
-
-
-def _with_empty(image: Image, links: tuple[LinkRecord, ...], store: Store) -> Iterator[LinkRecord]:
-    """Yield `links`, and between them what the store has of layers that change nothing."""
-    rest = [str(layer.diff_id) for layer in image.layers]
-    below = ""
-    for link in (*links, None):
-        end = len(rest) if link is None else rest.index(link.diff_ids[0]) if link.diff_ids else 0
-        first = 0
-        while first < end:
-            # Several such layers may share a link: which, the store's records tell.
-            found = (
-                find_link(store, link_id(below, tuple(rest[first:last]), links[0].parameters))
-                for last in range(first + 1, end + 1)
-            )
-            empty = next((record for record in found if record is not None), None)
-            if empty is None or not empty.empty:
-                break
-            yield empty
-            first += len(empty.diff_ids)
-        if link is not None:
-            yield link
-            rest = rest[end + len(link.diff_ids) :]
-            below = link.link_id
 
 
 def _cached(repository: ArtifactRepository, link: LinkRecord) -> tuple[Parcel, ...]:

@@ -115,7 +115,7 @@ class _Reception:
             raise IntegrityError(
                 f"The store's link {record.link_id} has the sha256 {found.sha256 or 'of nothing'}.",
                 expected=f"{record.sha256 or 'nothing'}, as {self._repository.name} has it",
-                hint="One of them is not what its layers make: saltflat verify BUNDLE --image IMAGE",
+                hint="One is not what its layers make; see: saltflat verify BUNDLE --image IMAGE",
             )
 
     def _fetch(self, parcel: Parcel, pending: PendingLink) -> bytes:
