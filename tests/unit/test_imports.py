@@ -81,8 +81,11 @@ RULES = {
     ),
     "registry-no-disks": Rule(
         who=("converter.registry",),
-        never=("converter.vmdk", "converter.ext4", "converter.rootfs", "converter.machine"),
-        why="it knows HTTP and blobs",
+        never=(
+            *("converter.vmdk", "converter.ext4", "converter.rootfs", "converter.machine"),
+            *("converter.image", "converter.store"),
+        ),
+        why="it knows HTTP, and bytes by their digests' names; what they mean is for others",
     ),
     "package-no-file-system": Rule(
         who=("converter.package",),
