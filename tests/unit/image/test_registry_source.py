@@ -12,7 +12,8 @@ from converter.errors import IntegrityError, NotFoundError, SaltflatError
 from converter.events import ignore
 from converter.image import c_oci as c
 from converter.image.digest import Digest
-from converter.image.fetch import fetch_blob
+from converter.image.fetch import blob_path, fetch_blob
+from converter.image.partial import partial_path
 from converter.image.platform import Platform
 from converter.image.reference import RegistryReference
 from converter.image.source import SourceOptions, open_source
@@ -125,6 +126,35 @@ def test_each_document_and_blob_of_a_mirror_is_verified(
     assert pull(server, tmp_path, mirror, digest=manifest).read_bytes() == PLAIN
     asked = [request.path.rpartition("/")[2] for request in server.requests]
     assert asked == [name]  # of the registry only what the mirror had wrong
+
+
+def test_wrong_pieces_are_asked_for_once_more_as_one(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    contents = image()
+    serve(server, contents)
+    right = server.answer
+    starts: list[int] = []
+
+    def answer(request: Request) -> Answer:
+        if str(Digest.of(PLAIN)) not in request.path:
+            return right(request)
+        starts.append(int(request.headers.get("range", "bytes=0-")[6:-1]))
+        return right(request) if len(starts) > 1 else Answer(body=b"y" + PLAIN[1:], cut_bytes=1000)
+
+    server.answer = answer
+    assert pull(server, tmp_path).read_bytes() == PLAIN
+    assert starts == [0, len(PLAIN) - 1000, 0]
+
+
+def test_a_wrong_beginning_is_thrown_away(server: ScriptedServer, tmp_path: Path) -> None:
+    serve(server, image())
+    partial = partial_path(blob_path(tmp_path, Digest.of(PLAIN)))
+    partial.parent.mkdir()
+    partial.write_bytes(b"y" * 777)
+    assert pull(server, tmp_path).read_bytes() == PLAIN
+    ranges = [request.headers.get("range") for request in server.requests[-2:]]
+    assert ranges == ["bytes=777-", None]
 
 
 def test_a_mirror_that_lacks_something(
