@@ -6,28 +6,57 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from converter.cli.options import Origin
+from converter.cli.stdin import claim_stdin
 from converter.errors import UsageError
 from converter.events import Monitor, Note
 from converter.image.model import Image
-from converter.image.reference import BundleReference, parse_source
+from converter.image.reference import (
+    ArchiveReference,
+    BundleReference,
+    SourceReference,
+    parse_source,
+)
 from converter.image.source import Source, open_source
 from converter.pipeline import Chain, ConvertOptions, convert
 from converter.store.layout import Store
+
+
+def parse_argument(text: str) -> SourceReference:
+    """Read SOURCE or BUNDLE; if that is standard input, nobody else may read it any more.
+
+    Raises UsageError.
+    """
+    reference = parse_source(text)
+    if isinstance(reference, ArchiveReference) and reference.file is None:
+        claim_stdin(text)
+    return reference
 
 
 @contextmanager
 def open_image(
     text: str,
     origin: Origin,
+    *,
+    monitor: Monitor,
+    store: Store | None = None,
 ) -> Iterator[tuple[Image, Source]]:
-    """Yield the image that SOURCE names, and the source that its layers come from."""
-    reference = parse_source(text)
+    """Yield the image that SOURCE names, and the source that its layers come from.
+
+    A copy of an archive that cannot be read in place lies in `store`, if there is one.
+    """
+    reference = parse_argument(text)
     if isinstance(reference, BundleReference):
         raise UsageError(
             f"{text} is a bundle, which is converted already.",
-            expected="an image: HOST/REPO[:TAG] or oci:DIR[:TAG]",
+            expected="an image: HOST/REPO[:TAG], oci:DIR[:TAG] or an archive",
         )
-    with open_source(reference, origin.access) as source:
+    with open_source(
+        reference,
+        origin.access,
+        foreign_layers=origin.foreign_layers,
+        spool=None if store is None else store.root,
+        monitor=monitor,
+    ) as source:
         yield source.resolve(origin.platform), source
 
 
@@ -40,6 +69,6 @@ def convert_source(
     monitor: Monitor,
 ) -> Chain:
     """Bring the image that SOURCE names into the store and return its chain."""
-    with open_image(text, origin) as (image, source):
+    with open_image(text, origin, monitor=monitor, store=store) as (image, source):
         monitor(Note(f"{image.reference} is {image.digest}, {image.platform}", minor=True))
         return convert(image, source, store, conversion, monitor=monitor)

@@ -12,6 +12,7 @@ from converter.ext4 import c_ext4 as c
 from converter.ext4.allocator import Allocator, Run
 from converter.ext4.geometry import ALIGNMENT_BLOCKS, INODES_PER_GROUP, Geometry
 from converter.ext4.inode import Inode, decode_inline_extents, encode_extents
+from converter.ext4.placement import Placement
 from converter.ext4.superblock import Identity
 from converter.layer.entry import Entry, Kind
 from converter.rootfs.tree import Tree
@@ -25,7 +26,7 @@ class FileSystem:
     """The mutable state. `tables[group]` is the used front of a group's inode table, in grains.
 
     `spilled` has the runs of the rare inodes whose extents do not fit into the inode: data first,
-    then the extent leaves.
+    then the extent leaves. `placements` has the directories that are changed in place.
     """
 
     geometry: Geometry
@@ -34,6 +35,7 @@ class FileSystem:
     tree: Tree
     tables: dict[int, bytearray] = field(default_factory=dict)
     spilled: dict[int, list[Run]] = field(default_factory=dict)
+    placements: dict[int, Placement] = field(default_factory=dict)
     dirty_grains: set[int] = field(default_factory=set)  # of inodes, numbered over all groups
 
     @classmethod
@@ -101,6 +103,16 @@ class FileSystem:
             return []
         runs = decode_inline_extents(inode.i_block)
         return self.spilled[node] if runs is None else runs
+
+    def split_runs(self, node: int, inode: Inode) -> tuple[list[Run], list[Run]]:
+        """Return the runs of a directory's content, and those of the blocks of its extent tree."""
+        runs = self.data_runs(node, inode)
+        blocks = inode.size // c.BLOCK_SIZE
+        for number, (_, length) in enumerate(runs):
+            if not blocks:
+                return runs[:number], runs[number:]
+            blocks -= length
+        return runs, []
 
     def inode_grain(self, grain: int) -> tuple[int, bytes]:
         """Return (first block, content) of a grain of inodes, as numbered in `dirty_grains`."""

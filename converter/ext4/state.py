@@ -21,12 +21,19 @@ from converter.ext4 import c_ext4 as c
 from converter.ext4.allocator import Allocator, Sequence
 from converter.ext4.filesystem import GRAIN_BYTES, INODES_PER_GRAIN, FileSystem
 from converter.ext4.geometry import INODES_PER_GROUP, Geometry
-from converter.ext4.state_tree import check_tree, dump_links, dump_names, load_links, load_names
+from converter.ext4.state_tree import (
+    check_placements,
+    check_tree,
+    dump_links,
+    dump_names,
+    load_links,
+    load_names,
+)
 from converter.ext4.superblock import Identity
 from converter.rootfs.tree import Journal, Tree
 
 MAGIC = b"SALTSTAT"
-SCHEMA = 1
+SCHEMA = 2
 MAX_SECTION_BYTES = 1 << 31
 MAX_SECTIONS = 64
 HEAD = Struct("<8sII")  # magic, schema, number of sections
@@ -61,7 +68,7 @@ def dump_state(filesystem: FileSystem, *, parent: str = "") -> bytes:
         (_BITMAPS, b"".join(_dump_bitmaps(filesystem.allocator))),
         (_INODES, b"".join(_dump_grains(filesystem))),
         (_DROPPED, b"".join(_INODE.pack(node) for node in sorted(tree.journal.dropped))),
-        (_NAMES, b"".join(dump_names(tree))),
+        (_NAMES, b"".join(dump_names(filesystem))),
         (_LINKS, b"".join(dump_links(tree))),
         (_RUNS, b"".join(_dump_runs(filesystem))),
     ]
@@ -86,6 +93,7 @@ def load_states(states: Iterable[bytes]) -> FileSystem:
         if filesystem is None:
             raise ValueError("there is none")
         check_tree(filesystem)
+        check_placements(filesystem)
     except (
         struct.error,
         LookupError,
@@ -107,6 +115,8 @@ def _count_anew(filesystem: FileSystem) -> None:
     filesystem.allocator.dirty_block_bitmaps.clear()
     filesystem.allocator.dirty_inode_bitmaps.clear()
     filesystem.tree.journal = Journal()
+    for placement in filesystem.placements.values():
+        placement.stored = True
 
 
 def _load(data: bytes, parent: FileSystem | None) -> FileSystem:
@@ -138,7 +148,8 @@ def _load(data: bytes, parent: FileSystem | None) -> FileSystem:
     _load_grains(sections[_INODES], filesystem)
     for (node,) in _INODE.iter_unpack(sections[_DROPPED]):
         del filesystem.tree.directories[node], filesystem.tree.parents[node]
-    load_names(sections[_NAMES], filesystem.tree, geometry.groups * INODES_PER_GROUP)
+        filesystem.placements.pop(node, None)
+    load_names(sections[_NAMES], filesystem)
     load_links(sections[_LINKS], filesystem.tree)
     filesystem.spilled = dict(_load_runs(sections[_RUNS], geometry))
     return filesystem
@@ -148,6 +159,8 @@ def _sections(data: bytes) -> dict[bytes, bytes]:
     magic, schema, count = HEAD.unpack_from(data)
     if magic != MAGIC:
         raise ValueError("it does not begin with the state's magic")
+    if schema < SCHEMA:
+        raise ValueError(f"it has the older schema {schema}")
     if schema > SCHEMA:
         raise SaltflatError(
             f"The state of a link has schema {schema}; this program reads up to {SCHEMA}.",

@@ -10,57 +10,83 @@ from struct import Struct
 
 from converter.ext4 import c_ext4 as c
 from converter.ext4.filesystem import FileSystem
-from converter.ext4.geometry import INODES_PER_GROUP
+from converter.ext4.geometry import ALIGNMENT_BLOCKS, INODES_PER_GROUP
+from converter.ext4.placement import Placement, free_bytes
 from converter.layer.entry import Kind
 from converter.rootfs.tree import KIND_BITS, KIND_MASK, Tree
 
-_DIRECTORY = Struct("<IIII")  # inode, parent, number of names taken away, number of names given
+_DIRECTORY = Struct("<IIIII")  # inode, parent, blocks if changed in place, names taken, names given
 _TAKEN = Struct("<B")  # length; then the name
-_GIVEN = Struct("<QB")  # inode << 3 | kind, length; then the name
+_GIVEN = Struct("<QIB")  # inode << 3 | kind, block if changed in place, length; then the name
 _LINK = Struct("<IIH")  # inode, number of names, length of a symlink's text; then the text
 
 
-def dump_names(tree: Tree) -> Iterator[bytes]:
+def dump_names(filesystem: FileSystem) -> Iterator[bytes]:
     """Yield what changed in each directory: the names taken away, the names given."""
+    tree = filesystem.tree
     journal = tree.journal
     for node in sorted(journal.made | journal.before.keys()):
         names = tree.directories[node]
         before = journal.before.get(node, {})
         taken = sorted(before.keys() - names.keys())
-        given = sorted(name for name, packed in names.items() if before.get(name) != packed)
+        placement = filesystem.placements.get(node)
+        where = placement.where if placement else {}
+        if placement and not placement.stored:
+            given = sorted(names)
+        else:
+            given = sorted(name for name, packed in names.items() if before.get(name) != packed)
         if node not in journal.made and not taken and not given:
             continue
-        yield _DIRECTORY.pack(node, tree.parents[node], len(taken), len(given))
+        blocks = placement.blocks if placement else 0
+        yield _DIRECTORY.pack(node, tree.parents[node], blocks, len(taken), len(given))
         for name in taken:
             yield _TAKEN.pack(len(name))
             yield name
         for name in given:
-            yield _GIVEN.pack(names[name], len(name))
+            yield _GIVEN.pack(names[name], where.get(name, 0), len(name))
             yield name
 
 
-def load_names(data: bytes, tree: Tree, limit: int) -> None:
-    """Apply section DIRS. `limit` is the highest inode number. Raises ValueError, LookupError."""
+def load_names(data: bytes, filesystem: FileSystem) -> None:
+    """Apply section DIRS. Raises ValueError, LookupError, struct.error."""
+    tree = filesystem.tree
+    limit = filesystem.geometry.groups * INODES_PER_GROUP
     at = 0
     while at < len(data):
-        node, parent, taken, given = _DIRECTORY.unpack_from(data, at)
+        node, parent, blocks, taken, given = _DIRECTORY.unpack_from(data, at)
         at += _DIRECTORY.size
         if tree.parents.setdefault(node, parent) != parent:
             raise ValueError(f"directory {node} moves")
         names = tree.directories.setdefault(node, {})
+        where = _placement(filesystem, node, blocks).where
         for _ in range(taken):
             (length,) = _TAKEN.unpack_from(data, at)
             at += _TAKEN.size
-            del names[data[at : at + length]]
+            name = data[at : at + length]
+            del names[name]
+            where.pop(name, None)
             at += length
         for _ in range(given):
-            packed, length = _GIVEN.unpack_from(data, at)
+            packed, block, length = _GIVEN.unpack_from(data, at)
             at += _GIVEN.size
             name = data[at : at + length]
             at += length
             if not 0 < packed >> KIND_BITS <= limit or len(name) != length or not _is_name(name):
                 raise ValueError(f"the name {name!r} is out of bounds")
             names[name] = packed
+            if blocks:
+                where[name] = block
+
+
+def _placement(filesystem: FileSystem, node: int, blocks: int) -> Placement:
+    """Return the placement of `node`, of `blocks` blocks, for the caller to fill."""
+    if not blocks:
+        filesystem.placements.pop(node, None)
+        return Placement(0, {})
+    placement = filesystem.placements.setdefault(node, Placement(0, {}))
+    placement.blocks = blocks
+    placement.stored = True
+    return placement
 
 
 def dump_links(tree: Tree) -> Iterator[bytes]:
@@ -86,6 +112,31 @@ def load_links(data: bytes, tree: Tree) -> None:
             tree.symlinks[node] = text
         else:
             tree.symlinks.pop(node, None)
+
+
+def check_placements(filesystem: FileSystem) -> None:
+    """See that large directories are whole grains of their own and that their names fit there.
+
+    Raises ValueError or LookupError, whose text says what is wrong.
+    """
+    grains: list[int] = []
+    for node, placement in filesystem.placements.items():
+        runs, _ = filesystem.split_runs(node, filesystem.read_inode(node))
+        if any(number % ALIGNMENT_BLOCKS for run in runs for number in run):
+            raise ValueError(f"directory {node} shares grains")
+        if sum(length for _, length in runs) != placement.blocks or not placement.blocks:
+            raise ValueError(f"directory {node} has another size")
+        if placement.where.keys() != filesystem.tree.directories[node].keys():
+            raise ValueError(f"directory {node} has names without a place")
+        if min(free_bytes(placement.where, placement.blocks)) < 0:
+            raise ValueError(f"the names of directory {node} do not fit")
+        for start, length in runs:
+            grains.extend(range(start, start + length, ALIGNMENT_BLOCKS))
+    geometry, frontier = filesystem.geometry, filesystem.allocator.frontier
+    if len(set(grains)) != len(grains):
+        raise ValueError("two directories share grains")
+    if grains and not geometry.data_start <= min(grains) <= max(grains) < frontier:
+        raise ValueError("a directory lies outside the data")
 
 
 def _is_name(name: bytes) -> bool:

@@ -12,21 +12,19 @@ from collections.abc import Generator, Iterable, Iterator
 from converter.errors import SaltflatError
 from converter.ext4 import c_ext4 as c
 from converter.ext4.allocator import Run
-from converter.ext4.directory import encode_directory
+from converter.ext4.directory import encode_block, encode_first_block, pack_names
 from converter.ext4.filesystem import GRAIN_BYTES, FileSystem
 from converter.ext4.geometry import ALIGNMENT_BLOCKS
 from converter.ext4.holes import block_ranges, fill_blocks
 from converter.ext4.inode import Inode, encode_extents, extent_blocks_needed
+from converter.ext4.placement import Placement, update
+from converter.ext4.stream import FLUSH_BYTES, DataStream, Write
 from converter.ext4.superblock import encode_descriptors, encode_journal, encode_superblock
 from converter.ext4.xattr import encode_xattrs
 from converter.layer.entry import Entry, Kind, Segments
 from converter.layer.paths import show
 from converter.rootfs.apply import Change, Created, Listed, Relinked, Removed, Updated
-
-Write = tuple[int, bytes | memoryview]  # first block, whole grains
-
-FLUSH_BYTES = 1 << 20
-_PADDING = tuple(bytes(size) for size in range(c.BLOCK_SIZE))
+from converter.rootfs.tree import KIND_MASK
 
 
 def write_layer(
@@ -42,54 +40,13 @@ def write_layer(
     return _LayerWriter(filesystem, first=first).run(changes)
 
 
-class _DataStream:
-    """Blocks in ascending order, gathered into large writes."""
-
-    def __init__(self, block: int) -> None:
-        self.next_block = block
-        self.buffered = 0
-        self._start = block
-        self._parts: list[bytes | memoryview] = []
-
-    def append(self, data: bytes | memoryview) -> None:
-        self._parts.append(data)
-        self.buffered += len(data)
-
-    def pad_block(self) -> None:
-        padding = -self.buffered % c.BLOCK_SIZE
-        if padding:
-            self.append(_PADDING[padding])
-
-    def flush(self) -> Write:
-        """Return all whole grains; what is left of the last one stays buffered."""
-        joined = memoryview(b"".join(self._parts))
-        whole = len(joined) // GRAIN_BYTES * GRAIN_BYTES
-        write = (self._start, joined[:whole])
-        self._start += whole // c.BLOCK_SIZE
-        self._parts = [joined[whole:]] if whole < len(joined) else []
-        self.buffered = len(joined) - whole
-        return write
-
-    def finish(self) -> Iterator[Write]:
-        """Yield the rest, with zeros up to the end of its grain."""
-        if self.buffered:
-            self._parts.append(bytes(-self.buffered % GRAIN_BYTES))
-            yield self.flush()
-
-    def jump(self, block: int) -> Iterator[Write]:
-        """Go on at `block`, behind a block group's reserved start; both are grains' borders."""
-        if self.buffered:
-            yield self.flush()
-        self._start = self.next_block = block
-
-
 class _LayerWriter:
     def __init__(self, filesystem: FileSystem, *, first: bool) -> None:
         self._fs = filesystem
         self._allocator = filesystem.allocator
         self._first = first
         self._allocator.align_frontier()
-        self._stream = _DataStream(self._allocator.frontier)
+        self._stream = DataStream(self._allocator.frontier)
 
     def run(self, changes: Iterable[Change]) -> Iterator[Write]:
         for change in changes:
@@ -174,32 +131,102 @@ class _LayerWriter:
         )
         self._fs.write_inode(node, inode, xattrs)
 
+    # Directories
+
     def _list(self, node: int) -> Iterator[Write]:
-        """Write a directory's names anew at the frontier and free where they were."""
+        """Write the names of a directory, if they are not what they were."""
         fs = self._fs
         names = fs.tree.directories[node]
-        before = fs.read_inode(node)
-        content = encode_directory(node, fs.tree.parents[node], names)
-        runs = self._allocator.allocate_blocks(len(content) // c.BLOCK_SIZE)
-        yield from self._write_runs(runs, (content,))
-        old = fs.data_runs(node, before)
+        inode = fs.read_inode(node)
+        before = None if node in fs.tree.journal.made else fs.tree.journal.before.get(node)
+        links = 2 + sum(packed & KIND_MASK == Kind.DIRECTORY for packed in names.values())
+        inode = inode._replace(i_links_count=links if links < c.EXT4_LINK_MAX else 1)
+        if before is not None:
+            if before == names:
+                return
+            placement = fs.placements.get(node)
+            if placement is not None:
+                grains = update(placement, before, names)
+                if grains is not None:
+                    yield from self._list_in_place(node, inode, placement, grains)
+                    return
+        yield from self._list_anew(node, inode)
+
+    def _list_anew(self, node: int, inode: Inode) -> Iterator[Write]:
+        """Write all names at the frontier and free where they were."""
+        fs = self._fs
+        old = fs.data_runs(node, inode)
         if old:
             self._allocator.free_blocks_of(old)
             fs.spilled.pop(node, None)
+        blocks = list(pack_names(fs.tree.directories[node]))
+        fs.placements.pop(node, None)
+        if len(blocks) > ALIGNMENT_BLOCKS:
+            placement = fs.placements[node] = Placement.of(blocks)
+            blocks += [[]] * (placement.blocks - len(blocks))
+            yield from self._align()
+        runs = self._allocator.allocate_blocks(len(blocks))
+        contents = (self._directory_block(node, *numbered) for numbered in enumerate(blocks))
+        yield from self._write_runs(runs, contents)
+        yield from self._write_directory_inode(node, inode, runs)
+
+    def _list_in_place(
+        self, node: int, inode: Inode, placement: Placement, grains: set[int]
+    ) -> Iterator[Write]:
+        """Write `grains` of a large directory: the old ones where they are, new ones behind."""
+        fs = self._fs
+        names = placement.names(grains)
+        runs, leaves = fs.split_runs(node, inode)
+        addresses = [
+            block
+            for start, length in runs
+            for block in range(start, start + length, ALIGNMENT_BLOCKS)
+        ]
+
+        def blocks(grain: int) -> Iterator[bytes]:
+            first = grain * ALIGNMENT_BLOCKS
+            for number in range(first, first + ALIGNMENT_BLOCKS):
+                yield self._directory_block(node, number, names.get(number, []))
+
+        for grain in sorted(grains):
+            if grain < len(addresses):
+                yield addresses[grain], b"".join(blocks(grain))
+        added = range(len(addresses), placement.blocks // ALIGNMENT_BLOCKS)
+        if not added:
+            fs.write_inode(node, inode, None)
+            return
+        yield from self._align()
+        more = self._allocator.allocate_blocks(len(added) * ALIGNMENT_BLOCKS)
+        yield from self._write_runs(more, (block for grain in added for block in blocks(grain)))
+        if leaves:
+            self._allocator.free_blocks_of(leaves)
+            del fs.spilled[node]
+        yield from self._write_directory_inode(node, inode, runs + more)
+
+    def _align(self) -> Iterator[Write]:
+        """Let what comes next begin at a grain's border."""
+        self._allocator.align_frontier()
+        yield from self._stream.jump(self._allocator.frontier)
+
+    def _directory_block(self, node: int, number: int, block: list[bytes]) -> bytes:
+        tree = self._fs.tree
+        names = tree.directories[node]
+        if number:
+            return encode_block(block, names)
+        return encode_first_block(node, tree.parents[node], block, names)
+
+    def _write_directory_inode(self, node: int, inode: Inode, runs: list[Run]) -> Iterator[Write]:
+        """Let a directory consist of `runs`; its extent tree is written anew."""
         i_block, leaves = yield from self._map(node, runs)
-        links = 2 + sum(packed & 7 == Kind.DIRECTORY for packed in names.values())
-        inode = before._replace(i_links_count=links if links < c.EXT4_LINK_MAX else 1)
-        self._fs.write_inode(
-            node,
-            inode.with_content(
-                size=len(content),
-                blocks=len(content) // c.BLOCK_SIZE + leaves + bool(before.i_file_acl_lo),
-                i_block=i_block,
-                extents=True,
-                xattr_block=before.i_file_acl_lo,
-            ),
-            None,
+        blocks = sum(length for _, length in runs)
+        content = inode.with_content(
+            size=blocks * c.BLOCK_SIZE,
+            blocks=blocks + leaves + bool(inode.i_file_acl_lo),
+            i_block=i_block,
+            extents=True,
+            xattr_block=inode.i_file_acl_lo,
         )
+        self._fs.write_inode(node, content, None)
 
     def _relink(self, change: Relinked) -> None:
         node, count, path = change
@@ -216,6 +243,7 @@ class _LayerWriter:
         inode = fs.read_inode(node)
         runs = list(fs.data_runs(node, inode))
         fs.spilled.pop(node, None)
+        fs.placements.pop(node, None)
         if inode.i_file_acl_lo:
             runs.append((inode.i_file_acl_lo, 1))
         if runs:

@@ -166,7 +166,7 @@ def read_bundle(folder: Path) -> Bundle:
             document["reference"],
             document["digest"],
             document["platform"],
-            ChainParameters(**document["parameters"]),
+            ChainParameters.parse(document["parameters"]),
             links,
             config_raw,
         )

@@ -139,7 +139,7 @@ def _decode(document: Mapping[str, Any]) -> ImageRecord:
         _text(document["reference"]),
         _digest(document["digest"]),
         _text(document["platform"]),
-        ChainParameters(**document["parameters"]),
+        ChainParameters.parse(document["parameters"]),
         _digest(document["config"]),
         tuple(
             RecordedLayer(_digest(layer["digest"]), _digest(layer["diff_id"]))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from converter.atomic import TEMP_PREFIX, AtomicFile, write_atomic
 from converter.errors import IntegrityError, SaltflatError
@@ -21,7 +21,7 @@ from converter.store.layout import Store
 from converter.store.locks import LINK_PREFIX, locked
 
 SCHEMA = 1
-WRITER_VERSION = 1  # raised whenever the same layers would give other bytes
+WRITER_VERSION = 2  # raised whenever the same layers would give other bytes
 _RESERVED_CIDS = frozenset({0, 0xFFFFFFFE, 0xFFFFFFFF})  # no id, "long id only", no parent
 
 
@@ -32,6 +32,12 @@ class ChainParameters:
     capacity_bytes: int = 16 << 30
     grain_bytes: int = 64 << 10
     journal: bool = True
+    writer_version: int = WRITER_VERSION
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> Self:
+        """Return the parameters that a record holds. Raises TypeError for others than there are."""
+        return cls(**{"writer_version": 1, **document})  # the first records did not tell theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def link_id(parent: str, diff_ids: tuple[str, ...], parameters: ChainParameters)
     document = {
         "parent": parent,
         "diff_ids": list(diff_ids),
-        "parameters": {**asdict(parameters), "writer_version": WRITER_VERSION},
+        "parameters": asdict(parameters),
     }
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     return hashlib.sha256(b"saltflat link\0" + canonical).hexdigest()
@@ -236,7 +242,7 @@ def _parse_record(raw: bytes, path: Path) -> LinkRecord:
                 f"{path} has schema {schema}; this program reads up to {SCHEMA}.",
                 hint="Use a newer saltflat, or another --store.",
             )
-        document["parameters"] = ChainParameters(**document["parameters"])
+        document["parameters"] = ChainParameters.parse(document["parameters"])
         document["diff_ids"] = tuple(document["diff_ids"])
         return LinkRecord(**document)
     except (ValueError, KeyError, TypeError) as error:

@@ -50,6 +50,11 @@ class TarBuilder:
         member = _member(name, tarfile.REGTYPE, 0o644, options)
         self._add(member, _zero_chunks(size_bytes), size_bytes)
 
+    def noise(self, name: str, size_bytes: int, **options: object) -> None:
+        """Add a regular file of `size_bytes` incompressible bytes without holding them."""
+        member = _member(name, tarfile.REGTYPE, 0o644, options)
+        self._add(member, _noise_chunks(name, size_bytes), size_bytes)
+
     def symlink(self, name: str | bytes, target: str | bytes, **options: object) -> None:
         """Add a symbolic link."""
         member = _member(name, tarfile.SYMTYPE, 0o777, options)
@@ -134,6 +139,11 @@ def _build(
 
 def _text(name: str | bytes) -> str:
     return name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
+
+
+def _noise_chunks(seed: str, size_bytes: int) -> Iterator[bytes]:
+    for start in range(0, size_bytes, _CHUNK_BYTES):
+        yield noise(f"{seed}/{start}", min(_CHUNK_BYTES, size_bytes - start))
 
 
 def _zero_chunks(size_bytes: int) -> Iterator[bytes]:

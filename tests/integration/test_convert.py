@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -58,6 +59,33 @@ def test_a_child_made_from_the_stored_state_equals_one_made_in_one_go(
     for prefix in range(1, 6):
         _convert(saltflat, stepwise, f"oci:{corner_layout}:prefix-{prefix}")
     assert _hashes(whole) == _hashes(stepwise)
+
+
+def test_a_child_needs_its_parents_states_and_nothing_else_of_them(
+    saltflat: Saltflat, corner_layout: Path, tmp_path: Path
+) -> None:
+    layout, store = tmp_path / "layout", tmp_path / "store"
+    shutil.copytree(corner_layout, layout)
+    whole = _convert(saltflat, tmp_path / "whole", f"oci:{corner_layout}:latest")
+    below = _convert(saltflat, store, f"oci:{layout}:prefix-4")
+    assert isinstance(below["links"], list)
+    for link in below["links"]:
+        disk = Path(link["file"])
+        noise = os.urandom(link["size"])
+        disk.chmod(0o644)
+        disk.write_bytes(noise)  # of the right size, and no file system any more
+    for layer in json.loads(saltflat.good("inspect", "--format", "json", f"oci:{layout}:prefix-4"))[
+        "layers"
+    ]:
+        (layout / "blobs" / "sha256" / layer["digest"].partition(":")[2]).unlink()
+    result = _convert(saltflat, store, f"oci:{layout}:latest")
+    assert isinstance(whole["links"], list)
+    assert isinstance(result["links"], list)
+    assert [link["sha256"] for link in result["links"]] == [
+        link["sha256"] for link in whole["links"]
+    ]
+    top = Path(result["links"][-1]["file"]).read_bytes()
+    assert hashlib.sha256(top).hexdigest() == whole["links"][-1]["sha256"]
 
 
 def test_a_second_conversion_touches_nothing(

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from converter.errors import SaltflatError
 from converter.ext4 import c_ext4 as c
 from converter.ext4.filesystem import GRAIN_BYTES, FileSystem
-from converter.ext4.geometry import INODES_PER_GROUP, Geometry
+from converter.ext4.geometry import ALIGNMENT_BLOCKS, INODES_PER_GROUP, Geometry
+from converter.ext4.reader import Reader
 from converter.ext4.state import dump_state, load_states
 from converter.ext4.superblock import Identity
+from converter.ext4.walk import Walk
 from converter.ext4.writer import write_layer
 from converter.layer.entry import Entry, Kind
 from converter.rootfs.apply import apply_layer
@@ -36,6 +38,7 @@ class Disk:
         self.filesystem = FileSystem.create(Geometry(capacity_bytes, journal=journal), IDENTITY)
         self.states: list[bytes] = []
         self._path = path
+        self._capacity_bytes = capacity_bytes
         self._first = True
         with open(path, "wb") as file:
             file.truncate(capacity_bytes)
@@ -44,6 +47,7 @@ class Disk:
         """Write a layer; return the bytes written."""
         fs = self.filesystem
         written = 0
+        grains: set[int] = set()
         with open(self._path, "r+b") as file:
             changes = apply_layer(fs.tree, layer, fs.allocator)
             for block, data in write_layer(fs, changes, first=self._first):
@@ -52,6 +56,9 @@ class Disk:
                 file.seek(block * c.BLOCK_SIZE)
                 file.write(data)
                 written += len(data)
+                touched = range(block, block + len(data) // c.BLOCK_SIZE, ALIGNMENT_BLOCKS)
+                assert grains.isdisjoint(touched), "a link has each grain once"
+                grains.update(touched)
         self._first = False
         self.states.append(dump_state(fs, parent="below" if self.states else ""))
         return written
@@ -68,6 +75,22 @@ class Disk:
         )
         assert result.returncode == 0, result.stdout + result.stderr
         assert "? no" not in result.stdout, result.stdout
+
+    def names(self, path: bytes) -> list[bytes]:
+        """Return what our reader finds in a directory of the root."""
+        with open(self._path, "rb") as file:
+
+            def read(offset: int, length: int) -> bytes:
+                file.seek(offset)
+                return file.read(length)
+
+            reader = Reader(read, self._capacity_bytes)
+            walk = Walk(reader)
+            return sorted(
+                full.partition(b"/")[2]
+                for full in (walk.path(directory, name) for directory, name, _ in walk)
+                if full.startswith(path + b"/")
+            )
 
 
 def _content(size: int) -> list[memoryview]:
@@ -204,4 +227,49 @@ def test_random_chains_are_clean_at_every_prefix(
         except SaltflatError:
             break  # refused by rule: nothing of it counts
         disk.check(tool("e2fsck"))
+        disk.reload()
+
+
+_SPANS = st.lists(
+    st.tuples(
+        st.integers(0, 2999), st.sampled_from([1, 40, 1000]), st.sampled_from(["give", "take"])
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(layers=st.lists(_SPANS, min_size=2, max_size=6), length=st.integers(10, 250))
+def test_large_directories_are_clean_and_right_at_every_prefix(
+    tmp_path: Path,
+    tool: Callable[[str], str],
+    layers: list[list[tuple[int, int, str]]],
+    length: int,
+) -> None:
+    disk = Disk(tmp_path / "disk", 256 * MIB)
+    disk.apply(
+        [Entry((b"d/%06d" % number).ljust(length), Kind.FIFO) for number in range(0, 6000, 2)]
+    )
+    names = set(disk.names(b"d"))
+    assert len(names) == 3000
+    for spans in layers:
+        layer = []
+        for first, count, what in spans:
+            for number in range(first, first + count):
+                path = (b"d/%06d" % number).ljust(length)
+                if what == "take":
+                    layer.append(Entry(path, Kind.WHITEOUT))
+                else:
+                    layer.append(Entry(path, Kind.FIFO))
+        given_here = {entry.path[2:] for entry in layer if entry.kind is Kind.FIFO}
+        names -= {entry.path[2:] for entry in layer if entry.kind is Kind.WHITEOUT}
+        names |= given_here  # a whiteout spares what its own layer brings
+        disk.apply(layer)
+        disk.check(tool("e2fsck"))
+        assert set(disk.names(b"d")) == names
         disk.reload()

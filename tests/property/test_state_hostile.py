@@ -20,9 +20,20 @@ from converter.layer.entry import Entry, Kind
 from converter.rootfs.apply import apply_layer
 
 
-def _states() -> list[bytes]:
-    """Return the states of a chain of two links that use every section."""
+def _states(*layers: list[Entry]) -> list[bytes]:
     filesystem = FileSystem.create(Geometry(128 << 20), Identity(bytes(16), bytes(16)))
+    states: list[bytes] = []
+    for layer in layers:
+        changes = apply_layer(filesystem.tree, layer, filesystem.allocator)
+        for _ in write_layer(filesystem, changes, first=not states):
+            pass
+        states.append(state.dump_state(filesystem, parent="below" if states else ""))
+    assert state.load_states(states) == filesystem
+    return states
+
+
+def _all_sections() -> list[bytes]:
+    """Return the states of a chain of two links that use every section."""
     base = [
         Entry(b"d/e", Kind.DIRECTORY),
         Entry(b"d/f", Kind.FILE, size=5, data=[memoryview(b"hello")]),
@@ -34,17 +45,17 @@ def _states() -> list[bytes]:
         Entry(b"d/g", Kind.WHITEOUT),
         Entry(b"n/t", Kind.SYMLINK, target=b"../s"),
     ]
-    states: list[bytes] = []
-    for layer in (base, upper):
-        changes = apply_layer(filesystem.tree, layer, filesystem.allocator)
-        for _ in write_layer(filesystem, changes, first=not states):
-            pass
-        states.append(state.dump_state(filesystem, parent="below" if states else ""))
-    assert state.load_states(states) == filesystem
-    return states
+    return _states(base, upper)
 
 
-BASE, UPPER = _states()
+def _large_directory() -> list[bytes]:
+    """Return the states of a chain of two links with a directory that is changed in place."""
+    base = [Entry(b"%03d" % number + b"n" * 200, Kind.FIFO) for number in range(500)]
+    return _states(base, [Entry(base[7].path, Kind.WHITEOUT), Entry(b"more", Kind.FIFO)])
+
+
+BASE, UPPER = _all_sections()
+CHAINS = ((BASE, UPPER), tuple(_large_directory()))
 
 
 def _sections(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -68,7 +79,7 @@ def _join(sections: list[tuple[bytes, bytes]]) -> bytes:
     return b"".join(parts)
 
 
-SECTIONS = (_sections(BASE), _sections(UPPER))
+SECTIONS = [[_sections(data) for data in chain] for chain in CHAINS]
 
 
 def test_every_section_is_in_use_in_one_of_the_states() -> None:
@@ -77,8 +88,8 @@ def test_every_section_is_in_use_in_one_of_the_states() -> None:
 
 
 def test_newer_schemas_and_foreign_files_are_told_apart() -> None:
-    newer = BASE[:8] + struct.pack("<I", 2) + BASE[12:]
-    with pytest.raises(SaltflatError, match="schema 2") as caught:
+    newer = BASE[:8] + struct.pack("<I", state.SCHEMA + 1) + BASE[12:]
+    with pytest.raises(SaltflatError, match=f"schema {state.SCHEMA + 1}") as caught:
         state.load_states([newer])
     assert not isinstance(caught.value, IntegrityError)
     with pytest.raises(IntegrityError):
@@ -99,32 +110,36 @@ def test_a_section_that_unfolds_beyond_its_size_is_not_unfolded() -> None:
         state.load_states([data])
 
 
-def _load(place: int, damaged: bytes) -> None:
-    """Load the chain with one of its two states replaced."""
+def _load(chain: int, place: int, damaged: bytes) -> None:
+    """Load a chain with one of its two states replaced."""
+    states = list(CHAINS[chain])
+    states[place] = damaged
     with contextlib.suppress(SaltflatError):
-        state.load_states([damaged, UPPER] if place == 0 else [BASE, damaged])
+        state.load_states(states)
 
 
-PLACES = st.integers(0, 1)
+WHICH = st.integers(0, 1)
 
 
 @settings(max_examples=400, deadline=None)
-@given(PLACES, st.integers(0, min(len(BASE), len(UPPER)) - 1), st.binary(min_size=1, max_size=8))
-def test_bytes_changed_in_the_file(place: int, at: int, value: bytes) -> None:
-    good = (BASE, UPPER)[place]
-    _load(place, good[:at] + value + good[at + len(value) :])
+@given(WHICH, WHICH, st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8))
+def test_bytes_changed_in_the_file(chain: int, place: int, share: float, value: bytes) -> None:
+    good = CHAINS[chain][place]
+    at = int(share * len(good))
+    _load(chain, place, good[:at] + value + good[at + len(value) :])
 
 
 @settings(max_examples=200, deadline=None)
-@given(PLACES, st.integers(0, min(len(BASE), len(UPPER))))
-def test_files_cut_short(place: int, length: int) -> None:
-    _load(place, (BASE, UPPER)[place][:length])
+@given(WHICH, WHICH, st.floats(0, 1))
+def test_files_cut_short(chain: int, place: int, share: float) -> None:
+    good = CHAINS[chain][place]
+    _load(chain, place, good[: int(share * len(good))])
 
 
 @settings(max_examples=800, deadline=None)
-@given(PLACES, st.data())
-def test_bytes_changed_behind_the_compression(place: int, data: st.DataObject) -> None:
-    sections = SECTIONS[place]
+@given(WHICH, WHICH, st.data())
+def test_bytes_changed_behind_the_compression(chain: int, place: int, data: st.DataObject) -> None:
+    sections = SECTIONS[chain][place]
     number = data.draw(st.integers(0, len(sections) - 1))
     name, content = sections[number]
     if not content:
@@ -135,4 +150,28 @@ def test_bytes_changed_behind_the_compression(place: int, data: st.DataObject) -
     changed = content[:at] + value + content[at + len(value) :]
     if data.draw(st.booleans()):
         changed = changed[: data.draw(st.integers(0, len(changed)))]
-    _load(place, _join([*sections[:number], (name, changed), *sections[number + 1 :]]))
+    _load(chain, place, _join([*sections[:number], (name, changed), *sections[number + 1 :]]))
+
+
+def _changed(section: bytes, old: bytes, new: bytes) -> bytes:
+    """Return the large directory's lowest state with bytes of a section replaced."""
+    found = _sections(CHAINS[1][0])
+    contents = dict(found)
+    assert contents[section].count(old) == 1
+    contents[section] = contents[section].replace(old, new)
+    return _join([(name, contents[name]) for name, _ in found])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (struct.pack("<IIIII", 2, 2, 32, 0, 500), struct.pack("<IIIII", 2, 2, 48, 0, 500), "size"),
+        (struct.pack("<IB", 0, 203) + b"017", struct.pack("<IB", 1, 203) + b"017", "do not fit"),
+        (struct.pack("<IB", 0, 203) + b"017", struct.pack("<IB", 40, 203) + b"017", "index"),
+    ],
+)
+def test_names_of_a_large_directory_have_places_that_exist(
+    old: bytes, new: bytes, message: str
+) -> None:
+    with pytest.raises(IntegrityError, match=message):
+        state.load_states([_changed(b"DIRS", old, new)])

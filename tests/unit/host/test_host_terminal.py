@@ -48,8 +48,11 @@ def test_the_mode_comes_back_after_an_error(terminal):
 def test_the_mode_comes_back_when_a_signal_ends_the_process(terminal, number):
     before = termios.tcgetattr(terminal)
     program = (
-        "import signal, sys; from agent.host import raw_mode\n"
-        "with raw_mode(0): print('raw', flush=True); signal.pause()"
+        "import signal; from agent.host import raw_mode\n"
+        f"signal.signal({int(number)}, signal.SIG_DFL)\n"  # nohup has it ignored
+        "with raw_mode(0):\n"
+        "    print('raw', flush=True)\n"
+        "    while True: signal.sigtimedwait([], 0.1)"  # pause() may begin after the signal
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=terminal, stdout=subprocess.PIPE

@@ -41,8 +41,9 @@ def _begin(store: Store, draft: LinkRecord) -> PendingLink:
 
 
 def test_identity_depends_on_everything_that_changes_a_byte() -> None:
+    first = link_id("", LAYER, replace(PARAMETERS, writer_version=1))
+    assert first == "d31f3a1bbfbc5c674b22c37c79602d384a54f9de3e681c75efeef2c8d32ee583"  # for ever
     base = link_id("", LAYER, PARAMETERS)
-    assert base == "d31f3a1bbfbc5c674b22c37c79602d384a54f9de3e681c75efeef2c8d32ee583"  # for ever
     others = {
         link_id(base, LAYER, PARAMETERS),
         link_id("", (*LAYER, *LAYER), PARAMETERS),
@@ -50,7 +51,13 @@ def test_identity_depends_on_everything_that_changes_a_byte() -> None:
         link_id("", LAYER, replace(PARAMETERS, grain_bytes=4096)),
         link_id("", LAYER, replace(PARAMETERS, journal=False)),
     }
-    assert len(others | {base}) == 6
+    assert len(others | {base, first}) == 7
+
+
+def test_parameters_of_the_first_records_are_those_of_the_first_writer() -> None:
+    document = {"capacity_bytes": 1 << 30, "grain_bytes": 65536, "journal": True}
+    assert ChainParameters.parse(document).writer_version == 1
+    assert ChainParameters.parse({**document, "writer_version": 2}).writer_version == 2
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def spawn(script, *, with_stdin=False):
             (os.POSIX_SPAWN_DUP2, stdout[1], 1),
             (os.POSIX_SPAWN_DUP2, stderr[1], 2),
         ],
-        setsigdef=[signal.SIGPIPE],
+        setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT],  # ignored in the background
     )
     for end in (stdin[0], stdout[1], stderr[1]):
         os.close(end)
@@ -242,8 +242,16 @@ def test_death_for_want_of_memory_is_told(lines):
     ],
 )
 def test_control_message_that_means_nothing_here(lines, message):
-    act = when_ready(message)
-    host = supervise(lines, spawn("echo ready; sleep 0.1; exit 1"), Host(lines[1], on_output=act))
+    send = when_ready(message)
+
+    def act(output, endpoint):
+        done = send(output, endpoint)
+        if done:
+            endpoint.finish(STDIN)
+        return done
+
+    process = spawn("echo ready; read line; exit 1", with_stdin=True)
+    host = supervise(lines, process, Host(lines[1], on_output=act))
     assert host.controls[-1] == exited(1)
 
 
