@@ -6,25 +6,23 @@ A crash at any instant leaves either no final name or the complete file. Temps a
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 TEMP_PREFIX = ".tmp-"
-_SYNC_FILE_RANGE_WRITE = 2  # <linux/fs.h>
 _serial = itertools.count()
 _WRITEBACK_BYTES = 8 << 20
 
 
-class _EagerFile(FileIO):
+class EagerFile(FileIO):
     """Lets the kernel write out what is there while more comes, so that fsync has little to do."""
 
     _begun = 0  # up to where writing out has begun
@@ -52,7 +50,7 @@ class AtomicFile:
         self._mode = mode
         self.temp = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{next(_serial)}-{path.name}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self.file = _EagerFile(os.open(self.temp, flags, 0o600), "r+")
+        self.file = EagerFile(os.open(self.temp, flags, 0o600), "r+")
 
     def commit(self) -> None:
         """Make data and name durable, the data first."""
@@ -90,23 +88,6 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         view = memoryview(data)
         while view:
             view = view[file.write(view) :]
-
-
-def start_writeback(descriptor: int, offset_bytes: int, size_bytes: int) -> None:
-    """Have the kernel begin to write a part of a file to its disk, and do not wait for it.
-
-    Promises nothing: it only leaves less for fsync to wait for. (sync_file_range(2))
-    """
-    _sync_file_range()(descriptor, offset_bytes, size_bytes, _SYNC_FILE_RANGE_WRITE)
-
-
-@functools.cache
-def _sync_file_range() -> Callable[[int, int, int, int], int]:
-    import ctypes  # noqa: PLC0415 - not for those who never write anything large
-
-    function = ctypes.CDLL(None).sync_file_range
-    function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
-    return cast("Callable[[int, int, int, int], int]", function)
 
 
 def sync_directory(path: Path) -> None:

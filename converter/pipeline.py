@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from threading import Event
@@ -18,8 +18,17 @@ from typing import BinaryIO
 
 from converter import __version__
 from converter.errors import SaltflatError
+from converter.events import (
+    CONVERT,
+    PULL,
+    Monitor,
+    Note,
+    StepAdvanced,
+    StepFinished,
+    StepStarted,
+    WorkPlanned,
+)
 from converter.events import Event as ProgressEvent
-from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStarted
 from converter.ext4 import c_ext4
 from converter.ext4.filesystem import FileSystem
 from converter.ext4.geometry import Geometry
@@ -28,6 +37,7 @@ from converter.ext4.writer import write_layer
 from converter.groups import DEFAULT_MAX_LINKS, group_layers
 from converter.identity import identity_of
 from converter.image.fetch import PARALLEL_FETCHES, fetch_blob
+from converter.image.files import Content, whole_file
 from converter.image.model import Image, Layer
 from converter.image.source import Source
 from converter.layer.changeset import read_changes
@@ -55,6 +65,7 @@ from converter.store.locks import using
 from converter.vmdk.sparse import LinkWriter, ParentRef
 
 PARALLEL_OFFERS = 2
+_ADVANCE_BYTES = 1 << 20  # of progress between two events
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +116,9 @@ def convert(
 
 @dataclass(frozen=True, slots=True)
 class _Blob:
-    """A layer's file: `verified` when it was checked before it got its name in our store."""
+    """A layer's bytes: `verified` when they were checked before they got a name in our store."""
 
-    path: Path
+    content: Content
     verified: bool
 
 
@@ -193,7 +204,8 @@ class _Conversion:
             found = begin_link(self._store, draft, on_wait=lambda: self._monitor(waiting))
         if isinstance(found, LinkRecord):
             summary = "changes nothing" if found.empty else "cached"
-            self._monitor(StepFinished(step, summary, minor=True))
+            self._monitor(StepStarted(step, _size_bytes(layers), CONVERT))
+            self._monitor(StepFinished(step, summary, minor=True, phase=CONVERT))
             if not found.empty:
                 self._filesystem = None
                 self._append(draft.link_id, self._committer.submit(lambda: found))
@@ -220,22 +232,32 @@ class _Conversion:
         self._top = identity
         self._links.append(link)
 
-    def _fetch(self, layers: tuple[Layer, ...]) -> None:
-        for layer in layers:
+    def _fetch(self, missing: tuple[Layer, ...]) -> None:
+        """Fetch the blobs of the upper layers `missing`, unless that goes on already."""
+        if missing and not self._blobs:
+            self._monitor(WorkPlanned(len(missing), _size_bytes(missing)))
+        count = len(self._image.layers)
+        for number, layer in enumerate(missing, count - len(missing) + 1):
             if layer not in self._blobs:
-                self._blobs[layer] = self._fetcher.submit(self._fetch_one, layer)
+                step = f"layer {number}/{count}"
+                self._blobs[layer] = self._fetcher.submit(self._fetch_one, layer, step)
 
-    def _fetch_one(self, layer: Layer) -> _Blob:
+    def _fetch_one(self, layer: Layer, step: str) -> _Blob:
         local = self._source.local_blob(layer.descriptor)
         if local is not None:
             return _Blob(local, verified=False)
-        path = fetch_blob(self._source, layer.descriptor, self._store.blobs, self._watch_fetch)
-        return _Blob(path, verified=True)
+        blobs, watch = self._store.blobs, self._watch_fetch
+        path = fetch_blob(self._source, layer.descriptor, blobs, watch, step=step)
+        return _Blob(whole_file(path), verified=True)
 
     def _watch_fetch(self, event: ProgressEvent) -> None:
         """Pass on a fetch's progress, and end the fetch when nobody wants the blob any more."""
         if self._stopping.is_set():
             raise CancelledError
+        if isinstance(event, StepFinished):
+            event = replace(event, phase=PULL, minor=True)  # the layer's own end is yet to come
+        elif isinstance(event, StepStarted | StepAdvanced):
+            event = replace(event, phase=PULL)
         self._monitor(event)
 
     def _make(
@@ -258,14 +280,15 @@ class _Conversion:
         if not written:
             self._filesystem = filesystem if draft.parent else None
             self._offer(pending.commit_empty())
-            self._monitor(StepFinished(step, "changes nothing"))
+            self._monitor(StepFinished(step, "changes nothing", phase=CONVERT))
             return
         summary = link.finish()
         state = dump_state(filesystem, parent=draft.parent)
         self._filesystem = filesystem
         commit = self._committer.submit(self._commit, pending, grains=summary.grains, state=state)
         self._append(draft.link_id, commit)
-        self._monitor(StepFinished(step, f"{summary.size_bytes / 1e6:.1f} MB"))
+        size = f"{summary.size_bytes / 1e6:.1f} MB"
+        self._monitor(StepFinished(step, size, phase=CONVERT))
 
     def _state(self, draft: LinkRecord) -> FileSystem:
         """Return the state that the new link starts from, for it alone to change."""
@@ -281,12 +304,14 @@ class _Conversion:
         self, step: str, layers: tuple[Layer, ...], filesystem: FileSystem, link: LinkWriter
     ) -> bool:
         """Stream `layers` from their blobs into `link`; tell whether anything was written."""
-        self._monitor(StepStarted(step, sum(layer.descriptor.size_bytes for layer in layers)))
         reading = _Reading(self._blobs, self._limits)
         entries = reading.entries(layers)
         written = False
+        told = 0
         with closing(entries):
             try:
+                reading.wait(layers)
+                self._monitor(StepStarted(step, _size_bytes(layers), CONVERT))
                 changes = apply_layers(filesystem.tree, entries, filesystem.allocator)
                 head = next(changes, None)
                 first = not self._links
@@ -297,7 +322,10 @@ class _Conversion:
                 ):
                     link.write(block * c_ext4.BLOCK_SIZE, data)
                     written = True
-                    self._monitor(StepAdvanced(step, reading.position()))
+                    position = reading.position()
+                    if position - told >= _ADVANCE_BYTES:
+                        told = position
+                        self._monitor(StepAdvanced(step, position, CONVERT))
             except SaltflatError as error:
                 if reading.layer is not None:
                     error.add_context(f"{step} ({reading.layer.descriptor.digest})")
@@ -319,13 +347,19 @@ class _Reading:
         """Return how many compressed bytes of all layers have been read."""
         return self._done_bytes + (self._file.tell() if self._file else 0)
 
+    def wait(self, layers: tuple[Layer, ...]) -> None:
+        """Return when the first layer's blob is here. Raises what its fetch raised."""
+        if layers:
+            self.layer = layers[0]
+            self._blobs[self.layer].result()
+
     def entries(self, layers: tuple[Layer, ...]) -> Generator[Iterator[Entry], None, None]:
         """Yield each layer's entries; after the last one of a layer its diffID is checked."""
         for layer in layers:
             self.layer = layer
             blob = self._blobs[layer].result()
             with (
-                open(blob.path, "rb", buffering=0) as self._file,
+                blob.content.open() as self._file,
                 open_layer(
                     self._file,
                     layer.descriptor,
@@ -343,3 +377,7 @@ class _Reading:
 
 def _diff_ids(layers: tuple[Layer, ...]) -> tuple[str, ...]:
     return tuple(str(layer.diff_id) for layer in layers)
+
+
+def _size_bytes(layers: tuple[Layer, ...]) -> int:
+    return sum(layer.descriptor.size_bytes for layer in layers)

@@ -26,6 +26,7 @@ from converter.image import c_oci
 from converter.image.digest import Digest
 from converter.image.documents import parse_config, parse_document
 from converter.image.fetch import fetch_blob
+from converter.image.files import whole_file
 from converter.image.model import Image, ImageConfig, Layer, Manifest
 from converter.image.source import Source
 from converter.image.verify import verify_document
@@ -172,13 +173,14 @@ class _Verification:
 
     def _apply(self, step: str, layer: Layer, expected: ExpectedTree, at_hand: ImageAtHand) -> None:
         descriptor = layer.descriptor
-        path = at_hand.source.local_blob(descriptor) or fetch_blob(
-            at_hand.source, descriptor, at_hand.blobs, self._monitor
-        )
+        local = at_hand.source.local_blob(descriptor)
+        if local is None:
+            fetched = fetch_blob(at_hand.source, descriptor, at_hand.blobs, self._monitor)
+            local = whole_file(fetched)
         self._monitor(StepStarted(step, descriptor.size_bytes))
         with (
             _inside(f"{step} ({descriptor.digest})"),
-            open(path, "rb", buffering=0) as compressed,
+            local.open() as compressed,
             open_layer(
                 compressed,
                 descriptor,

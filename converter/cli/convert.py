@@ -46,8 +46,10 @@ def command(
 ) -> int:
     """Turn the image SOURCE into a chain of VMDK disks: links for its layers, base first.
 
-    SOURCE is [docker://]HOST/REPO[:TAG][@DIGEST] as docker reads it, or oci:DIR[:TAG].
-    Layers that are already in the store are not converted again.
+    SOURCE is [docker://]HOST/REPO[:TAG][@DIGEST] as docker reads it, oci:DIR[:TAG],
+    oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME[:TAG] or :@NUMBER], where FILE may be
+    compressed, or - for standard input. Layers that are already in the store are not converted
+    again.
 
     \b
     Examples:
@@ -56,6 +58,8 @@ def command(
       saltflat convert --mirror mirror.example/hub --parallel-fetches 8 debian:12
       saltflat convert debian:12 -o /media/usb/debian --copy
       saltflat convert oci:./layout:1.0 --format json
+      saltflat convert oci-archive:app.tar.zst --platform linux/arm64
+      docker save app:1 | saltflat convert docker-archive:-
     """
     store = open_store(store_root)
     with using(store, monitor=output.monitor):  # until the bundle has its disks too

@@ -9,28 +9,58 @@ from dataclasses import replace
 from converter.cli.caching import Caching, open_cache
 from converter.cli.options import Origin
 from converter.cli.registries import access_for
+from converter.cli.stdin import claim_stdin
 from converter.errors import UsageError
 from converter.events import Monitor, Note
 from converter.image.model import Image
-from converter.image.reference import BundleReference, RegistryReference, parse_source
+from converter.image.reference import (
+    ArchiveReference,
+    BundleReference,
+    RegistryReference,
+    SourceReference,
+    parse_source,
+)
 from converter.image.source import Source, open_source
 from converter.pipeline import Chain, ConvertOptions, convert
 from converter.store.layout import Store
+
+
+def parse_argument(text: str) -> SourceReference:
+    """Read SOURCE or BUNDLE; if that is standard input, nobody else may read it any more.
+
+    Raises UsageError.
+    """
+    reference = parse_source(text)
+    if isinstance(reference, ArchiveReference) and reference.file is None:
+        claim_stdin(text)
+    return reference
 
 
 @contextmanager
 def open_image(
     text: str,
     origin: Origin,
+    *,
+    monitor: Monitor,
+    store: Store | None = None,
 ) -> Iterator[tuple[Image, Source]]:
-    """Yield the image that SOURCE names, and the source that its layers come from."""
-    reference = parse_source(text)
+    """Yield the image that SOURCE names, and the source that its layers come from.
+
+    A copy of an archive that cannot be read in place lies in `store`, if there is one.
+    """
+    reference = parse_argument(text)
     if isinstance(reference, BundleReference):
         raise UsageError(
             f"{text} is a bundle, which is converted already.",
-            expected="an image: HOST/REPO[:TAG] or oci:DIR[:TAG]",
+            expected="an image: HOST/REPO[:TAG], oci:DIR[:TAG] or an archive",
         )
-    with open_source(reference, origin.access) as source:
+    with open_source(
+        reference,
+        origin.access,
+        foreign_layers=origin.foreign_layers,
+        spool=None if store is None else store.root,
+        monitor=monitor,
+    ) as source:
         yield source.resolve(origin.platform), source
 
 
@@ -53,7 +83,10 @@ def convert_source(
     named = named or host
     access = access_for(host, origin.access, named=named)
     with (
-        open_image(text, replace(origin, access=access)) as (image, source),
+        open_image(text, replace(origin, access=access), monitor=monitor, store=store) as (
+            image,
+            source,
+        ),
         open_cache(caching, store, origin.access, named=named, monitor=monitor) as cache,
     ):
         monitor(Note(f"{image.reference} is {image.digest}, {image.platform}", minor=True))

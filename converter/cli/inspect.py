@@ -32,13 +32,14 @@ def command(
       saltflat inspect debian:12
       saltflat inspect --authfile ./auth.json registry.example/team/app:1
       pass show registry | saltflat inspect --username ali --password-stdin registry.example/app
+      saltflat inspect docker-archive:saved.tar:app:1
       saltflat inspect ./bundle --format json
     """
     reference = parse_source(source)
     if isinstance(reference, BundleReference):
         _show_bundle(output, read_bundle(reference.path))
         return 0
-    with open_image(source, origin) as (image, _):
+    with open_image(source, origin, monitor=output.monitor) as (image, _):
         _show_image(output, image)
     return 0
 

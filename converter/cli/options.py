@@ -86,6 +86,7 @@ class Origin:
 
     platform: Platform
     access: SourceOptions
+    foreign_layers: bool = False
 
 
 def source_options(command: _Command) -> _Command:
@@ -96,9 +97,10 @@ def source_options(command: _Command) -> _Command:
         *args: object,
         platform: Platform,
         access: SourceOptions,
+        foreign_layers: bool,
         **others: object,
     ) -> object:
-        return command(*args, origin=Origin(platform, access), **others)
+        return command(*args, origin=Origin(platform, access, foreign_layers), **others)
 
     options = [
         click.option(
@@ -109,6 +111,14 @@ def source_options(command: _Command) -> _Command:
             show_envvar=True,
             show_default=True,
             help="Which image of an index to take: os/arch[/variant].",
+        ),
+        click.option(
+            "--foreign-layers",
+            is_flag=True,
+            envvar="SALTFLAT_FOREIGN_LAYERS",
+            show_envvar=True,
+            help="Fetch layers that the source lacks because they may not be distributed from the "
+            "addresses that the image names, over https and without credentials.",
         ),
     ]
     wrapped = registry_options(cast("_Command", with_origin))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from threading import Lock
 
 import click
 
@@ -21,6 +22,7 @@ class Output:
         self.verbose = False
         self._style = "auto"
         self._renderer: Renderer | None = None
+        self._rendering = Lock()  # events come from several threads
 
     def configure(self, *, verbose: bool, progress: str, debug: bool) -> None:
         """Take over the top command's options."""
@@ -29,10 +31,11 @@ class Output:
         self._style = progress
 
     def monitor(self, event: Event) -> None:
-        """Be the core's monitor: render `event` on stderr."""
-        if self._renderer is None:
-            self._renderer = make_renderer(self._style, verbose=self.verbose)
-        self._renderer.show(event)
+        """Be the core's monitor: render `event` on stderr. For any thread."""
+        with self._rendering:
+            if self._renderer is None:
+                self._renderer = make_renderer(self._style, verbose=self.verbose)
+            self._renderer.show(event)
 
     def close(self) -> None:
         """Take progress off the terminal, so that what follows stands alone."""

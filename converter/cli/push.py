@@ -12,7 +12,7 @@ from converter.artifact.push import Pushed, push_chain
 from converter.artifact.send import DEFAULT_CODEC
 from converter.artifact.target import Target, parse_target
 from converter.cli.caching import Caching, cache_options
-from converter.cli.images import convert_source
+from converter.cli.images import convert_source, parse_argument
 from converter.cli.options import (
     Origin,
     conversion_options,
@@ -27,7 +27,7 @@ from converter.image import c_oci
 from converter.image.digest import Digest
 from converter.image.model import Image
 from converter.image.platform import Platform
-from converter.image.reference import BundleReference, parse_source
+from converter.image.reference import BundleReference
 from converter.pipeline import ConvertOptions
 from converter.registry.artifacts import ArtifactRepository
 from converter.registry.client import RegistryClient
@@ -81,7 +81,7 @@ def command(
       saltflat push oci:./layout:1.0 --plain-http localhost:5000/app --format json
     """
     place = parse_target(target)
-    reference = parse_source(source)
+    reference = parse_argument(source)
     store = open_store(store_root)
     with using(store, monitor=output.monitor):
         if isinstance(reference, BundleReference):

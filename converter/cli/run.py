@@ -10,7 +10,7 @@ import click
 
 from agent.host.errors import AbortedError
 from converter.cli.caching import Caching, cache_options
-from converter.cli.images import convert_source
+from converter.cli.images import convert_source, parse_argument
 from converter.cli.options import (
     Origin,
     conversion_options,
@@ -23,7 +23,7 @@ from converter.cli.output import Output
 from converter.cli.stdin import claim_stdin
 from converter.errors import UsageError
 from converter.events import Event, StepFinished
-from converter.image.reference import BundleReference, parse_source
+from converter.image.reference import BundleReference
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
 from converter.machine.model import Channel, RunConfig
 from converter.machine.qemu import QemuDriver
@@ -109,6 +109,7 @@ def command(
     Examples:
       saltflat run debian:12 sh -c 'echo hello; exit 7'
       echo hi | saltflat run -i debian:12 cat
+      docker save app:1 | saltflat run docker-archive:-
       saltflat run -it -e LANG=C.UTF-8 -u nobody ./bundle
     """
     if tty and not (sys.stdin.isatty() or not interactive):
@@ -120,7 +121,7 @@ def command(
     if interactive:
         claim_stdin("run -i")
     store = open_store(store_root)
-    reference = parse_source(source)
+    reference = parse_argument(source)
     with using(store, monitor=output.monitor):
         if isinstance(reference, BundleReference):
             root = root_of_bundle(read_bundle(reference.path))

@@ -62,8 +62,9 @@ def command(
     if source is None:
         _show(output, path, verify(path, monitor=output.monitor))
         return 0
-    with open_image(source, origin) as (image, opened):
-        at_hand = ImageAtHand(image, opened, open_store(store_root).blobs, limits)
+    store = open_store(store_root)
+    with open_image(source, origin, monitor=output.monitor, store=store) as (image, opened):
+        at_hand = ImageAtHand(image, opened, store.blobs, limits)
         _show(output, path, verify(path, image=at_hand, monitor=output.monitor))
     return 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+EMPTY = "application/vnd.oci.empty.v1+json"  # a configuration that is none: {}
 DOCKER_MANIFEST_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -28,27 +29,35 @@ DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 DOCKER_FOREIGN_LAYER = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
-LAYER_TYPES = frozenset(
+# What registries may refuse to keep; descriptors name other places for it.
+FOREIGN_LAYER_TYPES = frozenset(
     {
-        LAYER_TAR,
-        LAYER_GZIP,
-        LAYER_ZSTD,
         LAYER_NONDISTRIBUTABLE_PREFIX + "tar",
         LAYER_NONDISTRIBUTABLE_PREFIX + "tar+gzip",
         LAYER_NONDISTRIBUTABLE_PREFIX + "tar+zstd",
-        DOCKER_LAYER_TAR,
-        DOCKER_LAYER_GZIP,
-        DOCKER_LAYER_ZSTD,
         DOCKER_FOREIGN_LAYER,
     }
 )
+LAYER_TYPES = FOREIGN_LAYER_TYPES | {
+    LAYER_TAR,
+    LAYER_GZIP,
+    LAYER_ZSTD,
+    DOCKER_LAYER_TAR,
+    DOCKER_LAYER_GZIP,
+    DOCKER_LAYER_ZSTD,
+}
 
 ANNOTATION_REF_NAME = "org.opencontainers.image.ref.name"
+ANNOTATION_CONTAINERD_NAME = "io.containerd.image.name"
 
 LAYOUT_FILE = "oci-layout"
 LAYOUT_VERSION = "1.0.0"
 LAYOUT_INDEX = "index.json"
 LAYOUT_BLOBS = "blobs"
+
+# What `docker save` writes: moby image/tarexport, and containers/image docker/internal/tarfile.
+DOCKER_ARCHIVE_MANIFEST = "manifest.json"
+DOCKER_ARCHIVE_LEGACY = "repositories"  # all there was before docker 1.10
 
 # "unknown" as operating system marks what is not an image: attestations beside the real ones.
 UNKNOWN_OS = "unknown"

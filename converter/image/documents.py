@@ -10,6 +10,7 @@ from converter.errors import IntegrityError, UsageError
 from converter.image import c_oci as c
 from converter.image.digest import Digest
 from converter.image.json_object import JsonObject, shown
+from converter.image.kinds import refuse_artifact, refuse_layer
 from converter.image.model import Descriptor, ImageConfig, Index, Layer, Manifest
 from converter.image.platform import NAME, Platform
 
@@ -32,21 +33,11 @@ def parse_document(raw: bytes, media_type: str | None, *, what: str) -> Manifest
     if kind in c.INDEX_TYPES:
         manifests = fields.children("manifests")
         return Index(kind, tuple(parse_descriptor(entry) for entry in manifests))
-    config = fields.child("config")
-    config_type = config.text("mediaType")
-    if config_type not in c.CONFIG_TYPES:
-        raise UsageError(
-            f"{what} is an artifact of type {shown(config_type)}, not a container image.",
-            expected=f"a configuration of type {c.OCI_CONFIG} or {c.DOCKER_CONFIG}",
-            hint="Name an image; signatures, charts and other artifacts have no root file system.",
-        )
+    refuse_artifact(fields)
     layers = tuple(parse_descriptor(entry) for entry in fields.children("layers"))
     for layer in layers:
-        if layer.media_type not in c.LAYER_TYPES:
-            raise UsageError(
-                f"{what} has a layer of type {shown(layer.media_type)}.",
-                expected="layers that are tar archives, plain or compressed by gzip or zstd",
-            )
+        refuse_layer(layer.media_type, what=what)
+    config = fields.child("config")
     return Manifest(kind, parse_descriptor(config), layers)
 
 
@@ -56,7 +47,8 @@ def parse_config(raw: bytes, *, what: str) -> ImageConfig:
     rootfs = fields.child("rootfs")
     if rootfs.text("type") != "layers":
         rootfs.fail("type", 'the text "layers"')
-    diff_ids = rootfs.texts("diff_ids")
+    # docker leaves it out for an image without layers; that there are none is for pair_layers.
+    diff_ids = rootfs.optional_texts("diff_ids") or ()
     execution = fields.optional_child("config")
     if execution is not None:
         for name in _TEXTS:
@@ -105,7 +97,8 @@ def _kind(fields: JsonObject, media_type: str | None) -> str:
         raise UsageError(
             f"{fields.what} is in Docker's schema 1, a format withdrawn in 2017.",
             expected="an OCI or Docker schema 2 manifest",
-            hint="Pull and push the image again with a current docker, podman or skopeo.",
+            hint="Push it again with a current docker or podman, or convert it: "
+            "skopeo copy --format v2s2 docker://OLD docker://NEW.",
         )
     if fields.integer("schemaVersion") != 2:
         fields.fail("schemaVersion", "the number 2")
@@ -150,6 +143,7 @@ def parse_descriptor(fields: JsonObject) -> Descriptor:
         size_bytes=size_bytes,
         annotations={} if annotations is None else annotations.all_texts(),
         platform=None if platform is None else _platform(platform),
+        urls=tuple(fields.optional_texts("urls") or ()),
     )
 
 

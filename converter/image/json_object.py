@@ -31,16 +31,7 @@ class JsonObject:
     @classmethod
     def parse(cls, raw: bytes, *, what: str, limit: int) -> Self:
         """Read a whole document of at most `limit` bytes. Raises IntegrityError."""
-        if len(raw) > limit:
-            raise IntegrityError(f"{what} is {len(raw)} bytes long.", expected=f"at most {limit}")
-        try:
-            value = json.loads(raw.decode(), parse_constant=_refuse_constant)
-            if rb"\u" in raw:
-                # An escaped lone surrogate is no text: it could not be written anywhere again.
-                json.dumps(value, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as error:
-            problem = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
-            raise IntegrityError(f"{what} is not JSON: {problem}.") from None
+        value = _parse(raw, what, limit)
         if not isinstance(value, dict):
             raise IntegrityError(f"{what} is not a JSON object.")
         return cls(cast("dict[str, object]", value), what)
@@ -114,8 +105,13 @@ class JsonObject:
         return JsonObject(cast("dict[str, object]", value), self.what, self.path(name))
 
     def children(self, name: str) -> Sequence[JsonObject]:
-        """Return a required list of objects. Raises IntegrityError."""
+        """Return a required list of objects; null is an empty one, as Go writes it.
+
+        Raises IntegrityError.
+        """
         values = self.members.get(name)
+        if values is None and name in self.members:
+            return []
         if not isinstance(values, list):
             self.fail(name, "a list of objects")
         found = []
@@ -132,6 +128,28 @@ class JsonObject:
             if not isinstance(value, str):
                 self.fail(name, "a text")
         return cast("dict[str, str]", self.members)
+
+
+def parse_objects(raw: bytes, *, what: str, limit: int) -> Sequence[JsonObject]:
+    """Read a document of at most `limit` bytes that is a list of objects. Raises IntegrityError."""
+    value = _parse(raw, what, limit)
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise IntegrityError(f"{what} is not a list of JSON objects.")
+    return [JsonObject(entry, what, f"[{number}]") for number, entry in enumerate(value)]
+
+
+def _parse(raw: bytes, what: str, limit: int) -> object:
+    if len(raw) > limit:
+        raise IntegrityError(f"{what} is {len(raw)} bytes long.", expected=f"at most {limit}")
+    try:
+        value: object = json.loads(raw.decode(), parse_constant=_refuse_constant)
+        if rb"\u" in raw:
+            # An escaped lone surrogate is no text: it could not be written anywhere again.
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        problem = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+        raise IntegrityError(f"{what} is not JSON: {problem}.") from None
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

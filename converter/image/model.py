@@ -17,13 +17,17 @@ __all__ = ["Descriptor", "Digest", "Image", "ImageConfig", "Index", "Layer", "Ma
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """Point to content: its media type, digest and exact size. (image-spec descriptor.md)"""
+    """Point to content: its media type, digest and exact size. (image-spec descriptor.md)
+
+    `urls` are places outside of the registry from which the content may be had.
+    """
 
     media_type: str
     digest: Digest
     size_bytes: int
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
     platform: Platform | None = None
+    urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

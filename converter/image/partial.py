@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
-from converter.atomic import TEMP_PREFIX, start_writeback, sync_directory
+from converter.atomic import TEMP_PREFIX, EagerFile, sync_directory
 from converter.errors import IntegrityError, UnavailableError
 from converter.events import Monitor, Note, StepAdvanced
 from converter.image.model import Descriptor
@@ -25,7 +25,6 @@ PARTIAL_PREFIX = f"{TEMP_PREFIX}partial-"
 STALL_SECONDS = 900.0  # a holder whose file does not grow for so long is not waited for
 _POLL_SECONDS = 0.1
 _ADVANCE_BYTES = 1 << 20
-_FLUSH_BYTES = 4 << 20
 _HASH_CHUNK_BYTES = 1 << 20
 _MODE = 0o644
 
@@ -39,7 +38,7 @@ class PartialBlob:
         self._descriptor = descriptor
         self._step = step
         self._monitor = monitor
-        self._told_bytes = self._flushed_bytes = 0
+        self._told_bytes = 0
         self._verifier = Verifier(descriptor)
         if os.fstat(file.fileno()).st_size > descriptor.size_bytes:
             self.restart()
@@ -59,18 +58,13 @@ class PartialBlob:
         while view:  # the file is unbuffered: a write may be short
             view = view[self._file.write(view) :]
         self._tell()
-        flushed = self._flushed_bytes
-        if self.position - flushed >= _FLUSH_BYTES:
-            # The disk works while the network does: at the end there is little left to wait for.
-            start_writeback(self._file.fileno(), flushed, self.position - flushed)
-            self._flushed_bytes = self.position
 
     def restart(self) -> None:
         """Forget all bytes."""
         self._file.seek(0)
         self._file.truncate()
         self._verifier = Verifier(self._descriptor)
-        self._told_bytes = self._flushed_bytes = 0
+        self._told_bytes = 0
 
     def check(self) -> None:
         """Raise IntegrityError unless the blob is whole and right."""
@@ -151,7 +145,8 @@ def _locked(
     temp = partial_path(path)
     waited_for = False
     while True:
-        with FileIO(os.open(temp, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as file:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        with EagerFile(os.open(temp, flags, 0o600), "r+") as file:
             seen_bytes, deadline = -1, 0.0
             while not _try_lock(file):
                 if not waited_for:

@@ -36,13 +36,13 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LAYOUT_TAG = re.compile(r"[A-Za-z0-9]+(?:(?:[-._:@+/]|--)[A-Za-z0-9]+)*")
 
 # Transports of other tools (containers-transports(5)) that can be told from a repository's name.
-_FOREIGN_TRANSPORTS = (
-    "containers-storage",
-    "docker-archive",
-    "docker-daemon",
-    "oci-archive",
+_FOREIGN_TRANSPORTS = ("containers-storage", "docker-daemon")
+_STANDARD_INPUT = "-"
+_MANIFEST_INDEX = re.compile(r"@([0-9]{1,6})")
+_FORMS = (
+    "Known forms: [docker://]HOST/NAME[:TAG][@DIGEST], oci:DIR[:TAG], oci-archive:FILE[:TAG], "
+    "docker-archive:FILE[:NAME[:TAG]], bundle:DIR; FILE may be - for standard input."
 )
-_FORMS = "Known forms: [docker://]HOST/NAME[:TAG][@DIGEST], oci:DIR[:TAG], bundle:DIR."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,34 @@ class LayoutReference:
 
 
 @dataclass(frozen=True, slots=True)
+class LayoutArchiveReference:
+    """Name an image in a tar archive of an OCI image layout; `file` is None for standard input."""
+
+    file: Path | None
+    tag: str | None = None
+
+    def __str__(self) -> str:
+        return f"oci-archive:{_file_text(self.file)}" + (f":{self.tag}" if self.tag else "")
+
+
+@dataclass(frozen=True, slots=True)
+class DockerArchiveReference:
+    """Name an image in what `docker save` wrote; `file` is None for standard input.
+
+    `name` is one of the image's names, or `number` its place in the archive's manifest.json, from 0
+    on. At most one of them is set; without both it is the only image that is there.
+    """
+
+    file: Path | None
+    name: RegistryReference | None = None
+    number: int | None = None
+
+    def __str__(self) -> str:
+        chosen = f"@{self.number}" if self.number is not None else str(self.name or "")
+        return f"docker-archive:{_file_text(self.file)}" + (f":{chosen}" if chosen else "")
+
+
+@dataclass(frozen=True, slots=True)
 class BundleReference:
     """Name a folder that an earlier conversion wrote."""
 
@@ -90,7 +118,8 @@ class BundleReference:
         return f"bundle:{self.path}"
 
 
-ImageReference = RegistryReference | LayoutReference
+ArchiveReference = LayoutArchiveReference | DockerArchiveReference
+ImageReference = RegistryReference | LayoutReference | ArchiveReference
 SourceReference = ImageReference | BundleReference
 
 
@@ -98,7 +127,8 @@ def parse_source(text: str) -> SourceReference:
     """Read SOURCE or BUNDLE as it stands on a command line. Raises UsageError.
 
     A path that begins with `/` or `.` and `bundle:DIR` are bundles, `oci:DIR[:TAG]` is a layout,
-    everything else is a registry reference, with or without `docker://`.
+    `oci-archive:FILE[:TAG]` and `docker-archive:FILE[:REF]` are archives; everything else is a
+    registry reference, with or without `docker://`.
     """
     if not text.isprintable():
         raise _wrong(text, "it has control characters or no valid characters in it")
@@ -108,21 +138,55 @@ def parse_source(text: str) -> SourceReference:
     if colon and transport == "bundle":
         return BundleReference(_folder(text, rest))
     if colon and transport == "oci":
-        return _parse_layout(text, rest)
+        folder, tag = _parse_layout(text, rest)
+        return LayoutReference(_folder(text, folder), tag)
+    if colon and transport == "oci-archive":
+        file, tag = _parse_layout(text, rest)
+        return LayoutArchiveReference(_file(text, file), tag)
+    if colon and transport == "docker-archive":
+        return _parse_docker_archive(text, rest)
     if colon and transport in _FOREIGN_TRANSPORTS:
         raise UsageError(f"{transport}: is not a source that saltflat reads.", hint=_FORMS)
     return _parse_registry(text, text.removeprefix("docker://"))
 
 
-def _parse_layout(text: str, rest: str) -> LayoutReference:
-    # As in containers-transports(5), the first colon ends the folder: tags may have colons.
-    folder, colon, tag = rest.partition(":")
-    path = _folder(text, folder)
+def parse_repository_tag(text: str) -> RegistryReference:
+    """Read `[HOST/]NAME[:TAG]` as docker does, as archives name their images. Raises UsageError."""
+    return _parse_registry(text, text)
+
+
+def _parse_layout(text: str, rest: str) -> tuple[str, str | None]:
+    # As in containers-transports(5), the first colon ends the path: tags may have colons.
+    path, colon, tag = rest.partition(":")
     if not colon:
-        return LayoutReference(path)
+        return path, None
     if len(tag) > MAX_LAYOUT_TAG_LENGTH or not _LAYOUT_TAG.fullmatch(tag):
         raise _wrong(text, "its tag is not a reference name of an OCI layout")
-    return LayoutReference(path, tag)
+    return path, tag
+
+
+def _parse_docker_archive(text: str, rest: str) -> DockerArchiveReference:
+    path, colon, chosen = rest.partition(":")
+    file = _file(text, path)
+    if not colon:
+        return DockerArchiveReference(file)
+    if number := _MANIFEST_INDEX.fullmatch(chosen):
+        return DockerArchiveReference(file, number=int(number[1]))
+    if "@" in chosen:
+        raise _wrong(text, "archives know images by name and tag or by @NUMBER, not by digest")
+    return DockerArchiveReference(file, _parse_registry(text, chosen))
+
+
+def _file(text: str, file: str) -> Path | None:
+    if not file:
+        raise _wrong(text, "the file is missing")
+    return None if file == _STANDARD_INPUT else Path(file)
+
+
+def _file_text(file: Path | None) -> str:
+    if file is None:
+        return _STANDARD_INPUT
+    return f"./{file}" if str(file) == _STANDARD_INPUT else str(file)
 
 
 def _folder(text: str, folder: str) -> Path:

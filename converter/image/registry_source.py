@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from converter.errors import (
@@ -22,6 +21,7 @@ from converter.errors import (
 )
 from converter.image import c_oci as c
 from converter.image.digest import Digest
+from converter.image.files import Content
 from converter.image.json_object import shown
 from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
@@ -108,7 +108,7 @@ class RegistrySource:
         """
         self._first(lambda place: _receive(place, descriptor, into), into.note)
 
-    def local_blob(self, descriptor: Descriptor) -> Path | None:
+    def local_blob(self, _descriptor: Descriptor) -> Content | None:
         """Return None: nothing of a registry is a file here."""
         return None
 

@@ -19,8 +19,12 @@ from converter.image.verify import verified
 
 ReadDocument = Callable[[Descriptor], bytes]  # what the descriptor points to, not yet verified
 
-_MAX_NESTED_INDEXES = 16  # each costs a request; real ones list one or two, if any
+# Real ones have one level below the root's, with one or two indexes. Digests make circles
+# impossible; what is bounded is how many requests a hostile one can cost.
+MAX_NESTED_INDEXES = 16
+MAX_INDEX_DEPTH = 4  # of indexes one in the other, the root included
 _OUR_OS = "linux"
+_PLATFORMS_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +59,28 @@ def resolve_image(reference: str, root: Root, platform: Platform, read: ReadDocu
 
 
 def choose(reference: str, index: Index, platform: Platform, read: ReadDocument) -> Descriptor:
-    """Return the index's manifest for `platform`, looking one level into indexes that it lists.
+    """Return the manifest for `platform` of the index, or of the indexes that it lists.
 
-    Raises NotFoundError that lists the platforms there are.
+    An index is preferred to those within it; of one index's manifests, the best variant, then the
+    first. Raises NotFoundError that lists the platforms there are, IntegrityError for too many
+    indexes or too deep ones.
     """
-    entries = list(index.manifests)
-    found = _fitting(entries, platform)
-    if found is None:
-        for nested in _nested_indexes(reference, index, read):
-            entries += nested.manifests
-            found = _fitting(nested.manifests, platform)
+    entries: list[Descriptor] = []
+    for level in _levels(reference, index, read):
+        for listed in level:
+            found = _fitting(listed.manifests, platform)
             if found is not None:
-                break
-    if found is None:
-        unnamed = [entry for entry in entries if _is_manifest(entry) and entry.platform is None]
-        if len(unnamed) == 1:  # its configuration will tell
-            return unnamed[0]
-        available = sorted({str(entry.platform) for entry in entries if _is_image(entry)})
-        raise NotFoundError(
-            f"{reference} has no image for {platform}.",
-            expected=f"one of: {', '.join(available)}" if available else None,
-            hint="Choose another with --platform." if available else "Its index lists no images.",
-        )
-    return found
+                return found
+            entries += listed.manifests
+    unnamed = {entry for entry in entries if _is_manifest(entry) and entry.platform is None}
+    if len(unnamed) == 1:  # its configuration will tell
+        return unnamed.pop()
+    available = sorted({str(entry.platform) for entry in entries if _is_image(entry)})
+    raise NotFoundError(
+        f"{reference} has no image for {platform}.",
+        expected=f"one of: {', '.join(available[:_PLATFORMS_SHOWN])}" if available else None,
+        hint="Choose another with --platform." if available else "Its index lists no images.",
+    )
 
 
 def read_document(descriptor: Descriptor, read: ReadDocument) -> bytes:
@@ -107,18 +110,38 @@ def _is_image(entry: Descriptor) -> bool:
     return _is_manifest(entry) and entry.platform is not None and entry.platform.os != c.UNKNOWN_OS
 
 
-def _nested_indexes(reference: str, index: Index, read: ReadDocument) -> Iterator[Index]:
-    nested = [entry for entry in index.manifests if entry.media_type in c.INDEX_TYPES]
-    if len(nested) > _MAX_NESTED_INDEXES:
-        raise IntegrityError(
-            f"The index of {reference} lists {len(nested)} further indexes.",
-            expected=f"at most {_MAX_NESTED_INDEXES}",
-        )
-    for entry in nested:
-        raw = read_document(entry, read)
-        document = parse_document(raw, entry.media_type, what=f"Index {entry.digest}")
-        assert isinstance(document, Index), "an entry's media type decides, and it is an index's"
-        yield document
+def _levels(reference: str, index: Index, read: ReadDocument) -> Iterator[list[Index]]:
+    """Yield the index, then the indexes that it lists, then those that these list, and so on."""
+    level = [index]
+    seen: set[Digest] = set()
+    for _ in range(MAX_INDEX_DEPTH):
+        yield level
+        nested = {
+            entry.digest: entry
+            for listed in level
+            for entry in listed.manifests
+            if entry.media_type in c.INDEX_TYPES and entry.digest not in seen
+        }
+        if not nested:
+            return
+        seen |= nested.keys()
+        if len(seen) > MAX_NESTED_INDEXES:
+            raise IntegrityError(
+                f"The index of {reference} lists {len(seen)} further indexes.",
+                expected=f"at most {MAX_NESTED_INDEXES}",
+            )
+        level = [_index(entry, read) for entry in nested.values()]
+    raise IntegrityError(
+        f"The index of {reference} nests too deeply.",
+        expected=f"at most {MAX_INDEX_DEPTH} indexes, one in the other",
+    )
+
+
+def _index(entry: Descriptor, read: ReadDocument) -> Index:
+    raw = read_document(entry, read)
+    document = parse_document(raw, entry.media_type, what=f"Index {entry.digest}")
+    assert isinstance(document, Index), "an entry's media type decides, and it is an index's"
+    return document
 
 
 def _image(

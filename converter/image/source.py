@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from converter.events import Monitor, ignore
+from converter.image.archive import open_archive
+from converter.image.docker_archive import DockerArchiveSource
+from converter.image.files import Content, Folder
+from converter.image.foreign import ResumingWithForeignLayers, WithForeignLayers
 from converter.image.layout import LayoutSource
 from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
-from converter.image.reference import ImageReference, LayoutReference
+from converter.image.reference import (
+    DockerArchiveReference,
+    ImageReference,
+    LayoutArchiveReference,
+    LayoutReference,
+)
 from converter.image.registry_source import MirrorPlace, RegistrySource
 from converter.registry.client import RegistryClient
+from converter.registry.foreign import get_foreign
 from converter.registry.options import Mirror, RegistryOptions
 
-SourceOptions = RegistryOptions  # only registries have options; folders need none
+SourceOptions = RegistryOptions  # how to reach a registry; nothing else has options
 
 
 class Source(Protocol):
@@ -28,29 +40,48 @@ class Source(Protocol):
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
         """Yield a blob's raw bytes in chunks; see `converter.image.verify.verified`."""
 
-    def local_blob(self, descriptor: Descriptor) -> Path | None:
-        """Return the file where the blob already lies, not verified, or None."""
+    def local_blob(self, descriptor: Descriptor) -> Content | None:
+        """Return the blob where it already lies on this host, not verified, or None."""
 
 
 @contextmanager
-def open_source(reference: ImageReference, options: SourceOptions) -> Iterator[Source]:
-    """Yield the source of a reference; `options` matter for registries. Raises UsageError.
+def open_source(
+    reference: ImageReference,
+    options: SourceOptions,
+    *,
+    foreign_layers: bool = False,
+    spool: Path | None = None,
+    monitor: Monitor = ignore,
+) -> Iterator[Source]:
+    """Yield the source of a reference; `options` matter where a network is.
 
-    Nothing is contacted or opened before the source is used.
+    `foreign_layers` allows to fetch layers from addresses that the image names. `spool` is the
+    folder for the copy of an archive that cannot be read in place, and `monitor` hears how that
+    goes. Archives are opened here and closed in the end; registries and folders are not contacted
+    before the source is used. Raises what opening an archive raises.
     """
+    get = partial(_get, options) if foreign_layers else None
     if isinstance(reference, LayoutReference):
-        yield LayoutSource(reference)
-        return
-    with ExitStack() as opened:
-        mirrors = [
-            MirrorPlace(
-                opened.enter_context(RegistryClient(mirror.host, _mirror_options(mirror, options))),
-                mirror.prefix,
-            )
-            for mirror in options.mirrors
-        ]
-        client = opened.enter_context(RegistryClient(reference.api_host, options))
-        yield RegistrySource(reference, client, mirrors)
+        yield WithForeignLayers(LayoutSource(reference, Folder(reference.path)), get)
+    elif isinstance(reference, LayoutArchiveReference | DockerArchiveReference):
+        with open_archive(reference.file, spool=spool, monitor=monitor) as files:
+            if isinstance(reference, DockerArchiveReference):
+                yield DockerArchiveSource(reference, files)
+            else:
+                yield WithForeignLayers(LayoutSource(reference, files), get)
+    else:
+        with ExitStack() as opened:
+            mirrors = [
+                MirrorPlace(
+                    opened.enter_context(
+                        RegistryClient(mirror.host, _mirror_options(mirror, options))
+                    ),
+                    mirror.prefix,
+                )
+                for mirror in options.mirrors
+            ]
+            client = opened.enter_context(RegistryClient(reference.api_host, options))
+            yield ResumingWithForeignLayers(RegistrySource(reference, client, mirrors), get)
 
 
 def _mirror_options(mirror: Mirror, options: RegistryOptions) -> RegistryOptions:
@@ -61,3 +92,7 @@ def _mirror_options(mirror: Mirror, options: RegistryOptions) -> RegistryOptions
         retries=min(options.retries, 1),  # there is somebody else to ask
         mirrors=(),
     )
+
+
+def _get(options: RegistryOptions, url: str, what: str) -> AbstractContextManager[Iterator[bytes]]:
+    return get_foreign(url, options, what=what)

@@ -7,6 +7,7 @@ the ratio, so that a bomb costs time but no memory.
 
 from __future__ import annotations
 
+import enum
 import itertools
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +17,37 @@ from converter.layer import c_tar
 from converter.layer.gzip_members import gunzip
 from converter.layer.zstd_frames import unzstd
 
+HEAD_BYTES = c_tar.BLOCK_SIZE  # of a blob tell what it is
 MAX_CHUNK_BYTES = 256 << 10  # larger ones fall out of the processor's cache between threads
+
+
+class Compression(enum.Enum):
+    """The forms in which a tar archive is taken."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
+def recognise(head: bytes, what: str) -> Compression:
+    """Tell the form of what begins with `head`: its first 512 bytes, or all if it has fewer.
+
+    Raises IntegrityError, in which `what` names the data ("Layer sha256:..."), for other formats.
+    """
+    if head.startswith(c.GZIP_MAGIC):
+        return Compression.GZIP
+    if head.startswith(c.ZSTD_MAGIC) or _is_skippable_frame(head):
+        return Compression.ZSTD
+    if _is_tar(head):
+        return Compression.NONE
+    known = {c.BZIP2_MAGIC: "bzip2", c.XZ_MAGIC: "xz"}
+    found = next((name for magic, name in known.items() if head.startswith(magic)), None)
+    raise IntegrityError(
+        f"{what} is compressed by {found}."
+        if found
+        else f"{what} is of an unknown format: it begins with {head[:8].hex(' ')}.",
+        expected="a tar archive, plain or compressed by gzip or zstd",
+    )
 
 
 def decompress(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
@@ -27,23 +58,16 @@ def decompress(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
     """
     chunks = iter(chunks)
     head = b""
-    while len(head) < c_tar.BLOCK_SIZE and (chunk := next(chunks, None)) is not None:
+    while len(head) < HEAD_BYTES and (chunk := next(chunks, None)) is not None:
         head += chunk
     whole = itertools.chain([head], chunks)
-    if head.startswith(c.GZIP_MAGIC):
-        return gunzip(whole, what, chunk_bytes=MAX_CHUNK_BYTES)
-    if head.startswith(c.ZSTD_MAGIC) or _is_skippable_frame(head):
-        return unzstd(whole, what, chunk_bytes=MAX_CHUNK_BYTES)
-    if _is_tar(head):
-        return split(whole)
-    known = {c.BZIP2_MAGIC: "bzip2", c.XZ_MAGIC: "xz"}
-    found = next((name for magic, name in known.items() if head.startswith(magic)), None)
-    raise IntegrityError(
-        f"{what} is compressed by {found}."
-        if found
-        else f"{what} is of an unknown format: it begins with {head[:8].hex(' ')}.",
-        expected="a tar archive, plain or compressed by gzip or zstd",
-    )
+    match recognise(head, what):
+        case Compression.GZIP:
+            return gunzip(whole, what, chunk_bytes=MAX_CHUNK_BYTES)
+        case Compression.ZSTD:
+            return unzstd(whole, what, chunk_bytes=MAX_CHUNK_BYTES)
+        case Compression.NONE:
+            return split(whole)
 
 
 def split(chunks: Iterable[bytes]) -> Iterator[bytes]:

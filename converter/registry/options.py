@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from converter.errors import UsageError
 from converter.registry.auth.credentials import Credential
 from converter.registry.pace import Pace
 
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[A-Fa-f0-9:]+\])(?::[0-9]{1,5})?"
+_PLACE = re.compile(rf"(?P<host>{_HOST})(?:/(?P<prefix>[a-z0-9._/-]*[a-z0-9]))?/?")
 _HTTP = "http://"
 _HTTPS = "https://"
 
@@ -29,13 +32,13 @@ class Mirror:
         """Read [http://|https://]HOST[:PORT][/PREFIX]. Raises UsageError."""
         plain_http = True if text.startswith(_HTTP) else False if text.startswith(_HTTPS) else None
         rest = text.removeprefix(_HTTP).removeprefix(_HTTPS)
-        host, _, prefix = rest.rstrip("/").partition("/")
-        if not host or "@" in rest or "?" in rest or not rest.isprintable() or " " in rest:
+        found = _PLACE.fullmatch(rest)
+        if not found:
             raise UsageError(
                 f"{text[:300]!a} is not a mirror.",
                 expected="[http://|https://]HOST[:PORT][/PREFIX]",
             )
-        return cls(host, prefix, plain_http)
+        return cls(found["host"], found["prefix"] or "", plain_http)
 
     def __str__(self) -> str:
         return f"{self.host}/{self.prefix}" if self.prefix else self.host

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
-from importlib.metadata import PackageNotFoundError, version
 from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
@@ -20,6 +19,7 @@ import requests
 import urllib3
 import urllib3.exceptions
 
+from converter import __version__
 from converter.errors import IntegrityError, UnavailableError, UsageError
 from converter.registry import failures
 from converter.registry.connections import Adapter
@@ -62,7 +62,7 @@ class Transport:
         self._session.auth = _no_netrc
         # No registry needs cookies, and what is not kept cannot go astray.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers["User-Agent"] = _user_agent()
+        self._session.headers["User-Agent"] = f"saltflat/{__version__}"
         # Without this, servers may compress on the way what the digest names uncompressed.
         self._session.headers["Accept-Encoding"] = "identity"
         adapter = Adapter()
@@ -242,10 +242,3 @@ def _verification(options: RegistryOptions) -> bool | str:
 def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
     # requests looks into ~/.netrc, and overrides our header, unless there is an auth object.
     return request
-
-
-def _user_agent() -> str:
-    try:
-        return f"saltflat/{version('saltflat')}"
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "saltflat"

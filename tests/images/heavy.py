@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from tests.images.cache import ROOT, cache_folder, cached, fingerprint
 from tests.images.layout import LayoutWriter
@@ -54,17 +55,18 @@ def bound_bytes(files: int) -> int:
 
 
 def peak_bytes(layout: Path, store: Path) -> int:
-    """Convert in a process of its own, and return its peak memory."""
-    return peak_of("convert", "--store", store, f"oci:{layout}:latest")
+    """Convert in a process of its own, which starts no other, and return its peak memory."""
+    return peak_of_command("convert", "--store", str(store), f"oci:{layout}:latest")
 
 
-def peak_of(*arguments: str | Path) -> int:
-    """Run the command in a process of its own, which starts no other; return its peak memory.
+def peak_of_command(*arguments: str, stdin: IO[bytes] | None = None) -> int:
+    """Run a command to its good end in a process of its own and return its peak memory in bytes.
 
     The process tells it itself: what wait4() reports includes this process's size at the fork.
     """
     done = subprocess.run(
         [sys.executable, "-c", _TELLING, "-q", *arguments],
+        stdin=stdin,
         capture_output=True,
         text=True,
         timeout=300,

@@ -174,11 +174,11 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
                     self.send_header(name, text)
             self.send_header("Content-Length", str(announced))
             self.end_headers()
-            self._send(exchange, kind, body, at)
+            self._send(exchange, kind, memoryview(body), at)
             # What stands behind the announced length is not the body's, and nobody can read it.
             exchange.sent_bytes = min(exchange.sent_bytes, announced)
 
-        def _send(self, exchange: Exchange, kind: Kind | None, body: bytes, at: int) -> None:
+        def _send(self, exchange: Exchange, kind: Kind | None, body: memoryview, at: int) -> None:
             stops = {Kind.CUT, Kind.RESET, Kind.STALL, Kind.DRIP, Kind.TRICKLE}
             first = at if kind in stops else len(body)
             self._write(exchange, body[:first])
@@ -201,7 +201,7 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
             if (kind in stops and rest) or kind in {Kind.LONG_LENGTH, Kind.SHORT_LENGTH}:
                 self.close_connection = True
 
-        def _write(self, exchange: Exchange, data: bytes) -> None:
+        def _write(self, exchange: Exchange, data: memoryview) -> None:
             if data:
                 self.connection.sendall(data)
                 exchange.sent_bytes += len(data)

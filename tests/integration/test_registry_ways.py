@@ -43,8 +43,8 @@ pytestmark = pytest.mark.integration
 
 AMD64 = Platform("linux", "amd64")
 QUICK = Pace(0.001, 0.01, 0.01)
-LARGE_BYTES, SMALL_BYTES = 300 << 20, 2 << 20
-# A fetch may take this much more for a blob that is 150 times as large.
+LARGE_BYTES, SMALL_BYTES = 100 << 20, 2 << 20
+# A fetch may take this much more for a blob that is 50 times as large.
 MEMORY_TOLERANCE_BYTES = 8_000_000
 Tool = Callable[[str], str]
 _FETCH = """
@@ -81,7 +81,9 @@ def _build(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def layouts() -> Path:
-    key = fingerprint([ROOT / "tests/images/layout.py", ROOT / "tests/images/tarball.py"], "1")
+    key = fingerprint(
+        [ROOT / "tests/images/layout.py", ROOT / "tests/images/tarball.py"], str(LARGE_BYTES)
+    )
     return cached(cache_folder(), "blobs", key, _build)
 
 
@@ -364,3 +366,40 @@ def test_memory_does_not_depend_on_a_blobs_size(registry: RegistryServer, tmp_pa
         )
         peaks[name] = int(done.stderr.split("VmHWM:")[1].split()[0]) * 1024
     assert peaks["large"] <= peaks["small"] + MEMORY_TOLERANCE_BYTES
+
+
+# The command, as a person calls it.
+
+
+def test_a_conversion_survives_and_gives_the_same_links(
+    saltflat: Saltflat, proxy: FaultProxy, layouts: Path, tmp_path: Path
+) -> None:
+    """Cut the layer three times, and compare with a conversion of the layout it came from."""
+
+    def plan(exchange: Exchange) -> Fault | None:
+        cut = sum(1 for other in proxy.exchanges if other.path == exchange.path) < 3
+        return Fault(Kind.CUT, 500_000) if cut and "/blobs/" in exchange.path else None
+
+    proxy.plan = plan
+    command = ["convert", "--format", "json", "--store"]
+    by_layout = json.loads(
+        saltflat.good(*command, tmp_path / "a", f"oci:{layouts / 'small'}:latest")
+    )
+    reference = ["--plain-http", f"{proxy.host}/team/small:1"]
+    pulled = json.loads(saltflat.good(*command, tmp_path / "b", *reference))
+    identity = [(link["link_id"], link["sha256"]) for link in by_layout["links"]]
+    assert [(link["link_id"], link["sha256"]) for link in pulled["links"]] == identity
+    (layer,) = {exchange.path for exchange in proxy.blobs() if exchange.start}
+    starts = [exchange.start for exchange in proxy.blobs() if exchange.path == layer]
+    assert starts == [0, 500_000, 1_000_000, 1_500_000]
+
+
+def test_a_registry_that_stays_broken(
+    saltflat: Saltflat, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    proxy.plan = lambda exchange: Fault(Kind.STALL) if "/blobs/" in exchange.path else None
+    command = ["convert", "--store", tmp_path, "--plain-http", "--retries", "0", "--timeout", "0.3"]
+    done = saltflat(*command, f"{proxy.host}/team/small:1")
+    assert done.returncode == UnavailableError.exit_code
+    assert b"did not answer in time" in done.stderr
+    assert not list(tmp_path.glob("blobs/*/[!.]*"))

@@ -82,13 +82,10 @@ RULES = {
     "registry-no-disks": Rule(
         who=("converter.registry",),
         never=(
-            "converter.vmdk",
-            "converter.ext4",
-            "converter.rootfs",
-            "converter.machine",
-            "converter.artifact",
+            *("converter.vmdk", "converter.ext4", "converter.rootfs", "converter.machine"),
+            *("converter.image", "converter.store", "converter.artifact"),
         ),
-        why="it knows HTTP and blobs",
+        why="it knows HTTP, and bytes by their digests' names; what they mean is for others",
     ),
     "oras-by-registry": Rule(
         who=PACKAGES,

@@ -14,6 +14,7 @@ import pytest
 from converter.errors import IntegrityError
 from converter.events import ignore
 from converter.identity import identity_of
+from converter.image.files import Content
 from converter.image.model import Descriptor, Digest, Image, ImageConfig, Layer, Manifest, Platform
 from converter.pipeline import ConvertOptions, convert
 from converter.store.layout import Store
@@ -59,7 +60,7 @@ class MemorySource:
     def resolve(self, platform: Platform) -> Image:
         raise NotImplementedError
 
-    def local_blob(self, _descriptor: Descriptor) -> Path | None:
+    def local_blob(self, _descriptor: Descriptor) -> Content | None:
         return None
 
     @contextmanager

@@ -109,6 +109,23 @@ def test_config() -> None:
     assert parse_config(json.dumps({**CONFIG, "config": None}).encode(), what="").execution == {}
 
 
+def test_an_image_without_layers() -> None:
+    """As Go writes it: null for an empty list, or nothing at all where it may be left out."""
+    for no_ids, no_layers in ((..., None), (None, []), ([], None)):
+        config = parse_config(
+            json.dumps(changed(CONFIG, "rootfs.diff_ids", no_ids)).encode(), what="It"
+        )
+        manifest = parse(changed(MANIFEST, "layers", no_layers))
+        assert isinstance(manifest, Manifest)
+        assert pair_layers(manifest, config, what="It") == ()
+        with pytest.raises(IntegrityError, match="has 2 layers, but its configuration names 0"):
+            pair_layers(parse(MANIFEST), config, what="It")
+    with pytest.raises(IntegrityError, match="rootfs is absent"):
+        parse_config(b'{"os": "linux", "architecture": "amd64"}', what="It")
+    with pytest.raises(IntegrityError, match="rootfs is absent"):
+        parse_config(b"{}", what="It")
+
+
 def test_layers_and_diff_ids_are_paired() -> None:
     manifest = parse(MANIFEST)
     config = parse_config(json.dumps(CONFIG).encode(), what="It")
@@ -155,7 +172,7 @@ def test_malformed_manifest(place: str, value: object, said: str) -> None:
         ("os", "lin\x1b[31mux", "os is"),
         ("rootfs", ..., "rootfs is absent"),
         ("rootfs.type", "other", "rootfs.type is"),
-        ("rootfs.diff_ids", None, "rootfs.diff_ids is 'null'"),
+        ("rootfs.diff_ids", {}, "rootfs.diff_ids is an object"),
         ("rootfs.diff_ids.0", "x", "rootfs.diff_ids is not a digest"),
         ("config", "sh", "config is"),
         ("config.Cmd", "sh", "config.Cmd is"),

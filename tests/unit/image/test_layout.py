@@ -9,8 +9,10 @@ import pytest
 
 from converter.errors import IntegrityError, NotFoundError, SaltflatError, UsageError
 from converter.events import Event, StepAdvanced, StepFinished, StepStarted, ignore
+from converter.image import c_oci as c
 from converter.image.digest import Digest
 from converter.image.fetch import blob_path, fetch_blob
+from converter.image.files import Folder
 from converter.image.layout import LayoutSource
 from converter.image.model import Image
 from converter.image.platform import DEFAULT_PLATFORM, Platform
@@ -62,6 +64,24 @@ def test_one_tag_for_several_platforms(tmp_path: Path, blobs: Blobs) -> None:
         resolve(tmp_path, "1", Platform("linux", "386"))
 
 
+def test_the_names_that_containerd_writes(tmp_path: Path, blobs: Blobs) -> None:
+    """Its layouts have the tag alone where others have the name, and the name beside it."""
+    names = {"docker.io/library/a:latest": b"a", "docker.io/library/b:latest": b"b"}
+    entries = []
+    for name, layer in names.items():
+        entry = tagged(blobs.image(layer), "latest")
+        annotations = {**entry["annotations"], c.ANNOTATION_CONTAINERD_NAME: name}
+        entries.append({**entry, "annotations": annotations})
+    blobs.write_layout(tmp_path, *entries)
+    for name, layer in names.items():
+        assert resolve(tmp_path, name).layers[0].diff_id == Digest.of(layer)
+    for tag, said in ((None, "holds 2 images"), ("latest", "may be any of 2 images")):
+        with pytest.raises(UsageError, match=said) as caught:
+            resolve(tmp_path, tag)
+        assert caught.value.expected == f"one of the tags: {', '.join(map(repr, names))}"
+        assert caught.value.hint == f"Name one: oci:{tmp_path}:TAG."
+
+
 def test_no_layout(tmp_path: Path, blobs: Blobs) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(NotFoundError, match="is not an OCI image layout"):
@@ -89,10 +109,12 @@ def test_nothing_but_regular_files_is_opened(tmp_path: Path, blobs: Blobs) -> No
     entry = blobs.image(b"one")
     blobs.write_layout(tmp_path, entry)
     layer = resolve(tmp_path).layers[0].descriptor
-    source = LayoutSource(LayoutReference(tmp_path))
-    path = source.local_blob(layer)
-    assert path
-    assert path.read_bytes() == b"one"
+    source = LayoutSource(LayoutReference(tmp_path), Folder(tmp_path))
+    content = source.local_blob(layer)
+    assert content
+    with content.open() as file:
+        assert file.read() == b"one"
+    path = blob_path(tmp_path / "blobs", layer.digest)
     path.write_bytes(b"much longer")
     with pytest.raises(IntegrityError, match="11 bytes"):
         source.local_blob(layer)
@@ -110,7 +132,7 @@ def test_fetch(tmp_path: Path, blobs: Blobs) -> None:
     content = bytes(range(256)) * 10_000
     blobs.write_layout(tmp_path / "layout", blobs.image(content))
     layer = resolve(tmp_path / "layout").layers[0].descriptor
-    source = LayoutSource(LayoutReference(tmp_path / "layout"))
+    source = LayoutSource(LayoutReference(tmp_path / "layout"), Folder(tmp_path / "layout"))
     events: list[Event] = []
     path = fetch_blob(source, layer, tmp_path / "blobs", events.append, step="layer 1/1")
     assert path == blob_path(tmp_path / "blobs", layer.digest)
@@ -120,7 +142,7 @@ def test_fetch(tmp_path: Path, blobs: Blobs) -> None:
     assert isinstance(events[-1], StepFinished)
     assert [type(event) for event in events[1:-1]] == [StepAdvanced] * (len(content) >> 20)
     # The second time nothing is read: the source is not there any more.
-    nowhere = LayoutSource(LayoutReference(tmp_path / "absent"))
+    nowhere = LayoutSource(LayoutReference(tmp_path / "absent"), Folder(tmp_path / "absent"))
     assert fetch_blob(nowhere, layer, tmp_path / "blobs", ignore) == path
     # A file of another size is none of ours.
     path.write_bytes(b"short")
@@ -142,7 +164,7 @@ def test_nothing_wrong_gets_a_final_name(tmp_path: Path, blobs: Blobs, fault: st
             path.write_bytes(content + b"x")
         case "absent":
             path.unlink()
-    source = LayoutSource(LayoutReference(tmp_path / "layout"))
+    source = LayoutSource(LayoutReference(tmp_path / "layout"), Folder(tmp_path / "layout"))
     with pytest.raises(SaltflatError) as caught:
         fetch_blob(source, layer, tmp_path / "blobs", ignore)
     assert caught.value.exit_code == (3 if fault == "absent" else 5)

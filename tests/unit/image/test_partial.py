@@ -181,11 +181,11 @@ def test_two_threads_share_one_download(tmp_path: Path) -> None:
 
 
 def test_the_lock_is_the_file_that_has_the_name(tmp_path: Path) -> None:
-    """Let one wait for a file that its holder renames, and another for one that is removed."""
+    """Let three wait for a file: its holder renames it, removes it, puts another in its place."""
     path = blob_path(tmp_path, descriptor().digest)
     path.parent.mkdir()
     temp = partial_path(path)
-    for remove in (False, True):
+    for what, asked in (("rename", []), ("remove", [0]), ("replace", [10])):
         temp.write_bytes(CONTENT)
         source = Resuming()
         waiting = threading.Event()
@@ -201,9 +201,11 @@ def test_the_lock_is_the_file_that_has_the_name(tmp_path: Path) -> None:
             )
             thread.start()
             assert waiting.wait(20)
-            temp.unlink() if remove else temp.rename(path)
+            temp.rename(path) if what == "rename" else temp.unlink()
+            if what == "replace":
+                temp.write_bytes(CONTENT[:10])
         thread.join(20)
-        assert source.asked == ([0] if remove else [])
+        assert source.asked == asked
         assert path.read_bytes() == CONTENT
         assert names(tmp_path) == [path.name]
         path.unlink()

@@ -9,7 +9,7 @@ from converter.image import c_oci as c
 from converter.image.digest import Digest
 from converter.image.model import Image
 from converter.image.platform import Platform
-from converter.image.resolve import Root, resolve_image
+from converter.image.resolve import MAX_INDEX_DEPTH, Root, resolve_image
 from tests.unit.image.samples import Blobs, Document, as_json, on
 
 ATTESTATION = "unknown/unknown"
@@ -77,8 +77,32 @@ def test_an_index_within_an_index() -> None:
     with pytest.raises(NotFoundError) as caught:
         resolve(blobs, outer, "linux/386")
     assert caught.value.expected == "one of: linux/amd64, linux/arm64"
-    with pytest.raises(NotFoundError, match="no image for"):
-        resolve(blobs, blobs.index(outer))  # one level is looked into, no more
+
+
+def nested(blobs: Blobs, entry: Document, levels: int) -> Document:
+    for _ in range(levels):
+        entry = blobs.index(entry)
+    return entry
+
+
+def test_indexes_nest_so_deep_and_no_deeper() -> None:
+    blobs = Blobs()
+    entry = on(blobs.image(b"x"), "linux/amd64")
+    deepest = nested(blobs, entry, MAX_INDEX_DEPTH)
+    assert resolve(blobs, deepest).layers[0].diff_id == Digest.of(b"x")
+    with pytest.raises(IntegrityError, match="nests too deeply"):
+        resolve(blobs, nested(blobs, entry, MAX_INDEX_DEPTH + 1))
+    # What fits further up is taken without a look at what is below.
+    assert resolve(blobs, blobs.index(entry, blobs.index(deepest))).layers
+
+
+def test_an_index_that_lists_another_twice_is_read_once() -> None:
+    blobs = Blobs()
+    inner = blobs.index(on(blobs.image(b"x", architecture="arm64"), "linux/arm64"))
+    both = blobs.index(*[inner] * 20, blobs.index(inner))
+    with pytest.raises(NotFoundError) as caught:
+        resolve(blobs, both)
+    assert caught.value.expected == "one of: linux/arm64"
 
 
 def test_an_only_entry_without_platform_is_asked() -> None:
