@@ -105,6 +105,9 @@ def test_pushing_again_sends_nothing_whatever_the_codec(
     assert place.proxy.blobs_sent() == 0
     assert (tagged["digest"], tagged["tag"]) == (first["digest"], "chain")
     assert pull(saltflat, tmp_path / "c", f"{target}:chain")["artifact"] == first["digest"]
+    # It is no image, and whoever takes it for one is told what to do.
+    done = saltflat("convert", "--store", tmp_path / "c", "--plain-http", f"{target}:chain")
+    assert (done.returncode, b"saltflat pull" in done.stderr) == (2, True), done.stderr
 
 
 @pytest.mark.parametrize("codec", ["gzip", "none"])
