@@ -210,6 +210,7 @@ class RegistryClient:
         # Also the way of a token that has expired: the registry asks for a new one.
         with response:
             challenge = response.headers.get("WWW-Authenticate", "")
+            self._transport.beginning(response, what)  # all of it, usually: the connection stays
         shown = self._authenticator.answer(challenge, scope, shown, what=what)
         return self._transport.send(replace(request, authorization=shown), what)
 

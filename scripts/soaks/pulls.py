@@ -150,14 +150,14 @@ def _round(choose: random.Random, place: _Place, blobs: Path) -> tuple[list[str]
         seen: dict[str, int] = {}
         _pull(host, options, blobs, _abandon(seen))
         wrong += _unverified(blobs)
-        wrong += _sent_twice(proxy.blobs(), {})
+        wrong += _sent_twice(proxy.blobs(), {}, set())
         if _AGAIN.isdisjoint(_kinds(proxy)):
             wrong += _lost(blobs, seen)
-    earlier = len(proxy.blobs())
+    earlier = proxy.blobs()
     there = {path.name: path.stat().st_size for path in blobs.glob(f"sha256/{PARTIAL_PREFIX}*")}
     error = _pull(host, options, blobs, _ignore)
     wrong += _unverified(blobs)
-    wrong += _sent_twice(proxy.blobs()[earlier:], there)
+    wrong += _sent_twice(proxy.blobs()[len(earlier) :], there, _spoiled(earlier))
     kinds = _kinds(proxy)
     met = sorted({kind.value for kind in kinds} | ({special} if special else set()))
     if error is None:
@@ -265,22 +265,31 @@ def _unverified(blobs: Path) -> list[str]:
     ]
 
 
-def _sent_twice(exchanges: list[Exchange], there: dict[str, int]) -> list[str]:
+def _encoded(exchange: Exchange) -> str:
+    return exchange.path.rpartition(":")[2]
+
+
+def _spoiled(exchanges: list[Exchange]) -> set[str]:
+    """Return the blobs whose bytes may rightly come again after these requests."""
+    return {_encoded(found) for found in exchanges if found.fault and found.fault.kind in _AGAIN}
+
+
+def _sent_twice(exchanges: list[Exchange], there: dict[str, int], excused: set[str]) -> list[str]:
     """Say which requests began before the end of what had come of their blob.
 
-    `there` are the sizes of the files in which an earlier pull left its bytes, by their names.
+    `there` are the sizes of the files in which an earlier pull left its bytes, by their names;
+    `excused` are the blobs of which it may have left wrong ones.
     """
     wrong: list[str] = []
     reached: dict[str, int] = {}
-    excused: set[str] = set()
     for exchange in exchanges:
         kind = exchange.fault.kind if exchange.fault else None
-        encoded = exchange.path.rpartition(":")[2]
+        encoded = _encoded(exchange)
         end = reached.get(encoded, there.get(f"{PARTIAL_PREFIX}{encoded}", 0))
         if exchange.start < end and encoded not in excused:
             wrong.append(f"{end - exchange.start} bytes of {encoded[:12]} were sent twice")
         if kind in _AGAIN:
-            excused.add(encoded)
+            excused = {*excused, encoded}
         certain = exchange.sent_bytes - (_HANGING_UP_BYTES if kind is Kind.TRICKLE else 0)
         reached[encoded] = max(end, exchange.start + certain)
     return wrong

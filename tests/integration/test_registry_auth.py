@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import subprocess
@@ -14,10 +15,13 @@ import pytest
 
 from converter.errors import AuthError
 from converter.events import ignore
+from converter.image.digest import Digest
 from converter.image.fetch import fetch_blob
 from converter.image.platform import Platform
 from converter.image.reference import RegistryReference, parse_source
 from converter.image.source import SourceOptions, open_source
+from converter.registry import push
+from converter.registry.client import RegistryClient
 from tests.integration.conftest import Saltflat
 from tests.integration.registry_server import (
     PASSWORD,
@@ -314,3 +318,23 @@ def test_a_refused_password_for_a_token(
     said = f"{caught.value.what} {caught.value.expected} {caught.value.hint}"
     assert "wrong" not in said
     assert quote(basic(password="wrong")) not in said
+
+
+def test_pushing_asks_for_more_than_pulling(
+    token_registry: RegistryServer, tokens: TokenServer, tmp_path: Path
+) -> None:
+    content = b"a blob of ours"
+    digest = str(Digest.of(content))
+    auths = {token_registry.host: {"auth": basic()}}
+    authfile = write_config(tmp_path, {"auths": auths})
+    options = SourceOptions(plain_http=True, authfile=authfile)
+    with RegistryClient(token_registry.host, options) as client:
+        assert push.blob_size(client, "team/new", digest) is None
+        push.push_blob(client, "team/new", digest, len(content), lambda: io.BytesIO(content))
+        assert push.blob_size(client, "team/new", digest) == len(content)
+        assert len(tokens.requests) == 1  # what looking asks for is enough for sending
+        assert "repository:team/new:pull,push" in tokens.requests[0].fields["scope"]
+        assert push.mount_blob(client, "team/other", digest, "team/new")
+        scopes = tokens.requests[1].fields["scope"]
+        assert {"repository:team/other:pull,push", "repository:team/new:pull"} <= set(scopes)
+    assert token_registry.blob_file(digest).read_bytes() == content

@@ -79,6 +79,10 @@ def test_a_blob_of_another_repository(registry: RegistryServer, client: Registry
     assert not push.mount_blob(client, "to-there", str(Digest.of(b"absent")), "from-here")
 
 
+def test_an_empty_blob(registry: RegistryServer, client: RegistryClient) -> None:
+    assert push.blob_size(client, "one", send(client, "one", b"")) == 0
+
+
 def test_a_wrong_digest_is_refused(client: RegistryClient) -> None:
     wrong = str(Digest.of(b"other"))
     with pytest.raises(SaltflatError, match="DIGEST_INVALID"):
