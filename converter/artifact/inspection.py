@@ -8,11 +8,11 @@ exactly one use. A state is read by us: it must be that of this chain's file sys
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from converter.errors import IntegrityError
-from converter.ext4.state import load_states
+from converter.ext4.filesystem import FileSystem
+from converter.ext4.state import add_state
 from converter.identity import identity_of
 from converter.store.links import LinkRecord, content_id, long_content_id
 from converter.vmdk.c_vmdk import SECTOR
@@ -46,19 +46,24 @@ def check_disk(path: Path, record: LinkRecord) -> None:
         )
 
 
-def check_states(records: Sequence[LinkRecord], states: Iterable[bytes]) -> None:
-    """Check the states of a chain, base first: they make a file system, and it is this chain's.
+class StateInspection:
+    """Holds the states of one chain, base first, to each other and to the chain's identity."""
 
-    Raises IntegrityError, SaltflatError for a state of a newer schema.
-    """
-    filesystem = load_states(states)
-    parameters = records[0].parameters
-    geometry = filesystem.geometry
-    if (filesystem.identity, geometry.capacity_bytes, geometry.journal) != (
-        identity_of(records[0].link_id),
-        parameters.capacity_bytes,
-        parameters.journal,
-    ):
-        raise IntegrityError(
-            f"The states up to the link {records[-1].link_id} are those of another chain."
-        )
+    def __init__(self) -> None:
+        self._filesystem: FileSystem | None = None
+
+    def add(self, record: LinkRecord, state: bytes) -> None:
+        """Check the state of the next link, which has the disk that `record` is about.
+
+        Raises IntegrityError, SaltflatError for a state of a newer schema.
+        """
+        lowest = self._filesystem is None
+        filesystem = add_state(self._filesystem, state)
+        parameters, geometry = record.parameters, filesystem.geometry
+        # Those above have the identity of the lowest, or add_state() would have refused them.
+        if (lowest and filesystem.identity != identity_of(record.link_id)) or (
+            (geometry.capacity_bytes, geometry.journal)
+            != (parameters.capacity_bytes, parameters.journal)
+        ):
+            raise IntegrityError(f"The state of the link {record.link_id} is of another chain.")
+        self._filesystem = filesystem

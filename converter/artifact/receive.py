@@ -14,9 +14,9 @@ from threading import Event
 
 from converter.artifact.codec import Codec
 from converter.artifact.content import Look, content
-from converter.artifact.inspection import check_disk, check_states
+from converter.artifact.inspection import StateInspection, check_disk
 from converter.artifact.manifest import Parcel
-from converter.errors import IntegrityError
+from converter.errors import IntegrityError, SaltflatError
 from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStarted
 from converter.image.model import Descriptor
 from converter.registry.artifacts import ArtifactRepository
@@ -65,26 +65,11 @@ class _Reception:
     def run(self, parcels: Sequence[Parcel]) -> None:
         for parcel in parcels:
             self._begin(parcel)
-        states: dict[str, bytes] = {}
-        error: Exception | None = None
+        states = StateInspection()
         for parcel in parcels:
-            try:
-                states[parcel.record.link_id] = self._state(parcel.record)
-            except Exception as raised:  # kept until what came before it is safe
-                error = raised
-                break
-        whole = [parcel.record for parcel in parcels[: len(states)]]
-        disks = [record for record in whole if not record.empty]
-        if disks and self._arriving:
-            check_states(disks, [states[record.link_id] for record in disks])
-        for record in whole:
-            arrival = self._arriving.pop(record.link_id, None)
-            if arrival is not None and record.empty:
-                arrival.pending.commit_empty()
-            elif arrival is not None:
-                arrival.pending.adopt(record, states[record.link_id])
-        if error is not None:
-            raise error
+            if not self._arriving:
+                return
+            self._finish(parcel.record, states)
 
     def end(self) -> None:
         """Stop fetching, and let go of what did not arrive."""
@@ -93,13 +78,28 @@ class _Reception:
         for arrival in self._arriving.values():
             arrival.pending.discard()
 
-    def _state(self, record: LinkRecord) -> bytes:
-        """Wait until the link has arrived; return its state, nothing for an empty one."""
+    def _finish(self, record: LinkRecord, states: StateInspection) -> None:
+        """Wait until the link is here, check its state, and make it good if it is new."""
         arrival = self._arriving.get(record.link_id)
-        if arrival is not None:
-            return arrival.state.result()
+        if arrival is None:
+            if not record.empty:
+                states.add(record, read_state(self._store, self._present(record)))
+            return
+        state = arrival.state.result()
+        if record.empty:
+            arrival.pending.commit_empty()
+        else:
+            states.add(record, state)
+            arrival.pending.adopt(record, state)
+        del self._arriving[record.link_id]
+
+    def _present(self, record: LinkRecord) -> LinkRecord:
         found = find_link(self._store, record.link_id)
-        return b"" if found is None or found.empty else read_state(self._store, found)
+        if found is None:
+            raise SaltflatError(
+                f"The link {record.link_id} has gone from the store.", hint="Try again."
+            )
+        return found
 
     def _begin(self, parcel: Parcel) -> None:
         """Let the link arrive, unless it is here and the same."""

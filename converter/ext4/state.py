@@ -99,6 +99,20 @@ def load_states(states: Iterable[bytes]) -> FileSystem:
     return filesystem
 
 
+def add_state(below: FileSystem | None, data: bytes) -> FileSystem:
+    """Return the file system that one more state of a chain makes of the one `below`.
+
+    None stands for nothing, below the lowest. `below` is changed, and of no use after an error.
+    Raises as `load_states`.
+    """
+    with _damage_named():
+        filesystem = _load(data, below)
+        check_tree(filesystem)
+        check_placements(filesystem)
+    _count_anew(filesystem)
+    return filesystem
+
+
 def same_content(one: bytes, other: bytes) -> bool:
     """Tell whether two states say the same, whichever zstd library compressed them.
 

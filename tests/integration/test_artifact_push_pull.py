@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -140,8 +141,17 @@ def test_a_chain_that_shares_layers_sends_only_what_is_new(
     assert place.proxy.blobs_sent() == 6
 
 
+@pytest.mark.parametrize(
+    ("interruption", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)]
+)
 def test_an_interrupted_push_goes_on_where_it_was(
-    saltflat: Saltflat, place: Place, image: str, repository: str, tmp_path: Path
+    saltflat: Saltflat,
+    place: Place,
+    image: str,
+    repository: str,
+    tmp_path: Path,
+    interruption: signal.Signals,
+    code: int,
 ) -> None:
     target = f"{place.host}/{repository}"
     saltflat.good("convert", "--store", tmp_path / "a", "--plain-http", image)
@@ -149,14 +159,14 @@ def test_an_interrupted_push_goes_on_where_it_was(
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=saltflat.whole_environment)
     place.proxy.asked.clear()
 
-    def kill_at_the_third(asked: Asked) -> Reply | None:
+    def interrupt_at_the_third(asked: Asked) -> Reply | None:
         if asked.sends_blob and place.proxy.blobs_sent() == 3:
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(interruption)
             return Reply(0)
         return None
 
-    place.proxy.meddle = kill_at_the_third
-    assert process.wait(60) == -signal.SIGKILL
+    place.proxy.meddle = interrupt_at_the_third
+    assert process.wait(60) == code
     place.proxy.meddle = lambda _asked: None
     assert list((tmp_path / "a" / "cache").iterdir()) == []
     sent_before = place.proxy.blobs_sent() - 1
@@ -291,3 +301,41 @@ def test_a_registry_that_takes_nothing(
     assert done.returncode == code, done.stderr
     assert b"bug" not in done.stderr
     assert list((tmp_path / "a" / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("interruption", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)]
+)
+def test_an_interrupted_pull_keeps_the_links_that_it_has(
+    saltflat: Saltflat,
+    place_of: Callable[[str], Place],
+    corner_layout: Path,
+    tmp_path: Path,
+    interruption: signal.Signals,
+    code: int,
+) -> None:
+    place = place_of(KINDS[1])
+    target = f"{place.host}/test/app:chain"
+    pushed = push(saltflat, tmp_path / "a", f"oci:{corner_layout}:latest", target)
+    blobs = [link["blob"] for link in pushed["links"]]  # type: ignore[attr-defined]  # JSON
+    command = [*SALTFLAT, "pull", "--store", tmp_path / "b", "--plain-http", target]
+    links = tmp_path / "b" / "links"
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=saltflat.whole_environment)
+
+    def interrupt_once_two_are_there(asked: Asked) -> Reply | None:
+        if asked.path.endswith(blobs[2]) and process.poll() is None:
+            while len(list(links.glob("[0-9a-f]*.json"))) < 2 and process.poll() is None:
+                time.sleep(0.01)  # the two below do not depend on this one
+            process.send_signal(interruption)
+            return Reply(0)
+        return None
+
+    place.proxy.meddle = interrupt_once_two_are_there
+    assert process.wait(60) == code
+    place.proxy.meddle = lambda _asked: None
+    place.proxy.asked.clear()
+    saltflat.good("store", "verify", "--store", tmp_path / "b")
+    pull(saltflat, tmp_path / "b", target)
+    fetched = [blob for blob in blobs if place.proxy.paths("GET", blob)]
+    assert fetched == blobs[2:]
+    assert link_digests(tmp_path / "b") == link_digests(tmp_path / "a")
