@@ -168,6 +168,19 @@ def test_a_cache_that_is_broken_costs_a_warning(
         assert len({asked.path for asked in place.proxy.asked}) == 1
 
 
+def test_who_may_only_read_a_cache_is_told_once(
+    saltflat: Saltflat, place: Place, cache: str, corner_layout: Path, tmp_path: Path
+) -> None:
+    layout = f"oci:{corner_layout}"
+    convert(saltflat, tmp_path / "a", f"{layout}:prefix-2", "--cache-repo", cache)
+    place.proxy.asked.clear()
+    place.proxy.meddle = lambda asked: Reply(403) if asked.method == "POST" else None
+    done = convert(saltflat, tmp_path / "b", f"{layout}:latest", "--cache-repo", cache)
+    assert made(done) == ["layer 3/5", "layer 4/5", "layer 5/5"]
+    # Two links are pushed at a time.
+    assert 1 <= done.stderr.count(b"Warning: cache") <= 2
+
+
 def parts(place: Place, identity: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a link artifact's manifest and record."""
     manifest = place.manifest(REPOSITORY, f"link-{identity}")
