@@ -232,6 +232,7 @@ class _Conversion:
         self, step: str, layers: tuple[Layer, ...], draft: LinkRecord, pending: PendingLink
     ) -> None:
         """Write the link; its hash and its commit go on in the background."""
+        below = self._links[-1] if self._links else None
         filesystem = self._state(draft)
         link = LinkWriter(
             pending.file,
@@ -247,13 +248,15 @@ class _Conversion:
         written = self._write(step, layers, filesystem, link)
         if not written:
             self._filesystem = filesystem if draft.parent else None
+            if below is not None:
+                below.result()  # nothing is recorded before what it stands on
             pending.commit_empty()
             self._monitor(StepFinished(step, "changes nothing", phase=CONVERT))
             return
         summary = link.finish()
         state = dump_state(filesystem, parent=draft.parent)
         self._filesystem = filesystem
-        commit = self._committer.submit(pending.commit, grains=summary.grains, state=state)
+        commit = self._committer.submit(_commit, pending, below, summary.grains, state)
         self._append(draft.link_id, commit)
         size = f"{summary.size_bytes / 1e6:.1f} MB"
         self._monitor(StepFinished(step, size, phase=CONVERT))
@@ -345,6 +348,19 @@ class _Reading:
 
 def _size_bytes(layers: tuple[Layer, ...]) -> int:
     return sum(layer.descriptor.size_bytes for layer in layers)
+
+
+def _commit(
+    pending: PendingLink, below: Future[LinkRecord] | None, grains: int, state: bytes
+) -> LinkRecord:
+    """Make a link good, but not before the one that it stands on, or without it."""
+    try:
+        if below is not None:
+            below.result()
+        return pending.commit(grains=grains, state=state)
+    except BaseException:
+        pending.discard()
+        raise
 
 
 def identity_of(base_link_id: str) -> Identity:

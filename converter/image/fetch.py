@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from converter.atomic import atomic_file
+from converter.atomic import atomic_file, make_directory
 from converter.events import Monitor, StepAdvanced, StepFinished, StepStarted
 from converter.image.digest import Digest
 from converter.image.model import Descriptor
@@ -35,7 +35,7 @@ def fetch_blob(
     if path.is_file() and path.stat().st_size == descriptor.size_bytes:
         monitor(StepFinished(step, "already here"))
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     done_bytes = told_bytes = 0
     with atomic_file(path) as file, source.open_blob(descriptor) as chunks:
         for chunk in verified(chunks, descriptor):
