@@ -16,6 +16,7 @@ from converter.pipeline import Chain
 from converter.store.bundle import Bundle
 from tinykernel.record import BootImage
 
+MIB = 1 << 20
 _HOSTNAME_BYTES = 6  # twelve hex digits, as docker's short container ids
 
 
@@ -61,9 +62,12 @@ def machine_spec(
     cpus: float,
     channel: Channel,
     hostname: str | None = None,
+    disk_bytes: int | None = None,
 ) -> MachineSpec:
     """Return what the hypervisor is to start: a new key and, without a name, a new host name.
 
+    The disk has `disk_bytes`, rounded up to whole MiB, or as much as the root. Which sizes are
+    possible is known to the driver.
     Raises IntegrityError if the image's configuration is not readable.
     """
     try:
@@ -79,7 +83,7 @@ def machine_spec(
     )
     return MachineSpec(
         chain=root.disks,
-        capacity_bytes=root.capacity_bytes,
+        capacity_bytes=root.capacity_bytes if disk_bytes is None else -(-disk_bytes // MIB) * MIB,
         boot=boot,
         guest=guest,
         memory_mib=memory_mib,

@@ -220,8 +220,10 @@ class _Conversion:
         for link in self._links:
             link.result()
 
-    def _commit(self, pending: PendingLink, *, grains: int, state: bytes) -> LinkRecord:
-        record = pending.commit(grains=grains, state=state)
+    def _commit_and_offer(
+        self, pending: PendingLink, below: Future[LinkRecord] | None, grains: int, state: bytes
+    ) -> LinkRecord:
+        record = _commit(pending, below, grains, state)
         self._offer(record)
         return record
 
@@ -264,6 +266,7 @@ class _Conversion:
         self, step: str, layers: tuple[Layer, ...], draft: LinkRecord, pending: PendingLink
     ) -> None:
         """Write the link; its hash and its commit go on in the background."""
+        below = self._links[-1] if self._links else None
         filesystem = self._state(draft)
         link = LinkWriter(
             pending.file,
@@ -279,13 +282,17 @@ class _Conversion:
         written = self._write(step, layers, filesystem, link)
         if not written:
             self._filesystem = filesystem if draft.parent else None
+            if below is not None:
+                below.result()  # nothing is recorded before what it stands on
             self._offer(pending.commit_empty())
             self._monitor(StepFinished(step, "changes nothing", phase=CONVERT))
             return
         summary = link.finish()
         state = dump_state(filesystem, parent=draft.parent)
         self._filesystem = filesystem
-        commit = self._committer.submit(self._commit, pending, grains=summary.grains, state=state)
+        commit = self._committer.submit(
+            self._commit_and_offer, pending, below, summary.grains, state
+        )
         self._append(draft.link_id, commit)
         size = f"{summary.size_bytes / 1e6:.1f} MB"
         self._monitor(StepFinished(step, size, phase=CONVERT))
@@ -381,3 +388,16 @@ def _diff_ids(layers: tuple[Layer, ...]) -> tuple[str, ...]:
 
 def _size_bytes(layers: tuple[Layer, ...]) -> int:
     return sum(layer.descriptor.size_bytes for layer in layers)
+
+
+def _commit(
+    pending: PendingLink, below: Future[LinkRecord] | None, grains: int, state: bytes
+) -> LinkRecord:
+    """Make a link good, but not before the one that it stands on, or without it."""
+    try:
+        if below is not None:
+            below.result()
+        return pending.commit(grains=grains, state=state)
+    except BaseException:
+        pending.discard()
+        raise

@@ -63,6 +63,7 @@ class _LayerWriter:
         if self._first and not self._fs.read_inode(c.EXT4_ROOT_INO).size:
             yield from self._list(c.EXT4_ROOT_INO)
         yield from self._stream.finish()
+        self._allocator.check_headroom()
         yield from self._metadata()
 
     # Nodes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from converter.atomic import make_directory
 from converter.events import Monitor, StepFinished, StepStarted
 from converter.image.digest import Digest
 from converter.image.model import Descriptor
@@ -44,7 +45,7 @@ def fetch_blob(
     if is_whole(path, descriptor.size_bytes):
         monitor(StepFinished(step, "already here"))
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     resuming = source if isinstance(source, ResumingSource) else None
     keep = resuming is not None
     with partial_blob(path, descriptor, step=step, monitor=monitor, keep=keep) as partial:
