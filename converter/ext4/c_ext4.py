@@ -172,8 +172,14 @@ EXT4_ACL_VERSION = 1
 ACL_VERSION = Struct("<I")
 EXT4_ACL_ENTRY = Struct("<HHI")  # for ACL_USER and ACL_GROUP
 EXT4_ACL_ENTRY_SHORT = Struct("<HH")  # for the other tags, which have no id
+ACL_USER_OBJ = 0x01
 ACL_USER = 0x02
+ACL_GROUP_OBJ = 0x04
 ACL_GROUP = 0x08
+ACL_MASK = 0x10
+ACL_OTHER = 0x20
+ACL_PERMISSIONS = 0o7
+ACL_UNDEFINED_ID = 0xFFFFFFFF  # of an entry whose tag says whom it means
 
 # struct journal_superblock_s (fs/jbd2, include/linux/jbd2.h). Big-endian, unlike all else.
 

@@ -13,7 +13,6 @@ from converter.ext4 import c_ext4 as c
 from converter.ext4.xattr import Attributes
 
 _PREFIXES = {index: prefix for prefix, index in c.XATTR_PREFIXES}
-_ACL_UNDEFINED_ID = 0xFFFFFFFF  # linux/posix_acl.h: of an entry whose tag says whom it means
 _ACL_INDEXES = frozenset({2, 3})
 
 
@@ -77,7 +76,7 @@ def _decode_acl(stored: bytes) -> bytes:
         if at + c.EXT4_ACL_ENTRY_SHORT.size > len(stored):
             raise IntegrityError("Its POSIX ACL is cut short.")
         tag, permissions = c.EXT4_ACL_ENTRY_SHORT.unpack_from(stored, at)
-        identity = _ACL_UNDEFINED_ID
+        identity = c.ACL_UNDEFINED_ID
         if tag in {c.ACL_USER, c.ACL_GROUP}:
             if at + c.EXT4_ACL_ENTRY.size > len(stored):
                 raise IntegrityError("Its POSIX ACL is cut short.")

@@ -6,11 +6,15 @@ attributes.rst; hashes as in fs/ext4/xattr.c (ext4_xattr_hash_entry, ext4_xattr_
 
 from __future__ import annotations
 
-from converter.errors import SaltflatError
+from converter.errors import IntegrityError, SaltflatError
 from converter.ext4 import c_ext4 as c
+from converter.layer.paths import show
 
 _ENTRY_SPACE_IN_INODE = c.INODE_SIZE - c.INODE_XATTR_OFFSET - c.XATTR_IBODY_HEADER.size
 _END_MARK = 4  # four zero bytes end the list of entries
+_ACCESS_ACL = b"system.posix_acl_access"
+_DEFAULT_ACL = b"system.posix_acl_default"
+_ACL_OF_MODE = (c.ACL_USER_OBJ, c.ACL_GROUP_OBJ, c.ACL_OTHER)  # the nine permission bits
 
 Attributes = tuple[tuple[bytes, bytes], ...]
 
@@ -18,12 +22,17 @@ Attributes = tuple[tuple[bytes, bytes], ...]
 def encode_xattrs(attributes: Attributes, path: bytes) -> tuple[bytes, bytes]:
     """Return (bytes for the inode from INODE_XATTR_OFFSET on, attribute block); b"" for neither.
 
+    An access ACL that says no more than the mode is left out, as the kernel does when it is set.
     `path` is for messages. Raises SaltflatError if a name has no ext4 form or the set is larger
-    than one inode and one block hold.
+    than one inode and one block hold, IntegrityError for an ACL that Linux would not take.
     """
     named = sorted(
         (index, len(name), name, value)
-        for index, name, value in (_split(full, value, path) for full, value in attributes)
+        for index, name, value in (
+            _split(full, value, path)
+            for full, value in attributes
+            if not _says_nothing(full, value)
+        )
     )
     inside, outside = [], []
     room = _ENTRY_SPACE_IN_INODE - _END_MARK
@@ -45,7 +54,7 @@ def encode_xattrs(attributes: Attributes, path: bytes) -> tuple[bytes, bytes]:
     space = c.BLOCK_SIZE - c.XATTR_HEADER.size
     if size + _END_MARK > space:
         raise SaltflatError(
-            f"The extended attributes of {path!r} need {size} bytes.",
+            f"member {show(path)}: Its extended attributes need {size} bytes.",
             expected=f"at most {space - _END_MARK}, what one block holds",
         )
     entries, hashes = _encode_list(outside, space, base=c.XATTR_HEADER.size, hashed=True)
@@ -90,27 +99,66 @@ def _split(full: bytes, value: bytes, path: bytes) -> tuple[int, bytes, bytes]:
             elif name and len(name) <= 255:
                 return index, name, value
     raise SaltflatError(
-        f"{path!r} has the extended attribute {full!r}, which ext4 cannot store.",
+        f"member {show(path)}: It has the extended attribute {full[:300]!r}, "
+        "which ext4 cannot store.",
         expected="user.*, trusted.*, security.*, system.posix_acl_access or _default",
     )
 
 
 def _encode_acl(value: bytes, path: bytes) -> bytes:
     """Turn an ACL's xattr form (version 2, entries with an id) into ext4's (version 1)."""
-    body = value[c.ACL_VERSION.size :]
-    if (
-        len(value) < c.ACL_VERSION.size
-        or c.ACL_VERSION.unpack_from(value)[0] != c.POSIX_ACL_XATTR_VERSION
-        or len(body) % c.POSIX_ACL_XATTR_ENTRY.size
-    ):
-        raise SaltflatError(f"{path!r} has a malformed POSIX ACL.")
-    entries = [c.ACL_VERSION.pack(c.EXT4_ACL_VERSION)]
-    for tag, permissions, identity in c.POSIX_ACL_XATTR_ENTRY.iter_unpack(body):
+    entries = _acl_entries(value)
+    if entries is None or not _is_valid(entries):
+        raise IntegrityError(
+            f"member {show(path)}: It has a malformed POSIX ACL.",
+            expected="the entries that Linux takes, in its order (acl(5))",
+        )
+    packed = [c.ACL_VERSION.pack(c.EXT4_ACL_VERSION)]
+    for tag, permissions, identity in entries:
         if tag in {c.ACL_USER, c.ACL_GROUP}:
-            entries.append(c.EXT4_ACL_ENTRY.pack(tag, permissions, identity))
+            packed.append(c.EXT4_ACL_ENTRY.pack(tag, permissions, identity))
         else:
-            entries.append(c.EXT4_ACL_ENTRY_SHORT.pack(tag, permissions))
-    return b"".join(entries)
+            packed.append(c.EXT4_ACL_ENTRY_SHORT.pack(tag, permissions))
+    return b"".join(packed)
+
+
+def _acl_entries(value: bytes) -> list[tuple[int, int, int]] | None:
+    """Return the entries (tag, permissions, id) of an ACL's xattr form, None if it is none."""
+    if value[: c.ACL_VERSION.size] != c.ACL_VERSION.pack(c.POSIX_ACL_XATTR_VERSION):
+        return None
+    body = value[c.ACL_VERSION.size :]
+    if len(body) % c.POSIX_ACL_XATTR_ENTRY.size:
+        return None
+    return list(c.POSIX_ACL_XATTR_ENTRY.iter_unpack(body))
+
+
+def _is_valid(entries: list[tuple[int, int, int]]) -> bool:
+    """Tell whether the kernel would take it (posix_acl_valid): one it does not know bars a file."""
+    tags = [tag for tag, _, _ in entries]
+    named = c.ACL_USER in tags or c.ACL_GROUP in tags
+    return (
+        tags == sorted(tags)
+        and set(tags) <= {*_ACL_OF_MODE, c.ACL_USER, c.ACL_GROUP, c.ACL_MASK}
+        and all(tags.count(tag) == 1 for tag in _ACL_OF_MODE)
+        and named <= tags.count(c.ACL_MASK) <= 1
+        and all(permissions <= c.ACL_PERMISSIONS for _, permissions, _ in entries)
+        and all(
+            identity != c.ACL_UNDEFINED_ID
+            for tag, _, identity in entries
+            if tag in {c.ACL_USER, c.ACL_GROUP}
+        )
+    )
+
+
+def _says_nothing(full: bytes, value: bytes) -> bool:
+    """Tell whether it is an ACL that the kernel would not keep: empty, or no more than the mode."""
+    if full not in {_ACCESS_ACL, _DEFAULT_ACL}:
+        return False
+    entries = _acl_entries(value)
+    if entries is None:
+        return False
+    access = full == _ACCESS_ACL
+    return not entries or (access and _is_valid(entries) and len(entries) == len(_ACL_OF_MODE))
 
 
 def _hash(name: bytes, value: bytes) -> int:

@@ -169,7 +169,7 @@ def _path(fields: tuple[bytes, ...], records: Records) -> bytes:
     if b"path" in records:
         return records[b"path"]
     name, prefix = text(fields[0]), text(fields[12])
-    return prefix + b"/" + name if prefix and fields[9] == c.USTAR_MAGIC else name
+    return prefix + b"/" + name if prefix and fields[9].startswith(c.USTAR_MAGIC) else name
 
 
 def _name(raw: bytes) -> str:

@@ -17,8 +17,11 @@ HEADER = Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
 CHKSUM_OFFSET = 148
 CHKSUM_SIZE = 8
 
-USTAR_MAGIC = b"ustar\x0000"  # magic and version of POSIX
+USTAR_MAGIC = b"ustar\x00"  # of POSIX; its version is 00, but not all writers have it
 GNU_MAGIC = b"ustar  \x00"  # magic and version of GNU tar, whose prefix field holds other things
+MAGICS = (USTAR_MAGIC, GNU_MAGIC)  # without, nothing is known behind linkname: as in 1979
+
+GNU_TIMES = Struct("12s12s131x")  # atime, ctime in place of the prefix
 
 REGTYPE = b"0"
 AREGTYPE = b"\x00"  # a regular file of a pre-POSIX tar; a directory if its name ends in a slash
@@ -35,6 +38,10 @@ SOLARIS_HEADER = b"X"  # as PAX_HEADER
 GNU_LONGNAME = b"L"
 GNU_LONGLINK = b"K"
 GNU_SPARSE = b"S"
+
+# Where GNU's long names stand among a member's pax records: no key of those has an equals sign.
+LONG_NAME = b"=path"
+LONG_LINK = b"=linkpath"
 
 # A number that does not fit into octal digits: GNU's base-256 form, marked by the top bit.
 BASE256_POSITIVE = 0x80

@@ -24,6 +24,7 @@ class Kind(IntEnum):
     HARDLINK = 8
     WHITEOUT = 9  # the path's name in the lower layers is gone
     OPAQUE = 10  # every name that lower layers put into the directory `path` is gone
+    GONE = 11  # the path's name is gone, whichever layer put it there
 
 
 class Entry(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from urllib.parse import unquote_to_bytes
 
 from converter.errors import IntegrityError
@@ -16,12 +16,11 @@ from converter.layer import c_tar as c
 
 Records = dict[bytes, bytes]
 
-MAX_GLOBAL_RECORDS = 256
-MAX_GLOBAL_BYTES = 64 << 10
-_NANOSECONDS = 10**9
+_NANOSECONDS = Decimal(10**9)
+_EXACT = Context(prec=80)  # more digits than time_ns takes: with fewer, it would round up some
 _MAX_DIGITS = 20
-_GLOBAL_KEYS = frozenset({b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"})
-_GLOBAL_PREFIXES = (c.PAX_XATTR_SCHILY, c.PAX_XATTR_LIBARCHIVE)
+_XATTR_NAMESPACES = (b"user.", b"trusted.", b"security.")  # xattr(7)
+_XATTR_ACLS = frozenset({b"system.posix_acl_access", b"system.posix_acl_default"})
 
 
 def parse_records(data: bytes) -> Records:
@@ -53,28 +52,13 @@ def parse_records(data: bytes) -> Records:
     return records
 
 
-def add_global(known: Records, new: Records) -> None:
-    """Add what `new` says about all members to `known`. Raises IntegrityError for too much of it.
-
-    Records that no member could use are dropped, the rest is bounded: each member pays for them.
-    """
-    known.update(
-        (key, value)
-        for key, value in new.items()
-        if key in _GLOBAL_KEYS or key.startswith(_GLOBAL_PREFIXES)
-    )
-    size_bytes = sum(len(key) + len(value) for key, value in known.items())
-    if len(known) > MAX_GLOBAL_RECORDS or size_bytes > MAX_GLOBAL_BYTES:
-        raise IntegrityError(
-            f"The archive has {len(known)} global records of {size_bytes} bytes.",
-            expected=f"at most {MAX_GLOBAL_RECORDS} records of {MAX_GLOBAL_BYTES} bytes",
-        )
-
-
 def integer(records: Records, key: bytes, default: int) -> int:
-    """Return the record `key`, a number from 0 on, or `default`. Raises IntegrityError."""
+    """Return the record `key`, a number from 0 on, or `default`. Raises IntegrityError.
+
+    A record without a value is as good as none: POSIX lets it delete what was said before.
+    """
     value = records.get(key)
-    return default if value is None else decimal(value, key.decode())
+    return decimal(value, key.decode()) if value else default
 
 
 def decimal(text: bytes, what: str) -> int:
@@ -92,13 +76,18 @@ def time_ns(text: bytes) -> int:
         seconds = Decimal(text.decode("ascii"))
         if not seconds.is_finite() or abs(seconds) > 2**62:
             raise ValueError
-        return int((seconds * _NANOSECONDS).to_integral_value(rounding="ROUND_FLOOR"))
+        nanoseconds = _EXACT.multiply(seconds, _NANOSECONDS)
+        return int(nanoseconds.to_integral_value(rounding="ROUND_FLOOR"))
     except (ValueError, InvalidOperation):
         raise IntegrityError(f"It has a bad modification time: {text[:64]!r}.") from None
 
 
-def xattrs(records: Records) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the extended attributes of either dialect, sorted by name. Raises IntegrityError."""
+def xattrs(records: Records, *, symlink: bool = False) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the extended attributes of either dialect, sorted by name. Raises IntegrityError.
+
+    Names of other systems ("com.apple.quarantine") and ACLs of a symbolic link are left out: Linux
+    has no place for them (ENOTSUP), and so every unpacker goes on without.
+    """
     found: dict[bytes, bytes] = {}
     for key, value in records.items():
         if key.startswith(c.PAX_XATTR_SCHILY):
@@ -110,7 +99,20 @@ def xattrs(records: Records) -> tuple[tuple[bytes, bytes], ...]:
             except binascii.Error as error:
                 raise IntegrityError(f"It has an unreadable attribute {name[:255]!r}.") from error
             found.setdefault(name, decoded)
-    return tuple(sorted(found.items()))
+    if not found:
+        return ()
+    for name in found:
+        if b"\0" in name:
+            raise IntegrityError(
+                f"It has the extended attribute {name[:255]!r}.", expected="a name without NUL"
+            )
+    return tuple(
+        sorted(
+            (name, value)
+            for name, value in found.items()
+            if name.startswith(_XATTR_NAMESPACES) or (name in _XATTR_ACLS and not symlink)
+        )
+    )
 
 
 def _malformed() -> IntegrityError:

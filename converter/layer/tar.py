@@ -16,7 +16,7 @@ from converter.layer import c_tar as c
 from converter.layer.entry import Entry, Kind, Segments
 from converter.layer.limits import DEFAULT_LIMITS, Limits
 from converter.layer.paths import normalise, show
-from converter.layer.pax import Records, add_global, integer, parse_records, time_ns, xattrs
+from converter.layer.pax import Records, integer, parse_records, time_ns, xattrs
 from converter.layer.sparse import has_map, read_sparse
 from converter.layer.ustar import check_sum, number, text
 
@@ -25,6 +25,7 @@ MAX_EXTENDED_HEADERS = 16  # in front of one member; nobody writes more than fou
 MAX_FILE_BYTES = (1 << 44) - 4096  # ext4's limit with 4 KiB blocks
 MAX_SYMLINK_BYTES = 4095
 MAX_ID = 2**32 - 2  # 2^32 - 1 means "no change" to chown(2)
+SYMLINK_MODE = 0o777  # Linux has no other, whatever an archive says; a hard link has none at all
 
 _ZERO_BLOCK = bytes(c.BLOCK_SIZE)
 _NANOSECONDS = 10**9
@@ -147,7 +148,6 @@ def read_entries(chunks: Iterable[bytes], limits: Limits = DEFAULT_LIMITS) -> It
     An archive without end marker is accepted, as every reader does. Raises IntegrityError.
     """
     reader = _ChunkReader(chunks)
-    global_records: Records = {}
     records: Records = {}
     extended_headers = extended_bytes = entries = 0
     name = b""  # of the header at hand, for errors
@@ -160,10 +160,8 @@ def read_entries(chunks: Iterable[bytes], limits: Limits = DEFAULT_LIMITS) -> It
                 extended_headers += 1
                 extended_bytes += (size := number(fields[4]))
                 _check_extended(extended_headers, size, extended_bytes)
-                _extend(fields[7], _extended(reader, size), records, global_records)
+                _extend(fields[7], _extended(reader, size), records)
                 continue
-            if global_records:
-                records = {**global_records, **records}
             raw_path = _raw_path(fields, records)
             name = raw_path
             entries += 1
@@ -180,12 +178,23 @@ def read_entries(chunks: Iterable[bytes], limits: Limits = DEFAULT_LIMITS) -> It
             if data is not None:
                 reader.skip(data.remaining + data.padding)
             name = b""
-        if 0 < len(header) < c.BLOCK_SIZE:
+        if header == _ZERO_BLOCK:
+            _check_end(reader)
+        elif header:
             raise _truncated()
     except IntegrityError as error:
         if name:
             error.add_context(f"member {show(text(name))}")
         raise
+
+
+def _check_end(reader: _ChunkReader) -> None:
+    """Refuse what stands behind one zero block: some readers go on there, and some do not."""
+    if reader.read(c.BLOCK_SIZE).strip(b"\0"):
+        raise IntegrityError(
+            "The archive goes on after a single block of zeros.",
+            expected="two of them at the end of the archive, and no member behind",
+        )
 
 
 def _check_extended(headers: int, size: int, total_bytes: int) -> None:
@@ -203,25 +212,47 @@ def _extended(reader: _ChunkReader, size: int) -> bytes:
     return stored[:size]
 
 
-def _extend(typeflag: bytes, data: bytes, records: Records, global_records: Records) -> None:
-    """Add what an extended header says to the records of the next member, or of all."""
+def _extend(typeflag: bytes, data: bytes, records: Records) -> None:
+    """Add what an extended header says to the records of the next member.
+
+    Global headers say nothing here: Go's reader, on which all runtimes build, does not apply them
+    to members, and an image must be the same files everywhere.
+    """
     if typeflag == c.PAX_GLOBAL_HEADER:
-        add_global(global_records, parse_records(data))
+        parse_records(data)  # sound it must be all the same
     elif typeflag == c.GNU_LONGNAME:
-        records[b"path"] = data.rstrip(b"\0")
+        records[c.LONG_NAME] = text(data)
     elif typeflag == c.GNU_LONGLINK:
-        records[b"linkpath"] = data.rstrip(b"\0")
+        records[c.LONG_LINK] = text(data)
     else:
+        if records:  # the last of several counts, but a long name stays: as in Go
+            for key in records.keys() - {c.LONG_NAME, c.LONG_LINK}:
+                del records[key]
         records.update(parse_records(data))
 
 
 def _raw_path(fields: tuple[bytes, ...], records: Records) -> bytes:
     if records:
-        path = records.get(c.PAX_SPARSE_NAME, records.get(b"path"))
-        if path is not None:
-            return path
+        for key in (c.LONG_NAME, c.PAX_SPARSE_NAME, b"path"):
+            if path := records.get(key):
+                return path
     name, magic, prefix = text(fields[0]), fields[9], fields[12]
-    return text(prefix) + b"/" + name if prefix[0] and magic == c.USTAR_MAGIC else name
+    if prefix[0] and (magic.startswith(c.USTAR_MAGIC) or _is_early_go(magic, prefix)):
+        return text(prefix) + b"/" + name
+    return name
+
+
+def _is_early_go(magic: bytes, prefix: bytes) -> bool:
+    """Tell a header of Go before 1.8, which now and then put a prefix where GNU tar has times."""
+    if magic != c.GNU_MAGIC or not text(prefix).isascii():
+        return False
+    try:
+        for field in c.GNU_TIMES.unpack(prefix):
+            if field[0]:
+                number(field)
+    except IntegrityError:
+        return True
+    return False
 
 
 def _member(
@@ -232,7 +263,9 @@ def _member(
     records: Records,
 ) -> tuple[Entry, _MemberData | None]:
     """Return the entry, and its data if it is a file that has any."""
-    _, mode, owner, group, length, mtime, _, typeflag, linkname, _, devmajor, devminor, _ = fields
+    (
+        _, mode, owner, group, length, mtime, _, typeflag, linkname, magic, devmajor, devminor, _
+    ) = fields  # fmt: skip
     path = normalise(raw_path)
     kind = _KINDS.get(typeflag)
     if kind is None:
@@ -248,13 +281,14 @@ def _member(
         uid = integer(records, b"uid", uid)
         gid = integer(records, b"gid", gid)
         stored = integer(records, b"size", stored)
-        if b"mtime" in records:
+        if records.get(b"mtime"):
             mtime_ns = time_ns(records[b"mtime"])
     if not 0 <= uid <= MAX_ID or not 0 <= gid <= MAX_ID:
         raise IntegrityError(f"Its uid is {uid}, its gid {gid}.", expected=f"0 to {MAX_ID}")
     if not 0 <= stored <= MAX_FILE_BYTES:
         raise IntegrityError(f"It claims a size of {stored} bytes.", expected=_FILE_SIZES)
 
+    permissions = _repeated(mode) & 0o7777
     size, target, major, minor = 0, b"", 0, 0
     segments: Segments | None = None
     data = None
@@ -270,15 +304,17 @@ def _member(
     # POSIX: the size of other types has no data behind it, though some writers gave directories and
     # links one; data that is not there would be misread as headers.
     elif kind is Kind.SYMLINK or kind is Kind.HARDLINK:
-        target = _target(kind, records.get(b"linkpath", text(linkname)))
-    elif kind is Kind.CHARACTER or kind is Kind.BLOCK:
+        long_link = records.get(c.LONG_LINK) or records.get(b"linkpath")
+        target = _target(kind, long_link or text(linkname))
+        permissions = SYMLINK_MODE
+    elif (kind is Kind.CHARACTER or kind is Kind.BLOCK) and magic.startswith(c.MAGICS):
         major, minor = number(devmajor), number(devminor)
         if major < 0 or minor < 0:
             raise IntegrityError(f"It is the device {major}:{minor}.", expected="numbers from 0 on")
     entry = Entry(
         path,
         kind,
-        _repeated(mode) & 0o7777,
+        permissions,
         uid,
         gid,
         mtime_ns,
@@ -286,7 +322,7 @@ def _member(
         target,
         major,
         minor,
-        xattrs(records) if records else (),
+        xattrs(records, symlink=kind is Kind.SYMLINK) if records else (),
         data or (),
         segments,
     )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from converter.errors import IntegrityError, SaltflatError
 from converter.layer.entry import Entry, Kind
 from converter.layer.paths import show
-from converter.rootfs.tree import KIND_BITS, KIND_MASK, Numbering, Tree
+from converter.rootfs.tree import KIND_BITS, KIND_MASK, BlockedError, Numbering, Tree
 
 
 class Created(NamedTuple):
@@ -52,6 +52,9 @@ class Listed(NamedTuple):
     node: int
 
 
+# A layer's steps from name to name, links followed. Remembered paths cost none: honest layers stay
+# below a twentieth of it, while two million members of the longest way would take an hour.
+MAX_LAYER_STEPS = 1 << 27
 # Parents' paths are remembered up to so many bytes: a hostile layer has millions of long ones.
 _MAX_REMEMBERED_BYTES = 16 << 20
 
@@ -98,6 +101,7 @@ class _Application:
         self._resolved: dict[bytes, int] = {b"": tree.root}
         self._resolved_bytes = 0
         self._pruned: set[int] = set()  # directories without names of lower layers, all the way
+        self._last_step = tree.steps + MAX_LAYER_STEPS
 
     def run(self, entries: Iterable[Entry]) -> Iterator[Change]:
         for entry in entries:
@@ -116,9 +120,11 @@ class _Application:
                 raise IntegrityError(f"The layer makes the root a {kind.name.lower()}.")
             return (Updated(self._tree.root, entry),)
         parent_path, _, name = entry.path.rpartition(b"/")
-        if kind is Kind.WHITEOUT:
+        if kind is Kind.WHITEOUT or kind is Kind.GONE:
             parent = self._find(parent_path)
-            return () if parent is None else self._white_out(parent, name)
+            if parent is None or name not in self._tree.directories[parent]:
+                return ()
+            return (self._remove if kind is Kind.GONE else self._white_out)(parent, name)
         parent = self._resolved.get(parent_path)
         if parent is None or kind is Kind.HARDLINK or name in self._tree.directories[parent]:
             return self._place(entry, parent_path, name)
@@ -160,27 +166,33 @@ class _Application:
 
     def _link(self, entry: Entry, parent: int, name: bytes) -> Iterator[Change]:
         tree = self._tree
-        target_parent_path, _, target_name = entry.target.rpartition(b"/")
-        target_parent = self._find(target_parent_path)
-        packed = tree.directories[target_parent].get(target_name) if target_parent else None
-        if packed is None or packed & KIND_MASK == Kind.DIRECTORY:
-            what = "is missing" if packed is None else "is a directory"
-            raise IntegrityError(
-                f"It is a hard link to {show(entry.target)}, which {what}.",
-                expected="a file of this image that stands earlier",
-            )
+        packed = self._link_target(entry)
         if tree.directories[parent].get(name) == packed:
             self._mark_fresh(parent, name)
             return
         node = packed >> KIND_BITS
         if name in tree.directories[parent]:
             yield from self._remove(parent, name)
+            self._link_target(entry)  # still there, or it was reached through what it replaces
         count = tree.links.get(node, 1) + 1
         tree.set_links(node, count)
         tree.bind(parent, name, packed)
         self._mark_fresh(parent, name)
         self._listed.add(parent)
         yield Relinked(node, count, entry.path)
+
+    def _link_target(self, entry: Entry) -> int:
+        """Return the packed node of what `entry` is a hard link to."""
+        parent_path, _, name = entry.target.rpartition(b"/")
+        parent = self._find(parent_path)
+        packed = self._tree.directories[parent].get(name) if parent else None
+        if packed is None or packed & KIND_MASK == Kind.DIRECTORY:
+            what = "is missing" if packed is None else "is a directory"
+            raise IntegrityError(
+                f"It is a hard link to {show(entry.target)}, which {what}.",
+                expected="a file of this image that stands earlier, and not in its place",
+            )
+        return packed
 
     # Paths
 
@@ -199,13 +211,21 @@ class _Application:
         known = self._resolved.get(path)
         if known is not None:
             return known
-        directory, missing = self._descend(path)
+        try:
+            directory, missing = self._descend(path)
+        except BlockedError:
+            return None
         if missing:
             return None
         self._remember(path, directory)
         return directory
 
     def _descend(self, path: bytes) -> tuple[int, list[bytes]]:
+        if self._tree.steps > self._last_step:
+            raise IntegrityError(
+                f"The ways to the layer's members have more than {MAX_LAYER_STEPS} steps in all.",
+                expected="shorter paths, or fewer symbolic links on them",
+            )
         above, _, name = path.rpartition(b"/")
         known = self._resolved.get(above)
         if known is not None:  # as in any archive that lists a directory before what is in it
@@ -256,11 +276,9 @@ class _Application:
             self._resolved_bytes = 0
 
     def _white_out(self, directory: int, name: bytes) -> Iterator[Change]:
-        found = self._tree.lookup(directory, name)
-        if found is None:
-            return
-        node, kind = found
-        if kind is Kind.DIRECTORY:
+        packed = self._tree.directories[directory][name]
+        node = packed >> KIND_BITS
+        if packed & KIND_MASK == Kind.DIRECTORY:
             yield from self._prune(node)
             if self._tree.directories[node]:
                 if not self._is_fresh(directory, name):

@@ -21,6 +21,10 @@ MAX_SYMLINKS = 255  # followed in one path, as umoci and the kernel's neighbours
 MAX_STEPS = 1 << 14  # in one path: links with long texts must not multiply its cost by 255
 
 
+class BlockedError(IntegrityError):
+    """A path leads through what is not a directory."""
+
+
 class Numbering(Protocol):
     """Where new nodes come from."""
 
@@ -50,7 +54,8 @@ class Tree:
     """A mutable tree; `directories[node]` maps each name to its packed node and kind.
 
     `links` counts the names of a non-directory that has more than one; `symlinks` has the text of
-    every symbolic link. Changes go through the methods, which keep the journal.
+    every symbolic link. Changes go through the methods, which keep the journal. `steps` counts what
+    ways through the tree have cost so far; it is no part of the value.
     """
 
     root: int
@@ -59,6 +64,7 @@ class Tree:
     links: dict[int, int] = field(default_factory=dict)
     symlinks: dict[int, bytes] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
+    steps: int = field(default=0, compare=False)
 
     @classmethod
     def empty(cls, root: int) -> Tree:
@@ -127,7 +133,8 @@ class Tree:
         Returns the directory reached and the names below it that do not exist (none of them is
         dots): an empty list if all of the way exists. Links are resolved inside this tree as
         umoci's SecureJoin does: absolute ones start at the root, `..` stops there. Raises
-        IntegrityError on a loop or when the way is too long or leads through a file.
+        BlockedError when the way leads through a file, IntegrityError on a loop or when it is too
+        long.
         """
         pending = components[::-1]
         missing: list[bytes] = []
@@ -167,10 +174,11 @@ class Tree:
                     directory = self.root
                 pending.extend(reversed(text.split(b"/")))
             else:
-                raise IntegrityError(
+                raise BlockedError(
                     f"Its path leads through {show(component)}, which is not a directory.",
                     expected="a directory there, or a whiteout of it in the same layer",
                 )
+        self.steps += steps
         return directory, missing
 
     def walk(self) -> Iterator[tuple[bytes, int, Kind]]:

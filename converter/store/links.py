@@ -21,7 +21,7 @@ from converter.store.layout import Store
 from converter.store.locks import LINK_PREFIX, locked
 
 SCHEMA = 1
-WRITER_VERSION = 2  # raised whenever the same layers would give other bytes
+WRITER_VERSION = 3  # raised whenever the same layers would give other bytes
 _RESERVED_CIDS = frozenset({0, 0xFFFFFFFE, 0xFFFFFFFF})  # no id, "long id only", no parent
 
 

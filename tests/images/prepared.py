@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.images import corner, demo
+from tests.images import corner, counts, demo
 from tests.images.cache import ROOT, cache_folder, cached, fingerprint
 
 SALTFLAT = (sys.executable, "-c", "from converter.cli import main; main()")
@@ -27,6 +27,11 @@ def corner_layout() -> Path:
 def demo_layout() -> Path:
     """Return the OCI layout of the demo image, tags `1`, `latest`, `prefix-1` ... `prefix-4`."""
     return cached(cache_folder(), "demo", demo.key(), demo.build)
+
+
+def counts_layout() -> Path:
+    """Return the OCI layout of the counts image: as many of everything as there may be."""
+    return cached(cache_folder(), "counts", counts.key(), counts.build)
 
 
 def boot_store() -> Path:
@@ -58,7 +63,7 @@ def trixie_root() -> Path:
 
 def main() -> int:
     """Make everything that this user can make; return 1 if something failed."""
-    makers = [corner_layout, boot_store]
+    makers = [corner_layout, counts_layout, boot_store]
     if shutil.which("mmdebstrap"):
         makers += [demo_layout]
         makers += [trixie_root] if os.geteuid() == 0 else []

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import zstandard
 
 _KIND = "application/vnd.oci.image."
 GZIP = "layer.v1.tar+gzip"
 ZSTD = "layer.v1.tar+zstd"
 PLAIN = "layer.v1.tar"
+TAG = "latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,22 @@ def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def zstd_layer(pieces: Iterable[bytes]) -> RawLayer:
+    """Return a layer of `pieces`, each a zstd frame of its own, with the diffID that is theirs."""
+    compress = zstandard.ZstdCompressor(level=1).compress
+    hasher = hashlib.sha256()
+    frames = []
+    last = frame = b""
+    for piece in pieces:
+        hasher.update(piece)
+        if piece != last:  # the same zeros many times over: compressed once
+            last, frame = piece, compress(piece)
+        frames.append(frame)
+    return RawLayer(b"".join(frames), f"sha256:{hasher.hexdigest()}", ZSTD)
+
+
 def write_layout(folder: Path, layers: Sequence[RawLayer]) -> str:
-    """Write an image with `layers` and return its SOURCE for the command line."""
+    """Write an image with `layers`, tagged `TAG`; return its SOURCE for the command line."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -55,7 +72,10 @@ def write_layout(folder: Path, layers: Sequence[RawLayer]) -> str:
         "config": blob(json.dumps(config).encode(), "config.v1+json"),
         "layers": [blob(layer.blob, layer.kind) for layer in layers],
     }
-    entry = blob(json.dumps(manifest).encode(), "manifest.v1+json")
+    entry = {
+        **blob(json.dumps(manifest).encode(), "manifest.v1+json"),
+        "annotations": {"org.opencontainers.image.ref.name": TAG},
+    }
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     return f"oci:{folder}"

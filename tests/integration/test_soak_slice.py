@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soaks import kill, pulls
+from scripts.soaks import entries, headers, kill, overlay, pulls
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -26,6 +26,25 @@ def test_thirty_of_five_hundred_pulls(tool: Callable[[str], str]) -> None:
     tool("skopeo")
     assert pulls.COUNT == 500
     assert pulls.run(30, seed=2) == []
+
+
+def test_twenty_thousand_of_a_million_members() -> None:
+    assert entries.COUNT == 1_000_000
+    assert entries.run(20_000, seed=3) == []
+
+
+@pytest.mark.root
+def test_sixty_of_three_thousand_random_images(tool: Callable[[str], str]) -> None:
+    tool("umoci")
+    assert overlay.COUNT == 3_000
+    assert overlay.run(60, seed=2) == []
+
+
+@pytest.mark.root
+def test_sixty_of_three_thousand_random_archives(tool: Callable[[str], str]) -> None:
+    tool("umoci")
+    assert headers.COUNT == 3_000
+    assert headers.run(60, seed=2) == []
 
 
 def test_the_program_prints_one_line(corner_layout: Path) -> None:

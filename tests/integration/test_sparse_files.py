@@ -29,6 +29,7 @@ SHAPES: dict[str, tuple[int, list[tuple[int, int]]]] = {
     "hole-at-start": (1 << 20, [((1 << 20) - 4 * KIB, 4 * KIB)]),
     "odd-end": ((1 << 20) + 777, [(64 * KIB, 4 * KIB), (1 << 20, 777)]),
     "large": (5 << 30, [(0, 4 * KIB), ((4 << 30) + 8 * KIB, 12 * KIB)]),
+    "beyond-octal": (9 << 30, [(0, 4 * KIB), ((9 << 30) - 4 * KIB, 4 * KIB)]),
     "five-extents": (1 << 20, [(at * 128 * KIB, 4 * KIB) for at in range(5)]),
     "leaves": (64 << 20, [(at * 32 * KIB, 4 * KIB) for at in range(1200)]),
     "dense": (40 * KIB, [(0, 40 * KIB)]),

@@ -19,7 +19,11 @@ from converter.rootfs.expected import ExpectedTree
 
 CAPACITY = 64 << 20
 IDENTITY = Identity(bytes(range(16)), bytes(range(16, 32)))
-ACL = struct.pack("<IHHIHHIHHI", 2, 1, 6, 0xFFFFFFFF, 2, 4, 70_000, 0x20, 0, 0xFFFFFFFF)
+NOBODY = 0xFFFFFFFF
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry)
+    for entry in [(1, 6, NOBODY), (2, 4, 70_000), (4, 4, NOBODY), (16, 4, NOBODY), (32, 0, NOBODY)]
+)
 
 
 class MemoryDisk:

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from converter.errors import SaltflatError
+from converter.errors import IntegrityError, SaltflatError
 from converter.ext4 import c_ext4 as c
 from converter.ext4.directory import encode_block, encode_first_block, pack_names
 from converter.ext4.inode import (
@@ -102,20 +102,59 @@ def test_small_attributes_stay_in_the_inode_and_large_ones_leave() -> None:
     inside, block = encode_xattrs(((b"security.capability", capability),), b"f")
     assert inside.startswith(b"\x00\x00\x02\xea")
     assert capability in inside
+    # Nobody checks the hash of an attribute in the inode, but the kernel writes none.
+    assert c.XATTR_ENTRY.unpack_from(inside, c.XATTR_IBODY_HEADER.size)[-1] == 0
     assert block == b""
     inside, block = encode_xattrs(((b"user.big", b"v" * 500),), b"f")
     assert inside == b""
     assert len(block) == c.BLOCK_SIZE
 
 
+NOBODY = 0xFFFFFFFF
+OWNER, GROUP_OWNER, OTHERS = (1, 7, NOBODY), (4, 5, NOBODY), (0x20, 0, NOBODY)
+MASK = (0x10, 7, NOBODY)
+ACCESS = b"system.posix_acl_access"
+
+
+def _acl(*entries: tuple[int, int, int]) -> bytes:
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
 def test_acls_lose_the_ids_that_ext4_does_not_keep() -> None:
-    acl = struct.pack("<I", 2) + b"".join(
-        struct.pack("<HHI", *entry)
-        for entry in [(1, 7, 0xFFFFFFFF), (2, 5, 1000), (4, 5, 0xFFFFFFFF), (0x20, 0, 0xFFFFFFFF)]
+    value = _acl(OWNER, (2, 5, 1000), GROUP_OWNER, (8, 1, 2000), MASK, OTHERS)
+    inside, _ = encode_xattrs(((ACCESS, value),), b"f")
+    stored = struct.pack(
+        "<IHHHHIHHHHIHHHH", 1, 1, 7, 2, 5, 1000, 4, 5, 8, 1, 2000, 0x10, 7, 0x20, 0
     )
-    inside, _ = encode_xattrs(((b"system.posix_acl_access", acl),), b"f")
-    stored = struct.pack("<IHHHHIHHHH", 1, 1, 7, 2, 5, 1000, 4, 5, 0x20, 0)
     assert stored in inside
+
+
+@pytest.mark.parametrize("value", [_acl(OWNER, GROUP_OWNER, OTHERS), _acl()])
+def test_an_access_acl_that_says_no_more_than_the_mode_is_not_kept(value: bytes) -> None:
+    assert encode_xattrs(((ACCESS, value),), b"f") == (b"", b"")
+    default, _ = encode_xattrs(((b"system.posix_acl_default", value),), b"d")
+    assert bool(default) == (len(value) > 4)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        _acl(OWNER, (2, 5, 1000), GROUP_OWNER, OTHERS),  # no mask
+        _acl(OWNER, OTHERS, GROUP_OWNER),
+        _acl(OWNER, GROUP_OWNER, (8, 5, 1), (2, 5, 1), MASK, OTHERS),
+        _acl(OWNER, OWNER, GROUP_OWNER, OTHERS),
+        _acl(GROUP_OWNER, OTHERS),
+        _acl(OWNER, GROUP_OWNER, MASK, MASK, OTHERS),
+        _acl(OWNER, (2, 5, NOBODY), GROUP_OWNER, MASK, OTHERS),
+        _acl(OWNER, (2, 8, 1), GROUP_OWNER, MASK, OTHERS),
+        _acl(OWNER, GROUP_OWNER, OTHERS, (0x40, 0, NOBODY)),
+        _acl(OWNER, GROUP_OWNER, OTHERS) + b"\0",
+        b"\2\0\0",
+    ],
+)
+def test_acls_that_linux_would_not_take_are_refused(value: bytes) -> None:
+    with pytest.raises(IntegrityError, match="member 'f': It has a malformed POSIX ACL"):
+        encode_xattrs(((ACCESS, value),), b"f")
 
 
 @pytest.mark.parametrize(

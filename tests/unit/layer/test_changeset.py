@@ -19,6 +19,11 @@ from converter.layer.entry import Entry, Kind
         (b"a/.wh..wh.plnk", []),
         (b"a.wh.b", [(b"a.wh.b", Kind.FILE)]),
         (b".wh.d/b", [(b".wh.d/b", Kind.FILE)]),
+        (b".wh..wh.plnk", []),
+        (b".wh..wh.aufs", []),
+        (b".wh..wh.orph/f", []),
+        (b".wh..wh.plnk/f", [(b".wh..wh.plnk/f", Kind.FILE), (b".wh..wh.plnk", Kind.GONE)]),
+        (b"a/.wh..wh.plnk/f", [(b"a/.wh..wh.plnk/f", Kind.FILE)]),
         (b"a/.wh.\xff", [(b"a/\xff", Kind.WHITEOUT)]),
     ],
 )

@@ -12,6 +12,7 @@ from converter.errors import IntegrityError
 from converter.layer.entry import Entry, Kind
 from converter.layer.paths import normalise
 from converter.layer.tar import read_entries
+from tests.images.raw_tar import header, number, padded, pax
 
 
 def _archive(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
@@ -93,6 +94,9 @@ def test_data_that_nobody_reads_is_skipped() -> None:
         ("0.000000001", 1),
         ("1700000000.123456789999", 1_700_000_000_123_456_789),
         ("-0.0000000001", -1),
+        ("-1.9999999999", -2_000_000_000),
+        ("1700000000." + "9" * 50, 1_700_000_000_999_999_999),
+        ("-9223372036." + "0" * 50 + "1", -9_223_372_036_000_000_001),
     ],
 )
 def test_pax_times_keep_nanoseconds_and_round_down(text: str, nanoseconds: int) -> None:
@@ -117,13 +121,137 @@ def test_xattrs_of_both_dialects() -> None:
     assert _read(archive)[0][0].xattrs == ((b"user.a", b"text"), (b"user.b=c", value))
 
 
-def test_pax_global_headers_are_defaults() -> None:
+def test_pax_global_headers_change_no_member() -> None:
+    records = {"uid": "77", "path": "elsewhere", "SCHILY.xattr.user.a": "1", "comment": "commit"}
     stream = io.BytesIO()
     with tarfile.open(
-        fileobj=stream, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"uid": "77"}
+        fileobj=stream, mode="w", format=tarfile.PAX_FORMAT, pax_headers=records
     ) as tar:
-        tar.addfile(_info("f"))
-    assert _read(stream.getvalue())[0][0].uid == 77
+        tar.addfile(_info("f", uid=3))
+    ((entry, _),) = _read(stream.getvalue())
+    assert (entry.path, entry.uid, entry.xattrs) == (b"f", 3, ())
+
+
+def test_names_of_gnu_headers_count_more_than_those_of_pax_in_either_order() -> None:
+    long_name = header(b"L", b"L", size=5) + padded(b"long\0")
+    records = pax([("path", "pax")])
+    for headers in (long_name + records, records + long_name):
+        ((entry, _),) = _read(headers + header(b"f"))
+        assert entry.path == b"long"
+
+
+def test_of_several_pax_headers_the_last_counts() -> None:
+    headers = pax([("uid", 1), ("SCHILY.xattr.user.a", "1")]) + pax([("gid", 2)])
+    ((entry, _),) = _read(headers + header(b"f"))
+    assert (entry.uid, entry.gid, entry.xattrs) == (0, 2, ())
+
+
+def test_records_without_a_value_leave_the_headers_own() -> None:
+    keys = ["path", "linkpath", "uid", "gid", "size", "mtime"]
+    headers = pax([(key, "") for key in keys])
+    uid = number(7, 8)
+    ((entry, data),) = _read(
+        headers + header(b"f", size=4, uid=uid, mtime=number(9)) + padded(b"data")
+    )
+    assert (entry.path, entry.uid, entry.mtime_ns, data) == (b"f", 7, 9 * 10**9, b"data")
+    ((link, _),) = _read(pax([("linkpath", "")]) + header(b"l", b"2", linkname=b"target"))
+    assert link.target == b"target"
+
+
+def test_an_attribute_without_a_value_is_one() -> None:
+    ((entry, _),) = _read(pax([("SCHILY.xattr.user.empty", "")]) + header(b"f"))
+    assert entry.xattrs == ((b"user.empty", b""),)
+
+
+def test_attributes_of_other_systems_and_acls_of_links_are_left_out() -> None:
+    records = pax(
+        [
+            ("SCHILY.xattr.com.apple.quarantine", "0081"),
+            ("LIBARCHIVE.xattr.system.nfs4_acl", "AAAA"),
+            ("SCHILY.xattr.system.posix_acl_access", "\2\0\0\0"),
+            ("SCHILY.xattr.security.capability", "c"),
+            ("SCHILY.xattr.userland", "1"),
+            ("SCHILY.acl.access", "user::rwx,group::r-x,other::r-x"),
+        ]
+    )
+    kept = []
+    for kind in (b"0", b"2"):
+        ((entry, _),) = _read(records + header(b"f", kind, linkname=b"t"))
+        kept.append([name for name, _ in entry.xattrs])
+    assert kept == [
+        [b"security.capability", b"system.posix_acl_access"],
+        [b"security.capability"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "key", ["SCHILY.xattr.user.a\0b", "LIBARCHIVE.xattr.user.a%00b", "SCHILY.xattr.\0"]
+)
+def test_attribute_names_with_nul_are_refused(key: str) -> None:
+    with pytest.raises(IntegrityError, match=r"member 'f': It has the extended attribute"):
+        _read(pax([(key, "AAAA")]) + header(b"f"))
+
+
+def test_symbolic_links_have_the_one_mode_that_linux_knows() -> None:
+    ((entry, _),) = _read(header(b"l", b"2", linkname=b"t", mode=b"0004600\0"))
+    assert entry.mode == 0o777
+
+
+@pytest.mark.parametrize(
+    ("name", "typeflag", "kind"),
+    [
+        (b"d/", b"\0", Kind.DIRECTORY),
+        (b"d", b"\0", Kind.FILE),
+        (b"d/", b"0", Kind.FILE),  # as in Go: only the type of before POSIX needs the slash
+        (b"d", b"7", Kind.FILE),
+    ],
+)
+def test_old_types(name: bytes, typeflag: bytes, kind: Kind) -> None:
+    ((entry, _),) = _read(header(name, typeflag, magic=bytes(8)))
+    assert (entry.path, entry.kind) == (b"d", kind)
+
+
+GNU = b"ustar  \0"
+
+
+@pytest.mark.parametrize(
+    ("magic", "prefix", "path"),
+    [
+        (b"ustar\x0000", b"p", b"p/f"),
+        (b"ustar\0  ", b"p", b"p/f"),
+        (b"ustar\0\0\0", b"p", b"p/f"),
+        (bytes(8), b"p", b"f"),
+        (b"ustar  0", b"p", b"f"),
+        (GNU, b"00000000001\0" * 2, b"f"),  # GNU tar has two times in its place,
+        (GNU, b"\x80" + bytes(10) + b"\1", b"f"),
+        (GNU, b"a/prefix", b"a/prefix/f"),  # and Go before 1.8 sometimes a prefix
+        (GNU, b"00000000001\0a/prefix", b"00000000001/f"),
+        (GNU, b"caf\xe9", b"f"),
+    ],
+)
+def test_where_the_prefix_field_is_a_prefix(magic: bytes, prefix: bytes, path: bytes) -> None:
+    ((entry, _),) = _read(header(b"f", prefix=prefix, magic=magic))
+    assert entry.path == path
+
+
+@pytest.mark.parametrize(
+    ("magic", "numbers"), [(b"ustar\x0000", (1, 3)), (GNU, (1, 3)), (bytes(8), (0, 0))]
+)
+def test_headers_from_before_posix_have_no_device_numbers(
+    magic: bytes, numbers: tuple[int, int]
+) -> None:
+    device = {"devmajor": number(1, 8), "devminor": number(3, 8)}
+    ((entry, _),) = _read(header(b"f", b"3", magic=magic, **device))
+    assert (entry.major, entry.minor) == numbers
+
+
+@pytest.mark.parametrize("size", [0, 3, 1000])
+def test_a_pax_size_is_the_one_that_counts(size: int) -> None:
+    archive = pax([("size", size)]) + header(b"f", size=512) + padded(b"x" * size) + header(b"g")
+    assert [(entry.path, data) for entry, data in _read(archive)] == [
+        (b"f", b"x" * size),
+        (b"g", b""),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -173,6 +301,20 @@ ONE_FILE = _archive((_info("file", size=600), b"x" * 600))
 def test_broken_archives_are_refused_with_a_reason(archive: bytes, message: str) -> None:
     with pytest.raises(IntegrityError, match=message):
         _read(archive)
+
+
+BLOCK = bytes(512)
+
+
+@pytest.mark.parametrize("end", [b"", BLOCK, BLOCK * 2, BLOCK * 2 + b"junk", BLOCK * 9])
+def test_ends_of_archives(end: bytes) -> None:
+    # What stands behind two blocks of zeros is no part of the archive, though of the diffID.
+    assert [entry.path for entry, _ in _read(header(b"f") + end)] == [b"f"]
+
+
+def test_a_member_behind_one_block_of_zeros_is_refused() -> None:
+    with pytest.raises(IntegrityError, match="goes on after a single block of zeros"):
+        _read(header(b"f") + BLOCK + header(b"g"))
 
 
 def test_malformed_pax_records_are_refused() -> None:

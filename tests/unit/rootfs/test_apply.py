@@ -8,6 +8,7 @@ import pytest
 
 from converter.errors import IntegrityError
 from converter.layer.entry import Entry, Kind
+from converter.rootfs import apply
 from converter.rootfs.apply import Created, Listed, Relinked, Removed, Updated, apply_layer
 from converter.rootfs.tree import KIND_BITS, Tree
 
@@ -114,6 +115,14 @@ def test_whiteout_of_something_absent_changes_nothing() -> None:
     assert overlay.changes == []
 
 
+def test_markers_below_a_file_mark_nothing() -> None:
+    lower = [_file(b"f"), _symlink(b"s", b"f")]
+    overlay = Overlay(lower, [_whiteout(b"f/x"), _opaque(b"f"), _opaque(b"f/x/y"), _opaque(b"s")])
+    assert overlay.changes == []
+    with pytest.raises(IntegrityError, match="'f/x', which is missing"):
+        overlay.apply([_hardlink(b"h", b"f/x")])
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_whiteout_spares_this_layers_own_name_in_either_order(order: int) -> None:
     overlay = Overlay([_file(b"f")])
@@ -192,6 +201,34 @@ def test_hardlinks_without_a_file_are_refused(target: bytes) -> None:
         Overlay([_dir(b"d"), _hardlink(b"h", target)])
 
 
+@pytest.mark.parametrize("target", [b"d/f", b"d/e/g", b"s/f"])
+def test_hardlinks_to_what_they_replace_are_refused(target: bytes) -> None:
+    lower = [_file(b"d/f"), _file(b"d/e/g"), _symlink(b"s", b"d"), _hardlink(b"other", b"d/f")]
+    for layers in ([[*lower, _hardlink(b"d", target)]], [lower, [_hardlink(b"d", target)]]):
+        with pytest.raises(IntegrityError, match=r"member 'd': It is a hard link to .* is missing"):
+            Overlay(*layers)
+
+
+def test_hardlinks_through_a_symlink_that_they_replace_are_refused() -> None:
+    with pytest.raises(IntegrityError, match="'s/f', which is missing"):
+        Overlay([_file(b"d/f"), _symlink(b"s", b"d")], [_hardlink(b"s", b"s/f")])
+
+
+def test_a_hardlink_may_replace_a_directory_that_its_file_is_not_in() -> None:
+    overlay = Overlay([_file(b"d/f"), _file(b"e")], [_hardlink(b"d", b"e")])
+    assert overlay.paths() == {b"d": Kind.FILE, b"e": Kind.FILE}
+    assert overlay.node(b"d") == overlay.node(b"e")
+
+
+def test_what_is_gone_is_gone_whichever_layer_it_is_from() -> None:
+    overlay = Overlay([_file(b"d/old")])
+    overlay.apply([_file(b"d/new"), _hardlink(b"kept", b"d/new"), Entry(b"d", Kind.GONE)])
+    assert overlay.paths() == {b"kept": Kind.FILE}
+    assert not overlay.tree.links
+    overlay.apply([Entry(b"d", Kind.GONE), Entry(b"no/such", Kind.GONE)])
+    assert overlay.changes == []
+
+
 @pytest.mark.parametrize("target", [b"real/sub", b"/real/sub", b"../../real/sub", b"./real//sub/"])
 def test_symlinks_in_the_way_are_followed_inside_the_root(target: bytes) -> None:
     overlay = Overlay([_dir(b"real/sub"), _symlink(b"s", target)], [_file(b"s/f")])
@@ -231,6 +268,21 @@ def test_nesting_deeper_than_pythons_recursion_can_be_made_and_pruned() -> None:
     assert set(overlay.paths()) == {b"d"}
     overlay = Overlay([_file(deep + b"/f")], [_whiteout(b"d")])
     assert overlay.paths() == {}
+
+
+def test_a_layer_has_a_bounded_number_of_steps_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "MAX_LAYER_STEPS", 10_000)
+    links = [_symlink(b"s0", b"./" * 1000 + b"d")]
+    links += [_symlink(b"s%d" % number, b"s%d" % (number - 1)) for number in range(1, 4)]
+    # Each replaced link makes the layer forget the ways that it knows.
+    dear = [
+        entry for number in range(20) for entry in (_symlink(b"x", b"y"), _file(b"s3/f%d" % number))
+    ]
+    lower = [_dir(b"d"), *links]
+    for number in range(3):  # counted for each layer anew
+        Overlay(lower, *[dear[:16]] * number)
+    with pytest.raises(IntegrityError, match=r"member 's3/f\d+': .* more than 10000 steps in all"):
+        Overlay(lower, dear)
 
 
 def test_the_last_of_several_members_of_one_name_wins() -> None:
