@@ -52,7 +52,8 @@ with open_source(parse_source(sys.argv[1]), SourceOptions(plain_http=True)) as s
 
 def run(rounds: int) -> dict[str, object]:
     """Measure both `rounds` times, in turns; return medians in seconds and their ratios."""
-    key = fingerprint([ROOT / "tests/images", Path(__file__)])
+    sources = [ROOT / "tests/images/layout.py", ROOT / "tests/images/tarball.py"]
+    key = fingerprint(sources, str(LAYER_MB))
     layout = cached(cache_folder(), "pull", key, _build)
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:

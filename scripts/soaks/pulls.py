@@ -134,7 +134,7 @@ def _round(choose: random.Random, place: _Place, blobs: Path) -> tuple[list[str]
     elif special == _ELSEWHERE[1]:
         plain_http, mirrored = False, False
     elif special == _ELSEWHERE[2]:
-        mirrors = (Mirror(place.dead),)
+        mirrors, mirrored = (Mirror(place.dead),), False
     elif mirrored:
         host, mirrors = place.clean, (Mirror(proxy.host),)
     options = SourceOptions(
