@@ -1,0 +1,338 @@
+"""Damaged VMDK links and chains: refused with IntegrityError, or read right.
+
+An input is a few edits of up to three links that our writers made. What the checker passes has to
+read back as a second, simple-minded reading of the tables says, from the first byte to the last.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import BinaryIO
+
+from converter.errors import IntegrityError, NotFoundError, UsageError
+from converter.vmdk import c_vmdk as c
+from converter.vmdk.chain import Chain, open_chain
+from converter.vmdk.check import check_link
+from converter.vmdk.descriptor import ParentRef, parse, render
+from converter.vmdk.scratch import write_scratch
+from scripts.fuzzers.edits import Edit, Script, interesting, mutate_bytes, mutate_script
+from tests.unit.vmdk.chains import LinkPlan, Write, cid_of, write_link
+
+MODULES = (
+    "converter.vmdk.header",
+    "converter.vmdk.descriptor",
+    "converter.vmdk.entries",
+    "converter.vmdk.layout",
+    "converter.vmdk.reader",
+    "converter.vmdk.check",
+    "converter.vmdk.chain",
+)
+CAPACITY = 1056 * 4096  # as in the property tests: the last table is never whole
+NAMES = ("link-0.vmdk", "link-1.vmdk", "link-2.vmdk")
+READ_BYTES = 8 << 20  # of larger disks, only both ends are read
+
+# What an edit does; its low two bits choose the file.
+OVERWRITE, RESIZE, ENLARGE, TEXT, REPLACE, ODD_SIZE = (kind << 2 for kind in range(6))
+# What stands under a name instead of a link, for REPLACE.
+_NOTHING, _FIFO, _FOLDER, _SYMLINK, _HARDLINK, _EMPTY = range(6)
+
+_BASE = LinkPlan(8192, (Write(0, (1, 2, 3)), Write(300, (1,))))
+_CHILD = LinkPlan(4096, (Write(1, (0, 5)), Write(511, (4, 0)), Write(1050, (2,))))
+_LARGE_GRAINS = LinkPlan(65536, (Write(2, (1,)), Write(4, (0, 2))))
+
+
+@cache
+def _folder() -> Path:
+    """Return a folder of this process, in memory where that is possible."""
+    memory = Path("/dev/shm")  # noqa: S108 - a place, not a predictable name
+    folder = tempfile.mkdtemp(prefix="saltflat-fuzz-", dir=memory if memory.is_dir() else None)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@cache
+def _link(plan: LinkPlan | None, index: int) -> bytes:
+    """Return link `index` as a file; None is a writable one without content."""
+    path = _folder() / "original"
+    parent = ParentRef(cid_of(index - 1), NAMES[index - 1]) if index else None
+    if plan is not None:
+        write_link(path, plan, CAPACITY, cid=cid_of(index), parent=parent)
+    else:
+        assert parent is not None
+        with path.open("wb", buffering=0) as file:
+            write_scratch(
+                file, capacity_bytes=CAPACITY, grain_bytes=8192, cid=cid_of(index), parent=parent
+            )
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+_ORIGINALS: tuple[tuple[LinkPlan | None, ...], ...] = (
+    (_BASE,),
+    (_BASE, _CHILD),
+    (_BASE, None),
+    (_BASE, _CHILD, None),
+    (_LARGE_GRAINS, _CHILD),
+    (_BASE, _LARGE_GRAINS, _CHILD),
+)
+
+
+def _links(number: int) -> list[bytes]:
+    plans = _ORIGINALS[number % len(_ORIGINALS)]
+    return [_link(plan, index) for index, plan in enumerate(plans)]
+
+
+def one_input(data: bytes) -> None:
+    """Check each link that `data` describes, and read the chain."""
+    script = Script.parse(data)
+    files = _links(script.original)
+    top = _folder() / NAMES[len(files) - 1]
+    try:
+        for path, content in zip(map(_folder().joinpath, NAMES), files, strict=False):
+            path.write_bytes(content)
+        for edit in script.edits:
+            _apply(edit)
+        _judge(top, len(files))
+    finally:
+        for entry in os.scandir(_folder()):
+            if entry.is_dir(follow_symlinks=False):
+                os.rmdir(entry.path)
+            else:
+                os.unlink(entry.path)
+
+
+def _apply(edit: Edit) -> None:
+    path = _folder() / NAMES[edit.kind % 4 % len(NAMES)]
+    kind = edit.kind & ~3
+    if kind == REPLACE:
+        _replace(path, edit.place)
+        return
+    if path.is_symlink() or not path.is_file():
+        return
+    with path.open("rb+", buffering=0) as file:
+        if kind == RESIZE:
+            file.truncate(edit.place * c.SECTOR)
+        elif kind == ENLARGE:
+            file.truncate((edit.place << 20) * c.SECTOR & (1 << 62) - 1)
+        elif kind == ODD_SIZE:
+            file.truncate(edit.place)
+        elif kind == TEXT:
+            file.seek(c.DESCRIPTOR_OFFSET * c.SECTOR)
+            file.write(edit.data.ljust(c.DESCRIPTOR_SIZE * c.SECTOR, b"\0"))
+        else:
+            file.seek(edit.place)
+            file.write(edit.data)
+
+
+def _replace(path: Path, what: int) -> None:
+    what %= 6
+    if path.is_dir() and not path.is_symlink():
+        return
+    if what == _EMPTY and path.is_file():
+        os.truncate(path, 0)
+        return
+    path.unlink(missing_ok=True)
+    if what == _FIFO:
+        os.mkfifo(path)
+    elif what == _FOLDER:
+        path.mkdir()
+    elif what == _SYMLINK:
+        path.symlink_to(NAMES[0])
+    elif what == _HARDLINK:
+        others = [name for name in NAMES if (_folder() / name).is_file()]
+        if others:
+            path.hardlink_to(_folder() / others[-1])
+
+
+def _judge(top: Path, count: int) -> None:
+    sound = True
+    for name in NAMES[:count]:
+        try:
+            report = check_link(_folder() / name)
+            assert report.size_bytes == (_folder() / name).stat().st_size
+        except IntegrityError:
+            sound = False
+        except NotFoundError:
+            sound = False
+            assert not (_folder() / name).exists()
+        except OSError as error:
+            sound = False  # a symbolic link to itself, which only a user can name
+            assert error.errno == errno.ELOOP
+    try:
+        chain = open_chain(top)
+    except (IntegrityError, NotFoundError):
+        return
+    except OSError as error:
+        assert error.errno == errno.ELOOP
+        return
+    with chain:
+        for link in chain.links:
+            _judge_descriptor(link.read_at(c.SECTOR, link.header.descriptorSize * c.SECTOR))
+        try:
+            content = _read_ends(chain)
+            holding = dict(chain.grains()) if chain.capacity_bytes <= READ_BYTES else {}
+        except IntegrityError:
+            assert not sound, "what passed the check cannot be read"
+            return
+        if chain.capacity_bytes > READ_BYTES:
+            return
+        assert content == _plain_reading(chain), "the tables say something else"
+        grain = chain.grain_bytes
+        for offset in range(0, chain.capacity_bytes, grain):
+            if offset not in holding:
+                assert not content[offset : offset + grain].strip(b"\0")
+
+
+def _read_ends(chain: Chain) -> bytes:
+    capacity = chain.capacity_bytes
+    if capacity <= READ_BYTES:
+        return chain.read(0, capacity)
+    chain.read(0, READ_BYTES)
+    return chain.read(capacity - READ_BYTES, READ_BYTES)
+
+
+def _plain_reading(chain: Chain) -> bytes:
+    """Read the disk the long way: every entry of every table, base first."""
+    disk = bytearray(chain.capacity_bytes)
+    for link in chain.links:
+        grain, gd, flags = link.grain_bytes, link.header.gdOffset, link.header.flags
+        with link.path.open("rb") as file:
+            for number in range(-(-len(disk) // grain)):
+                index, slot = divmod(number, c.NUM_GTES_PER_GT)
+                table = _entry(file, gd, index)
+                entry = _entry(file, table, slot) if table else 0
+                begin, end = number * grain, min((number + 1) * grain, len(disk))
+                if entry == c.SPARSE_GTE_ZEROED and flags & c.SPARSEFLAG_MAGIC_GTE:
+                    disk[begin:end] = bytes(end - begin)
+                elif entry:
+                    file.seek(entry * c.SECTOR)
+                    disk[begin:end] = file.read(end - begin)
+    return bytes(disk)
+
+
+def _entry(file: BinaryIO, sector: int, number: int) -> int:
+    file.seek(sector * c.SECTOR + 4 * number)
+    return int.from_bytes(file.read(4), "little")
+
+
+def _u32(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little")
+
+
+def _judge_descriptor(text: bytes) -> None:
+    """See that what was understood of a descriptor survives being written again."""
+    descriptor = parse(text, "x")
+    try:
+        again = render(descriptor)
+    except UsageError:
+        return  # it names files that we would not name
+    assert parse(again, "x") == descriptor, "a descriptor changes when it is written again"
+
+
+# Variations
+
+_LINES = (
+    b"version=1", b"version=2", b"CID=fffffffe", b"CID=c0de0001", b"CID=123456789", b"CID=",
+    b"parentCID=ffffffff", b"parentCID=c0de0000", b"parentCID=0", b'createType="streamOptimized"',
+    b'createType="monolithicSparse"', b'parentFileNameHint="link-0.vmdk"',
+    b'parentFileNameHint="link-1.vmdk"', b'parentFileNameHint="../link-0.vmdk"',
+    b'parentFileNameHint=""', b'parentFileNameHint="a/b"', b'parentFileNameHint="nbd:x"',
+    b'RW 8448 SPARSE "x.vmdk"', b'RW 8448 FLAT "x" 0', b"RW 8448 ZERO", b'RDONLY 0 SPARSE "x"',
+    b'RW 9999999999999999999 SPARSE "x"', b"# CID=1", b"ddb.longContentID = \"1\"", b"ddb.x = 1",
+    b"no line at all", b'x = "a"b"', b"\xff\xfe", b"\t\r ", b"encoding=\"windows-1252\"",
+)  # fmt: skip - a list of words
+
+
+def mutate(data: bytes, choose: Random) -> bytes:
+    """Return a variation: header fields, table entries, the text, sizes, what stands in place."""
+    return mutate_script(data, choose, _new_edits)
+
+
+def _new_edits(script: Script, choose: Random) -> Sequence[Edit]:
+    links = _links(script.original)
+    which = choose.randrange(len(links))
+    link = links[which]
+    sectors = len(link) // c.SECTOR
+    kind = choose.randrange(16)
+    if kind <= 2:  # a header field
+        at = choose.choice((0, 4, 8, 12, 20, 28, 36, 44, 48, 56, 64, 72, 73, 74, 75, 76, 77, 79))
+        width = choose.choice((1, 2, 4))
+        near = int.from_bytes(link[at : at + width], "little")
+        return [Edit(OVERWRITE | which, at, interesting(choose, width, near))]
+    if kind <= 6:
+        return [Edit(TEXT | which, 0, _new_text(link, choose))]
+    if kind <= 12:  # a word of the tables, or of what lies around them
+        words = _words(link)
+        at = choose.choice(words)
+        near = int.from_bytes(link[at : at + 4], "little")
+        if choose.randrange(3) == 0:
+            at = min(len(link) - 4, max(0, at + 4 * choose.choice((-1, 1, 2, 26, 511, 512))))
+        other = choose.choice(words)
+        value = choose.choice(
+            (link[other : other + 4], interesting(choose, 4, near), _sector(choose, sectors))
+        )
+        return [Edit(OVERWRITE | which, at, value)]
+    if kind == 13:
+        return [Edit(RESIZE | which, max(0, sectors + choose.choice((-99, -16, -1, 1, 8, 16))), b"")]
+    if kind == 14:
+        how = choose.choice((ENLARGE, ENLARGE, ODD_SIZE))
+        return [Edit(how | which, choose.choice((1, 511, 4097, 1 << 16, 1 << 31, 0xFFFFFFFF)), b"")]
+    return [Edit(REPLACE | which, choose.randrange(6), b"")]
+
+
+def _sector(choose: Random, sectors: int) -> bytes:
+    return choose.randrange(sectors + 2).to_bytes(4, "little")
+
+
+@cache
+def _words(link: bytes) -> tuple[int, ...]:
+    """Return where a link's directories and tables have something."""
+    header = c.SparseExtentHeader._make(c.SPARSE_EXTENT_HEADER.unpack_from(link))
+    directory = header.gdOffset * c.SECTOR
+    starts = [directory, *([header.rgdOffset * c.SECTOR] if header.rgdOffset else [])]
+    found = list(starts)
+    for start in starts:
+        for at in range(start, start + 3 * 4, 4):
+            table = _u32(link, at) * c.SECTOR
+            if not table:
+                continue
+            found += [at, table, table + 2044]
+            found += [each for each in range(table, table + 2048, 4) if _u32(link, each)]
+    return tuple(found)
+
+
+def _new_text(link: bytes, choose: Random) -> bytes:
+    lines = link[c.SECTOR :].partition(b"\0")[0].split(b"\n")
+    for _ in range(choose.choice((1, 1, 2, 3))):
+        step = choose.randrange(7)
+        at = choose.randrange(len(lines))
+        if step == 0:
+            lines.insert(at, choose.choice(_LINES))
+        elif step == 1:
+            lines[at] = choose.choice(_LINES)
+        elif step == 2:
+            lines[at] = mutate_bytes(lines[at], choose)
+        elif step == 3 and len(lines) > 1:
+            del lines[at]
+        elif step == 4:
+            lines.insert(at, choose.choice(lines))
+        elif step == 5:
+            key = lines[at].partition(b"=")[0]
+            lines[at] = key + b"=" + choose.choice(_LINES).rpartition(b"=")[2]
+        else:
+            lines += [b"#"] * choose.choice((1, 1000))
+    return b"\n".join(lines)[: c.DESCRIPTOR_SIZE * c.SECTOR]
+
+
+def seeds() -> list[bytes]:
+    """Return the chains as they are."""
+    return [Script(number, 0).dump() for number in range(len(_ORIGINALS))]
