@@ -136,6 +136,10 @@ def test_pax_global_headers_are_defaults() -> None:
         (b"a/../../b", b"b"),
         (b"./", b""),
         (b"a/./b/..", b"a"),
+        (b"a/..", b""),
+        (b"a/.", b"a"),
+        (b"a/b/../", b"a"),
+        (b"a\n/..", b""),
     ],
 )
 def test_paths_never_leave_the_root(path: bytes, expected: bytes) -> None:
