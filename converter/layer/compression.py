@@ -34,7 +34,7 @@ def decompress(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
         return gunzip(whole, what, chunk_bytes=MAX_CHUNK_BYTES)
     if head.startswith(c.ZSTD_MAGIC) or _is_skippable_frame(head):
         return unzstd(whole, what, chunk_bytes=MAX_CHUNK_BYTES)
-    if _is_tar(head):
+    if _is_tar(head[: c_tar.BLOCK_SIZE]):
         return split(whole)
     known = {c.BZIP2_MAGIC: "bzip2", c.XZ_MAGIC: "xz"}
     found = next((name for magic, name in known.items() if head.startswith(magic)), None)
@@ -61,7 +61,10 @@ def _is_skippable_frame(head: bytes) -> bool:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Tell whether a tar header could begin so; whether it is sound is the tar reader's to say."""
+    """Tell whether a tar header could begin so; whether it is sound is the tar reader's to say.
+
+    `head` is the first block alone, so that the answer does not depend on how the data arrives.
+    """
     if head.count(0) == len(head):
         return True  # an archive without members, or nothing at all: an empty layer
     if len(head) < c_tar.BLOCK_SIZE:
