@@ -68,4 +68,6 @@ def _signature(error: BaseException) -> str:
         if Path(frame.filename).is_relative_to(ROOT) and ".venv" not in frame.filename
     ]
     place = f"{Path(ours[-1].filename).relative_to(ROOT)}:{ours[-1].lineno}" if ours else "nowhere"
-    return f"{type(error).__name__} at {place}"
+    signature = f"{type(error).__name__} at {place}"
+    cause = error.__cause__
+    return signature if cause is None else f"{signature} from {_signature(cause)}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import zstandard
 
-from converter.errors import SaltflatError
+from converter.errors import IntegrityError, SaltflatError
 from converter.ext4 import c_ext4 as c
 from converter.ext4 import state
 from converter.ext4.filesystem import FileSystem
@@ -59,6 +59,13 @@ def _layers() -> tuple[list[Entry], list[Entry], list[Entry]]:
     return base, upper, top
 
 
+def _large() -> tuple[list[Entry], ...]:
+    """Return layers of a directory that is changed in place."""
+    names = [b"%03d" % number + b"n" * 252 for number in range(300)]
+    base = [file(b"f"), *(Entry(b"l/" + name, Kind.HARDLINK, target=b"f") for name in names)]
+    return base, [Entry(b"l/" + names[7], Kind.WHITEOUT), Entry(b"l/new", Kind.FIFO)]
+
+
 def _next_layer() -> list[Entry]:
     """Return a layer that touches every kind of thing that the states have."""
     return [
@@ -68,6 +75,8 @@ def _next_layer() -> list[Entry]:
         Entry(b"h", Kind.HARDLINK, target=b"d/f"),
         Entry(b"s/inside", Kind.FILE),
         Entry(b"n/t", Kind.FILE),
+        Entry(b"l/t", Kind.FILE),
+        Entry(b"l/000" + b"n" * 252, Kind.WHITEOUT),
         file(b"holes", b"filled"),
         Entry(b"n/a", Kind.WHITEOUT),
         Entry(b"n/more", Kind.WHITEOUT),
@@ -80,16 +89,20 @@ def _next_layer() -> list[Entry]:
 @cache
 def _chain(number: int) -> tuple[Sections, ...]:
     """Return the sections of the states of an original."""
-    capacity, journal = ((64 * MIB, True), (256 * MIB, False))[number // 3]
+    capacity, journal, layers = (
+        (64 * MIB, True, _layers()),
+        (256 * MIB, False, _layers()),
+        (64 * MIB, False, _large()),
+    )[number // 3]
     disk = GrainDisk(capacity, journal=journal)
     found = []
-    for index, layer in enumerate(_layers()[: number % 3 + 1]):
+    for index, layer in enumerate(layers[: number % 3 + 1]):
         disk.apply(layer)
         found.append(_split(state.dump_state(disk.filesystem, parent="p" if index else "")))
     return tuple(found)
 
 
-_ORIGINALS = 6
+_ORIGINALS = 8
 
 
 def _split(data: bytes) -> Sections:
@@ -119,7 +132,11 @@ def one_input(data: bytes) -> None:
     states = _states(Script.parse(data))
     try:
         filesystem = state.load_states(states)
-    except SaltflatError:
+    except IntegrityError:
+        return
+    except SaltflatError as error:
+        assert type(error) is SaltflatError
+        assert "schema" in error.what
         return
     _judge_dump(states, filesystem)
     try:
@@ -191,6 +208,8 @@ def _judge_dump(states: Sequence[bytes], filesystem: FileSystem) -> None:
     tree.journal.nodes = {*tree.links, *tree.symlinks}
     allocator.dirty_block_bitmaps = set(allocator.block_bitmaps)
     allocator.dirty_inode_bitmaps = set(allocator.inode_bitmaps)
+    for placement in again.placements.values():
+        placement.stored = False
     again.dirty_grains = {
         group * 32 + number
         for group, table in again.tables.items()
@@ -264,6 +283,8 @@ def _new_value(value: Any, choose: Random) -> Any:
     if isinstance(value, list) and value and choose.randrange(8):
         at = choose.randrange(len(value))
         return [*value[:at], _new_value(value[at], choose), *value[at + choose.choice((1, 1, 1, 0)) :]]
+    if isinstance(value, int) and choose.randrange(16) == 0:
+        return float(value)
     if isinstance(value, int) and choose.randrange(8):
         return value + choose.choice((-16, -2, -1, 1, 2, 16, 1 << 20, 1 << 40, -value, -value - 1))
     if isinstance(value, str) and choose.randrange(4):
