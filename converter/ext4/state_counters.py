@@ -33,6 +33,11 @@ def check_counters(filesystem: FileSystem) -> None:
             raise ValueError(f"block group {group} counts other blocks than are free")
         if allocator.used_directories.get(group, 0) != directories.get(group, 0):
             raise ValueError(f"block group {group} counts other directories than it has")
+    if allocator.frontier < geometry.data_start:
+        raise ValueError("it hands out blocks of metadata")
+    for group, bitmap in allocator.block_bitmaps.items():
+        if _used_behind_frontier(filesystem, group, bitmap):
+            raise ValueError("it hands out blocks that are in use")
     for group, bits in inodes.items():
         used = bits & _INODES
         if bits | _INODES != (1 << 8 * c.BLOCK_SIZE) - 1:
@@ -56,6 +61,16 @@ def _free_blocks(filesystem: FileSystem, group: int) -> int:
         return size - (geometry.backup_used_blocks if group in geometry.backup_groups else 0)
     bits = int.from_bytes(bitmap, "little")
     return size - (bits & ((1 << size) - 1)).bit_count()
+
+
+def _used_behind_frontier(filesystem: FileSystem, group: int, bitmap: bytes | bytearray) -> int:
+    """Return the bits of what is in use behind the frontier and is no copy of the superblock."""
+    geometry = filesystem.geometry
+    size = geometry.group_blocks(group)
+    first = max(0, filesystem.allocator.frontier - group * c.BLOCKS_PER_GROUP)
+    copies = geometry.backup_used_blocks if group in geometry.backup_groups else 0
+    used = int.from_bytes(bitmap, "little") & ((1 << size) - 1)
+    return used >> first & ~(((1 << copies) - 1) >> first)
 
 
 def _count_directories(filesystem: FileSystem) -> dict[int, int]:

@@ -119,6 +119,8 @@ def load_links(data: bytes, tree: Tree) -> None:
         at += length
         if len(text) != length or not 0 < links <= c.EXT4_LINK_MAX:
             raise ValueError(f"the links of inode {node} are out of bounds")
+        if b"\0" in text or len(text) >= c.BLOCK_SIZE:
+            raise ValueError(f"the text of symbolic link {node} is none that a layer may have")
         tree.set_links(node, links)
         if text:
             tree.symlinks[node] = text

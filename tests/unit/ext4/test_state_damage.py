@@ -61,6 +61,13 @@ def _forget_inode(filesystem: FileSystem) -> None:
     filesystem.allocator.free_inode(_node(filesystem), directory=False)
 
 
+def _link(filesystem: FileSystem, text: bytes) -> None:
+    """Make d/f a symbolic link."""
+    (names,) = [each for each in filesystem.tree.directories.values() if b"f" in each]
+    names[b"f"] = _node(filesystem) << KIND_BITS | Kind.SYMLINK
+    filesystem.tree.set_symlink(_node(filesystem), text)
+
+
 def _add(counts: list[int] | dict[int, int], group: int, more: int) -> None:
     counts[group] += more
 
@@ -99,10 +106,22 @@ AT_LOADING = [
         lambda fs: setattr(fs.allocator.directories, "group", 1),
         "1 is out of bounds",
     ),
+    Case(
+        "blocks in use are next",
+        lambda fs: setattr(fs.allocator, "frontier", fs.geometry.data_start),
+        "hands out blocks that are in use",
+    ),
+    Case(
+        "blocks of metadata are next",
+        lambda fs: setattr(fs.allocator, "frontier", fs.geometry.data_start - 1),
+        "hands out blocks of metadata",
+    ),
     Case("a free inode has a name", _forget_inode, "has a name, but is not in use"),
     Case("another type", lambda fs: _inode_byte(fs, 1, 0x41), "not of the kind"),
     Case("links", lambda fs: fs.tree.set_links(_node(fs), 3), "counts other names"),
     Case("a text of no link", lambda fs: fs.tree.set_symlink(_node(fs), b"x"), "without a link"),
+    Case("a NUL in a text", lambda fs: _link(fs, b"a\0b"), "none that a layer may have"),
+    Case("a text of a block", lambda fs: _link(fs, b"a" * 4096), "none that a layer may have"),
     Case(
         "the journal has a name",
         lambda fs: fs.tree.bind(ROOT, b"j", c.EXT4_JOURNAL_INO << KIND_BITS | Kind.FILE),
