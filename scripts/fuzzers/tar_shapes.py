@@ -23,7 +23,7 @@ MAX_PLAIN_BYTES = 48 << 10
 _COMPONENTS = (
     *(b"a", b"a", b"b", b"c", b"d", b"e", b".", b"..", b"", b"\xff\xfe", b"n" * 60, b"n" * 255),
     *(b"n" * 256, b".wh.a", b".wh.b", b".wh.d", b".wh..wh..opq", b".wh..wh.plnk", b".wh.", b".wh..."),
-    *(b".wh..", b"..a", b"a\n"),
+    *(b".wh..", b"..a", b"a\n", b"l", b"000" + b"n" * 252, b".wh.l"),
 )
 _TYPES = (b"0", b"\0", b"7", b"1", b"2", b"3", b"4", b"5", b"5", b"6", b"S", b"x", b"g", b"X", b"L", b"K", b"V", b"9")
 _NUMBERS = (
@@ -91,6 +91,9 @@ def sample_layers() -> list[bytes]:
             header(b".wh.d"),
             header(b"a/b/new", size=1) + padded(b"n"),
             header(b"b/through", size=1) + padded(b"n"),
+            *(header(b"l/%d" % number, b"1", linkname=b"a/b/new") for number in range(20)),
+            pax([("path", "l/000" + "n" * 252)]) + header(b"x", b"6"),
+            pax([("path", "l/.wh.001" + "n" * 252)]) + header(b"x"),
         ]
     )
     sparse = b"".join(sparse_member(kind, choose) for kind in range(4))

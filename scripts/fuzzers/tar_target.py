@@ -7,6 +7,7 @@ layers' own tree and the stored state have to agree.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 from collections.abc import Iterable, Iterator
@@ -58,6 +59,7 @@ ON_A_BASE = 1  # the layer stands on another one
 JOURNAL = 2
 SKIP_DATA = 4  # when the same archive is read in small pieces, data is passed over
 WRONG_DIFF_ID = 8
+LARGE = 16  # the base has a directory that is changed in place
 
 
 def _base() -> list[Entry]:
@@ -73,6 +75,12 @@ def _base() -> list[Entry]:
     ]
 
 
+def _large() -> list[Entry]:
+    """Return a directory of more than a grain of names, all of one file."""
+    names = [b"%03d" % number + b"n" * 252 for number in range(300)]
+    return [file(b"l/f"), *(Entry(b"l/" + name, Kind.HARDLINK, target=b"l/f") for name in names)]
+
+
 def one_input(data: bytes) -> None:
     """Read the layer in several ways, which must agree, and build on it if it is accepted."""
     options, blob = (data[:1] or b"\0")[0], data[1:]
@@ -80,9 +88,9 @@ def one_input(data: bytes) -> None:
     step = 1 + options % 7 * 100
     assert _decompress(_pieces(blob, step)) == plain, "pieces decompress differently"
     if blob.startswith(c_compression.GZIP_MAGIC):
-        assert _collect(gunzip([blob], "x", chunk_bytes=1 << 16, new_inflater=zlib_inflater)) == plain, (
-            "zlib and isal do not agree"
-        )
+        by_zlib = gunzip([blob], "x", chunk_bytes=1 << 16, new_inflater=zlib_inflater)
+        assert _collect(by_zlib) == plain, "zlib and isal do not agree"
+        assert plain is None or gzip.decompress(blob) == plain, "Python's gzip does not agree"
     if plain is None:
         return
     entries = _entries([plain], skip_data=bool(options & SKIP_DATA))
@@ -98,19 +106,14 @@ def one_input(data: bytes) -> None:
 def _decompress(chunks: Iterable[bytes]) -> bytes | None:
     """Return the plain bytes, None if they are refused."""
     try:
-        bounded = limits.bounded(
-            decompress(chunks, "x"), "x", compressed_bytes=1 << 16, limits=LIMITS
-        )
-        return b"".join(bounded)
+        return _collect(decompress(chunks, "x"))
     except IntegrityError:
         return None
 
 
 def _collect(chunks: Iterable[bytes]) -> bytes | None:
     try:
-        return b"".join(
-            limits.bounded(chunks, "x", compressed_bytes=1 << 16, limits=LIMITS)
-        )
+        return b"".join(limits.bounded(chunks, "x", compressed_bytes=1 << 16, limits=LIMITS))
     except IntegrityError:
         return None
 
@@ -140,8 +143,9 @@ def _build(blob: bytes, plain: bytes, options: int) -> None:
     expected = ExpectedTree(content_digest)
     states = []
     if options & ON_A_BASE:
-        disk.apply(_base())
-        expected.apply(_base())
+        base = [*_base(), *(_large() if options & LARGE else [])]
+        disk.apply(base)
+        expected.apply([*_base(), *(_large() if options & LARGE else [])])
         states.append(state.dump_state(disk.filesystem))
     digest = Digest("sha256", hashlib.sha256(blob).hexdigest())
     diff_id = Digest("sha256", hashlib.sha256(plain).hexdigest())
@@ -167,10 +171,11 @@ def mutate(data: bytes, choose: Random) -> bytes:
     """Return a variation: members put in, taken out and changed, headers with right checksums."""
     options, blob = (data[:1] or b"\0")[0], data[1:]
     if choose.randrange(8) == 0:
-        options = choose.randrange(16)
+        options = choose.randrange(32)
     return bytes([options]) + mutate_layer(blob, choose)
 
 
 def seeds() -> list[bytes]:
     """Return sound layers of every format, on their own and on a base."""
-    return [bytes([options]) + blob for blob in sample_layers() for options in (0, 3)]
+    layers = sample_layers()
+    return [bytes([options]) + blob for blob in layers for options in (0, 3, 3 | LARGE)]

@@ -51,11 +51,17 @@ _LARGE_GRAINS = LinkPlan(65536, (Write(2, (1,)), Write(4, (0, 2))))
 
 @cache
 def _folder() -> Path:
-    """Return a folder of this process, in memory where that is possible."""
-    memory = Path("/dev/shm")  # noqa: S108 - a place, not a predictable name
-    folder = tempfile.mkdtemp(prefix="saltflat-fuzz-", dir=memory if memory.is_dir() else None)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    """Return a folder of this process, in memory where that is possible.
+
+    Above it stands a link that no chain in it may reach.
+    """
+    memory = Path("/dev/shm")
+    above = Path(tempfile.mkdtemp(prefix="saltflat-fuzz-", dir=memory if memory.is_dir() else None))
+    atexit.register(shutil.rmtree, above, ignore_errors=True)
+    folder = above / "chain"
+    folder.mkdir()
+    write_link(above / NAMES[0], _BASE, CAPACITY, cid=cid_of(0))
+    return folder
 
 
 @cache
@@ -86,6 +92,7 @@ _ORIGINALS: tuple[tuple[LinkPlan | None, ...], ...] = (
 )
 
 
+@cache
 def _links(number: int) -> list[bytes]:
     plans = _ORIGINALS[number % len(_ORIGINALS)]
     return [_link(plan, index) for index, plan in enumerate(plans)]
@@ -176,6 +183,8 @@ def _judge(top: Path, count: int) -> None:
         return
     with chain:
         for link in chain.links:
+            assert link.path.resolve().parent == _folder().resolve(), "a parent from elsewhere"
+            assert link.path == top or not link.path.is_symlink(), "a parent behind a link"
             _judge_descriptor(link.read_at(c.SECTOR, link.header.descriptorSize * c.SECTOR))
         try:
             content = _read_ends(chain)
