@@ -194,3 +194,14 @@ def test_removing_a_file_finds(case: Case) -> None:
     loaded = load_states([dump_state(filesystem)])
     with pytest.raises(IntegrityError, match=case.fault):
         _write(loaded, [Entry(b"d/f", Kind.WHITEOUT), Entry(b"d/g", Kind.WHITEOUT)])
+
+
+def test_a_directory_that_counts_no_blocks_gets_new_attributes() -> None:
+    filesystem = _filesystem()
+    _write(filesystem, [Entry(b"x", Kind.DIRECTORY, xattrs=((b"user.a", b"v" * 900),))])
+    node = filesystem.tree.directories[ROOT][b"x"] >> KIND_BITS
+    good = filesystem.read_inode(node)
+    filesystem.write_inode(node, good._replace(i_blocks_lo=0), None)
+    loaded = load_states([dump_state(filesystem)])
+    _write(loaded, [Entry(b"x", Kind.DIRECTORY)])
+    assert loaded.read_inode(node).blocks == good.blocks - 1
