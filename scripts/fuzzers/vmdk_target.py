@@ -225,7 +225,8 @@ def _plain_reading(chain: Chain) -> bytearray:
                         disk[begin : begin + size] = bytes(size)
                     else:
                         file.seek(entry * c.SECTOR)
-                        disk[begin : begin + size] = file.read(size)
+                        data = file.read(size)  # less, where a damaged entry is hidden above
+                        disk[begin : begin + len(data)] = data
     return disk
 
 
