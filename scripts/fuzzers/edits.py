@@ -116,14 +116,16 @@ def mutate_bytes(data: bytes, choose: Random) -> bytes:
 
 
 def interesting(choose: Random, width: int, near: int) -> bytes:
-    """Return a number of `width` bytes, little-endian: a border, a neighbour of `near`, any."""
-    kind = choose.randrange(4)
+    """Return a number of `width` bytes, little-endian: none, all, a border, one near `near`, any."""
+    kind = choose.randrange(5)
     if kind == 0:
         number = near + choose.choice((-2, -1, 1, 2))
     elif kind == 1:
         number = near ^ 1 << choose.randrange(8 * width)
     elif kind == 2:
         number = choose.getrandbits(8 * width)
+    elif kind == 3:
+        number = choose.choice((0, -1))
     else:
         number = choose.choice(_INTERESTING)
     return (number % (1 << 8 * width)).to_bytes(width, "little")

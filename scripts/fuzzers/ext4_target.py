@@ -8,7 +8,7 @@ anything but an IntegrityError, nor to reads beyond the disk.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from random import Random
 from typing import NamedTuple
@@ -35,16 +35,20 @@ MODULES = (
     "converter.ext4.check",
     "converter.ext4.superblock",
 )
+_TABLE_BLOCKS = 128  # of each inode table, those that our images can have in use
 SEAL = 1  # options: make counters and checksums fit what the edits say
 FILE_AMPLIFICATION = 64  # of bytes read to bytes of disk, in all: a bound on work, not a measure
 
 
 class Original(NamedTuple):
-    """A sound image: its grains, its capacity, and the words of its metadata that are in use."""
+    """A sound image: its grains, its capacity, and where its metadata has words that are not zero.
+
+    `regions` are those of one kind each, so that what is rare is varied as often as what is common.
+    """
 
     grains: dict[int, bytes | bytearray]
     capacity_bytes: int
-    words: tuple[int, ...]
+    regions: tuple[tuple[int, ...], ...]
 
 
 def _holed(path: bytes, segments: int) -> Entry:
@@ -83,28 +87,41 @@ def original(number: int) -> Original:
     geometry = disk.filesystem.geometry
     reader = Reader(disk.read, disk.capacity_bytes)
     check_filesystem(reader)
-    blocks = set(range(geometry.hot_blocks)) | {geometry.journal_start}
-    for table in geometry.inode_tables:
-        blocks |= set(range(table, table + 128))
+    front = [0, *range(1, 1 + geometry.descriptor_blocks), geometry.journal_start]
     for group in geometry.backup_groups:
         start = group * c.BLOCKS_PER_GROUP
-        blocks |= set(range(start, start + geometry.backup_used_blocks))
-    for found in Walk(reader):
-        blocks |= _metadata_of(found.inode)
-    words = tuple(
+        front += range(start, start + geometry.backup_used_blocks)
+    bitmaps = range(1 + geometry.descriptor_blocks, geometry.hot_blocks)
+    tables = [start + number for start in geometry.inode_tables for number in range(_TABLE_BLOCKS)]
+    inodes = [found.inode for found in Walk(reader)]
+    content = [
+        extent.start + number
+        for inode in inodes
+        if inode.kind is not Kind.FILE
+        for extent in inode.map.extents
+        for number in range(extent.length)
+    ]
+    in_tables = _words(disk, tables)
+    regions = (
+        _words(disk, front),
+        _words(disk, bitmaps),
+        tuple(at for at in in_tables if at % c.INODE_SIZE < c.INODE_XATTR_OFFSET),
+        tuple(at for at in in_tables if at % c.INODE_SIZE >= c.INODE_XATTR_OFFSET),
+        _words(disk, content),
+        _words(disk, (node for inode in inodes for node in inode.map.nodes)),
+        _words(disk, {inode.fields.i_file_acl_lo for inode in inodes} - {0}),
+    )
+    return Original(disk.grains, disk.capacity_bytes, tuple(filter(None, regions)))
+
+
+def _words(disk: GrainDisk, blocks: Iterable[int]) -> tuple[int, ...]:
+    """Return the addresses of the words in `blocks` that are not zero."""
+    return tuple(
         at
         for block in sorted(blocks)
         for at in range(block * c.BLOCK_SIZE, (block + 1) * c.BLOCK_SIZE, 4)
         if disk.read(at, 4) != bytes(4)
     )
-    return Original(disk.grains, disk.capacity_bytes, words)
-
-
-def _metadata_of(inode: StoredInode) -> set[int]:
-    blocks = {*inode.map.nodes, inode.fields.i_file_acl_lo} - {0}
-    if inode.kind is not Kind.FILE:
-        blocks |= {each.start + at for each in inode.map.extents for at in range(each.length)}
-    return blocks
 
 
 def one_input(data: bytes) -> None:
@@ -211,11 +228,12 @@ def mutate(data: bytes, choose: Random) -> bytes:
 
 def _new_edits(script: Script, choose: Random) -> list[Edit]:
     base = original(script.original % len(_RECIPES))
-    at = choose.choice(base.words)
+    words = choose.choice(base.regions)
+    at = choose.choice(words)
     kind = choose.randrange(8)
     if kind == 0:  # another piece of metadata in its place: inodes, entries, whole descriptors
         length = choose.choice((4, 8, 12, 32, 60, 256))
-        source = choose.choice(base.words)
+        source = choose.choice(words)
         at -= at % (256 if length == 256 else 4)
         source -= source % (256 if length == 256 else 4)
         return [Edit(0, at, _original_bytes(base, source, length))]
@@ -225,7 +243,7 @@ def _new_edits(script: Script, choose: Random) -> list[Edit]:
     width = choose.choice((1, 2, 2, 4))
     near = int.from_bytes(_original_bytes(base, at, width), "little")
     if kind == 2:
-        near = int.from_bytes(_original_bytes(base, choose.choice(base.words), width), "little")
+        near = int.from_bytes(_original_bytes(base, choose.choice(words), width), "little")
         return [Edit(0, at, near.to_bytes(width, "little"))]
     return [Edit(0, at, interesting(choose, width, near))]
 

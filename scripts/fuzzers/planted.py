@@ -76,10 +76,10 @@ PLANTS = (
     ),
     Plant(
         "ext4",
-        "an attribute's entry is unpacked without its bytes",
-        "converter/ext4/read_xattr.py",
-        "        if at + c.XATTR_ENTRY.size > len(data):",
-        "        if at > len(data):",
+        "a file type without a meaning is looked up",
+        "converter/ext4/read_directory.py",
+        "        kind = _KINDS.get(file_type)\n",
+        "        kind = _KINDS[file_type]\n",
     ),
     Plant(
         "vmdk",
@@ -118,10 +118,10 @@ PLANTS = (
     ),
     Plant(
         "state",
-        "counters are believed",
-        "converter/ext4/state.py",
-        "        check_counters(filesystem)\n",
-        "",
+        "inodes are not looked at",
+        "converter/ext4/state_tree.py",
+        "    for node, kind in kinds.items():\n",
+        "    for node, kind in ():\n",
     ),
     Plant(
         "state",

@@ -235,7 +235,7 @@ def mutate(data: bytes, choose: Random) -> bytes:
 def _new_edits(script: Script, choose: Random) -> list[Edit]:
     chain = _chain(script.original % _ORIGINALS)
     which = choose.randrange(len(chain))
-    number = choose.choice((0, 0, 1, 2, 2, 2, 3, 4, 4, 4, 5, 5, 6))
+    number = choose.choice((0, 0, 0, 1, 2, 2, 2, 3, 4, 4, 4, 5, 5, 6))
     where = which << 3 | number
     _, content = chain[which][number]
     kind = choose.randrange(12)
@@ -262,7 +262,11 @@ def _new_edits(script: Script, choose: Random) -> list[Edit]:
         name = choose.choice((b"PARM", b"BMAP", b"ITAB", b"GONE", b"DIRS", b"LINK", b"RUNS", b"more"))
         return [Edit(APPEND | where, 0, name + content[: choose.choice((0, 4, 60, 4101))])]
     width = choose.choice((1, 4, 8))
-    return [Edit(FRAME | where, choose.choice((0, 8, 12, 16, 20, 28, 36)), interesting(choose, width, 1))]
+    value = interesting(choose, width, 1)
+    if choose.randrange(2) == 0:  # a section's size: one that it has not, but that it might have
+        value = choose.choice((1 << 20, state.MAX_SECTION_BYTES - 1)).to_bytes(8, "little")
+        return [Edit(FRAME | where, state.HEAD.size + 12, value)]
+    return [Edit(FRAME | where, choose.choice((0, 8, 12, 16, 20, 28, 36)), value)]
 
 
 @cache
@@ -287,7 +291,7 @@ def _new_value(value: Any, choose: Random) -> Any:
         return float(value)
     if isinstance(value, int) and choose.randrange(8):
         return value + choose.choice((-16, -2, -1, 1, 2, 16, 1 << 20, 1 << 40, -value, -value - 1))
-    if isinstance(value, str) and choose.randrange(4):
+    if isinstance(value, str) and choose.randrange(2):
         return choose.choice(("", value + "00", value[:-1], value[:-2], "\u0107", value[::-1]))
     return choose.choice((None, True, 0, 1.5, "", "x", [], [[0, 1]], {}, 1 << 70, -1))
 

@@ -25,6 +25,10 @@ _COMPONENTS = (
     *(b"n" * 256, b".wh.a", b".wh.b", b".wh.d", b".wh..wh..opq", b".wh..wh.plnk", b".wh.", b".wh..."),
     *(b".wh..", b"..a", b"a\n", b"l", b"000" + b"n" * 252, b".wh.l"),
 )
+_LONG_PATHS = (
+    *(b"n" * 255, b"n" * 256, b"a/" + b"n" * 256, b"./" * 1000 + b"n" * 256, b"a/" * 2047 + b"a"),
+    *(b"a/" * 2048, b"a/" * 500 + b"../" * 600 + b"x", b"x\0y"),
+)
 _TYPES = (b"0", b"\0", b"7", b"1", b"2", b"3", b"4", b"5", b"5", b"6", b"S", b"x", b"g", b"X", b"L", b"K", b"V", b"9")
 _NUMBERS = (
     *(b"", b"0000000\0", b"7777777\0", b"0000644 ", b" 755\0", b"8", b"-1", b"+1", b"0x1", b"1_0"),
@@ -91,6 +95,7 @@ def sample_layers() -> list[bytes]:
             header(b".wh.d"),
             header(b"a/b/new", size=1) + padded(b"n"),
             header(b"b/through", size=1) + padded(b"n"),
+            header(b"t", b"2", linkname=b"u" + b"/." * 40 + b"/../t"),
             *(header(b"l/%d" % number, b"1", linkname=b"a/b/new") for number in range(20)),
             pax([("path", "l/000" + "n" * 252)]) + header(b"x", b"6"),
             pax([("path", "l/.wh.001" + "n" * 252)]) + header(b"x"),
@@ -106,6 +111,7 @@ def sample_layers() -> list[bytes]:
         frame_gzip(hidden + _END, choose),
         zstandard.ZstdCompressor().compress(hidden + _END),
         frame_zstd(hidden + _END, choose),
+        *(zstandard.ZstdCompressor().compress(bytes(size)) for size in (2 << 20, 5 << 20)),
     ]
 
 
@@ -145,6 +151,8 @@ def plain_member(choose: Random) -> bytes:
 
 def path(choose: Random) -> bytes:
     """Return a path that may exist, lead through links, or be forbidden."""
+    if choose.randrange(16) == 0:
+        return choose.choice(_LONG_PATHS)
     depth = choose.choice((1, 1, 2, 2, 3, 6))
     return b"/".join(choose.choice(_COMPONENTS) for _ in range(depth))
 
@@ -255,11 +263,11 @@ def _plain(blob: bytes) -> bytes | None:
 def _mutate_members(plain: bytes, choose: Random) -> bytes:
     members = _split(plain)
     at = choose.randint(0, len(members))
-    step = choose.randrange(13)
+    step = choose.randrange(15)
     if step <= 3 or not members:
         members.insert(at, new_member(choose))
         return b"".join(members)
-    if step == 4:
+    if step in {4, 13, 14}:
         members.insert(at, extension(choose))
         return b"".join(members)
     if step == 12:

@@ -30,6 +30,7 @@ from converter.layer.gzip_members import gunzip, zlib_inflater
 from converter.layer.limits import Limits
 from converter.layer.tar import read_entries
 from converter.rootfs.expected import ExpectedTree
+from converter.rootfs.tree import Tree
 from scripts.fuzzers.disks import GrainDisk
 from scripts.fuzzers.tar_shapes import mutate_layer, sample_layers
 from tests.unit.ext4.disks import file
@@ -157,6 +158,7 @@ def _build(blob: bytes, plain: bytes, options: int) -> None:
             tar.check(digest if digest != diff_id else Digest("sha256", "0" * 64))
             raise AssertionError("a wrong diffID was accepted")
     expected.apply(read_changes(read_entries([plain], LIMITS)))
+    assert _names(disk.filesystem.tree) == _names(expected.tree)
     reader = Reader(disk.read, CAPACITY)
     try:
         check_filesystem(reader)
@@ -165,6 +167,10 @@ def _build(blob: bytes, plain: bytes, options: int) -> None:
         assert state.load_states(states) == disk.filesystem, "the state is another one"
     except SaltflatError as error:
         raise AssertionError("what was accepted was not written as it should be") from error
+
+
+def _names(tree: Tree) -> list[tuple[bytes, Kind]]:
+    return [(path, kind) for path, _, kind in tree.walk()]
 
 
 def mutate(data: bytes, choose: Random) -> bytes:

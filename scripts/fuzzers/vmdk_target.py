@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from converter.errors import IntegrityError, NotFoundError, UsageError
 from converter.vmdk import c_vmdk as c
+from converter.vmdk import chain as chain_module
 from converter.vmdk.chain import Chain, open_chain
 from converter.vmdk.check import check_link
 from converter.vmdk.descriptor import ParentRef, parse, render
@@ -31,7 +32,6 @@ MODULES = (
     "converter.vmdk.header",
     "converter.vmdk.descriptor",
     "converter.vmdk.entries",
-    "converter.vmdk.layout",
     "converter.vmdk.reader",
     "converter.vmdk.check",
     "converter.vmdk.chain",
@@ -40,6 +40,8 @@ CAPACITY = 528 * 4096  # of the smallest grains: two tables, the last one not wh
 NAMES = ("link-0.vmdk", "link-1.vmdk", "link-2.vmdk")
 WINDOW_BYTES = 192 << 10  # what is read at both ends of a disk
 PLAIN_BYTES = 8 << 20  # a larger disk is not read the long way
+
+chain_module.DEPTH_MAX = len(NAMES)  # a chain of 65 files would be a large input
 
 # What an edit does; its low two bits choose the file.
 OVERWRITE, RESIZE, ENLARGE, TEXT, REPLACE, ODD_SIZE = (kind << 2 for kind in range(6))
@@ -256,11 +258,15 @@ _LINES = (
     b"parentCID=ffffffff", b"parentCID=c0de0000", b"parentCID=0", b'createType="streamOptimized"',
     b'createType="monolithicSparse"', b'parentFileNameHint="link-0.vmdk"',
     b'parentFileNameHint="link-1.vmdk"', b'parentFileNameHint="../link-0.vmdk"',
+    b'parentFileNameHint=".."', b'parentFileNameHint="' + b"n" * 300 + b'"',
     b'parentFileNameHint=""', b'parentFileNameHint="a/b"', b'parentFileNameHint="nbd:x"',
     b'RW 4224 SPARSE "x.vmdk"', b'RW 4224 FLAT "x" 0', b"RW 4224 ZERO", b'RDONLY 0 SPARSE "x"',
     b'RW 9999999999999999999 SPARSE "x"', b"# CID=1", b"ddb.longContentID = \"1\"", b"ddb.x = 1",
     b"no line at all", b'x = "a"b"', b"\xff\xfe", b"\t\r ", b"encoding=\"windows-1252\"",
 )  # fmt: skip - a list of words
+
+_HINT = b'parentFileNameHint="'
+_HINTS = tuple(line for line in _LINES if line.startswith(_HINT))
 
 
 def mutate(data: bytes, choose: Random) -> bytes:
@@ -276,11 +282,13 @@ def _new_edits(script: Script, choose: Random) -> Sequence[Edit]:
     kind = choose.randrange(16)
     if kind <= 2:  # a header field
         at = choose.choice((0, 4, 8, 12, 20, 28, 36, 44, 48, 56, 64, 72, 73, 74, 75, 76, 77, 79))
-        width = choose.choice((1, 2, 4))
+        width = choose.choice((1, 2, 4, 8))
         near = int.from_bytes(link[at : at + width], "little")
         return [Edit(OVERWRITE | which, at, interesting(choose, width, near))]
-    if kind <= 6:
+    if kind <= 5:
         return [Edit(TEXT | which, 0, _new_text(link, choose))]
+    if kind == 6:
+        return [Edit(TEXT | which, 0, _other_parent(link, choose))]
     if kind <= 12:  # a word of the tables, or of what lies around them
         words = _words(link)
         at = choose.choice(words)
@@ -324,24 +332,35 @@ def _words(link: bytes) -> tuple[int, ...]:
 def _new_text(link: bytes, choose: Random) -> bytes:
     lines = link[c.SECTOR :].partition(b"\0")[0].split(b"\n")
     for _ in range(choose.choice((1, 1, 2, 3))):
-        step = choose.randrange(7)
+        step = choose.randrange(9)
         at = choose.randrange(len(lines))
         if step == 0:
             lines.insert(at, choose.choice(_LINES))
-        elif step == 1:
-            lines[at] = choose.choice(_LINES)
-        elif step == 2:
-            lines[at] = mutate_bytes(lines[at], choose)
-        elif step == 3 and len(lines) > 1:
-            del lines[at]
+        elif step <= 3:  # another value for the same key
+            at = choose.choice([at for at, line in enumerate(lines) if b"=" in line])
+            key = lines[at].partition(b"=")[0]
+            lines[at] = choose.choice([line for line in _LINES if line.startswith(key)] or _LINES)
         elif step == 4:
+            lines[at] = mutate_bytes(lines[at], choose)
+        elif step == 5 and len(lines) > 1:
+            del lines[at]
+        elif step == 6:
             lines.insert(at, choose.choice(lines))
-        elif step == 5:
+        elif step == 7:
             key = lines[at].partition(b"=")[0]
             lines[at] = key + b"=" + choose.choice(_LINES).rpartition(b"=")[2]
         else:
             lines += [b"#"] * choose.choice((1, 1000))
     return b"\n".join(lines)[: c.DESCRIPTOR_SIZE * c.SECTOR]
+
+
+def _other_parent(link: bytes, choose: Random) -> bytes:
+    """Return the text with another parent: where a chain could be led astray."""
+    text = link[c.SECTOR :].partition(b"\0")[0]
+    before, key, rest = text.partition(_HINT)
+    if not key:
+        return text + choose.choice((_HINT + b'link-0.vmdk"', b"parentCID=0"))
+    return before + choose.choice(_HINTS) + b"\n" + rest.partition(b"\n")[2]
 
 
 def seeds() -> list[bytes]:
