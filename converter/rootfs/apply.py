@@ -190,7 +190,7 @@ class _Application:
         for name in missing:
             if len(name) > MAX_NAME_BYTES:  # not a member's: those are checked where they are read
                 raise IntegrityError(
-                    f"A link on its path leads to a name of {len(name)} bytes: {show(name[:80])}...",
+                    f"A link on its path leads to a name of {len(name)} bytes: {show(name[:80])}.",
                     expected=f"at most {MAX_NAME_BYTES} bytes, the file system's limit",
                 )
             created = self._create(directory, name, Entry(path, Kind.DIRECTORY))

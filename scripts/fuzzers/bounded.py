@@ -65,7 +65,7 @@ def main(name: str, count: int, seed: int) -> None:
     """Search with the kept corpus and the seeds of the target `name`; print the outcome."""
     limit_memory()
     target = load_target(name)
-    inputs = [*target.seeds(), *read_corpus(corpus_folder(name))]
+    inputs = sorted({*target.seeds(), *read_corpus(corpus_folder(name))})
     print(json.dumps(asdict(search(target, inputs, count=count, seed=seed))))
 
 

@@ -18,7 +18,7 @@ from converter.ext4 import c_ext4 as c
 from converter.ext4.check import check_filesystem
 from converter.ext4.filesystem import GRAIN_BYTES
 from converter.ext4.geometry import MIB, Geometry
-from converter.ext4.reader import Reader, StoredInode
+from converter.ext4.reader import Reader
 from converter.ext4.walk import Walk
 from converter.layer.entry import Entry, Kind
 from scripts.fuzzers.disks import GrainDisk, read_grains
@@ -55,9 +55,7 @@ def _holed(path: bytes, segments: int) -> Entry:
     """Return a file of `segments` blocks with a hole behind each."""
     where = tuple((2 * number * c.BLOCK_SIZE, c.BLOCK_SIZE) for number in range(segments))
     data = [memoryview(number.to_bytes(4, "big") * 1024) for number in range(segments)]
-    return Entry(
-        path, Kind.FILE, size=2 * segments * c.BLOCK_SIZE, data=data, segments=where
-    )
+    return Entry(path, Kind.FILE, size=2 * segments * c.BLOCK_SIZE, data=data, segments=where)
 
 
 def _extents() -> list[Entry]:
@@ -67,7 +65,9 @@ def _extents() -> list[Entry]:
 
 _RECIPES: tuple[Callable[[], GrainDisk], ...] = (
     lambda: _disk(64 * MIB, *samples()),
-    lambda: _disk(64 * MIB, [file(b"a", b"1"), Entry(b"l", Kind.HARDLINK, target=b"a")], journal=False),
+    lambda: _disk(
+        64 * MIB, [file(b"a", b"1"), Entry(b"l", Kind.HARDLINK, target=b"a")], journal=False
+    ),
     lambda: _disk(64 * MIB, _extents()),
     lambda: _disk(512 * MIB, [file(b"a/b", b"data")], [file(b"c", b"")]),
 )
@@ -175,7 +175,7 @@ def _write(grains: dict[int, bytes | bytearray], capacity: int, offset: int, dat
     while data:
         number, at = divmod(offset, GRAIN_BYTES)
         grain = grains.get(number)
-        if not isinstance(grain, bytearray) :
+        if not isinstance(grain, bytearray):
             grain = grains[number] = bytearray(grain or bytes(GRAIN_BYTES))
         part = data[: GRAIN_BYTES - at]
         grain[at : at + len(part)] = part

@@ -1,9 +1,12 @@
 """Fuzz one target with atheris, guided by coverage. Owns the process that does it.
 
-    python -m scripts.fuzzers.guided TARGET JOB
+    python -m scripts.fuzzers.guided TARGET JOB [LIBFUZZER_OPTION...]
 
 JOB is a JSON document (see `Job`). A find does not end the run: it is saved and the run goes on, so
 that an hour is an hour. Only what kills the interpreter ends it early; the caller starts another.
+
+A merge is libFuzzer's, which starts itself again for it by a command without arguments of its own:
+that is the program `merge_by`, which runs this module with whatever options it is given.
 """
 
 from __future__ import annotations
@@ -64,8 +67,8 @@ class _Run:
         os._exit(0)  # libFuzzer never returns
 
 
-def main(name: str, job: Job) -> None:
-    """Fuzz the target `name`; does not return."""
+def main(name: str, job: Job, options: list[str]) -> None:
+    """Fuzz the target `name`, or with `options` do what libFuzzer says; does not return."""
     with atheris.instrument_imports(include=["converter"]):
         target = load_target(name)
 
@@ -77,17 +80,21 @@ def main(name: str, job: Job) -> None:
 
     limit_memory()
     arguments = [
-        sys.argv[0],
         f"-seed={job.seed % (1 << 32) or 1}",
         f"-max_len={MAX_INPUT_BYTES}",
         f"-timeout={_NEVER_IN_SECONDS}",
+        f"-report_slow_units={_NEVER_IN_SECONDS}",
         f"-rss_limit_mb={_RSS_LIMIT_MB}",
         f"-artifact_prefix={job.finds}/killed-",
+        *(["-merge=1"] if job.merge_by else []),
         *job.corpora,
     ]
-    atheris.Setup(arguments, _Run(target.one_input, job), custom_mutator=mutator)
+    program = job.merge_by or sys.argv[0]
+    atheris.Setup(
+        [program, *(options or arguments)], _Run(target.one_input, job), custom_mutator=mutator
+    )
     atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Job.read(Path(sys.argv[2])))
+    main(sys.argv[1], Job.read(Path(sys.argv[2])), sys.argv[3:])

@@ -17,6 +17,7 @@ class Job:
     seed: int
     cpu_seconds: float = 0
     count: int = 0
+    merge_by: str = ""  # merge the second corpus into the first with this program (see `guided`)
 
     @classmethod
     def read(cls, path: Path) -> Job:

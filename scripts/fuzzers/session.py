@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -93,14 +94,26 @@ def merge(name: str, source: Path, corpus: Path, scratch: Path) -> dict[str, obj
     for path in corpus.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
     before = len(list(target.iterdir()))
-    job = Job([os.fspath(target), os.fspath(source)], os.fspath(scratch), os.fspath(scratch / "r"), 1)
-    command = [sys.executable, "-m", _MODULE, name, "--merge", os.fspath(scratch / "job.json")]
-    job.write(scratch / "job.json")
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "TMPDIR": os.fspath(scratch)}
-    with open(scratch / "log", "wb") as log:
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=True)
+    job = Job(
+        corpora=[os.fspath(target), os.fspath(source)],
+        finds=os.fspath(scratch),
+        report=os.fspath(scratch / "report"),
+        seed=1,
+        merge_by=os.fspath(scratch / "again"),
+    )
+    again = [sys.executable, "-m", _MODULE, name, os.fspath(scratch / "job.json")]
+    Path(job.merge_by).write_text(f'#!/bin/sh\nexec {shlex.join(again)} "$@"\n')
+    Path(job.merge_by).chmod(0o700)
+    if _run(name, job, scratch):
+        raise RuntimeError((scratch / "log").read_text(errors="replace")[-2000:])
     for path in target.iterdir():
         data = path.read_bytes()
         assert len(data) <= MAX_INPUT_BYTES
         (corpus / content_name(data)).write_bytes(data)
     return {"target": name, "before": before, "after": len(list(corpus.iterdir()))}
+
+
+def keep(name: str, source: Path) -> int:
+    """Choose the kept corpus anew in a process of its own (see `keep`); return its exit code."""
+    command = [sys.executable, "-m", "scripts.fuzzers.keep", name, os.fspath(source.absolute())]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode

@@ -26,7 +26,11 @@ from scripts.fuzzers.disks import GrainDisk
 from scripts.fuzzers.edits import Edit, Script, interesting, mutate_bytes, mutate_script
 from tests.unit.ext4.disks import file
 
-MODULES = ("converter.ext4.state", "converter.ext4.state_tree")
+MODULES = (
+    "converter.ext4.state",
+    "converter.ext4.state_tree",
+    "converter.ext4.state_counters",
+)
 
 # What an edit does, in its high bits; then 2 bits for the state and 3 for the section.
 OVERWRITE, INSERT, DELETE, REPLACE, DROP, APPEND, FRAME, RESIZE = (kind << 5 for kind in range(8))
@@ -135,9 +139,9 @@ def one_input(data: bytes) -> None:
     except IntegrityError:
         return
     except SaltflatError as error:
-        assert type(error) is SaltflatError
-        assert "schema" in error.what
-        return
+        if type(error) is SaltflatError and "schema" in error.what:
+            return
+        raise
     _judge_dump(states, filesystem)
     try:
         _write(filesystem, _next_layer())
@@ -259,7 +263,9 @@ def _new_edits(script: Script, choose: Random) -> list[Edit]:
     if kind == 9:
         return [Edit(choose.choice((RESIZE, DROP)) | where, at, b"")]
     if kind == 10:
-        name = choose.choice((b"PARM", b"BMAP", b"ITAB", b"GONE", b"DIRS", b"LINK", b"RUNS", b"more"))
+        name = choose.choice(
+            (b"PARM", b"BMAP", b"ITAB", b"GONE", b"DIRS", b"LINK", b"RUNS", b"more")
+        )
         return [Edit(APPEND | where, 0, name + content[: choose.choice((0, 4, 60, 4101))])]
     width = choose.choice((1, 4, 8))
     value = interesting(choose, width, 1)
@@ -283,10 +289,14 @@ def _new_parameters(content: bytes, choose: Random) -> bytes:
     return mutate_bytes(text, choose) if choose.randrange(8) == 0 else text
 
 
-def _new_value(value: Any, choose: Random) -> Any:
+def _new_value(value: Any, choose: Random) -> Any:  # noqa: ANN401 - whatever JSON has
     if isinstance(value, list) and value and choose.randrange(8):
         at = choose.randrange(len(value))
-        return [*value[:at], _new_value(value[at], choose), *value[at + choose.choice((1, 1, 1, 0)) :]]
+        return [
+            *value[:at],
+            _new_value(value[at], choose),
+            *value[at + choose.choice((1, 1, 1, 0)) :],
+        ]
     if isinstance(value, int) and choose.randrange(16) == 0:
         return float(value)
     if isinstance(value, int) and choose.randrange(8):

@@ -7,39 +7,111 @@ varied inside, and framed again in one of the ways that their format has.
 from __future__ import annotations
 
 import gzip
-import struct
 import zlib
-from collections.abc import Callable
 from random import Random
 
 import zstandard
 
 from converter.layer import c_compression as z
 from scripts.fuzzers.edits import mutate_bytes
+from scripts.fuzzers.tar_frames import frame_gzip, frame_zstd
 from tests.images.raw_tar import header, number, padded, pax
 
 BLOCK = 512
 MAX_PLAIN_BYTES = 48 << 10
 _COMPONENTS = (
     *(b"a", b"a", b"b", b"c", b"d", b"e", b".", b"..", b"", b"\xff\xfe", b"n" * 60, b"n" * 255),
-    *(b"n" * 256, b".wh.a", b".wh.b", b".wh.d", b".wh..wh..opq", b".wh..wh.plnk", b".wh.", b".wh..."),
+    *(
+        b"n" * 256,
+        b".wh.a",
+        b".wh.b",
+        b".wh.d",
+        b".wh..wh..opq",
+        b".wh..wh.plnk",
+        b".wh.",
+        b".wh...",
+    ),
     *(b".wh..", b"..a", b"a\n", b"l", b"000" + b"n" * 252, b".wh.l"),
 )
 _LONG_PATHS = (
     *(b"n" * 255, b"n" * 256, b"a/" + b"n" * 256, b"./" * 1000 + b"n" * 256, b"a/" * 2047 + b"a"),
     *(b"a/" * 2048, b"a/" * 500 + b"../" * 600 + b"x", b"x\0y"),
 )
-_TYPES = (b"0", b"\0", b"7", b"1", b"2", b"3", b"4", b"5", b"5", b"6", b"S", b"x", b"g", b"X", b"L", b"K", b"V", b"9")
+_TYPES = (
+    b"0",
+    b"\0",
+    b"7",
+    b"1",
+    b"2",
+    b"3",
+    b"4",
+    b"5",
+    b"5",
+    b"6",
+    b"S",
+    b"x",
+    b"g",
+    b"X",
+    b"L",
+    b"K",
+    b"V",
+    b"9",
+)
 _NUMBERS = (
     *(b"", b"0000000\0", b"7777777\0", b"0000644 ", b" 755\0", b"8", b"-1", b"+1", b"0x1", b"1_0"),
-    *(b"\x80\0\0\0\0\0\0\1", b"\xff" * 8, b"\xff" + b"\0" * 7, b"\x80" + b"\xff" * 7, b"\0\0\0\0\0\0\0\0"),
-    *(b"37777777776", b"\x80\0\0\0\0\0\0\0\xff\xff\xff\xff", b"\x80" + b"\xff" * 11, b"00000001000\0"),
+    *(
+        b"\x80\0\0\0\0\0\0\1",
+        b"\xff" * 8,
+        b"\xff" + b"\0" * 7,
+        b"\x80" + b"\xff" * 7,
+        b"\0\0\0\0\0\0\0\0",
+    ),
+    *(
+        b"37777777776",
+        b"\x80\0\0\0\0\0\0\0\xff\xff\xff\xff",
+        b"\x80" + b"\xff" * 11,
+        b"00000001000\0",
+    ),
 )
 _VALUES = (
-    *(b"", b"0", b"1", b"00", b"-1", b"5", b"512", b"1024", b"4294967294", b"4294967295", b"99999999999999999999"),
+    *(
+        b"",
+        b"0",
+        b"1",
+        b"00",
+        b"-1",
+        b"5",
+        b"512",
+        b"1024",
+        b"4294967294",
+        b"4294967295",
+        b"99999999999999999999",
+    ),
     *(b"999999999999999999999", b"1.5", b"-1.5", b"1e9", b"1e999999", b"nan", b"inf", b"-0", b"+5"),
-    *(b"1.000000001", b"9" * 70, "\u0661".encode(), b"a", b"a/b", b"/a", b"../x", b"a/", b"a\0b", b"b/x"),
-    *(b"0,5", b"0,5,5,0", b"5,3", b"0", b"0,512,1024,512", b"0,3,2,3", b"YQ==", b"YQ", b"!!", b"YQ==\n"),
+    *(
+        b"1.000000001",
+        b"9" * 70,
+        "\u0661".encode(),
+        b"a",
+        b"a/b",
+        b"/a",
+        b"../x",
+        b"a/",
+        b"a\0b",
+        b"b/x",
+    ),
+    *(
+        b"0,5",
+        b"0,5,5,0",
+        b"5,3",
+        b"0",
+        b"0,512,1024,512",
+        b"0,3,2,3",
+        b"YQ==",
+        b"YQ",
+        b"!!",
+        b"YQ==\n",
+    ),
     *(b"x" * 300, b"\2\0\0\0", b"\2\0\0\0\1\0\6\0\xff\xff\xff\xff", b"\1\0\0\0"),
 )
 _KEYS = (
@@ -184,7 +256,7 @@ def _records(choose: Random) -> bytes:
 
 
 def sparse_member(kind: int, choose: Random) -> bytes:
-    """Return a sparse file: 0 old GNU, 1 pax 0.0, 2 pax 0.1, 3 pax 1.0; sound more often than not."""
+    """Return a sparse file, sound more often than not: old GNU, pax 0.0, 0.1 and 1.0 as `kind`."""
     count = choose.choice((0, 1, 2, 3, 5, 7, 26))
     pairs, at = [], 0
     for _ in range(count):
@@ -194,7 +266,10 @@ def sparse_member(kind: int, choose: Random) -> bytes:
         at += length
     size = at + choose.choice((0, 0, 1, 4096))
     if choose.randrange(5) == 0 and pairs:
-        pairs[choose.randrange(count)] = (choose.choice((0, 1, size, 1 << 40)), choose.choice((0, 1, 512)))
+        pairs[choose.randrange(count)] = (
+            choose.choice((0, 1, size, 1 << 40)),
+            choose.choice((0, 1, 512)),
+        )
     stored = sum(length for _, length in pairs) + choose.choice((0, 0, 0, 0, 1))
     data = padded(bytes([65 + kind]) * min(stored, 1 << 15))
     name = b"sparse%d" % kind
@@ -224,7 +299,9 @@ def _old_gnu(name: bytes, pairs: list[tuple[int, int]], size: int, stored: int) 
     sparse = first + (b"\1" if more else b"\0") + number(size)
     block = header(name, b"S", size=stored, magic=b"ustar  \0", sparse=sparse)
     for index, part in enumerate(more, 1):
-        block += b"".join(part).ljust(504, b"\0") + (b"\1" if index < len(more) else b"\0") + bytes(7)
+        block += (
+            b"".join(part).ljust(504, b"\0") + (b"\1" if index < len(more) else b"\0") + bytes(7)
+        )
     return block
 
 
@@ -311,9 +388,17 @@ def _mutate_header(member: bytes, choose: Random) -> bytes:
     if size == 1:
         value = choose.choice((*_TYPES, b"\1"))
     elif size >= 100:
-        value = choose.choice((path(choose), mutate_bytes(bytes(block[offset : offset + size]), choose)))
+        value = choose.choice(
+            (path(choose), mutate_bytes(bytes(block[offset : offset + size]), choose))
+        )
     else:
-        value = choose.choice((choose.choice(_NUMBERS), number(choose.randrange(2000), size), mutate_bytes(bytes(block[offset : offset + size]), choose)))
+        value = choose.choice(
+            (
+                choose.choice(_NUMBERS),
+                number(choose.randrange(2000), size),
+                mutate_bytes(bytes(block[offset : offset + size]), choose),
+            )
+        )
     block[offset : offset + size] = value[:size].ljust(size, b"\0")
     if choose.randrange(12):
         block[148:156] = b" " * 8
@@ -321,68 +406,3 @@ def _mutate_header(member: bytes, choose: Random) -> bytes:
         total = sum(byte - 256 if signed and byte > 127 else byte for byte in block)
         block[148:156] = b"%06o\0 " % max(0, total)
     return bytes(block) + member[BLOCK:]
-
-
-# Framing
-
-
-def frame_gzip(plain: bytes, choose: Random) -> bytes:
-    """Return `plain` as gzip members with any optional fields that RFC 1952 has."""
-    cut = choose.randint(0, len(plain)) if choose.randrange(3) == 0 else len(plain)
-    parts = [plain[:cut], plain[cut:]] if cut < len(plain) else [plain]
-    framed = b"".join(_gzip_member(part, choose) for part in parts)
-    tail = (b"", b"", b"", bytes(1), bytes(600), b"\0garbage", b"garbage", b"\x1f\x8b")
-    return framed + choose.choice(tail)
-
-
-def _gzip_member(plain: bytes, choose: Random) -> bytes:
-    flags = choose.choice((0, 0, z.FEXTRA, z.FNAME, z.FCOMMENT, z.FHCRC, 0x1F, 0x20))
-    head = z.GZIP_HEADER.pack(z.GZIP_MAGIC, choose.choice((8, 8, 8, 8, 8, 7)), flags, 0, 0, 255)
-    if flags & z.FEXTRA:
-        extra = b"e" * choose.choice((0, 1, 300))
-        head += z.XLEN.pack(len(extra)) + extra
-    if flags & z.FNAME:
-        head += b"name\0"
-    if flags & z.FCOMMENT:
-        head += b"comment\0"
-    if flags & z.FHCRC:
-        head += z.CRC16.pack((zlib.crc32(head) + (choose.randrange(8) == 0)) % 65536)
-    deflater = zlib.compressobj(choose.choice((0, 1, 9)), zlib.DEFLATED, -15)
-    body = deflater.compress(plain) + deflater.flush()
-    trailer = z.GZIP_TRAILER.pack(zlib.crc32(plain), len(plain) + (choose.randrange(12) == 0))
-    return head + body + trailer
-
-
-def frame_zstd(plain: bytes, choose: Random) -> bytes:
-    """Return `plain` as Zstandard frames: compressed, raw or run-length blocks, skippable frames."""
-    cut = choose.randint(0, len(plain)) if choose.randrange(3) == 0 else len(plain)
-    parts = [plain[:cut], plain[cut:]] if cut < len(plain) else [plain]
-    framed = b"".join(_zstd_frame(part, choose) for part in parts)
-    skippable = struct.pack("<II", 0x184D2A50 + choose.randrange(16), 5) + b"skip!"
-    shapes: tuple[Callable[[], bytes], ...] = (
-        lambda: framed,
-        lambda: framed,
-        lambda: skippable + framed,
-        lambda: framed + skippable,
-        lambda: framed + b"garbage",
-        lambda: framed[:-1],
-        lambda: framed + skippable[:-2],
-    )
-    return choose.choice(shapes)()
-
-
-def _zstd_frame(plain: bytes, choose: Random) -> bytes:
-    kind = choose.randrange(4)
-    if kind:
-        return zstandard.ZstdCompressor(
-            level=choose.choice((1, 3)),
-            write_content_size=choose.randrange(2) == 0,
-            write_checksum=choose.randrange(2) == 0,
-        ).compress(plain)
-    # By hand: a window of 1 MiB, raw blocks, then a run of zeros.
-    blocks = [plain[at : at + 60000] for at in range(0, len(plain), 60000)]
-    parts = [struct.pack("<IBB", z.ZSTD_MAGIC_NUMBER, 0, 0x50)]
-    parts += [(len(block) << 3).to_bytes(3, "little") + block for block in blocks]
-    run = choose.choice((0, 512, 1024, 1 << 17))
-    parts.append((run << 3 | z.RLE_BLOCK << 1 | z.LAST_BLOCK).to_bytes(3, "little") + b"\0")
-    return b"".join(parts)
