@@ -27,11 +27,11 @@ def check_counters(filesystem: FileSystem) -> None:
     }
     if not inodes.keys() == allocator.used_inodes.keys() == allocator.highest_inode.keys():
         raise ValueError("its inode bitmaps and counters disagree")
-    directories = _count_directories(filesystem)
+    counted = _count_directories(filesystem)
     for group in range(geometry.groups):
         if allocator.free_blocks[group] != _free_blocks(filesystem, group):
             raise ValueError(f"block group {group} counts other blocks than are free")
-        if allocator.used_directories.get(group, 0) != directories.get(group, 0):
+        if allocator.used_directories.get(group, 0) != counted.get(group, 0):
             raise ValueError(f"block group {group} counts other directories than it has")
     if allocator.frontier < geometry.data_start:
         raise ValueError("it hands out blocks of metadata")
@@ -46,9 +46,16 @@ def check_counters(filesystem: FileSystem) -> None:
             raise ValueError(f"block group {group} counts other inodes than are in use")
         if not used.bit_length() <= allocator.highest_inode[group]:
             raise ValueError(f"block group {group} has inodes in use where none were ever")
-    _check_unused(inodes, allocator.directories, _HALF if geometry.groups == 1 else None)
-    _check_unused(inodes, allocator.others, None)
-    last = max(allocator.directories.group, allocator.others.group)
+    directories, others = allocator.directories, allocator.others
+    if geometry.groups == 1:
+        apart = directories.index <= _HALF <= others.index
+    else:
+        apart = directories.group != others.group
+    if not apart:
+        raise ValueError("it hands out the same inodes to directories and to other files")
+    _check_unused(inodes, directories, _HALF if geometry.groups == 1 else None)
+    _check_unused(inodes, others, None)
+    last = max(directories.group, others.group)
     if any(group > last for group in inodes):
         raise ValueError("it has inodes behind those that it hands out")
 

@@ -116,6 +116,11 @@ AT_LOADING = [
         lambda fs: setattr(fs.allocator, "frontier", fs.geometry.data_start - 1),
         "hands out blocks of metadata",
     ),
+    Case(
+        "one number for two files",
+        lambda fs: setattr(fs.allocator.others, "index", INODES_PER_GROUP // 2 - 1),
+        "the same inodes to directories and to other",
+    ),
     Case("a free inode has a name", _forget_inode, "has a name, but is not in use"),
     Case("another type", lambda fs: _inode_byte(fs, 1, 0x41), "not of the kind"),
     Case("links", lambda fs: fs.tree.set_links(_node(fs), 3), "counts other names"),
@@ -151,6 +156,13 @@ def test_loading_finds(case: Case) -> None:
     filesystem = _filesystem()
     case.damage(filesystem)
     with pytest.raises(IntegrityError, match=case.fault):
+        load_states([dump_state(filesystem)])
+
+
+def test_loading_finds_a_group_of_both_directories_and_other_files() -> None:
+    filesystem = _filesystem(512 << 20)
+    filesystem.allocator.directories.group, filesystem.allocator.directories.index = 1, 8000
+    with pytest.raises(IntegrityError, match="the same inodes to directories and to other"):
         load_states([dump_state(filesystem)])
 
 
