@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from converter.errors import SaltflatError
+from converter.errors import IntegrityError, SaltflatError
 from converter.ext4 import c_ext4 as c
 from converter.ext4.geometry import (
     ALIGNMENT_BLOCKS,
@@ -119,11 +119,19 @@ class Allocator:
         return runs
 
     def free_blocks_of(self, runs: list[Run]) -> None:
-        """Mark `runs` free. They are not used again in this chain."""
+        """Mark `runs` free. They are not used again in this chain.
+
+        Raises IntegrityError for blocks that are not in use: where a file of a lower layer has its
+        blocks is the word of a stored state.
+        """
         self.settle()
         for start, length in runs:
+            if not self.geometry.data_start <= start <= start + length <= self.geometry.blocks:
+                raise IntegrityError(f"A file has {length} blocks at {start}, outside the data.")
             for group, first, end in _split(start, length):
                 bitmap = self._block_bitmap(group)
+                if not _is_full(bitmap, first, end):
+                    raise IntegrityError(f"A file has blocks at {start} that are not in use.")
                 _clear(bitmap, first, end)
                 self.free_blocks[group] += end - first
                 self.dirty_block_bitmaps.add(group)
@@ -277,3 +285,11 @@ def _clear(bitmap: bytearray, first: int, end: int) -> None:
     while first < end:
         bitmap[first >> 3] &= ~(1 << (first & 7))
         first += 1
+
+
+def _is_full(bitmap: bytearray, first: int, end: int) -> bool:
+    """Tell whether all of the bits first..end-1 are set."""
+    begin = first >> 3
+    bits = int.from_bytes(bitmap[begin : (end + 7) >> 3], "little") >> (first & 7)
+    mask = (1 << (end - first)) - 1
+    return bits & mask == mask
