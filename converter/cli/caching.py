@@ -16,7 +16,6 @@ from converter.events import Monitor
 from converter.image.reference import RegistryReference
 from converter.image.source import SourceOptions
 from converter.linkcache import NO_CACHE, LinkCache
-from converter.registry.client import RegistryClient
 from converter.store.layout import Store
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -103,6 +102,7 @@ def open_cache(
         RepositoryCache,
     )
     from converter.registry.artifacts import ArtifactRepository  # noqa: PLC0415 - see above
+    from converter.registry.client import RegistryClient  # noqa: PLC0415 - see above
 
     access = access_for(reference.host, access, named=named or reference.host)
     with RegistryClient(reference.api_host, access) as client:

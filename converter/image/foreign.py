@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from converter.errors import NotFoundError, SaltflatError, UnavailableError
 from converter.image import c_oci as c
 from converter.image.files import Content
 from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
-from converter.image.registry_source import CheckedSink
+
+if TYPE_CHECKING:
+    from converter.image.registry_source import CheckedSink
 
 Get = Callable[[str, str], AbstractContextManager[Iterator[bytes]]]  # (url, what it is)
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from converter.events import Monitor, ignore
 from converter.image.archive import open_archive
@@ -22,11 +22,12 @@ from converter.image.reference import (
     ImageReference,
     LayoutArchiveReference,
     LayoutReference,
+    RegistryReference,
 )
-from converter.image.registry_source import MirrorPlace, RegistrySource
-from converter.registry.client import RegistryClient
-from converter.registry.foreign import get_foreign
 from converter.registry.options import Mirror, RegistryOptions
+
+if TYPE_CHECKING:
+    from converter.image.registry_source import RegistrySource
 
 SourceOptions = RegistryOptions  # how to reach a registry; nothing else has options
 
@@ -70,18 +71,31 @@ def open_source(
             else:
                 yield WithForeignLayers(LayoutSource(reference, files), get)
     else:
-        with ExitStack() as opened:
-            mirrors = [
-                MirrorPlace(
-                    opened.enter_context(
-                        RegistryClient(mirror.host, _mirror_options(mirror, options))
-                    ),
-                    mirror.prefix,
-                )
-                for mirror in options.mirrors
-            ]
-            client = opened.enter_context(RegistryClient(reference.api_host, options))
-            yield ResumingWithForeignLayers(RegistrySource(reference, client, mirrors), get)
+        with _open_registry(reference, options) as source:
+            yield ResumingWithForeignLayers(source, get)
+
+
+@contextmanager
+def _open_registry(
+    reference: RegistryReference, options: RegistryOptions
+) -> Iterator[RegistrySource]:
+    # The HTTP library takes longer to load than a small layer to convert.
+    from converter.image.registry_source import (  # noqa: PLC0415 - see above
+        MirrorPlace,
+        RegistrySource,
+    )
+    from converter.registry.client import RegistryClient  # noqa: PLC0415 - see above
+
+    with ExitStack() as opened:
+        mirrors = [
+            MirrorPlace(
+                opened.enter_context(RegistryClient(mirror.host, _mirror_options(mirror, options))),
+                mirror.prefix,
+            )
+            for mirror in options.mirrors
+        ]
+        client = opened.enter_context(RegistryClient(reference.api_host, options))
+        yield RegistrySource(reference, client, mirrors)
 
 
 def _mirror_options(mirror: Mirror, options: RegistryOptions) -> RegistryOptions:
@@ -95,4 +109,6 @@ def _mirror_options(mirror: Mirror, options: RegistryOptions) -> RegistryOptions
 
 
 def _get(options: RegistryOptions, url: str, what: str) -> AbstractContextManager[Iterator[bytes]]:
+    from converter.registry.foreign import get_foreign  # noqa: PLC0415 - as in _open_registry
+
     return get_foreign(url, options, what=what)

@@ -26,7 +26,8 @@ from converter.registry.auth.authenticator import Authenticator, Scope
 from converter.registry.auth.lookup import look_up
 from converter.registry.auth.token import MAX_TOKEN_BODY_BYTES, NO_POST, ServiceAnswer
 from converter.registry.options import RegistryOptions
-from converter.registry.pace import Patience, retry_after_seconds
+from converter.registry.pace import retry_after_seconds
+from converter.registry.patience import Patience
 from converter.registry.transport import MakeBody, Request, Transport, origin, place
 
 __all__ = ["MAX_MANIFEST_BYTES", "BlobPart", "ManifestAnswer", "RegistryClient", "RegistryOptions"]

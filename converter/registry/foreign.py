@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from converter.errors import AuthError, IntegrityError, NotFoundError, UnavailableError
 from converter.registry import failures
 from converter.registry.options import RegistryOptions
-from converter.registry.pace import Patience, retry_after_seconds
+from converter.registry.pace import retry_after_seconds
+from converter.registry.patience import Patience
 from converter.registry.transport import Request, Transport, place
 
 _NOT_THERE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})

@@ -1,4 +1,4 @@
-"""How often and when to ask again. Owns backoff, jitter and the reading of Retry-After."""
+"""When to ask again. Owns backoff, jitter and the reading of Retry-After; imports no library."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
-
-from converter.registry.failures import TransientError
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +32,6 @@ class Pace:
         whole = min(self.first_seconds * 2.0 ** min(attempt, 30), self.longest_seconds)
         # Without dice, all who were cut off at once would come back at once.
         return whole * (1 + self.dice()) / 2
-
-
-class Patience:
-    """What is left of one operation's attempts."""
-
-    def __init__(self, pace: Pace, retries: int) -> None:
-        self._pace = pace
-        self._retries = retries
-        self._failed = 0
-
-    def bear(self, error: TransientError) -> None:
-        """Wait until it is time to try again; raise `error` when it was tried often enough."""
-        limit = self._retries if error.repeats is None else min(self._retries, error.repeats)
-        if self._failed >= limit:
-            raise error
-        self._pace.sleep(self._pace.delay_seconds(self._failed, error.wait_seconds))
-        self._failed += 1
-
-    def renew(self) -> None:
-        """Forget earlier failures, for there was progress."""
-        self._failed = 0
-
-    def repeat(self, attempt: Callable[[], _Result]) -> _Result:
-        """Call `attempt` until it does not raise TransientError. Raises the last one it raised."""
-        while True:
-            try:
-                return attempt()
-            except TransientError as error:
-                self.bear(error)
 
 
 def retry_after_seconds(

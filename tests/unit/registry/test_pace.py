@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from converter.registry.failures import TransientError
-from converter.registry.pace import Pace, Patience, retry_after_seconds
+from converter.registry.pace import Pace, retry_after_seconds
+from converter.registry.patience import Patience
 
 NOW = datetime(1994, 11, 6, 8, 49, 7, tzinfo=UTC)
 
