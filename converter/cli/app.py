@@ -34,6 +34,7 @@ _VERBS = {
     "pull": ("pull", "Pull a chain from a registry."),
     "boot": ("boot", "Build and list boot images."),
     "store": ("store", "List, check and clean what is kept."),
+    "vspc": ("vspc", "Serve the serial ports of vSphere's machines."),
     "doctor": ("doctor", "Say what is missing on this host."),
 }
 
