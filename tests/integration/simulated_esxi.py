@@ -50,17 +50,18 @@ class Pollable:
         raise NotImplementedError
 
     def on_readable(self) -> None:
-        while self.reads:
-            try:
-                data = self.socket.recv(65536)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                return
-            except OSError:
-                data = b""
-            if not data:
-                self.closed = True
-                return
-            self.take(data)
+        try:
+            data = self.socket.recv(65536)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.closed = True
+            return
+        self.take(data)
+        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+            self.on_readable()
 
     def on_writable(self) -> None:
         try:

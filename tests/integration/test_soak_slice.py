@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soaks import entries, headers, kill, overlay, pulls
+from scripts.soaks import entries, headers, kill, overlay, pulls, vmotion
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -45,6 +45,11 @@ def test_sixty_of_three_thousand_random_archives(tool: Callable[[str], str]) -> 
     tool("umoci")
     assert headers.COUNT == 3_000
     assert headers.run(60, seed=2) == []
+
+
+def test_forty_of_a_thousand_migrations() -> None:
+    assert vmotion.COUNT == 1000
+    assert vmotion.run(40, seed=3) == []
 
 
 def test_the_program_prints_one_line(corner_layout: Path) -> None:

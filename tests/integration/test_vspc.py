@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.many_vms import connect_all, echo_seconds, resident_bytes
 from tests.integration.simulated_esxi import (
     ABORT,
     BEGIN,
@@ -467,8 +468,8 @@ def test_after_a_kill(lab: Lab, tmp_path: Path) -> None:
         server.process.wait()
         assert server.socket_of(Vm()).exists()
     with concentrator(tmp_path) as server:
-        host = Host(lab, server.address, Vm())
-        lab.until(lambda: host.served)
+        assert not server.socket_of(Vm()).exists()
+        host = connect(lab, server, Vm())
         client = Client(lab, server.socket_of(Vm()))
         host.write(b"x")
         lab.until(lambda: client.received == b"x")
@@ -524,3 +525,23 @@ def test_a_certificate_that_is_not_trusted_is_the_host_s_matter(
     with pytest.raises(ssl.SSLCertVerificationError):
         Host(lab, room.server.address, Vm(900), context=ssl.create_default_context())
     assert room.server.process.poll() is None
+
+
+# --- many ----------------------------------------------------------------------------------------
+
+
+def test_three_hundred_of_four_thousand(tmp_path: Path) -> None:
+    """A slice of `scripts/bench vspc`: each has its own line, and the process stays small."""
+    count = 300
+    with concentrator(tmp_path) as server:
+        before = resident_bytes(server.process.pid)
+        socks = connect_all(server, count)
+        try:
+            grown = resident_bytes(server.process.pid) - before
+            assert grown < count * 64 * 1024
+            for vm in range(1, count + 1, 50):
+                echo_seconds(server, vm, socks[vm - 1], 3)
+        finally:
+            for sock in socks:
+                sock.close()
+        assert server.stop() == 0
