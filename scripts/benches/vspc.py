@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from agent.host.vspc.telnet import TelnetDecoder, escape
-from tests.integration.many_vms import connect_all, echo_seconds, raise_limit, resident_bytes
-from tests.integration.simulated_esxi import concentrator
+from tests.integration.vspc.many_vms import connect_all, echo_seconds, raise_limit, resident_bytes
+from tests.integration.vspc.simulated_esxi import concentrator
 
 VMS = 4000
 _ECHOES = 2000

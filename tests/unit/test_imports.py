@@ -64,6 +64,22 @@ RULES = {
         never=("converter", "tinykernel"),
         why="image builders embed the agent alone",
     ),
+    "vspc-sans-io": Rule(
+        who=tuple(
+            f"agent.host.vspc.{name}"
+            for name in (
+                *("c_telnet", "c_vspc", "telnet", "options", "session", "identity", "allow"),
+                *("seam", "port", "moves", "line", "registry"),
+            )
+        ),
+        never=("os", "io", "socket", "ssl", "select", "selectors", "subprocess", "time"),
+        why="every road of a vMotion can be walked in a test without a socket or a clock",
+    ),
+    "vspc-alone": Rule(
+        who=("agent.host.vspc",),
+        only=("agent.host.vspc", "agent.host.errors", "agent.host.transport"),
+        why="it moves bytes and knows nothing of who speaks over them; users implement its seam",
+    ),
     "rootfs-pure": Rule(
         who=("converter.rootfs",),
         never=("os", "io", "socket", "subprocess", "pathlib", "shutil", "tempfile", "mmap"),
@@ -171,6 +187,9 @@ def test_rules_hold() -> None:
         ("agent.wire.link", "from . import frames\nimport struct", set()),
         ("agent.wire.link", "def f():\n    import socket", {"wire-sans-io"}),
         ("agent.wire.link", "from .. import host", {"wire-alone", "guest"}),
+        ("agent.host.vspc.line", "import time", {"vspc-sans-io"}),
+        ("agent.host.vspc.loop", "import select, time", set()),
+        ("agent.host.vspc.sockets", "from agent.wire import Endpoint", {"vspc-alone"}),
         (
             "agent.tether.world",
             "from converter.errors import X",

@@ -407,6 +407,9 @@ class VmLine:
             self._say(f"it is connected from {claims.address}")
             self.user.connected(claims)
         self._release()
+        move = self.vmotion
+        if move is not None and move.source is not None and not move.cookie:
+            self._try_go_ahead(move, move.source)  # had to wait for the older connection's end
         self._pump()
 
     def _release(self) -> None:

@@ -11,7 +11,7 @@ import socket
 import time
 from pathlib import Path
 
-from tests.integration.simulated_esxi import DO_PROXY, KNOWN_1, OPENING, Concentrator, Vm
+from tests.integration.vspc.simulated_esxi import DO_PROXY, KNOWN_1, OPENING, Concentrator, Vm
 
 PATIENCE_SECONDS = 120.0
 _WILL_PROXY = b"\xff\xfa\xe8\x47\xff\xf0"
