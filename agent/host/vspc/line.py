@@ -424,7 +424,6 @@ class VmLine:
         self.user.writable()
 
     def _lose(self, why: str) -> None:
-        self._to_vm.clear()
         if self._told:
             self._told = False
             self._say(f"it is gone: {why}")

@@ -56,6 +56,7 @@ def test_a_vmotion(house: House, token: bytes) -> None:
     assert house.user.told == ["connected source", "moved target"]
     assert source.closed
     assert not target.closed
+    assert house.registry._moves.find(cookie) is None
 
 
 def test_a_source_that_closes_before_complete(house: House) -> None:
@@ -80,6 +81,8 @@ def test_a_source_that_closes_before_the_target_comes(house: House) -> None:
     assert house.line.send(b"held") == 4
     target = house.connect("target", opening=False)
     house.say(target, Code.VMOTION_PEER, cookie)  # before its options and its name
+    house.data(target, b"early ")  # the source has ended: nothing can come before this
+    assert house.user.received == b"old early "
     house.introduce(target)
     assert target.heard(Code.WILL_PROXY) == b""
     complete(house, target)
@@ -87,7 +90,7 @@ def test_a_source_that_closes_before_the_target_comes(house: House) -> None:
     house.feed(target, bytes.fromhex("fffd00"))
     assert target.to_vm == b"held"
     house.data(target, b"new")
-    assert house.user.received == b"old new"
+    assert house.user.received == b"old early new"
 
 
 def test_a_source_that_never_closes(house: House) -> None:
@@ -105,18 +108,27 @@ def test_a_source_that_never_closes(house: House) -> None:
 def test_a_source_that_never_ends(house: House) -> None:
     source, target, _ = moving(house)
     complete(house, target)
-    for _ in range(DRAIN_BYTES // QUEUE_BYTES + 1):
-        house.data(source, bytes(QUEUE_BYTES))
-    house.scheduler.advance(DRAIN_SECONDS)
+    for _ in range(2 * DRAIN_BYTES // QUEUE_BYTES):
+        if not source.closed:
+            house.data(source, bytes(QUEUE_BYTES))
+            house.scheduler.advance(1)
     assert source.closed
     assert house.user.told[-1] == "moved target"
+    # Which is not held against the next one.
+    cookie = house.begin(target, b"two")
+    third = house.connect("third")
+    house.say(third, Code.VMOTION_PEER, cookie)
+    complete(house, third)
+    for _ in range(3):
+        house.scheduler.advance(DRAIN_SECONDS - 1)
+        house.data(target, b"x")
+    assert not target.closed
 
 
 def test_a_source_is_not_hurried_by_a_user_without_room(house: House) -> None:
     source, target, _ = moving(house)
     house.user.space = 1
     house.data(source, b"s")
-    house.data(source, b"tail") if source.wants_read else None
     source.held += b"tail"  # came in the same piece
     complete(house, target)
     house.data(target, b"new")
@@ -125,8 +137,9 @@ def test_a_source_is_not_hurried_by_a_user_without_room(house: House) -> None:
     assert not source.closed
     house.user.space = 100
     house.line.resume()
+    house.data(source, b", the end, ")
     house.end(source)
-    assert house.user.received == b"stailnew"
+    assert house.user.received == b"stail, the end, new"
 
 
 def test_the_target_is_held_within_a_bound(house: House) -> None:
