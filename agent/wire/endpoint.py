@@ -14,6 +14,7 @@ from agent.wire.c_frame import (
     MAX_PAYLOAD,
     MIN_PAYLOAD,
     Feature,
+    Flag,
     FrameType,
     Role,
 )
@@ -162,6 +163,7 @@ class Endpoint:
             self.counters.frames_sent += 1
             pieces.append(sealed)
             size += len(sealed)
+        self._sender.rate.asked(now, more=self._streams.has_data)
         data = b"".join(pieces)
         self._tail = data[limit:]
         return data[:limit]
@@ -350,22 +352,18 @@ class Endpoint:
         sender, streams = self._sender, self._streams
         message = streams.next_priority() if sender.admits_priority() else None
         if message is None and streams.has_data:
-            message = self._fresh_data(now)
+            message = self._fresh_data()
         return None if message is None else sender.send(message, now)
 
-    def _fresh_data(self, now: float) -> Optional[Message]:
+    def _fresh_data(self) -> Optional[Message]:
         sender = self._sender
         room = sender.room(self._window)
+        if not room:
+            return None
         squeeze = self._squeezes and sender.rate.slow
-        message = None
-        if room:
-            message = self._streams.next_data(room, sender.frame_size.payload, squeeze=squeeze)
-        if message is None:
-            sender.rate.full(now)
-        else:
-            sender.rate.sent()
-            if len(message.payload) != message.size:
-                self.counters.compressed += 1
+        message = self._streams.next_data(room, sender.frame_size.payload, squeeze=squeeze)
+        if message is not None and message.flags & Flag.COMPRESSED:
+            self.counters.compressed += 1
         return message
 
 

@@ -19,7 +19,6 @@ _SAMPLE_BYTES = 65536
 _SAMPLES = 4
 _SLOW = 5e6  # bytes per second, below which a processor has time to spare for each byte
 _LOOK_AGAIN = 32  # one sample in so many is taken without compression
-_UNFILLED = 256  # frames without a full window, after which the line is no more known to be slow
 
 
 class FrameSize:
@@ -59,10 +58,10 @@ class FrameSize:
 
 
 class LineRate:
-    """Bytes per second that the line takes when there is more to send than it takes.
+    """Bytes per second that the line takes while there is always more to send.
 
-    A sample begins when the window is full and ends 64 KiB later; the best of the last few counts,
-    for a peer that pauses makes a line look slow and nothing makes it look fast.
+    A sample is 64 KiB long; the best of the last few counts, for a peer that pauses makes a line
+    look slow and nothing makes it look fast.
     """
 
     def __init__(self) -> None:
@@ -70,7 +69,6 @@ class LineRate:
         self._since: Optional[float] = None
         self._bytes = 0
         self._count = 0  # of samples so far
-        self._unfilled = 0  # frames since the window was last full
 
     @property
     def bytes_per_second(self) -> Optional[float]:
@@ -83,21 +81,12 @@ class LineRate:
         rate = self.bytes_per_second
         return rate is not None and rate < _SLOW and self._count % _LOOK_AGAIN != 0
 
-    def sent(self) -> None:
-        """Note a frame of data."""
-        self._unfilled += 1
-        if self._unfilled > _UNFILLED and self._samples:
-            self._samples.clear()
-
-    def full(self, now: float) -> None:
-        """Note that data waits because the window is full."""
-        self._unfilled = 0
-        if self._since is None:
+    def asked(self, now: float, *, more: bool) -> None:
+        """Note that the line has taken what it wants; `more` says whether data still waits."""
+        if not more:
+            self._since = None
+        elif self._since is None:
             self._since, self._bytes = now, 0
-
-    def idle(self) -> None:
-        """Note that the line waits for data: what is being measured is not the line."""
-        self._since = None
 
     def acknowledged(self, count: int, now: float) -> None:
         """Note bytes that have arrived."""

@@ -266,7 +266,7 @@ class Sender:
         self._round = None
         self._transmissions.clear()
         self.timer.reset()
-        self.rate.idle()
+        self.rate = LineRate()
         return len(done)
 
     def peer_restarted(self) -> None:
