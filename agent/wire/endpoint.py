@@ -10,6 +10,7 @@ from typing import Dict, List, Optional
 
 from agent.wire.c_frame import (
     FEATURES,
+    FRAME_OVERHEAD,
     LAST_INCARNATION,
     MAX_PAYLOAD,
     MIN_PAYLOAD,
@@ -156,13 +157,24 @@ class Endpoint:
         self._now = now
         pieces = [self._tail]
         size = len(self._tail)
+        handshake = self._handshake
         while size < limit:
-            sealed = self._next_sealed(now)
+            sealed = handshake.next_sealed(now)
             if sealed is None:
                 break
-            self.counters.frames_sent += 1
             pieces.append(sealed)
             size += len(sealed)
+            self.counters.frames_sent += 1
+        keys = handshake.session_keys
+        if keys is not None and handshake.complete:
+            parts_of = keys.ours.parts
+            while size < limit:
+                frame = self._next_frame(now)
+                if frame is None:
+                    break
+                pieces += parts_of(frame)
+                size += FRAME_OVERHEAD + len(frame.payload)
+                self.counters.frames_sent += 1
         self._sender.rate.asked(now, more=self._streams.has_data)
         data = b"".join(pieces)
         self._tail = data[limit:]
@@ -285,10 +297,11 @@ class Endpoint:
         return None if keys is None else keys.theirs
 
     def _take(self, frame: Frame) -> None:
+        handshake = self._handshake
         if frame.type in _GREETINGS:
-            greeting = self._handshake.receive(frame, self._now, self._progress(), self.counters)
+            greeting = handshake.receive(frame, self._now, self._progress(), self.counters)
         else:
-            greeting = self._handshake.confirm()
+            greeting = handshake.confirm()
             self._silent_since = None
         if greeting is not None:
             self._establish(greeting)
@@ -334,26 +347,22 @@ class Endpoint:
             )
         )
 
-    def _next_sealed(self, now: float) -> Optional[bytes]:
-        sealed = self._handshake.next_sealed(now)
-        keys = self._handshake.session_keys
-        if sealed is not None or keys is None or not self.established:
-            return sealed
-        frame = self._receiver.acknowledgement()
+    def _next_frame(self, now: float) -> Optional[Frame]:
+        receiver, sender = self._receiver, self._sender
+        if receiver.ack_due:
+            return receiver.acknowledgement()
+        frame = sender.resend(now) if sender.lost or sender.round else None
         if frame is None:
-            frame = self._sender.resend(now) or self._fresh(now) or self._sender.probe(now)
-            if frame is None:
-                return None
-            if self._silent_since is None:
-                self._silent_since = now
-        return keys.ours.seal(frame)
+            message = self._fresh()
+            frame = sender.probe(now) if message is None else sender.send(message, now)
+        if frame is not None and self._silent_since is None:
+            self._silent_since = now
+        return frame
 
-    def _fresh(self, now: float) -> Optional[Frame]:
-        sender, streams = self._sender, self._streams
-        message = streams.next_priority() if sender.admits_priority() else None
-        if message is None and streams.has_data:
-            message = self._fresh_data()
-        return None if message is None else sender.send(message, now)
+    def _fresh(self) -> Optional[Message]:
+        if self._streams.has_priority and self._sender.admits_priority():
+            return self._streams.next_priority()
+        return self._fresh_data() if self._streams.has_data else None
 
     def _fresh_data(self) -> Optional[Message]:
         sender = self._sender

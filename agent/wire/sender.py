@@ -11,7 +11,7 @@ are numbered only when they are taken for sending.
 from __future__ import annotations
 
 from collections import deque
-from typing import Deque, Dict, List, NamedTuple, Optional
+from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from agent.wire.c_frame import (
     DATA_FRAMES,
@@ -62,10 +62,8 @@ class Owner:
         raise NotImplementedError
 
 
-class _Transmission(NamedTuple):
-    number: int
-    sequence: int  # -1: a probe, or a piece that is not its message's last
-    sent_at: float
+# Number, sequence (-1: a probe, or a piece that is not its message's last), and when it was sent.
+_Transmission = Tuple[int, int, float]
 
 
 class _Round(NamedTuple):
@@ -86,8 +84,8 @@ class Sender:
         self.acknowledged = 0  # all before this sequence is
         self._unacknowledged: Dict[int, Message] = {}  # in order of sequence, without holes
         self._flight_bytes = 0
-        self._lost: Deque[int] = deque()
-        self._round: Optional[_Round] = None
+        self.lost: Deque[int] = deque()  # to be resent
+        self.round: Optional[_Round] = None  # being resent
         self._last_transmission = 0
         # Not yet echoed; of each sequence one at most, for a resend follows the echo.
         self._transmissions: Deque[_Transmission] = deque()
@@ -126,17 +124,12 @@ class Sender:
     def send(self, message: Message, now: float) -> Frame:
         """Number a new message; the frame goes on the line next."""
         sequence = self.next_sequence
-        self.next_sequence += 1
-        self._flight_bytes += len(message.payload)
+        self.next_sequence = sequence + 1
+        payload = message.payload
+        self._flight_bytes += len(payload)
         self._unacknowledged[sequence] = message
-        return Frame(
-            message.kind,
-            message.flags,
-            message.stream,
-            sequence,
-            self._transmit(sequence, now),
-            message.payload,
-        )
+        number = self._transmit(sequence, now)
+        return Frame(message.kind, message.flags, message.stream, sequence, number, payload)
 
     def resend(self, now: float) -> Optional[Frame]:
         """Return a frame that was lost, newly numbered, if one was.
@@ -144,16 +137,16 @@ class Sender:
         One that is larger than the line seems to carry goes in pieces.
         """
         while True:
-            if self._round is None and not self._next_lost():
+            if self.round is None and not self._next_lost():
                 return None
-            assert self._round is not None
-            sequence, message, step, offset = self._round
+            assert self.round is not None
+            sequence, message, step, offset = self.round
             if message.arrived or sequence not in self._unacknowledged:
-                self._round = None  # an earlier piece was the one that lacked
+                self.round = None  # an earlier piece was the one that lacked
                 continue
             end = offset + step
             last = end >= len(message.payload)
-            self._round = None if last else self._round._replace(offset=end)
+            self.round = None if last else self.round._replace(offset=end)
             transmission = self._transmit(sequence if last else -1, now)
             payload, flags = message.payload, message.flags
             if offset or not last:
@@ -163,12 +156,12 @@ class Sender:
             return Frame(message.kind, flags, message.stream, sequence, transmission, payload)
 
     def _next_lost(self) -> bool:
-        while self._lost:
-            sequence = self._lost.popleft()
+        while self.lost:
+            sequence = self.lost.popleft()
             message = self._unacknowledged.get(sequence)
             if message is not None and not message.arrived:
                 self._counters.resent += 1
-                self._round = _Round(sequence, message, self.frame_size.payload, 0)
+                self.round = _Round(sequence, message, self.frame_size.payload, 0)
                 return True
         return False
 
@@ -182,7 +175,7 @@ class Sender:
     def _transmit(self, sequence: int, now: float) -> int:
         number = self._last_transmission + 1
         self._last_transmission = number
-        self._transmissions.append(_Transmission(number, sequence, now))
+        self._transmissions.append((number, sequence, now))
         self.timer.transmitted(now)
         return number
 
@@ -235,19 +228,19 @@ class Sender:
 
     def _take_echo(self, echo: int, now: float) -> None:
         transmissions = self._transmissions
-        latest = None
+        latest, sent_at = 0, 0.0
         lost = 0
-        while transmissions and transmissions[0].number <= echo:
-            latest = transmissions.popleft()
-            message = self._unacknowledged.get(latest.sequence)
+        while transmissions and transmissions[0][0] <= echo:
+            latest, sequence, sent_at = transmissions.popleft()
+            message = self._unacknowledged.get(sequence)
             if message is not None and not message.arrived:
                 lost += 1
-                self._lost.append(latest.sequence)
+                self.lost.append(sequence)
         if lost:
             self._counters.lost += lost
             self.frame_size.lost(lost)
-        if latest is not None and latest.number == echo:
-            self.timer.measure(now - latest.sent_at)
+        if latest == echo:
+            self.timer.measure(now - sent_at)
         self.timer.echoed(now, more=bool(transmissions))
 
     # --- connections -----------------------------------------------------------------------------
@@ -262,8 +255,8 @@ class Sender:
         if peer_expects > self.next_sequence:
             raise ProtocolError("the peer expects a sequence that was never sent")
         done = self._acknowledge(peer_expects)
-        self._lost = deque(self._unacknowledged)
-        self._round = None
+        self.lost = deque(self._unacknowledged)
+        self.round = None
         self._transmissions.clear()
         self.timer.reset()
         self.rate = LineRate()

@@ -193,10 +193,9 @@ class Streams:
         incoming = self._incoming.get(stream)
         if incoming is None:
             raise ValueError("this end does not read stream %d" % stream)
-        incoming.consume(count)
-        if incoming.credit_due:
+        if incoming.consume(count):
             self._credit_due[stream] = incoming
-        elif incoming.done and self._ending:
+        elif self._ending and incoming.done:
             self._forget_ended()
 
     def send_control(self, message: Dict[str, object], max_payload: int) -> None:
@@ -228,6 +227,11 @@ class Streams:
         if outgoing.ready:
             self._ready.setdefault(outgoing.stream, outgoing)
 
+    @property
+    def has_priority(self) -> bool:
+        """Whether there is something to send that no data may delay."""
+        return bool(self._credit_due) or self._control.pending
+
     def next_priority(self) -> Optional[Message]:
         """Return the control or credit message that is to be sent before any data."""
         message = self._control.next_message()
@@ -244,17 +248,19 @@ class Streams:
     def next_data(self, room: int, payload: int, *, squeeze: bool) -> Optional[Message]:
         """Return a data message of at most `room` bytes, from each stream in its turn.
 
-        None: the one whose turn it is waits for room, and nobody overtakes it.
+        To be called when there is data. None: the one whose turn it is waits for room, and nobody
+        overtakes it.
         """
-        for stream, outgoing in self._ready.items():
-            message = outgoing.next_message(room, payload, squeeze=squeeze)
-            if message is not None and (len(self._ready) > 1 or not outgoing.ready):
-                del self._ready[stream]
-                self._note_ready(outgoing)
-            if message is not None and message.kind == FrameType.GAP:
-                self._count_gap(message.payload)
-            return message
-        return None
+        stream, outgoing = next(iter(self._ready.items()))
+        message = outgoing.next_message(room, payload, squeeze=squeeze)
+        if message is None:
+            return None
+        if len(self._ready) > 1 or not outgoing.ready:
+            del self._ready[stream]
+            self._note_ready(outgoing)
+        if message.kind == FrameType.GAP:
+            self._count_gap(message.payload)
+        return message
 
     def _count_gap(self, payload: bytes) -> None:
         self._counters.gaps += 1
