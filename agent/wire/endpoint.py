@@ -249,9 +249,10 @@ class Endpoint:
 
         A JSON object for SessionState.apply. Written down after the events and before the next
         `data_to_send`, it lets another process go on with the session. The first one also must be
-        written before anything is sent.
+        written before anything is sent. Raises ValueError at a guest.
         """
-        assert isinstance(self._handshake, HostHandshake)
+        if not isinstance(self._handshake, HostHandshake):
+            raise ValueError("a guest keeps no journal")
         record = self._streams.journal()
         kept: Dict[str, object] = {
             "session": self._handshake.session.hex(),

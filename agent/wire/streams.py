@@ -37,7 +37,7 @@ from agent.wire.frames import Frame
 from agent.wire.incoming import NOTHING, Incoming
 from agent.wire.outgoing import Outgoing, Pool
 from agent.wire.sender import Message
-from agent.wire.state import SessionState
+from agent.wire.state import Changes, SessionState
 from agent.wire.stream_ids import process_of, stream_of
 
 
@@ -75,10 +75,7 @@ class Streams:
         self._closed: Set[int] = set()  # processes that the guest has forgotten
         self._unplaced = state is not None
         self._incarnation = state.incarnation + 1 if state else 1
-        # for the journal
-        self._changed_streams: Set[int] = set()
-        self._changed_processes: Dict[int, bool] = {}
-        self._journalled_partial = bytes(self._control.partial).hex()
+        self._changes = Changes(bytes(self._control.partial))
         for process in sorted(state.processes) if state else (0,):
             self._add(process, state)
 
@@ -110,7 +107,7 @@ class Streams:
         if self._count() >= MAX_PROCESSES:
             raise ValueError("%d processes are open" % MAX_PROCESSES)
         self._add(process)
-        self._changed_processes[process] = True
+        self._changes.opened(process)
         self._control.queue(Message(FrameType.OPEN, 0, stream_of(process, CONTROL), b""))
 
     def _knows(self, process: int) -> bool:
@@ -127,10 +124,9 @@ class Streams:
             self._short.pop(stream, None)
             self._ready.pop(stream, None)
             self._credit_due.pop(stream, None)
-            self._changed_streams.discard(stream)
         self._ending.discard(process)
         self._closed.discard(process)
-        self._changed_processes[process] = False
+        self._changes.forgotten(process)
 
     def _forget_ended(self) -> None:
         for process in sorted(self._ending):
@@ -298,7 +294,7 @@ class Streams:
             incoming.receive(frame, self._max_payload, self.events)
             if kind == FrameType.GAP:
                 self._count_gap(frame.payload)
-            self._changed_streams.add(stream)
+            self._changes.received(stream)
             if incoming.finished:
                 self._credit_due.pop(stream, None)
                 self._note_end(stream)
@@ -400,18 +396,5 @@ class Streams:
 
     def journal(self) -> Dict[str, object]:
         """Return what changed since the last call, for SessionState."""
-        record: Dict[str, object] = {}
-        if self._changed_processes:
-            record["processes"] = {
-                str(n): is_open for n, is_open in self._changed_processes.items()
-            }
-        if self._changed_streams:
-            record["streams"] = {
-                str(stream): list(self._incoming[stream].received)
-                for stream in sorted(self._changed_streams)
-            }
-        partial = bytes(self._control.partial).hex()
-        if partial != self._journalled_partial:
-            record["control"] = self._journalled_partial = partial
-        self._changed_processes, self._changed_streams = {}, set()
-        return record
+        partial = bytes(self._control.partial)
+        return self._changes.record(lambda stream: self._incoming[stream].received, partial)

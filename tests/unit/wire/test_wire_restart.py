@@ -302,3 +302,9 @@ def test_a_position_for_the_process_before_is_void():
     events, _ = exchange(third, guest, 2.0)
     assert Position(STDIN, 0) not in events
     assert Position(STDIN, 50) in events
+
+
+def test_a_guest_keeps_no_journal():
+    _, guest = meet()
+    with pytest.raises(ValueError, match="guest"):
+        guest.journal()
