@@ -331,7 +331,7 @@ class Endpoint:
             self._sender.peer_restarted()
             self._receiver.peer_restarted()
             self._streams.peer_restarted(greeting.incarnation)
-        self._sender.resume(greeting.received)
+        self._sender.resume(greeting.received, self._now)
         self._streams.acknowledged()
         self._streams.events.append(
             Established(

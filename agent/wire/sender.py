@@ -11,7 +11,7 @@ are numbered only when they are taken for sending.
 from __future__ import annotations
 
 from collections import deque
-from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
+from typing import Deque, Dict, NamedTuple, Optional, Tuple
 
 from agent.wire.c_frame import (
     DATA_FRAMES,
@@ -198,7 +198,8 @@ class Sender:
             self._counters.replayed += 1
             return 0
         self._echoed = echo
-        fresh = 0
+        before = self.acknowledged
+        fresh = self._acknowledge(frame.number, now)
         while arrived:
             lowest = arrived & -arrived
             arrived ^= lowest
@@ -206,25 +207,23 @@ class Sender:
             if message is not None and not message.arrived:
                 message.arrived = True
                 fresh += 1
-        done = self._acknowledge(frame.number, now)
         self._take_echo(echo, now)
-        self.frame_size.arrived(fresh + sum(1 for message in done if not message.arrived))
-        return len(done)
+        self.frame_size.arrived(fresh)
+        return self.acknowledged - before
 
-    def _acknowledge(self, expected: int, now: Optional[float] = None) -> List[Message]:
-        done = []
-        size = 0
-        while self.acknowledged < expected:
-            message = self._unacknowledged.pop(self.acknowledged)
+    def _acknowledge(self, expected: int, now: float) -> int:
+        """Forget all messages before a sequence; return how many nobody knew to have arrived."""
+        size = fresh = 0
+        for sequence in range(self.acknowledged, expected):
+            message = self._unacknowledged.pop(sequence)
             size += len(message.payload)
-            self.acknowledged += 1
-            done.append(message)
+            fresh += not message.arrived
             if message.owner is not None:
                 message.owner.acknowledge(message)
+        self.acknowledged = max(self.acknowledged, expected)
         self._flight_bytes -= size
-        if size and now is not None:
-            self.rate.acknowledged(size, now)
-        return done
+        self.rate.acknowledged(size, now)
+        return fresh
 
     def _take_echo(self, echo: int, now: float) -> None:
         transmissions = self._transmissions
@@ -245,22 +244,22 @@ class Sender:
 
     # --- connections -----------------------------------------------------------------------------
 
-    def resume(self, peer_expects: int) -> int:
-        """Go on over a new connection; return how many messages `peer_expects` acknowledges.
+    def resume(self, peer_expects: int, now: float) -> None:
+        """Go on over a new connection, at what the peer expects.
 
-        What it expects may be older than what it has acknowledged since (a greeting repeated
-        after a false alarm): then it acknowledges nothing, and what is resent is dropped there.
+        That may be older than what it has acknowledged since (a greeting repeated after a false
+        alarm): then it acknowledges nothing, and what is resent is dropped there.
+
         Raises ProtocolError when it expects what was never sent.
         """
         if peer_expects > self.next_sequence:
             raise ProtocolError("the peer expects a sequence that was never sent")
-        done = self._acknowledge(peer_expects)
+        self._acknowledge(peer_expects, now)
         self.lost = deque(self._unacknowledged)
         self.round = None
         self._transmissions.clear()
         self.timer.reset()
         self.rate = LineRate()
-        return len(done)
 
     def peer_restarted(self) -> None:
         """Note that the peer's new process holds nothing behind a gap."""
