@@ -184,3 +184,15 @@ def test_control_passes_when_every_data_stream_is_stalled():
     guest.control({"type": "exited"})
     assert guest.receive(host.data_to_send(0.0, 100), 0.0) == [Control({"type": "stop"})]
     assert host.receive(guest.data_to_send(0.0, 200), 0.0) == [Control({"type": "exited"})]
+
+
+def test_credit_that_the_end_of_its_stream_has_overtaken_is_ignored():
+    host, guest = meet()
+    grant = {"type": FrameType.CREDIT, "payload": bytes(8)}
+    assert (
+        guest.receive(forge(host, stream=stream_of(9, STDOUT), transmission=1, **grant), 0.0) == []
+    )
+    with pytest.raises(ProtocolError, match="credit"):
+        guest.receive(
+            forge(host, stream=stream_of(9, STDIN), number=1, transmission=2, **grant), 0.0
+        )
