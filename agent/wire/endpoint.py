@@ -11,7 +11,6 @@ from typing import Dict, List, Optional
 from agent.wire.c_frame import (
     FEATURES,
     FRAME_OVERHEAD,
-    LAST_INCARNATION,
     MAX_PAYLOAD,
     MIN_PAYLOAD,
     Feature,
@@ -22,7 +21,7 @@ from agent.wire.c_frame import (
 from agent.wire.events import Console, Counters, Established, Event, ProtocolError
 from agent.wire.frames import Frame, FrameParser, Sealer
 from agent.wire.greeting import Greeting
-from agent.wire.handshake import GuestHandshake, Handshake, HostHandshake, Identity, Progress
+from agent.wire.handshake import HostHandshake, Identity, Progress, make_handshake
 from agent.wire.receiver import Receiver
 from agent.wire.sender import Message, Sender
 from agent.wire.state import SessionState
@@ -64,12 +63,14 @@ class Endpoint:
         if not MIN_PAYLOAD <= max_payload <= min(window, MAX_PAYLOAD):
             raise ValueError("max_payload is out of bounds, or larger than the window")
         if state is not None:
-            _check_state(role, state, max_payload, window)
+            if role is not Role.HOST:
+                raise ValueError("a guest goes on with no session")
+            state.check(max_payload, window)
         self.role = role
         self.counters = Counters()
         self.last_heard: Optional[float] = None  # when a frame of the peer's last proved genuine
         identity = Identity(key, nonce, max_payload, window, features)
-        self._handshake = _make_handshake(role, identity, state)
+        self._handshake = make_handshake(role, identity, state)
         self._parser = FrameParser(self._key_for, max_payload, self.counters)
         self._sender = Sender(max_payload, self.counters)
         self._receiver = Receiver(window, max_payload, self.counters)
@@ -228,6 +229,14 @@ class Endpoint:
         """
         self._streams.keep_newest(stream)
 
+    def skip(self, stream: int, count: int) -> None:
+        """Begin a stream after `count` bytes that were written before this session: a Gap.
+
+        For a guest that was given another key, and goes on with its process in a new session.
+        Raises ValueError when something was sent on the stream.
+        """
+        self._streams.skip(stream, count)
+
     def consumed(self, stream: int, count: int) -> None:
         """Give back the credit of `count` bytes that the reader has disposed of."""
         self._streams.consumed(stream, count)
@@ -238,7 +247,7 @@ class Endpoint:
         Raises ValueError when it is longer than CONTROL_LIMIT bytes, ControlFullError when the
         peer has taken none for so long that CONTROL_QUEUE bytes wait.
         """
-        self._streams.send_control(message, MIN_PAYLOAD if not self._met else self._max_payload)
+        self._streams.control.send(message, MIN_PAYLOAD if not self._met else self._max_payload)
 
     def unacknowledged(self) -> bool:
         """Return whether the peer lacks anything that `send`, `finish` or `control` accepted."""
@@ -375,26 +384,3 @@ class Endpoint:
         if message is not None and message.flags & Flag.COMPRESSED:
             self.counters.compressed += 1
         return message
-
-
-def _make_handshake(role: Role, identity: Identity, state: Optional[SessionState]) -> Handshake:
-    if role is Role.GUEST:
-        return GuestHandshake(identity)
-    if state is None:
-        return HostHandshake(identity)
-    return HostHandshake(
-        identity,
-        session=state.session,
-        incarnation=state.incarnation + 1,
-        joined=state.joined,
-    )
-
-
-def _check_state(role: Role, state: SessionState, max_payload: int, window: int) -> None:
-    """Raise ValueError when no process may go on from this state."""
-    if role is not Role.HOST or not state.session:
-        raise ValueError("there is no session to go on with")
-    if state.incarnation >= LAST_INCARNATION:
-        raise ValueError("the session has had %d host processes" % state.incarnation)
-    if max_payload < state.max_payload or window < state.window:
-        raise ValueError("the session was begun with larger frames or a larger window")

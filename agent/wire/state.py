@@ -38,6 +38,29 @@ class SessionState:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError("not a record of a session's journal") from error
 
+    def check(self, max_payload: int, window: int) -> None:
+        """Raise ValueError when no process can go on from here with such sizes."""
+        if not self.session:
+            raise ValueError("there is no session to go on with")
+        if self.incarnation >= LAST_INCARNATION:
+            raise ValueError("the session has had %d host processes" % self.incarnation)
+        if max_payload < self.max_payload or window < self.window:
+            raise ValueError("the session was begun with larger frames or a larger window")
+
+    def record(self) -> Dict[str, object]:
+        """Return the one record that stands for all that were applied: a journal begun anew."""
+        return {
+            "session": self.session.hex(),
+            "incarnation": self.incarnation,
+            "max_payload": self.max_payload,
+            "window": self.window,
+            "joined": self.joined,
+            "expected": self.expected,
+            "control": self.control.hex(),
+            "processes": {str(process): True for process in sorted(self.processes)},
+            "streams": {str(n): list(self.streams[n]) for n in sorted(self.streams)},
+        }
+
     def _apply(self, record: Mapping[str, object]) -> None:
         if "session" in record:
             self.session = bytes.fromhex(str(record["session"]))

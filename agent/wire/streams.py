@@ -65,7 +65,7 @@ class Streams:
         self._theirs = SENDS[Role.GUEST if role is Role.HOST else Role.HOST]
         self._window = window
         self._max_payload = max_payload  # that we take
-        self._control = ControlStream(state.control if state else b"")
+        self.control = ControlStream(state.control if state else b"")
         self._outgoing: Dict[int, Outgoing] = {}
         self._incoming: Dict[int, Incoming] = {}
         self._ready: Dict[int, Outgoing] = {}  # in the order of their turns
@@ -75,7 +75,7 @@ class Streams:
         self._closed: Set[int] = set()  # processes that the guest has forgotten
         self._unplaced = state is not None
         self._incarnation = state.incarnation + 1 if state else 1
-        self._changes = Changes(bytes(self._control.partial))
+        self._changes = Changes(bytes(self.control.partial))
         for process in sorted(state.processes) if state else (0,):
             self._add(process, state)
 
@@ -108,7 +108,7 @@ class Streams:
             raise ValueError("%d processes are open" % MAX_PROCESSES)
         self._add(process)
         self._changes.opened(process)
-        self._control.queue(Message(FrameType.OPEN, 0, stream_of(process, CONTROL), b""))
+        self.control.queue(Message(FrameType.OPEN, 0, stream_of(process, CONTROL), b""))
 
     def _knows(self, process: int) -> bool:
         return stream_of(process, self._ours[0]) in self._outgoing
@@ -134,7 +134,7 @@ class Streams:
                 if self._role is Role.GUEST:
                     # The last word on it: what the host hears of this number later is new.
                     base = stream_of(process, CONTROL)
-                    self._control.queue(Message(FrameType.CLOSED, 0, base, b""))
+                    self.control.queue(Message(FrameType.CLOSED, 0, base, b""))
                 self._forget(process)
                 self.events.append(Closed(process))
 
@@ -184,6 +184,12 @@ class Streams:
         """Drop a stream's oldest bytes rather than stop its writer, while the peer is away."""
         self._writer(stream).ring = True
 
+    def skip(self, stream: int, count: int) -> None:
+        """Begin a stream after bytes that the peer will never see."""
+        outgoing = self._writer(stream)
+        outgoing.skip(count)
+        self._note_ready(outgoing)
+
     def consumed(self, stream: int, count: int) -> None:
         """Give credit back."""
         incoming = self._incoming.get(stream)
@@ -194,14 +200,10 @@ class Streams:
         elif self._ending and incoming.done:
             self._forget_ended()
 
-    def send_control(self, message: Dict[str, object], max_payload: int) -> None:
-        """Queue a control message."""
-        self._control.send(message, max_payload)
-
     @property
     def pending(self) -> bool:
         """Whether anything that was accepted has not been handed to the link."""
-        return self._control.pending or any(s.pending for s in self._outgoing.values())
+        return self.control.pending or any(s.pending for s in self._outgoing.values())
 
     def set_away(self, away: bool) -> None:
         """Learn whether the peer is there to take what rings keep."""
@@ -226,11 +228,11 @@ class Streams:
     @property
     def has_priority(self) -> bool:
         """Whether there is something to send that no data may delay."""
-        return bool(self._credit_due) or self._control.pending
+        return bool(self._credit_due) or self.control.pending
 
     def next_priority(self) -> Optional[Message]:
         """Return the control or credit message that is to be sent before any data."""
-        message = self._control.next_message()
+        message = self.control.next_message()
         if message is None and self._credit_due:
             stream = next(iter(self._credit_due))
             message = self._credit_due.pop(stream).credit()
@@ -284,7 +286,7 @@ class Streams:
         """
         kind, stream = frame.type, frame.stream
         if kind == FrameType.DATA and stream == CONTROL:
-            control = self._control.receive(frame.flags, frame.payload)
+            control = self.control.receive(frame.flags, frame.payload)
             if control is not None:
                 self.events.append(control)
         elif kind in (FrameType.DATA, FrameType.GAP):
@@ -350,9 +352,9 @@ class Streams:
 
     def peer_restarted(self, incarnation: int) -> None:
         """Tell the peer's new process how far each stream has come, control last."""
-        self._control.peer_restarted()
+        self.control.peer_restarted()
         for stream, incoming in self._incoming.items():
-            self._control.queue(
+            self.control.queue(
                 Message(
                     FrameType.POSITION,
                     Flag.FIN if incoming.finished else 0,
@@ -360,8 +362,8 @@ class Streams:
                     POSITION.pack(incarnation, incoming.received.carried, incoming.grant()),
                 )
             )
-        position = POSITION.pack(incarnation, self._control.received, 0)
-        self._control.queue(Message(FrameType.POSITION, 0, CONTROL, position))
+        position = POSITION.pack(incarnation, self.control.received, 0)
+        self.control.queue(Message(FrameType.POSITION, 0, CONTROL, position))
 
     def _receive_position(self, frame: Frame) -> None:
         if self._role is Role.GUEST or len(frame.payload) != POSITION.size:
@@ -396,5 +398,5 @@ class Streams:
 
     def journal(self) -> Dict[str, object]:
         """Return what changed since the last call, for SessionState."""
-        partial = bytes(self._control.partial)
+        partial = bytes(self.control.partial)
         return self._changes.record(lambda stream: self._incoming[stream].received, partial)

@@ -274,6 +274,25 @@ def test_a_journal_that_is_none(record):
         SessionState().apply(record)
 
 
+def test_a_journal_may_be_begun_anew_with_one_record():
+    host, guest, journal = begin()
+    host.open(1)
+    host.open(2)
+    exchange(host, guest)
+    guest.control({"text": "g" * 100})
+    guest.send(stream_of(2, STDERR), b"two")
+    guest.finish(stream_of(1, STDOUT))
+    host.receive(guest.data_to_send(0.0, 112), 0.0)  # half a control message
+    journal.keep(host)
+    exchange(host, guest)
+    journal.keep(host)
+    again = SessionState()
+    again.apply(json.loads(json.dumps(journal.state().record())))
+    assert again == journal.state()
+    assert again.processes == {0, 1, 2}
+    assert again.streams[stream_of(2, STDERR)] == (3, 0, False)
+
+
 def test_a_journal_says_nothing_when_nothing_has_changed():
     host, guest = meet()
     assert host.journal()["joined"] is True
