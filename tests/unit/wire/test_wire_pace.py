@@ -22,6 +22,13 @@ from tests.unit.wire.meeting import exchange, forge, frames_of, make, meet
 # --- frame sizes ---------------------------------------------------------------------------------
 
 
+def test_frames_begin_small_and_grow_to_what_both_take():
+    size = FrameSize(32768)
+    for payload in (4096, 8192, 16384, 32768, 32768):
+        assert size.payload == payload
+        size.arrived(64)
+
+
 def test_loss_halves_and_a_clean_while_doubles():
     size = FrameSize(1000)
     size.lost(1)
@@ -239,7 +246,7 @@ def test_text_on_a_slow_line_is_compressed_both_ways():
     events, guest_events = exchange(host, guest)
     assert b"".join(e.data for e in events if isinstance(e, Data)) == b"text\n" * 1000
     assert b"".join(e.data for e in guest_events if isinstance(e, Data)) == b"text\n" * 1000
-    assert (host.counters.compressed, guest.counters.compressed) == (1, 1)
+    assert (host.counters.compressed, guest.counters.compressed) == (2, 2)
     assert not guest.unacknowledged()
 
 
