@@ -118,10 +118,10 @@ PLANTS = (
     ),
     Plant(
         "state",
-        "inodes are not looked at",
-        "converter/ext4/state_tree.py",
-        "    for node, kind in kinds.items():\n",
-        "    for node, kind in ():\n",
+        "a section that is missing is not expected",
+        "converter/ext4/state.py",
+        "        LookupError,\n",
+        "",
     ),
     Plant(
         "state",

@@ -23,7 +23,7 @@ from scripts.fuzzers.finds import content_name
 from scripts.fuzzers.planted import PLANTS, Plant, plant, search_in
 from scripts.fuzzers.targets import NAMES, ROOT, corpus_folder, load_target, read_corpus
 
-COUNT = 2500  # variations that a search may take
+COUNT = 4000  # variations that a search may take
 SEED = 1
 MAX_CORPORA_BYTES = 2 << 20
 
