@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converter.registry.challenge import Challenge, parse_challenges
+from converter.registry.auth.challenge import Challenge, parse_challenges
 
 HUB = {
     "realm": "https://auth.docker.io/token",
