@@ -11,7 +11,6 @@ import io
 import random
 import signal
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -191,13 +190,11 @@ def test_control_is_answered_while_output_is_held_back(guest):
     script = "trap 'echo caught >&2; exit 9' TERM; (yes | head -c 3000000; echo all >&2) & wait"
     record = guest.start(number, args=[*SHELL, script])
     guest.wait(lambda: len(record.stdout) >= 131072)  # the whole credit
-    begun = time.monotonic()
     other = shell(guest, "echo here")
     assert other.stdout == b"here\n"
     guest.endpoint.control({"type": "signal", "process": number, "signal": int(signal.SIGTERM)})
     guest.wait(lambda: b"caught" in record.stderr)
     assert b"all" not in record.stderr  # its writer was stopped meanwhile
-    assert time.monotonic() >= begun
     guest.release(number)
     guest.wait(lambda: record.closed)
     assert record.code == 9
@@ -352,7 +349,7 @@ def test_output_without_a_host_is_counted_and_the_end_is_kept(link, tmp_path):
             main = host.processes[0]
             host.wait(lambda: main.code is not None)
             assert main.code == 42
-            assert main.order == ["started", 2, 3, "exited"] or main.order[-1] == "exited"
+            assert main.order[-1] == "exited"
             assert len(main.stdout) + len(main.stderr) + main.gap_bytes - len(b"last\n") > total
             assert main.gap_bytes > total - 2 * ring
             assert main.gaps >= 1
