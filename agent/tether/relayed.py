@@ -55,6 +55,7 @@ class Relayed:
         self._early = bytearray()  # what came for stdin before there was one
         self._early_end = False
         self._held: Optional[int] = None  # the stream whose end waits for the process's
+        self._is_cut_off = False
         self._left: Dict[int, int] = {}  # what is still read of an output that has been cut off
         poller.watch(launch.descriptor, select.EPOLLIN, self._take_report)
 
@@ -69,11 +70,6 @@ class Relayed:
     def runs(self) -> bool:
         """Whether it has executed its program and not ended."""
         return self._process is not None and self.status is None
-
-    @property
-    def has_output(self) -> bool:
-        """Whether the end of its output has not been seen."""
-        return bool(self._outputs)
 
     def signal(self, number: int) -> None:
         """Send a signal, unless it has ended: until then its pid is its own."""
@@ -100,6 +96,7 @@ class Relayed:
 
     def cut_off(self) -> None:
         """Take what its outputs hold now for all that comes, whoever else has them open."""
+        self._is_cut_off = True
         for descriptor in list(self._outputs):
             waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
             self._left[descriptor] = int.from_bytes(waiting, sys.byteorder)
@@ -148,6 +145,8 @@ class Relayed:
             self._rewatch(descriptor)
         if self.status is not None:
             self.end(self.status)  # its parts that need a process
+        if self._is_cut_off:
+            self.cut_off()
 
     def _fail(self, error: StartError) -> None:
         self.failure = error

@@ -343,7 +343,8 @@ class Supervisor:
             if relayed is None:
                 continue  # an orphan
             relayed.end(status)
-            if relayed.has_output and relayed is not self._main:
+            # Its outputs may not be known yet: its death can be seen before the report of its start.
+            if not relayed.is_over and relayed is not self._main:
                 self._draining.append((self._clock() + DRAIN_SECONDS, relayed))
 
 
