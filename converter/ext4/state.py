@@ -111,6 +111,7 @@ def add_state(below: FileSystem | None, data: bytes) -> FileSystem:
     with _damage_named():
         filesystem = _load(data, below)
         check_tree(filesystem)
+        check_counters(filesystem)
         check_placements(filesystem)
     _count_anew(filesystem)
     return filesystem

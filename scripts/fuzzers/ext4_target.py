@@ -40,15 +40,30 @@ SEAL = 1  # options: make counters and checksums fit what the edits say
 FILE_AMPLIFICATION = 64  # of bytes read to bytes of disk, in all: a bound on work, not a measure
 
 
-class Original(NamedTuple):
-    """A sound image: its grains, its capacity, and where its metadata has words that are not zero.
+class Region(NamedTuple):
+    """Blocks of metadata of one kind, as if they followed each other, and where words are not zero.
 
-    `regions` are those of one kind each, so that what is rare is varied as often as what is common.
+    Inputs name places in a region, not on the disk: a new layout must not make them worthless.
+    """
+
+    blocks: tuple[int, ...]
+    words: tuple[int, ...]
+
+    def address(self, place: int) -> int:
+        """Return where on the disk byte `place` of the region is; counted around."""
+        number, at = divmod(place % (len(self.blocks) * c.BLOCK_SIZE), c.BLOCK_SIZE)
+        return self.blocks[number] * c.BLOCK_SIZE + at
+
+
+class Original(NamedTuple):
+    """A sound image: its grains, its capacity, and its metadata, each kind on its own.
+
+    So what is rare is varied as often as what is common.
     """
 
     grains: dict[int, bytes | bytearray]
     capacity_bytes: int
-    regions: tuple[tuple[int, ...], ...]
+    regions: tuple[Region, ...]
 
 
 def _holed(path: bytes, segments: int) -> Entry:
@@ -101,27 +116,24 @@ def original(number: int) -> Original:
         for extent in inode.map.extents
         for number in range(extent.length)
     ]
-    in_tables = _words(disk, tables)
-    regions = (
-        _words(disk, front),
-        _words(disk, bitmaps),
-        tuple(at for at in in_tables if at % c.INODE_SIZE < c.INODE_XATTR_OFFSET),
-        tuple(at for at in in_tables if at % c.INODE_SIZE >= c.INODE_XATTR_OFFSET),
-        _words(disk, content),
-        _words(disk, (node for inode in inodes for node in inode.map.nodes)),
-        _words(disk, {inode.fields.i_file_acl_lo for inode in inodes} - {0}),
-    )
-    return Original(disk.grains, disk.capacity_bytes, tuple(filter(None, regions)))
+    nodes = [node for inode in inodes for node in inode.map.nodes]
+    attributes = {inode.fields.i_file_acl_lo for inode in inodes} - {0}
+    kinds = (front, bitmaps, tables, content, nodes, attributes)
+    regions = [_region(disk, blocks) for blocks in kinds]
+    tail = [at for at in regions[2].words if at % c.INODE_SIZE >= c.INODE_XATTR_OFFSET]
+    regions.append(regions[2]._replace(words=tuple(tail)))
+    return Original(disk.grains, disk.capacity_bytes, tuple(regions))
 
 
-def _words(disk: GrainDisk, blocks: Iterable[int]) -> tuple[int, ...]:
-    """Return the addresses of the words in `blocks` that are not zero."""
-    return tuple(
-        at
-        for block in sorted(blocks)
-        for at in range(block * c.BLOCK_SIZE, (block + 1) * c.BLOCK_SIZE, 4)
-        if disk.read(at, 4) != bytes(4)
+def _region(disk: GrainDisk, blocks: Iterable[int]) -> Region:
+    ordered = tuple(sorted(blocks))
+    words = (
+        number * c.BLOCK_SIZE + at
+        for number, block in enumerate(ordered)
+        for at in range(0, c.BLOCK_SIZE, 4)
+        if disk.read(block * c.BLOCK_SIZE + at, 4) != bytes(4)
     )
+    return Region(ordered, tuple(words))
 
 
 def one_input(data: bytes) -> None:
@@ -130,7 +142,9 @@ def one_input(data: bytes) -> None:
     base = original(script.original % len(_RECIPES))
     grains = dict(base.grains)
     for edit in script.edits:
-        _write(grains, base.capacity_bytes, edit.place, edit.data)
+        region = base.regions[edit.kind % len(base.regions)]
+        if region.blocks:
+            _write(grains, base.capacity_bytes, region.address(edit.place), edit.data)
     if script.options & SEAL:
         _seal(grains, base.capacity_bytes)
     done = 0
@@ -228,28 +242,30 @@ def mutate(data: bytes, choose: Random) -> bytes:
 
 def _new_edits(script: Script, choose: Random) -> list[Edit]:
     base = original(script.original % len(_RECIPES))
-    words = choose.choice(base.regions)
-    at = choose.choice(words)
+    number = choose.choice([at for at, region in enumerate(base.regions) if region.words])
+    region = base.regions[number]
+    at = choose.choice(region.words)
     kind = choose.randrange(8)
     if kind == 0:  # another piece of metadata in its place: inodes, entries, whole descriptors
         length = choose.choice((4, 8, 12, 32, 60, 256))
-        source = choose.choice(words)
+        source = choose.choice(region.words)
         at -= at % (256 if length == 256 else 4)
         source -= source % (256 if length == 256 else 4)
-        return [Edit(0, at, _original_bytes(base, source, length))]
+        return [Edit(number, at, _original_bytes(base, region, source, length))]
     if kind == 1:
-        return [Edit(0, at, bytes(choose.choice((4, 12, 16, 64, 256))))]
+        return [Edit(number, at, bytes(choose.choice((4, 12, 16, 64, 256))))]
     at += choose.choice((0, 0, 1, 2, 2, 3, 4))
     width = choose.choice((1, 2, 2, 4))
-    near = int.from_bytes(_original_bytes(base, at, width), "little")
+    source = choose.choice(region.words) if kind == 2 else at
+    near = int.from_bytes(_original_bytes(base, region, source, width), "little")
     if kind == 2:
-        near = int.from_bytes(_original_bytes(base, choose.choice(words), width), "little")
-        return [Edit(0, at, near.to_bytes(width, "little"))]
-    return [Edit(0, at, interesting(choose, width, near))]
+        return [Edit(number, at, near.to_bytes(width, "little"))]
+    return [Edit(number, at, interesting(choose, width, near))]
 
 
-def _original_bytes(base: Original, offset: int, length: int) -> bytes:
-    length = max(0, min(length, base.capacity_bytes - offset))
+def _original_bytes(base: Original, region: Region, place: int, length: int) -> bytes:
+    offset = region.address(place)
+    length = min(length, base.capacity_bytes - offset)
     return read_grains(base.grains, base.capacity_bytes, offset, length)
 
 

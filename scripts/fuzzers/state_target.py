@@ -17,8 +17,8 @@ import zstandard
 from converter.errors import IntegrityError, SaltflatError
 from converter.ext4 import c_ext4 as c
 from converter.ext4 import state
-from converter.ext4.filesystem import FileSystem
-from converter.ext4.geometry import MIB
+from converter.ext4.filesystem import GRAIN_BYTES, INODES_PER_GRAIN, FileSystem
+from converter.ext4.geometry import INODES_PER_GROUP, MIB
 from converter.ext4.writer import write_layer
 from converter.layer.entry import Entry, Kind
 from converter.rootfs.apply import apply_layer
@@ -142,6 +142,7 @@ def one_input(data: bytes) -> None:
         if type(error) is SaltflatError and "schema" in error.what:
             return
         raise
+    _judge_one_by_one(states, filesystem)
     _judge_dump(states, filesystem)
     try:
         _write(filesystem, _next_layer())
@@ -202,6 +203,19 @@ def _apply(sections: Sections, edit: Edit) -> None:
     sections[number] = (name, content)
 
 
+def _judge_one_by_one(states: Sequence[bytes], filesystem: FileSystem) -> None:
+    """See that adding a state to those below gives the same, if each of them makes sense alone."""
+    below: FileSystem | None = None
+    try:
+        for data in states:
+            below = state.add_state(below, data)
+    except IntegrityError:
+        assert len(states) > 1, "one state is refused alone, but not as a chain"
+        return
+    assert below == filesystem, "states one by one are not their chain"
+    assert state.same_content(states[0], states[-1]) == (len(states) == 1)
+
+
 def _judge_dump(states: Sequence[bytes], filesystem: FileSystem) -> None:
     """See that nothing gets lost in a dump of no change, nor in one of everything."""
     nothing = state.dump_state(filesystem, parent="p")
@@ -215,9 +229,9 @@ def _judge_dump(states: Sequence[bytes], filesystem: FileSystem) -> None:
     for placement in again.placements.values():
         placement.stored = False
     again.dirty_grains = {
-        group * 32 + number
+        group * (INODES_PER_GROUP // INODES_PER_GRAIN) + number
         for group, table in again.tables.items()
-        for number in range(len(table) >> 16)
+        for number in range(len(table) // GRAIN_BYTES)
     }
     whole = state.load_states([state.dump_state(again)])
     assert whole == filesystem, "a dump of everything is not the same"

@@ -167,14 +167,15 @@ def sample_layers() -> list[bytes]:
             header(b".wh.d"),
             header(b"a/b/new", size=1) + padded(b"n"),
             header(b"b/through", size=1) + padded(b"n"),
-            header(b"t", b"2", linkname=b"u" + b"/." * 40 + b"/../t"),
             *(header(b"l/%d" % number, b"1", linkname=b"a/b/new") for number in range(20)),
             pax([("path", "l/000" + "n" * 252)]) + header(b"x", b"6"),
             pax([("path", "l/.wh.001" + "n" * 252)]) + header(b"x"),
         ]
     )
+    led = header(b"q", b"2", linkname=b"a/../e/./g/../f/..") + header(b"q/x")
+    slow = pax([("linkpath", "./" * 2000 + "t")]) + header(b"t", b"2") + header(b"t/x")
     sparse = b"".join(sparse_member(kind, choose) for kind in range(4))
-    archives = [plain + _END, named + _END, hidden + _END, sparse + _END, hidden]
+    archives = [plain + _END, named + _END, hidden + _END, sparse + _END, hidden, led, slow]
     return [
         *archives,
         b"",
@@ -223,7 +224,7 @@ def plain_member(choose: Random) -> bytes:
 
 def path(choose: Random) -> bytes:
     """Return a path that may exist, lead through links, or be forbidden."""
-    if choose.randrange(16) == 0:
+    if choose.randrange(8) == 0:
         return choose.choice(_LONG_PATHS)
     depth = choose.choice((1, 1, 2, 2, 3, 6))
     return b"/".join(choose.choice(_COMPONENTS) for _ in range(depth))
@@ -232,10 +233,10 @@ def path(choose: Random) -> bytes:
 def extension(choose: Random) -> bytes:
     """Return an extended header of any kind."""
     kind = choose.randrange(8)
-    if kind == 0:
-        text = path(choose) * choose.choice((1, 1, 2, 20)) + choose.choice((b"", b"\0"))
+    if kind <= 2:
+        text = path(choose) * choose.choice((1, 1, 1, 1, 2, 20)) + choose.choice((b"", b"\0"))
         return header(b"long", choose.choice((b"L", b"K")), size=len(text)) + padded(text)
-    if kind == 1:
+    if kind == 3:
         data = _records(choose)
         data = mutate_bytes(data, choose)
         return header(b"pax", b"x", size=len(data)) + padded(data)
