@@ -343,7 +343,7 @@ class Supervisor:
             if relayed is None:
                 continue  # an orphan
             relayed.end(status)
-            # Its outputs may not be known yet: its death can be seen before the report of its start.
+            # Its death may be seen before the report of its start, which brings the outputs.
             if not relayed.is_over and relayed is not self._main:
                 self._draining.append((self._clock() + DRAIN_SECONDS, relayed))
 

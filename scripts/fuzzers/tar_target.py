@@ -33,6 +33,7 @@ from converter.layer.tar import read_entries
 from converter.rootfs.expected import ExpectedTree
 from converter.rootfs.tree import Tree
 from scripts.fuzzers.disks import GrainDisk
+from scripts.fuzzers.lowered import lowered
 from scripts.fuzzers.tar_shapes import mutate_layer, sample_layers
 from tests.unit.ext4.disks import file
 
@@ -54,7 +55,6 @@ MODULES = (
 )
 CAPACITY = 64 * MIB
 LIMITS = Limits(max_entries=2000, max_layer_bytes=4 << 20, max_ratio=100)
-limits.RATIO_FREE_BYTES = 1 << 20  # as it is, no input of sensible size would reach the ratio
 
 # options
 ON_A_BASE = 1  # the layer stands on another one
@@ -84,6 +84,8 @@ def _large() -> list[Entry]:
     return [file(b"l/f"), *(Entry(b"l/" + name, Kind.HARDLINK, target=b"l/f") for name in names)]
 
 
+# As it is, no input of sensible size would reach the ratio.
+@lowered(limits, "RATIO_FREE_BYTES", 1 << 20)
 def one_input(data: bytes) -> None:
     """Read the layer in several ways, which must agree, and build on it if it is accepted."""
     options, blob = (data[:1] or b"\0")[0], data[1:]

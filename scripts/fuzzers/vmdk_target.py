@@ -26,6 +26,7 @@ from converter.vmdk.check import check_link
 from converter.vmdk.descriptor import ParentRef, parse, render
 from converter.vmdk.scratch import write_scratch
 from scripts.fuzzers.edits import Edit, Script, interesting, mutate_bytes, mutate_script
+from scripts.fuzzers.lowered import lowered
 from tests.unit.vmdk.chains import LinkPlan, Write, cid_of, write_link
 
 MODULES = (
@@ -40,8 +41,6 @@ CAPACITY = 528 * 4096  # of the smallest grains: two tables, the last one not wh
 NAMES = ("link-0.vmdk", "link-1.vmdk", "link-2.vmdk")
 WINDOW_BYTES = 192 << 10  # what is read at both ends of a disk
 PLAIN_BYTES = 8 << 20  # a larger disk is not read the long way
-
-chain_module.DEPTH_MAX = len(NAMES)  # a chain of 65 files would be a large input
 
 # What an edit does; its low two bits choose the file.
 OVERWRITE, RESIZE, ENLARGE, TEXT, REPLACE, ODD_SIZE = (kind << 2 for kind in range(6))
@@ -102,6 +101,8 @@ def _links(number: int) -> list[bytes]:
     return [_link(plan, index) for index, plan in enumerate(plans)]
 
 
+# A chain of 65 files would be a large input.
+@lowered(chain_module, "DEPTH_MAX", len(NAMES))
 def one_input(data: bytes) -> None:
     """Check each link that `data` describes, and read the chain."""
     script = Script.parse(data)
