@@ -8,11 +8,23 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional
 
-from agent.wire.c_frame import MAX_PAYLOAD, MIN_PAYLOAD, PROTOCOL_VERSION, FrameType, Role
+from agent.wire.c_frame import (
+    FEATURES,
+    LAST_INCARNATION,
+    MAX_PAYLOAD,
+    MIN_PAYLOAD,
+    Feature,
+    Flag,
+    FrameType,
+    Role,
+)
 from agent.wire.events import Console, Counters, Established, Event, ProtocolError
 from agent.wire.frames import Frame, FrameParser, Sealer
-from agent.wire.handshake import Greeting, GuestHandshake, Handshake, HostHandshake
-from agent.wire.link import Link
+from agent.wire.greeting import Greeting
+from agent.wire.handshake import GuestHandshake, Handshake, HostHandshake, Identity, Progress
+from agent.wire.receiver import Receiver
+from agent.wire.sender import Message, Sender
+from agent.wire.state import SessionState
 from agent.wire.streams import Streams
 
 _GREETINGS = frozenset((FrameType.HELLO, FrameType.HELLO_ACK, FrameType.REFUSE))
@@ -23,11 +35,15 @@ class Endpoint:
 
     `key` is 32 bytes, known to both ends; `nonce` at least 16 random ones, never used before with
     this key. `max_payload` bounds the frames that this end takes and makes, `window` the bytes in
-    flight, the bytes held behind a gap, and each stream's unread bytes. `now` is in seconds, on any
-    clock that does not step back.
+    flight, the bytes held behind a gap, and each stream's unread bytes; `buffer_bytes` what all
+    streams that this end writes keep together. After `away_seconds` without an answer the peer
+    counts as away. `state` is the sum of the journal of the host process before this one. `now` is
+    in seconds, on any clock that does not step back.
 
     Call `receive` with what the line brings, `tick` at or after `deadline()`, and after either,
-    while the line takes bytes, send what `data_to_send` returns.
+    while the line takes bytes, send what `data_to_send` returns. What events brought is
+    acknowledged by the next `data_to_send` and not before: a host that wants to be succeeded by
+    another process writes down the events and `journal()` in between.
     """
 
     def __init__(
@@ -38,30 +54,59 @@ class Endpoint:
         nonce: bytes,
         max_payload: int = 32768,
         window: int = 131072,
+        buffer_bytes: int = 1 << 20,
+        away_seconds: float = 10.0,
+        features: int = FEATURES,
+        state: Optional[SessionState] = None,
         now: float,
     ) -> None:
         if not MIN_PAYLOAD <= max_payload <= min(window, MAX_PAYLOAD):
             raise ValueError("max_payload is out of bounds, or larger than the window")
+        if state is not None:
+            _check_state(role, state, max_payload, window)
         self.role = role
         self.counters = Counters()
         self.last_heard: Optional[float] = None  # when a frame of the peer's last proved genuine
-        kind = HostHandshake if role is Role.HOST else GuestHandshake
-        self._handshake: Handshake = kind(key, nonce, max_payload, window)
-        self._handshake.restart(now, 0)
+        identity = Identity(key, nonce, max_payload, window, features)
+        self._handshake = _make_handshake(role, identity, state)
         self._parser = FrameParser(self._key_for, max_payload, self.counters)
-        self._link = Link(window, self.counters)
-        self._streams = Streams(role, window)
+        self._sender = Sender(max_payload, self.counters)
+        self._receiver = Receiver(window, max_payload, self.counters)
+        if state is not None:
+            self._receiver.expected = state.expected
+        self._streams = Streams(
+            role,
+            window=window,
+            max_payload=max_payload,
+            buffer_bytes=buffer_bytes,
+            counters=self.counters,
+            state=state,
+        )
+        self._state = state
+        self._own_payload, self._own_window = max_payload, window
         self._max_payload = max_payload  # after the greeting: what both ends take
         self._window = window
+        self._squeezes = False  # both ends know compression
         self._met = False
+        self._incarnation = 1  # of the host process that we last met
+        self._away_seconds = away_seconds
+        self._silent_since: Optional[float] = now  # when the peer first failed to answer
         self._tail = b""  # of a frame that was larger than what the caller asked for
         self._now = now
         self._broken: Optional[ProtocolError] = None
+        self._journalled: Dict[str, object] = {}
+        self._handshake.restart(now, self._progress())
+        self._streams.pool.away = True
 
     @property
     def established(self) -> bool:
         """Whether the peer on this connection has proved that it holds the key."""
         return self._handshake.complete
+
+    @property
+    def away(self) -> bool:
+        """Whether the peer has not come yet, or not answered for `away_seconds`."""
+        return self._streams.pool.away
 
     # --- the line --------------------------------------------------------------------------------
 
@@ -72,32 +117,35 @@ class Endpoint:
         Events that came before the fault are returned first, the error by the next call.
         """
         self._start(now)
-        events: List[Event] = []
         try:
             for item in self._parser.feed(data):
                 if isinstance(item, Frame):
                     self.last_heard = now
-                    self._take(item, events)
+                    self._take(item)
                 else:
-                    events.append(Console(item))
+                    self._streams.events.append(Console(item))
         except ProtocolError as error:
             self._broken = error
-            if not events:
+            if not self._streams.events:
                 raise
-        return events
+        return self._take_events()
 
     def tick(self, now: float) -> List[Event]:
         """Let the timers run. Raises ProtocolError as `receive` does."""
         self._start(now)
         if self.established:
-            self._link.tick(now)
-        return []
+            self._sender.timer.tick(now)
+        away_at = self._away_at()
+        if away_at is not None and now >= away_at:
+            self._streams.set_away(True)
+        return self._take_events()
 
     def deadline(self) -> Optional[float]:
         """Return when `tick` and `data_to_send` are to be called though nothing was received."""
-        if self._broken is not None:
+        if self._broken is not None or self._streams.events:
             return self._now
-        due = [self._handshake.deadline(), self._link.deadline() if self.established else None]
+        probe_at = self._sender.timer.probe_at if self.established else None
+        due = [self._handshake.deadline(), probe_at, self._away_at()]
         return min((time for time in due if time is not None), default=None)
 
     def data_to_send(self, now: float, limit: int = 65536) -> bytes:
@@ -115,6 +163,7 @@ class Endpoint:
             self.counters.frames_sent += 1
             pieces.append(sealed)
             size += len(sealed)
+        self._sender.rate.asked(now, more=self._streams.has_data)
         data = b"".join(pieces)
         self._tail = data[limit:]
         return data[:limit]
@@ -123,13 +172,25 @@ class Endpoint:
         """Note that the line was cut: greet again on the next one, and go on where we were."""
         self._tail = b""
         self._parser.reset()
-        self._handshake.restart(self._now, self._link.expected)
+        self._handshake.restart(self._now, self._progress())
+        if self._silent_since is None:
+            self._silent_since = self._now
 
     def request_probe(self) -> None:
         """Make the peer answer, to learn from `last_heard` whether it is still there."""
-        self._link.request_probe()
+        self._sender.timer.probe_due = True
 
     # --- the streams -----------------------------------------------------------------------------
+
+    def open(self, process: int) -> None:
+        """As the host, create the streams of another process; a control message may say of which.
+
+        A number is free again when Closed or Unopened has named it. Raises ValueError when it is
+        not free, out of bounds, or one too many.
+        """
+        if self.role is not Role.HOST:
+            raise ValueError("only the host opens streams")
+        self._streams.open(process)
 
     def send(self, stream: int, data: bytes) -> int:
         """Accept up to `writable(stream)` bytes; return how many were taken.
@@ -137,37 +198,85 @@ class Endpoint:
         When not all were, a Writable event follows. Raises ValueError on a stream that this end
         does not write or has finished.
         """
-        return self._streams.writer(stream).accept(data)
+        return self._streams.send(stream, data)
 
     def writable(self, stream: int) -> int:
         """Return how many bytes `send` would take now."""
-        return self._streams.writer(stream).writable()
+        return self._streams.writable(stream)
 
     def finish(self, stream: int) -> None:
         """Close this end's direction of a stream, after the bytes already accepted."""
-        self._streams.writer(stream).finish()
+        self._streams.finish(stream)
+
+    def keep_newest(self, stream: int) -> None:
+        """Make a stream that we write a ring: while the peer is away it takes everything.
+
+        What exceeds `buffer_bytes` is dropped, the oldest bytes of the fullest ring first; the
+        peer gets a Gap in their place.
+        """
+        self._streams.keep_newest(stream)
 
     def consumed(self, stream: int, count: int) -> None:
         """Give back the credit of `count` bytes that the reader has disposed of."""
-        self._streams.reader(stream).consume(count)
+        self._streams.consumed(stream, count)
 
     def control(self, message: Dict[str, object]) -> None:
         """Send a JSON object ahead of all data, whatever the credit.
 
-        Raises ValueError when it is longer than CONTROL_LIMIT bytes.
+        Raises ValueError when it is longer than CONTROL_LIMIT bytes, ControlFullError when the
+        peer has taken none for so long that CONTROL_QUEUE bytes wait.
         """
         self._streams.send_control(message, MIN_PAYLOAD if not self._met else self._max_payload)
 
     def unacknowledged(self) -> bool:
         """Return whether the peer lacks anything that `send`, `finish` or `control` accepted."""
-        return self._streams.pending or not self._link.idle
+        return self._streams.pending or not self._sender.idle
+
+    def journal(self) -> Optional[Dict[str, object]]:
+        """As the host, return what has changed for a process that may come after; None: nothing.
+
+        A JSON object for SessionState.apply. Written down after the events and before the next
+        `data_to_send`, it lets another process go on with the session. The first one also must be
+        written before anything is sent.
+        """
+        assert isinstance(self._handshake, HostHandshake)
+        record = self._streams.journal()
+        kept: Dict[str, object] = {
+            "session": self._handshake.session.hex(),
+            "incarnation": self._handshake.incarnation,
+            "max_payload": self._own_payload,
+            "window": self._own_window,
+            "joined": self._handshake.joined,
+            "expected": self._receiver.expected,
+        }
+        if "session" not in self._journalled:
+            record.update(kept)
+        else:
+            record.update({k: v for k, v in kept.items() if self._journalled[k] != v})
+        self._journalled = kept
+        return record or None
 
     # --- inside ----------------------------------------------------------------------------------
+
+    def _away_at(self) -> Optional[float]:
+        """Return when the peer will count as away, if it does not answer and is not yet."""
+        if self.away or self._silent_since is None:
+            return None
+        return self._silent_since + self._away_seconds
 
     def _start(self, now: float) -> None:
         self._now = now
         if self._broken is not None:
             raise self._broken
+
+    def _take_events(self) -> List[Event]:
+        events = self._streams.events
+        self._streams.events = []
+        return events
+
+    def _progress(self) -> Progress:
+        sender = self._sender
+        return Progress(self._receiver.expected, sender.acknowledged, sender.next_sequence)
 
     def _key_for(self, frame_type: int) -> Optional[Sealer]:
         if frame_type in _GREETINGS:
@@ -175,34 +284,48 @@ class Endpoint:
         keys = self._handshake.session_keys
         return None if keys is None else keys.theirs
 
-    def _take(self, frame: Frame, events: List[Event]) -> None:
+    def _take(self, frame: Frame) -> None:
         if frame.type in _GREETINGS:
-            expected = self._link.expected
-            greeting = self._handshake.receive(frame, self._now, expected, self.counters)
+            greeting = self._handshake.receive(frame, self._now, self._progress(), self.counters)
         else:
             greeting = self._handshake.confirm()
+            self._silent_since = None
         if greeting is not None:
-            self._establish(greeting, events)
-        if frame.type in (FrameType.DATA, FrameType.CREDIT, FrameType.PROBE):
-            for message in self._link.receive(frame):
-                events.extend(self._streams.receive(message))
-        elif frame.type == FrameType.ACK:
-            self._streams.acknowledged(self._link.receive_ack(frame, self._now))
-        events.extend(self._streams.woken())
+            self._establish(greeting)
+        if frame.type >= FrameType.DATA or frame.type == FrameType.PROBE:
+            for ready in self._receiver.receive(frame):
+                self._streams.receive(ready)
+        elif frame.type == FrameType.ACK and self._sender.receive_ack(frame, self._now):
+            self._streams.acknowledged()
 
-    def _establish(self, greeting: Greeting, events: List[Event]) -> None:
-        resumed = self._met
-        if not resumed:
-            self._met = True
-            self._window = min(self._window, greeting.window)
-            self._max_payload = min(self._max_payload, greeting.max_payload, self._window)
-            self._streams.grant_all(greeting.window)
-        self._streams.acknowledged(self._link.resume(greeting.received))
-        events.append(
+    def _establish(self, greeting: Greeting) -> None:
+        resumed = self._met or self._state is not None
+        self._met = True
+        self._silent_since = None
+        self._streams.set_away(False)
+        self._window = min(self._own_window, greeting.window)
+        self._max_payload = min(self._own_payload, greeting.max_payload)
+        self._sender.frame_size.limit(self._max_payload)
+        self._squeezes = bool(greeting.features & Feature.COMPRESSION)
+        self._receiver.resume()
+        if self._state is not None:
+            self._sender.begin(self._state.incarnation + 1, greeting.received)
+            self._state = None
+        restarted = self.role is Role.GUEST and greeting.incarnation != self._incarnation
+        self._incarnation = greeting.incarnation
+        if restarted:
+            self._sender.peer_restarted()
+            self._receiver.peer_restarted()
+            self._streams.peer_restarted(greeting.incarnation)
+        self._sender.resume(greeting.received)
+        self._streams.acknowledged()
+        self._streams.events.append(
             Established(
                 {
-                    "version": PROTOCOL_VERSION,
+                    "version": greeting.version,
+                    "features": greeting.features,
                     "session": greeting.session.hex(),
+                    "incarnation": greeting.incarnation,
                     "epoch": greeting.epoch,
                     "max_payload": greeting.max_payload,
                     "window": greeting.window,
@@ -216,17 +339,52 @@ class Endpoint:
         keys = self._handshake.session_keys
         if sealed is not None or keys is None or not self.established:
             return sealed
-        frame = (
-            self._link.acknowledgement()
-            or self._link.resend(now)
-            or self._fresh(now)
-            or self._link.probe(now)
-        )
-        return None if frame is None else keys.ours.seal(frame)
+        frame = self._receiver.acknowledgement()
+        if frame is None:
+            frame = self._sender.resend(now) or self._fresh(now) or self._sender.probe(now)
+            if frame is None:
+                return None
+            if self._silent_since is None:
+                self._silent_since = now
+        return keys.ours.seal(frame)
 
     def _fresh(self, now: float) -> Optional[Frame]:
-        message = self._streams.next_priority() if self._link.admits_priority() else None
-        if message is None:
-            room = self._link.room(self._window)
-            message = self._streams.next_data(room, self._max_payload) if room else None
-        return None if message is None else self._link.send(message, now)
+        sender, streams = self._sender, self._streams
+        message = streams.next_priority() if sender.admits_priority() else None
+        if message is None and streams.has_data:
+            message = self._fresh_data()
+        return None if message is None else sender.send(message, now)
+
+    def _fresh_data(self) -> Optional[Message]:
+        sender = self._sender
+        room = sender.room(self._window)
+        if not room:
+            return None
+        squeeze = self._squeezes and sender.rate.slow
+        message = self._streams.next_data(room, sender.frame_size.payload, squeeze=squeeze)
+        if message is not None and message.flags & Flag.COMPRESSED:
+            self.counters.compressed += 1
+        return message
+
+
+def _make_handshake(role: Role, identity: Identity, state: Optional[SessionState]) -> Handshake:
+    if role is Role.GUEST:
+        return GuestHandshake(identity)
+    if state is None:
+        return HostHandshake(identity)
+    return HostHandshake(
+        identity,
+        session=state.session,
+        incarnation=state.incarnation + 1,
+        joined=state.joined,
+    )
+
+
+def _check_state(role: Role, state: SessionState, max_payload: int, window: int) -> None:
+    """Raise ValueError when no process may go on from this state."""
+    if role is not Role.HOST or not state.session:
+        raise ValueError("there is no session to go on with")
+    if state.incarnation >= LAST_INCARNATION:
+        raise ValueError("the session has had %d host processes" % state.incarnation)
+    if max_payload < state.max_payload or window < state.window:
+        raise ValueError("the session was begun with larger frames or a larger window")

@@ -14,10 +14,12 @@ from zlib import crc32
 
 from agent.wire.c_frame import (
     FRAME_OVERHEAD,
+    HEADER,
     HEADER_BODY,
     HEADER_CRC,
     HEADER_SIZE,
     MAGIC,
+    PIECE,
     TAG_PERSON,
     TAG_SIZE,
     UNSEQUENCED_PAYLOAD,
@@ -28,14 +30,15 @@ from agent.wire.events import Counters
 _KNOWN_TYPES = frozenset(
     number for name, number in vars(FrameType).items() if not name.startswith("_")
 )
+_CRC_AT = HEADER_BODY.size
 
 
 class Frame(NamedTuple):
     """One frame without its magic, crc and tag; `number` and `transmission` as in c_frame."""
 
     type: int
-    stream: int = 0
     flags: int = 0
+    stream: int = 0
     number: int = 0
     transmission: int = 0
     payload: bytes = b""
@@ -56,20 +59,14 @@ class Sealer:
 
     def seal(self, frame: Frame) -> bytes:
         """Return the frame as it goes on the line."""
+        frame_type, flags, stream, number, transmission, payload = frame
         body = HEADER_BODY.pack(
-            MAGIC,
-            frame.type,
-            frame.stream,
-            frame.flags,
-            len(frame.payload),
-            frame.number,
-            frame.transmission,
+            MAGIC, frame_type, flags, stream, len(payload), number, transmission
         )
-        header = body + HEADER_CRC.pack(crc32(body))
+        text = b"".join((body, HEADER_CRC.pack(crc32(body)), payload))
         digest = self._keyed.copy()
-        digest.update(header)
-        digest.update(frame.payload)
-        return b"".join((header, frame.payload, digest.digest()))
+        digest.update(text)
+        return text + digest.digest()
 
 
 KeyChoice = Callable[[int], Optional[Sealer]]
@@ -84,7 +81,7 @@ class FrameParser:
 
     def __init__(self, key_for: KeyChoice, max_payload: int, counters: Counters) -> None:
         self._key_for = key_for
-        self._max_payload = max_payload
+        self._longest = max_payload + PIECE.size
         self._counters = counters
         self._buffer = bytearray()  # begins with a frame's magic, or with a first part of it
         self._search = 0  # no frame begins before this index
@@ -120,11 +117,14 @@ class FrameParser:
             if length is None:
                 self._search = 1
                 continue
-            if length < 0 or len(buffer) < length + FRAME_OVERHEAD:
-                if length < 0 or not self._enclosed_frame():
-                    return
-                continue
-            frame = self._frame(0, length)
+            if length < 0:
+                return
+            if len(buffer) >= length + FRAME_OVERHEAD:
+                frame = self._frame(0, length)
+            elif self._encloses_a_frame():
+                frame = None
+            else:
+                return
             if frame is None:
                 # Rescan from the next byte, not from the end: where bytes were lost, the end of
                 # this "payload" is the next frame's header.
@@ -158,30 +158,29 @@ class FrameParser:
         buffer = self._buffer
         if len(buffer) - start < HEADER_SIZE:
             return -1
-        (stated,) = HEADER_CRC.unpack_from(buffer, start + HEADER_BODY.size)
-        if stated != crc32(memoryview(buffer)[start : start + HEADER_BODY.size]):
+        _magic, frame_type, _flags, _stream, length, _n, _t, crc = HEADER.unpack_from(buffer, start)
+        if crc != crc32(buffer[start : start + _CRC_AT]):
             return None
-        _magic, frame_type, _stream, _flags, length, _n, _t = HEADER_BODY.unpack_from(buffer, start)
-        limit = self._max_payload if frame_type >= FrameType.DATA else UNSEQUENCED_PAYLOAD
+        limit = self._longest if frame_type >= FrameType.DATA else UNSEQUENCED_PAYLOAD
         return int(length) if length <= limit and frame_type in _KNOWN_TYPES else None
 
     def _frame(self, start: int, length: int) -> Optional[Frame]:
         """Return the complete frame at `start`, or None when its tag is not good."""
-        _magic, frame_type, stream, flags, _length, number, transmission = HEADER_BODY.unpack_from(
+        _magic, frame_type, flags, stream, _length, number, transmission, _crc = HEADER.unpack_from(
             self._buffer, start
         )
         sealer = self._key_for(frame_type)
         if sealer is None:
             return None
-        view = memoryview(self._buffer)
         end = start + HEADER_SIZE + length
-        if not compare_digest(sealer.tag(view[start:end]), view[end : end + TAG_SIZE]):
-            return None
-        payload = bytes(view[start + HEADER_SIZE : end])
-        return Frame(frame_type, stream, flags, number, transmission, payload)
+        with memoryview(self._buffer) as view:
+            if not compare_digest(sealer.tag(view[start:end]), view[end : end + TAG_SIZE]):
+                return None
+            payload = bytes(view[start + HEADER_SIZE : end])
+        return Frame(frame_type, flags, stream, number, transmission, payload)
 
-    def _enclosed_frame(self) -> bool:
-        """Look for a good short frame inside the incomplete one at the front; if so, drop to it.
+    def _encloses_a_frame(self) -> bool:
+        """Look for a good short frame inside the incomplete one at the front.
 
         When a cut or a burst took the end of a frame, its header claims bytes that never come: a
         greeting or a probe would be swallowed for many seconds as its payload. A good tag inside
@@ -202,8 +201,6 @@ class FrameParser:
                 if len(buffer) - start < length + FRAME_OVERHEAD:
                     return False
                 if self._frame(start, length) is not None:
-                    self._claimed = max(self._claimed, start)
-                    self._search = start
                     return True
             self._inner = start + 1
 

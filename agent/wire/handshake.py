@@ -1,4 +1,4 @@
-"""Mutual proof of the key, and the keys of a session. Owns HELLO, HELLO_ACK, READY and REFUSE.
+"""Mutual proof of the key, and the keys of a session. Owns the order of HELLO, HELLO_ACK, READY.
 
     host                                        guest
     HELLO (nonce)            ------------>
@@ -14,15 +14,13 @@ how a guest learns that the line was cut.
 
 from __future__ import annotations
 
-import hmac
 from typing import NamedTuple, Optional
 
 from agent.wire.c_frame import (
     GREETING,
     HELLO_SECONDS,
-    KEY_SIZE,
-    MIN_PAYLOAD,
     NONCE_SIZE,
+    OLDEST_VERSION,
     PROTOCOL_VERSION,
     REFUSAL,
     SESSION_SIZE,
@@ -30,67 +28,34 @@ from agent.wire.c_frame import (
     Reason,
     Role,
 )
-from agent.wire.events import Counters, ProtocolError
-from agent.wire.frames import Frame, Sealer
+from agent.wire.events import Counters, RefusedError
+from agent.wire.frames import Frame
+from agent.wire.greeting import (
+    Greeting,
+    KeyPair,
+    common_version,
+    derive,
+    encode_refusal,
+    refusal_text,
+)
 
 
-def derive(key: bytes, label: bytes, *parts: bytes) -> bytes:
-    """Return 32 bytes for one purpose: hmac-sha256 of the label and the parts, each of fixed size.
+class Identity(NamedTuple):
+    """Who this end is, the same for all its connections."""
 
-    Raises ValueError when the key has not the one size that is allowed.
-    """
-    if len(key) != KEY_SIZE:
-        raise ValueError("the key must be %d bytes, not %d" % (KEY_SIZE, len(key)))
-    return hmac.new(key, b"saltflat wire\0" + label + b"\0" + b"".join(parts), "sha256").digest()
-
-
-class KeyPair:
-    """The tags of one phase: `ours` for what this end sends, `theirs` for what it receives."""
-
-    def __init__(self, role: Role, key: bytes, phase: bytes, *transcript: bytes) -> None:
-        host = Sealer(derive(key, phase + b" host", *transcript))
-        guest = Sealer(derive(key, phase + b" guest", *transcript))
-        # One key per direction, so that no frame can be reflected to who sent it.
-        self.ours, self.theirs = (host, guest) if role is Role.HOST else (guest, host)
-
-
-class Greeting(NamedTuple):
-    """The payload of HELLO and HELLO_ACK; fields as GREETING_FIELDS."""
-
-    version: int
-    role: int
-    reserved: int
+    key: bytes
+    nonce: bytes  # at least NONCE_SIZE random bytes, never used before with this key
     max_payload: int
     window: int
-    epoch: int
-    received: int
-    session: bytes
-    nonce: bytes
-    peer_nonce: bytes = bytes(NONCE_SIZE)
-
-    def encode(self) -> bytes:
-        """Return the payload."""
-        return GREETING.pack(*self)
-
-    @classmethod
-    def decode(cls, payload: bytes, role: Role) -> Greeting:
-        """Return what `role` greeted with.
-
-        Raises ProtocolError: the tag was good, so a wrong payload is no accident.
-        """
-        if len(payload) != GREETING.size:
-            raise ProtocolError("a greeting of %d bytes" % len(payload))
-        greeting = cls(*GREETING.unpack(payload))
-        if greeting.role != role.value:
-            raise ProtocolError("a greeting in the role %d" % greeting.role)
-        if not MIN_PAYLOAD <= greeting.max_payload <= greeting.window:
-            raise ProtocolError("a greeting with room for no frame")
-        return greeting
+    features: int
 
 
-def stated_version(payload: bytes) -> int:
-    """Return the version of a greeting or refusal: the one field that no version may ever move."""
-    return int.from_bytes(payload[:2], "big")
+class Progress(NamedTuple):
+    """How far this end's link is."""
+
+    received: int  # the next sequence that it expects
+    acknowledged: int  # the first sequence that the peer has not acknowledged
+    sent: int  # the next sequence that it will send
 
 
 class Handshake:
@@ -98,15 +63,12 @@ class Handshake:
 
     role: Role
 
-    def __init__(self, key: bytes, nonce: bytes, max_payload: int, window: int) -> None:
-        if len(nonce) < NONCE_SIZE:
+    def __init__(self, identity: Identity) -> None:
+        if len(identity.nonce) < NONCE_SIZE:
             raise ValueError("the nonce must be at least %d bytes" % NONCE_SIZE)
-        self._key = key
-        self._seed = nonce
-        self._max_payload = max_payload
-        self._window = window
+        self._identity = identity
         self._count = 0
-        self.greeting_keys = KeyPair(self.role, key, b"greeting")
+        self.greeting_keys = KeyPair(self.role, identity.key, b"greeting")
         self.session_keys: Optional[KeyPair] = None
 
     @property
@@ -114,12 +76,12 @@ class Handshake:
         """Whether the peer of the current epoch has proved that it holds the key."""
         raise NotImplementedError
 
-    def restart(self, now: float, received: int) -> None:
-        """Prove it all again over a new connection; `received` is the next sequence expected."""
+    def restart(self, now: float, progress: Progress) -> None:
+        """Prove it all again over a new connection."""
         raise NotImplementedError
 
     def receive(
-        self, frame: Frame, now: float, received: int, counters: Counters
+        self, frame: Frame, now: float, progress: Progress, counters: Counters
     ) -> Optional[Greeting]:
         """Take a greeting; return the peer's when it completes the handshake.
 
@@ -145,38 +107,52 @@ class Handshake:
         The seed itself never goes on the line, so one seed serves every epoch.
         """
         self._count += 1
-        return derive(self._key, b"nonce", self._count.to_bytes(8, "big"), self._seed)[:NONCE_SIZE]
+        count = self._count.to_bytes(8, "big")
+        return derive(self._identity.key, b"nonce", count, self._identity.nonce)[:NONCE_SIZE]
 
-    def _greeting(
-        self, epoch: int, received: int, session: bytes, peer_nonce: bytes = bytes(NONCE_SIZE)
-    ) -> bytes:
+    def _greeting(self, received: int, session: bytes, **fields: object) -> Greeting:
+        identity = self._identity
         return Greeting(
-            version=PROTOCOL_VERSION,
             role=self.role.value,
-            reserved=0,
-            max_payload=self._max_payload,
-            window=self._window,
-            epoch=epoch,
+            oldest=OLDEST_VERSION,
+            max_payload=identity.max_payload,
+            window=identity.window,
             received=received,
             session=session,
             nonce=self._fresh_nonce(),
-            peer_nonce=peer_nonce,
-        ).encode()
+            **fields,  # type: ignore[arg-type]  # the rest of the fields, by name
+        )
 
     def _agree(self, hello: bytes, answer: bytes) -> KeyPair:
-        return KeyPair(self.role, self._key, b"session", hello, answer)
+        return KeyPair(self.role, self._identity.key, b"session", hello, answer)
 
 
 class HostHandshake(Handshake):
-    """Speak first; repeat HELLO until it is answered, then say READY."""
+    """Speak first; repeat HELLO until it is answered, then say READY.
+
+    `session` and `incarnation` are of the session that a host process before this one was in, if
+    there was one, and `joined` says whether that one had it established.
+    """
 
     role = Role.HOST
 
-    def __init__(self, key: bytes, nonce: bytes, max_payload: int, window: int) -> None:
-        super().__init__(key, nonce, max_payload, window)
-        self._session = derive(key, b"session id", nonce)[:SESSION_SIZE]
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        session: Optional[bytes] = None,
+        incarnation: int = 1,
+        joined: bool = False,
+    ) -> None:
+        super().__init__(identity)
+        if session is None:
+            session = derive(identity.key, b"session id", identity.nonce)[:SESSION_SIZE]
+        self.session = session
+        self.incarnation = incarnation
+        self.joined = joined
         self._epoch = 0
         self._hello = b""
+        self._nonce = b""
         self._hello_at = 0.0
         self._ready_due = False
 
@@ -184,29 +160,38 @@ class HostHandshake(Handshake):
     def complete(self) -> bool:
         return self.session_keys is not None
 
-    def restart(self, now: float, received: int) -> None:
+    def restart(self, now: float, progress: Progress) -> None:
         self._epoch += 1
-        self._hello = self._greeting(self._epoch, received, self._session)
+        hello = self._greeting(
+            progress.received,
+            self.session,
+            version=PROTOCOL_VERSION,
+            epoch=self._epoch,
+            incarnation=self.incarnation,
+            joined=int(self.joined),
+            features=self._identity.features,
+        )
+        self._hello, self._nonce = hello.encode(), hello.nonce
         self._hello_at = now
         self._ready_due = False
         self.session_keys = None
 
     def receive(
-        self, frame: Frame, now: float, received: int, counters: Counters
+        self, frame: Frame, now: float, progress: Progress, counters: Counters
     ) -> Optional[Greeting]:
-        ours = Greeting(*GREETING.unpack(self._hello))
-        if frame.type == FrameType.REFUSE and len(frame.payload) == REFUSAL.size:
-            version, reason, nonce = REFUSAL.unpack(frame.payload)
-            if nonce == ours.nonce:
-                raise ProtocolError(_refusal_text(version, reason))
-        elif frame.type == FrameType.HELLO_ACK:
-            if stated_version(frame.payload) != PROTOCOL_VERSION:
-                raise ProtocolError(_refusal_text(stated_version(frame.payload), Reason.VERSION))
+        if frame.type == FrameType.REFUSE and len(frame.payload) >= REFUSAL.size:
+            version, reason, nonce = REFUSAL.unpack_from(frame.payload)
+            if nonce == self._nonce:
+                raise RefusedError(refusal_text(version, reason), reason)
+        elif frame.type == FrameType.HELLO_ACK and len(frame.payload) >= GREETING.size:
             theirs = Greeting.decode(frame.payload, Role.GUEST)
-            if theirs.peer_nonce == ours.nonce:
+            if theirs.peer_nonce == self._nonce:
+                if not OLDEST_VERSION <= theirs.version <= PROTOCOL_VERSION:
+                    raise RefusedError(refusal_text(theirs.version, Reason.VERSION), Reason.VERSION)
                 self._ready_due = True  # also when repeated: then our READY was lost
                 if self.session_keys is None:
                     self.session_keys = self._agree(self._hello, frame.payload)
+                    self.joined = True
                     return theirs
                 return None
         counters.replayed += 1
@@ -232,9 +217,10 @@ class GuestHandshake(Handshake):
 
     role = Role.GUEST
 
-    def __init__(self, key: bytes, nonce: bytes, max_payload: int, window: int) -> None:
-        super().__init__(key, nonce, max_payload, window)
+    def __init__(self, identity: Identity) -> None:
+        super().__init__(identity)
         self._hello: Optional[Greeting] = None
+        self._hello_payload = b""
         self._answer = b""
         self._answer_at: Optional[float] = None
         self._joined: Optional[bytes] = None  # the session that was once established
@@ -244,32 +230,30 @@ class GuestHandshake(Handshake):
     def complete(self) -> bool:
         return self.session_keys is not None and self._answer_at is None
 
-    def restart(self, now: float, received: int) -> None:
+    def restart(self, now: float, progress: Progress) -> None:
         # The answer is repeated rather than forgotten: what looked like a cut to the guest may
         # have been none, and then no new HELLO would ever come.
         if self._hello is not None:
             self._answer_at = now
 
     def receive(
-        self, frame: Frame, now: float, received: int, counters: Counters
+        self, frame: Frame, now: float, progress: Progress, counters: Counters
     ) -> Optional[Greeting]:
         if frame.type == FrameType.HELLO:
-            if stated_version(frame.payload) != PROTOCOL_VERSION:
+            version = common_version(frame.payload)
+            if version is None:
                 self._refuse(frame.payload, Reason.VERSION)
                 return None
             hello = Greeting.decode(frame.payload, Role.HOST)
-            known = self._hello
-            if hello == known and not self.complete:
+            if frame.payload == self._hello_payload and not self.complete:
                 self._answer_at = now  # our answer was lost
                 return None
-            if self._joined is not None and hello.session != self._joined:
-                self._refuse(frame.payload, Reason.SESSION)
+            reason = self._objection(hello, progress)
+            if reason is not None:
+                self._refuse(frame.payload, reason)
                 return None
-            if known is None or hello.session != known.session or hello.epoch > known.epoch:
-                self._hello = hello
-                self._answer = self._greeting(hello.epoch, received, hello.session, hello.nonce)
-                self._answer_at = now
-                self.session_keys = self._agree(frame.payload, self._answer)
+            if self._is_newer(hello):
+                self._accept(frame.payload, hello, version, now, progress)
                 return None
         counters.replayed += 1
         return None
@@ -293,19 +277,41 @@ class GuestHandshake(Handshake):
     def deadline(self) -> Optional[float]:
         return self._answer_at
 
-    def _refuse(self, hello: bytes, reason: int) -> None:
-        # The nonce's place is version 1's; a HELLO of a later version that keeps the layout's
-        # beginning gets an answer that it can match, any other at least sees a REFUSE.
-        nonce = hello[GREETING.size - 2 * NONCE_SIZE : GREETING.size - NONCE_SIZE]
-        self._refusal = REFUSAL.pack(PROTOCOL_VERSION, reason, nonce.ljust(NONCE_SIZE, b"\0"))
+    def _objection(self, hello: Greeting, progress: Progress) -> Optional[int]:
+        """Return why we cannot go on with this host, if we cannot."""
+        if self._joined is not None and hello.session != self._joined:
+            return Reason.SESSION
+        known = self._hello is not None and self._hello.session == hello.session
+        if (hello.joined and not known) or hello.received > progress.sent:
+            return Reason.UNKNOWN
+        if self._is_newer(hello) and hello.received < progress.acknowledged:
+            return Reason.FORGOTTEN
+        return None
 
-
-def _refusal_text(version: int, reason: int) -> str:
-    if reason == Reason.VERSION:
-        return "the guest speaks protocol version %d, this host version %d" % (
-            version,
-            PROTOCOL_VERSION,
+    def _is_newer(self, hello: Greeting) -> bool:
+        known = self._hello
+        return (
+            known is None or hello.session != known.session or hello.connection > known.connection
         )
-    if reason == Reason.SESSION:
-        return "the guest is in a session with another host process"
-    return "the guest refused the session for the unknown reason %d" % reason
+
+    def _accept(
+        self, payload: bytes, hello: Greeting, version: int, now: float, progress: Progress
+    ) -> None:
+        features = hello.features & self._identity.features
+        self._hello = hello._replace(version=version, features=features)
+        self._hello_payload = payload
+        self._answer = self._greeting(
+            progress.received,
+            hello.session,
+            version=version,
+            epoch=hello.epoch,
+            peer_nonce=hello.nonce,
+            incarnation=hello.incarnation,
+            joined=int(self._joined is not None),
+            features=features,
+        ).encode()
+        self._answer_at = now
+        self.session_keys = self._agree(payload, self._answer)
+
+    def _refuse(self, hello: bytes, reason: int) -> None:
+        self._refusal = encode_refusal(hello, reason)

@@ -1,235 +1,411 @@
-"""Streams over the link: control, stdin, stdout, stderr. Owns credit, half close and priority.
+"""Streams over the link: control, and stdin, stdout and stderr of each process.
 
-Each data stream has its own credit, the bytes that its reader is willing to hold; a reader that
-stalls stops its own stream and no other. Control has none: it is bounded in size and taken at
-once. What waits to be sent leaves in the order control, credit, data.
+Owns which streams there are, when they come and go, and what is sent next: control, then credit,
+then data, the data streams in turns. Each data stream has its own credit, the bytes that its
+reader is willing to hold; a reader that stalls stops its own stream and no other.
 """
 
 from __future__ import annotations
 
-import json
-from collections import deque
-from typing import Deque, Dict, List, Optional
+from typing import Dict, List, Optional, Set
 
 from agent.wire.c_frame import (
     CONTROL,
-    CONTROL_LIMIT,
     CREDIT,
+    GAP,
+    LAST_PROCESS,
+    MAX_PROCESSES,
+    POSITION,
     SENDS,
+    STREAMS_PER_PROCESS,
     Flag,
     FrameType,
     Role,
 )
-from agent.wire.events import Control, Data, Event, Finished, ProtocolError, Writable
-from agent.wire.link import Message
-
-
-class _Outgoing:
-    """A data stream that this end writes. Counts are bytes since the stream's beginning."""
-
-    def __init__(self, stream: int, buffer_bytes: int) -> None:
-        self.stream = stream
-        self._buffer_bytes = buffer_bytes
-        self._waiting = bytearray()
-        self._accepted = 0
-        self._acknowledged = 0
-        self._limit = 0
-        self._starved = True  # there is no credit before the first greeting
-        self._finish_due = False
-        self.finished = False
-
-    def writable(self) -> int:
-        # The peer's credit alone would let it choose how much we buffer.
-        buffered = self._accepted - self._acknowledged
-        return max(0, min(self._limit - self._accepted, self._buffer_bytes - buffered))
-
-    def accept(self, data: bytes) -> int:
-        if self.finished:
-            raise ValueError("stream %d was finished" % self.stream)
-        count = min(len(data), self.writable())
-        self._waiting += data if count == len(data) else memoryview(data)[:count]
-        self._accepted += count
-        self._starved = count < len(data) or not self.writable()
-        return count
-
-    def finish(self) -> None:
-        if not self.finished:
-            self.finished = self._finish_due = True
-
-    def grant(self, limit: int) -> None:
-        self._limit = max(self._limit, limit)
-
-    def acknowledge(self, count: int) -> None:
-        self._acknowledged += count
-
-    def woken(self) -> bool:
-        """Whether a writer that was turned away should try again; says so once."""
-        if not self._starved or self.finished or not self.writable():
-            return False
-        self._starved = False
-        return True
-
-    @property
-    def pending(self) -> bool:
-        return bool(self._waiting) or self._finish_due
-
-    def next_message(self, room: int, max_payload: int) -> Optional[Message]:
-        """Return the next frame's message; None when it has to wait for room."""
-        waiting = len(self._waiting)
-        size = min(waiting, max_payload)
-        if size > room:  # a full frame later rather than a sliver now
-            return None
-        payload = bytes(memoryview(self._waiting)[:size])
-        del self._waiting[:size]
-        fin = self._finish_due and size == waiting
-        if fin:
-            self._finish_due = False
-        return Message(FrameType.DATA, self.stream, Flag.FIN if fin else 0, payload)
-
-
-class _Incoming:
-    """A data stream that this end reads. Counts are bytes since the stream's beginning."""
-
-    def __init__(self, stream: int, window: int) -> None:
-        self.stream = stream
-        self._window = window
-        self._received = 0
-        self._consumed = 0
-        self._granted = window  # the greeting grants it
-        self._finished = False
-
-    def receive(self, message: Message) -> List[Event]:
-        self._received += len(message.payload)
-        if self._finished or self._received > self._granted:
-            raise ProtocolError("data on stream %d without credit" % self.stream)
-        events: List[Event] = []
-        if message.payload:
-            events.append(Data(self.stream, message.payload))
-        if message.flags & Flag.FIN:
-            self._finished = True
-            events.append(Finished(self.stream))
-        return events
-
-    def consume(self, count: int) -> None:
-        if not 0 <= count <= self._received - self._consumed:
-            raise ValueError("stream %d has not brought that many bytes" % self.stream)
-        self._consumed += count
-
-    def next_credit(self) -> Optional[Message]:
-        # Half a window at a time: the writer never waits, and credit frames stay rare.
-        limit = self._consumed + self._window
-        if self._finished or limit - self._granted < (self._window + 1) // 2:
-            return None
-        self._granted = limit
-        return Message(FrameType.CREDIT, self.stream, 0, CREDIT.pack(limit))
+from agent.wire.control import ControlStream
+from agent.wire.events import (
+    Closed,
+    Counters,
+    Event,
+    Opened,
+    Position,
+    ProtocolError,
+    Unopened,
+    Writable,
+)
+from agent.wire.frames import Frame
+from agent.wire.incoming import NOTHING, Incoming
+from agent.wire.outgoing import Outgoing, Pool
+from agent.wire.sender import Message
+from agent.wire.state import SessionState
+from agent.wire.stream_ids import process_of, stream_of
 
 
 class Streams:
-    """All streams of one end; messages for the link come out, its messages go in."""
+    """All streams of one end; messages for the link come out, its frames go in.
 
-    def __init__(self, role: Role, window: int) -> None:
-        peer = Role.GUEST if role is Role.HOST else Role.HOST
-        # Twice the window: one in flight, one ready when it has been acknowledged.
-        self._outgoing = {stream: _Outgoing(stream, 2 * window) for stream in SENDS[role]}
-        self._incoming = {stream: _Incoming(stream, window) for stream in SENDS[peer]}
-        self._control_out: Deque[Message] = deque()
-        self._control_in = bytearray()
-        self._turn: Deque[int] = deque(SENDS[role])
+    `events` gathers what happens until the caller takes it.
+    """
 
-    def writer(self, stream: int) -> _Outgoing:
-        """Return the stream that this end writes, or raise ValueError."""
-        if stream not in self._outgoing:
+    def __init__(
+        self,
+        role: Role,
+        *,
+        window: int,
+        max_payload: int,
+        buffer_bytes: int,
+        counters: Counters,
+        state: Optional[SessionState],
+    ) -> None:
+        self.events: List[Event] = []
+        self._counters = counters
+        self.pool = Pool(buffer_bytes, 2 * max_payload)
+        self._role = role
+        self._ours = SENDS[role]
+        self._theirs = SENDS[Role.GUEST if role is Role.HOST else Role.HOST]
+        self._window = window
+        self._max_payload = max_payload  # that we take
+        self._control = ControlStream(state.control if state else b"")
+        self._outgoing: Dict[int, Outgoing] = {}
+        self._incoming: Dict[int, Incoming] = {}
+        self._ready: Dict[int, Outgoing] = {}  # in the order of their turns
+        self._short: Dict[int, Outgoing] = {}  # whose writers were turned away
+        self._credit_due: Dict[int, Incoming] = {}
+        self._ending: Set[int] = set()  # processes of which a stream has ended
+        self._closed: Set[int] = set()  # processes that the guest has forgotten
+        self._unplaced = state is not None
+        self._incarnation = state.incarnation + 1 if state else 1
+        # for the journal
+        self._changed_streams: Set[int] = set()
+        self._changed_processes: Dict[int, bool] = {}
+        self._journalled_partial = bytes(self._control.partial).hex()
+        for process in sorted(state.processes) if state else (0,):
+            self._add(process, state)
+
+    # --- processes -------------------------------------------------------------------------------
+
+    def _add(self, process: int, state: Optional[SessionState] = None) -> None:
+        for which in self._ours:
+            stream = stream_of(process, which)
+            # Twice the window: one in flight, one ready when it has been acknowledged.
+            outgoing = Outgoing(stream, 2 * self._window, self.pool, placed=state is None)
+            self._outgoing[stream] = self._short[stream] = outgoing
+        for which in self._theirs:
+            stream = stream_of(process, which)
+            received = state.streams.get(stream, NOTHING) if state else NOTHING
+            incoming = Incoming(stream, self._window, received)
+            self._incoming[stream] = incoming
+            if not incoming.finished:
+                self._credit_due[stream] = incoming
+
+    def open(self, process: int) -> None:
+        """Create the streams of a process here and, by a message, at the guest.
+
+        Raises ValueError when the number is in use or too many processes are open.
+        """
+        if process == 0 or self._knows(process):
+            raise ValueError("process %d is open" % process)
+        if not 0 < process <= LAST_PROCESS:
+            raise ValueError("there is no process number %d" % process)
+        if self._count() >= MAX_PROCESSES:
+            raise ValueError("%d processes are open" % MAX_PROCESSES)
+        self._add(process)
+        self._changed_processes[process] = True
+        self._control.queue(Message(FrameType.OPEN, 0, stream_of(process, CONTROL), b""))
+
+    def _knows(self, process: int) -> bool:
+        return stream_of(process, self._ours[0]) in self._outgoing
+
+    def _count(self) -> int:
+        return len(self._outgoing) // len(self._ours) - 1
+
+    def _forget(self, process: int) -> None:
+        first = stream_of(process, CONTROL)
+        for stream in range(first, first + STREAMS_PER_PROCESS):
+            self._outgoing.pop(stream, None)
+            self._incoming.pop(stream, None)
+            self._short.pop(stream, None)
+            self._ready.pop(stream, None)
+            self._credit_due.pop(stream, None)
+            self._changed_streams.discard(stream)
+        self._ending.discard(process)
+        self._closed.discard(process)
+        self._changed_processes[process] = False
+
+    def _forget_ended(self) -> None:
+        for process in sorted(self._ending):
+            if self._is_done(process):
+                if self._role is Role.GUEST:
+                    # The last word on it: what the host hears of this number later is new.
+                    base = stream_of(process, CONTROL)
+                    self._control.queue(Message(FrameType.CLOSED, 0, base, b""))
+                self._forget(process)
+                self.events.append(Closed(process))
+
+    def _is_done(self, process: int) -> bool:
+        if not all(self._incoming[stream_of(process, which)].done for which in self._theirs):
+            return False
+        if self._role is Role.HOST:
+            return process in self._closed
+        return all(self._outgoing[stream_of(process, which)].done for which in self._ours)
+
+    def _note_end(self, stream: int) -> None:
+        process = process_of(stream)
+        if process:  # the main process's streams are there for good
+            self._ending.add(process)
+
+    # --- the caller's side -----------------------------------------------------------------------
+
+    def _writer(self, stream: int) -> Outgoing:
+        outgoing = self._outgoing.get(stream)
+        if outgoing is None:
             raise ValueError("this end does not write stream %d" % stream)
-        return self._outgoing[stream]
+        return outgoing
 
-    def reader(self, stream: int) -> _Incoming:
-        """Return the stream that this end reads, or raise ValueError."""
-        if stream not in self._incoming:
+    def send(self, stream: int, data: bytes) -> int:
+        """Accept bytes; return how many."""
+        outgoing = self._writer(stream)
+        count = outgoing.accept(data)
+        if count < len(data) or not outgoing.writable():
+            self._short[stream] = outgoing
+        if self.pool.away and self.pool.used > self.pool.limit:
+            self._drop_oldest()
+        self._note_ready(outgoing)
+        return count
+
+    def writable(self, stream: int) -> int:
+        """Return how many bytes `send` takes."""
+        return self._writer(stream).writable()
+
+    def finish(self, stream: int) -> None:
+        """End a stream that this end writes."""
+        outgoing = self._writer(stream)
+        outgoing.finish()
+        self._note_end(stream)
+        self._note_ready(outgoing)
+
+    def keep_newest(self, stream: int) -> None:
+        """Drop a stream's oldest bytes rather than stop its writer, while the peer is away."""
+        self._writer(stream).ring = True
+
+    def consumed(self, stream: int, count: int) -> None:
+        """Give credit back."""
+        incoming = self._incoming.get(stream)
+        if incoming is None:
             raise ValueError("this end does not read stream %d" % stream)
-        return self._incoming[stream]
+        incoming.consume(count)
+        if incoming.credit_due:
+            self._credit_due[stream] = incoming
+        elif incoming.done and self._ending:
+            self._forget_ended()
+
+    def send_control(self, message: Dict[str, object], max_payload: int) -> None:
+        """Queue a control message."""
+        self._control.send(message, max_payload)
 
     @property
     def pending(self) -> bool:
         """Whether anything that was accepted has not been handed to the link."""
-        return bool(self._control_out) or any(s.pending for s in self._outgoing.values())
+        return self._control.pending or any(s.pending for s in self._outgoing.values())
 
-    def grant_all(self, limit: int) -> None:
-        """Take the credit that the peer's first greeting gives to every stream."""
-        for outgoing in self._outgoing.values():
-            outgoing.grant(limit)
+    def set_away(self, away: bool) -> None:
+        """Learn whether the peer is there to take what rings keep."""
+        self.pool.away = away
+        if away:
+            self.wake()
 
-    def send_control(self, message: Dict[str, object], max_payload: int) -> None:
-        """Queue a control message, in fragments that any peer takes.
+    def _drop_oldest(self) -> None:
+        rings = [outgoing for outgoing in self._outgoing.values() if outgoing.ring]
+        while self.pool.used > self.pool.limit:
+            largest = max(rings, key=lambda ring: ring.waiting, default=None)
+            if largest is None or not largest.waiting:
+                return
+            largest.drop(min(largest.waiting, self.pool.used - self.pool.limit))
 
-        Raises ValueError when it is longer than CONTROL_LIMIT as JSON.
-        """
-        text = json.dumps(message, separators=(",", ":")).encode("ascii")
-        if len(text) > CONTROL_LIMIT:
-            raise ValueError("a control message of %d bytes" % len(text))
-        for start in range(0, len(text), max_payload):
-            end = start + max_payload
-            more = Flag.MORE if end < len(text) else 0
-            self._control_out.append(Message(FrameType.DATA, CONTROL, more, text[start:end]))
+    # --- what is sent ----------------------------------------------------------------------------
+
+    def _note_ready(self, outgoing: Outgoing) -> None:
+        if outgoing.ready:
+            self._ready.setdefault(outgoing.stream, outgoing)
 
     def next_priority(self) -> Optional[Message]:
         """Return the control or credit message that is to be sent before any data."""
-        if self._control_out:
-            return self._control_out.popleft()
-        for incoming in self._incoming.values():
-            credit = incoming.next_credit()
-            if credit is not None:
-                return credit
+        message = self._control.next_message()
+        if message is None and self._credit_due:
+            stream = next(iter(self._credit_due))
+            message = self._credit_due.pop(stream).credit()
+        return message
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there is data to send that the peer's credit allows."""
+        return bool(self._ready)
+
+    def next_data(self, room: int, payload: int, *, squeeze: bool) -> Optional[Message]:
+        """Return a data message of at most `room` bytes, from each stream in its turn.
+
+        None: the one whose turn it is waits for room, and nobody overtakes it.
+        """
+        for stream, outgoing in self._ready.items():
+            message = outgoing.next_message(room, payload, squeeze=squeeze)
+            if message is not None and (len(self._ready) > 1 or not outgoing.ready):
+                del self._ready[stream]
+                self._note_ready(outgoing)
+            if message is not None and message.kind == FrameType.GAP:
+                self._count_gap(message.payload)
+            return message
         return None
 
-    def next_data(self, room: int, max_payload: int) -> Optional[Message]:
-        """Return a data message of at most `room` bytes, from each stream in its turn."""
-        for stream in self._turn:
-            outgoing = self._outgoing[stream]
-            if outgoing.pending:
-                message = outgoing.next_message(room, max_payload)
-                if message is not None:
-                    self._turn.remove(stream)
-                    self._turn.append(stream)
-                return message  # None: it waits for room, and nobody overtakes it
-        return None
+    def _count_gap(self, payload: bytes) -> None:
+        self._counters.gaps += 1
+        self._counters.gap_bytes += GAP.unpack(payload)[1]
 
-    def acknowledged(self, messages: List[Message]) -> None:
-        """Forget messages that the peer has."""
-        for message in messages:
-            if message.type == FrameType.DATA and message.stream != CONTROL:
-                self._outgoing[message.stream].acknowledge(len(message.payload))
+    def acknowledged(self) -> None:
+        """Note that messages were acknowledged; their streams know it already."""
+        if self._ending:
+            self._forget_ended()
+        if self._short:
+            self.wake()
 
-    def woken(self) -> List[Event]:
-        """Return a Writable for each stream that turned a writer away and takes bytes again."""
-        return [Writable(stream) for stream, out in self._outgoing.items() if out.woken()]
+    def wake(self) -> None:
+        """Report each stream that turned a writer away and takes bytes again."""
+        for stream in [s for s, outgoing in self._short.items() if outgoing.writable()]:
+            del self._short[stream]
+            self.events.append(Writable(stream))
 
-    def receive(self, message: Message) -> List[Event]:
-        """Take the peer's next message, in order.
+    # --- what is received ------------------------------------------------------------------------
+
+    def receive(self, frame: Frame) -> None:
+        """Take the peer's next sequenced frame, in order.
 
         Raises ProtocolError when the peer breaks a rule.
         """
-        if message.type == FrameType.CREDIT:
-            if message.stream not in self._outgoing or len(message.payload) != CREDIT.size:
-                raise ProtocolError("credit for stream %d" % message.stream)
-            self._outgoing[message.stream].grant(CREDIT.unpack(message.payload)[0])
-            return []
-        if message.stream == CONTROL:
-            return self._receive_control(message)
-        if message.stream not in self._incoming:
-            raise ProtocolError("data on stream %d, which is not the peer's" % message.stream)
-        return self._incoming[message.stream].receive(message)
+        kind, stream = frame.type, frame.stream
+        if kind == FrameType.DATA and stream == CONTROL:
+            control = self._control.receive(frame.flags, frame.payload)
+            if control is not None:
+                self.events.append(control)
+        elif kind in (FrameType.DATA, FrameType.GAP):
+            incoming = self._incoming.get(stream)
+            if incoming is None:
+                raise ProtocolError("data on stream %d, which is not the peer's" % stream)
+            incoming.receive(frame, self._max_payload, self.events)
+            if kind == FrameType.GAP:
+                self._count_gap(frame.payload)
+            self._changed_streams.add(stream)
+            if incoming.finished:
+                self._credit_due.pop(stream, None)
+                self._note_end(stream)
+                self._forget_ended()
+        elif kind == FrameType.CREDIT:
+            self._receive_credit(stream, frame.payload)
+        elif kind == FrameType.OPEN:
+            self._receive_open(stream)
+        elif kind == FrameType.CLOSED:
+            self._receive_closed(stream)
+        else:
+            self._receive_position(frame)
 
-    def _receive_control(self, message: Message) -> List[Event]:
-        if len(self._control_in) + len(message.payload) > CONTROL_LIMIT:
-            raise ProtocolError("a control message of more than %d bytes" % CONTROL_LIMIT)
-        self._control_in += message.payload
-        if message.flags & Flag.MORE:
-            return []
-        text, self._control_in = bytes(self._control_in), bytearray()
-        try:
-            value = json.loads(text.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ProtocolError("a control message that is not JSON") from error
-        if not isinstance(value, dict):
-            raise ProtocolError("a control message that is no JSON object")
-        return [Control(value)]
+    def _receive_credit(self, stream: int, payload: bytes) -> None:
+        outgoing = self._outgoing.get(stream)
+        if len(payload) != CREDIT.size or (outgoing is None and not self._may_be_late(stream)):
+            raise ProtocolError("credit for stream %d" % stream)
+        if outgoing is not None:
+            outgoing.grant(CREDIT.unpack(payload)[0])
+            self._note_ready(outgoing)
+            self.wake()
+
+    def _may_be_late(self, stream: int) -> bool:
+        """Whether credit may come for a stream that has been forgotten: its end overtook it."""
+        return process_of(stream) != 0 and stream % STREAMS_PER_PROCESS in self._ours
+
+    def _receive_open(self, stream: int) -> None:
+        process = process_of(stream)
+        if self._role is Role.HOST or stream % STREAMS_PER_PROCESS or not process:
+            raise ProtocolError("stream %d was opened" % stream)
+        if self._knows(process):
+            raise ProtocolError("process %d was opened while it is open" % process)
+        if self._count() >= MAX_PROCESSES:
+            raise ProtocolError("more than %d processes" % MAX_PROCESSES)
+        self._add(process)
+        self.events.append(Opened(process))
+
+    def _receive_closed(self, stream: int) -> None:
+        process = process_of(stream)
+        if (
+            self._role is Role.GUEST
+            or stream % STREAMS_PER_PROCESS
+            or not process
+            or not self._knows(process)
+            or not all(self._incoming[stream_of(process, which)].finished for which in self._theirs)
+        ):
+            raise ProtocolError("stream %d was closed" % stream)
+        self._closed.add(process)
+        self._ending.add(process)
+        self._forget_ended()
+
+    # --- a host process that ended, and the next -------------------------------------------------
+
+    def peer_restarted(self, incarnation: int) -> None:
+        """Tell the peer's new process how far each stream has come, control last."""
+        self._control.peer_restarted()
+        for stream, incoming in self._incoming.items():
+            self._control.queue(
+                Message(
+                    FrameType.POSITION,
+                    Flag.FIN if incoming.finished else 0,
+                    stream,
+                    POSITION.pack(incarnation, incoming.received.carried, incoming.grant()),
+                )
+            )
+        position = POSITION.pack(incarnation, self._control.received, 0)
+        self._control.queue(Message(FrameType.POSITION, 0, CONTROL, position))
+
+    def _receive_position(self, frame: Frame) -> None:
+        if self._role is Role.GUEST or len(frame.payload) != POSITION.size:
+            raise ProtocolError("a position for stream %d" % frame.stream)
+        incarnation, received, limit = POSITION.unpack(frame.payload)
+        if incarnation != self._incarnation or not self._unplaced:
+            return  # it was for a process before this one
+        finished = bool(frame.flags & Flag.FIN)
+        if frame.stream == CONTROL:
+            self._unplaced = False
+            self.events.append(Position(CONTROL, received))
+            self._settle()
+            return
+        outgoing = self._outgoing.get(frame.stream)
+        if outgoing is None:
+            raise ProtocolError("a position for stream %d" % frame.stream)
+        if outgoing.place(received, limit, finished=finished):
+            self.events.append(Position(frame.stream, received, finished))
+            self._note_ready(outgoing)
+            if outgoing.finished:
+                self._note_end(frame.stream)
+                self._forget_ended()
+
+    def _settle(self) -> None:
+        """Forget the processes of which the guest did not speak: it never heard of them."""
+        for process in sorted({process_of(stream) for stream in self._outgoing}):
+            if not self._outgoing[stream_of(process, self._ours[0])].placed:
+                if not process:
+                    raise ProtocolError("no position for the main process")
+                self._forget(process)
+                self.events.append(Unopened(process))
+
+    def journal(self) -> Dict[str, object]:
+        """Return what changed since the last call, for SessionState."""
+        record: Dict[str, object] = {}
+        if self._changed_processes:
+            record["processes"] = {
+                str(n): is_open for n, is_open in self._changed_processes.items()
+            }
+        if self._changed_streams:
+            record["streams"] = {
+                str(stream): list(self._incoming[stream].received)
+                for stream in sorted(self._changed_streams)
+            }
+        partial = bytes(self._control.partial).hex()
+        if partial != self._journalled_partial:
+            record["control"] = self._journalled_partial = partial
+        self._changed_processes, self._changed_streams = {}, set()
+        return record

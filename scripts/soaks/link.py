@@ -1,8 +1,11 @@
-"""The reliable link over a line that drops, corrupts, doubles and cuts; see tests/property."""
+"""The reliable link over a line that drops, corrupts, doubles and cuts, with hosts that are killed.
+
+The code is in tests/property; the tests run a slice of it.
+"""
 
 from __future__ import annotations
 
-from tests.property.lossy_line import soak
+from tests.property.wire_sessions import soak
 
 COUNT = 100_000  # faults
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.wire import Endpoint, Role
+from agent.wire.c_frame import FrameType
 from agent.wire.events import Counters
 from agent.wire.frames import Frame, FrameParser
 
@@ -35,8 +36,17 @@ def meet(**sizes):
 
 
 def forge(sender, **fields):
-    """Return a frame with a good tag of the sender's, whatever is in it."""
-    return sender._handshake.session_keys.ours.seal(Frame(**fields))
+    """Return a frame with a good tag of the sender's, whatever is in it.
+
+    `number` and `transmission` of what is sequenced count on from what the sender has sent.
+    """
+    frame = Frame(**fields)
+    if frame.type != FrameType.ACK:
+        before = sender._sender._last_transmission
+        frame = frame._replace(transmission=before + frame.transmission)
+    if frame.type >= FrameType.DATA:
+        frame = frame._replace(number=sender._sender.next_sequence + frame.number)
+    return sender._handshake.session_keys.ours.seal(frame)
 
 
 def frames_of(receiver, line):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.wire import c_frame, frames, handshake
+from agent.wire import c_frame, frames, greeting
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
 
@@ -37,10 +37,13 @@ def constants(holder: type) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("heading", "fields"),
     [
-        ("Header", (*c_frame.HEADER_FIELDS, ("crc", "I"))),
+        ("Header", c_frame.HEADER_FIELDS),
         ("Greeting", c_frame.GREETING_FIELDS),
         ("Refusal", c_frame.REFUSAL_FIELDS),
         ("Credit", c_frame.CREDIT_FIELDS),
+        ("Gap", c_frame.GAP_FIELDS),
+        ("Position", c_frame.POSITION_FIELDS),
+        ("Piece", c_frame.PIECE_FIELDS),
     ],
 )
 def test_byte_tables(heading, fields):
@@ -61,9 +64,16 @@ def test_struct_sizes_are_those_of_the_tables():
         (c_frame.GREETING, c_frame.GREETING_FIELDS),
         (c_frame.REFUSAL, c_frame.REFUSAL_FIELDS),
         (c_frame.CREDIT, c_frame.CREDIT_FIELDS),
+        (c_frame.GAP, c_frame.GAP_FIELDS),
+        (c_frame.POSITION, c_frame.POSITION_FIELDS),
+        (c_frame.PIECE, c_frame.PIECE_FIELDS),
     ):
         assert packed.size == sum(struct.calcsize(">" + code) for _, code in fields)
-    assert handshake.Greeting._fields == tuple(name for name, _ in c_frame.GREETING_FIELDS)
+    assert greeting.Greeting._fields == tuple(name for name, _ in c_frame.GREETING_FIELDS)
+    before = [name for name, _ in c_frame.GREETING_FIELDS].index("nonce")
+    fields = "".join(code for _, code in c_frame.GREETING_FIELDS[:before])
+    assert struct.calcsize(">" + fields) == c_frame.NONCE_OFFSET
+    assert c_frame.GREETING.size <= c_frame.UNSEQUENCED_PAYLOAD
 
 
 def test_frame_types_and_their_keys():
@@ -77,13 +87,21 @@ def test_frame_types_and_their_keys():
     }
 
 
-def test_flags():
-    (table,) = tables("Flags of DATA")
-    assert names(table, "value") == constants(c_frame.Flag)
+@pytest.mark.parametrize(
+    ("heading", "column", "holder"),
+    [
+        ("Flags", "value", c_frame.Flag),
+        ("Features", "bit", c_frame.Feature),
+        ("Reasons", "reason", c_frame.Reason),
+    ],
+)
+def test_numbers_with_names(heading, column, holder):
+    (table,) = tables(heading)
+    assert names(table, column) == constants(holder)
 
 
 def test_streams_and_who_writes_them():
-    (table,) = tables("Streams")
+    table, _states = tables("Streams")
     stated = names(table, "stream")
     assert stated == {name: getattr(c_frame, name) for name in stated}
     for role in c_frame.Role:
@@ -102,7 +120,14 @@ def test_streams_and_who_writes_them():
         f"of this protocol: {c_frame.PROTOCOL_VERSION};",
         f"`role` | {c_frame.Role.HOST.value} host, {c_frame.Role.GUEST.value} guest",
         f"takes, {c_frame.MIN_PAYLOAD} at least",
-        f"`reason` | {c_frame.Reason.VERSION} another version, {c_frame.Reason.SESSION} another",
+        f"speaks: {c_frame.OLDEST_VERSION};",
+        f"plus {c_frame.PIECE.size} bytes",
+        f"incarnation * 2^{c_frame.INCARNATION_SHIFT} + 1",
+        f"0 < n < {c_frame.LAST_PROCESS + 1}, and at most {c_frame.MAX_PROCESSES} of them",
+        f"to at most {c_frame.INFLATION} times",
+        f"piece in the payload, a multiple of {c_frame.MIN_PAYLOAD}",
+        f"down to {c_frame.MIN_PAYLOAD} bytes",
+        f"{c_frame.GREETING.size + c_frame.FRAME_OVERHEAD} bytes on the line",
         f"carry at most {c_frame.UNSEQUENCED_PAYLOAD} bytes",
         f"{c_frame.KEY_SIZE}-byte key",
         f"at most {c_frame.SELECTIVE_SIZE} bytes",
@@ -132,13 +157,13 @@ def test_a_frame_by_hand():
     import zlib
 
     key = bytes(range(32))
-    body = bytes.fromhex("f5544c50 10 02 0001 00000002") + (7).to_bytes(8, "big")
+    body = bytes.fromhex("f5544c50 10 01 0002 00000002") + (7).to_bytes(8, "big")
     body += (9).to_bytes(8, "big")
     header = body + zlib.crc32(body).to_bytes(4, "big")
     tag = hashlib.blake2b(
         header + b"hi", key=key, digest_size=16, person=b"saltflat frame 1"
     ).digest()
-    frame = frames.Frame(c_frame.FrameType.DATA, c_frame.STDOUT, c_frame.Flag.FIN, 7, 9, b"hi")
+    frame = frames.Frame(c_frame.FrameType.DATA, c_frame.Flag.FIN, c_frame.STDOUT, 7, 9, b"hi")
     assert frames.Sealer(key).seal(frame) == header + b"hi" + tag
 
 
@@ -146,7 +171,8 @@ def test_a_session_key_by_hand():
     import hashlib
     import hmac
 
-    hello, answer = bytes(72), bytes(range(72))
-    text = b"saltflat wire\0session guest\0" + hello + answer
+    hello, answer = bytes(88), bytes(range(88))
+    size = b"\0\0\0\x58"
+    text = b"saltflat wire\0session guest\0" + size + hello + size + answer
     expected = hmac.new(bytes(32), text, hashlib.sha256).digest()
-    assert handshake.derive(bytes(32), b"session guest", hello, answer) == expected
+    assert greeting.derive(bytes(32), b"session guest", hello, answer) == expected

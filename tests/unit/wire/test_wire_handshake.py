@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.wire import Established, ProtocolError, Role, Writable
-from agent.wire import handshake as handshake_module
+from agent.wire import greeting as greeting_module
 from agent.wire.c_frame import FrameType
 from tests.unit.wire.meeting import exchange, forge, frames_of, make, meet
 
@@ -26,7 +26,7 @@ def test_both_report_the_session_once():
     assert [type(event) for event in host_events] == [Established, Writable]
     assert [type(event) for event in guest_events] == [Established, Writable, Writable]
     peer = host_events[0].peer
-    assert (peer["version"], peer["epoch"], peer["resumed"]) == (1, 1, False)
+    assert (peer["version"], peer["epoch"], peer["resumed"]) == (2, 1, False)
     assert guest_events[0].peer["session"] == peer["session"]
 
 
@@ -107,12 +107,13 @@ def test_every_epoch_has_keys_of_its_own():
 def test_versions_that_differ_are_named_on_both_sides(monkeypatch):
     host = make(Role.HOST)
     hello = host.data_to_send(0.0)
-    monkeypatch.setattr(handshake_module, "PROTOCOL_VERSION", 2)
-    guest = make(Role.GUEST)
-    guest.receive(hello, 0.0)
-    refusal = guest.data_to_send(0.0)
-    monkeypatch.setattr(handshake_module, "PROTOCOL_VERSION", 1)
-    with pytest.raises(ProtocolError, match="guest speaks protocol version 2, this host version 1"):
+    with monkeypatch.context() as later:
+        later.setattr(greeting_module, "PROTOCOL_VERSION", 3)
+        later.setattr(greeting_module, "OLDEST_VERSION", 3)
+        guest = make(Role.GUEST)
+        guest.receive(hello, 0.0)
+        refusal = guest.data_to_send(0.0)
+    with pytest.raises(ProtocolError, match="guest speaks protocol version 3, this host version 2"):
         host.receive(refusal, 0.0)
     assert not guest.established
 
@@ -121,7 +122,7 @@ def test_a_second_host_process_is_refused_while_the_first_is_known():
     _, guest = meet()
     other = make(Role.HOST, nonce=b"another process!")
     guest.receive(other.data_to_send(0.0), 0.0)
-    with pytest.raises(ProtocolError, match="another host process"):
+    with pytest.raises(ProtocolError, match="another host"):
         other.receive(guest.data_to_send(0.0), 0.0)
     assert guest.established
 

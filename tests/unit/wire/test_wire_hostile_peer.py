@@ -27,9 +27,9 @@ DATA, CREDIT, ACK = FrameType.DATA, FrameType.CREDIT, FrameType.ACK
         {"type": DATA, "stream": 0, "transmission": 1, "payload": b"not json"},
         {"type": DATA, "stream": 0, "transmission": 1, "payload": b"[]"},
         {"type": DATA, "stream": 0, "transmission": 1, "payload": b"[" * 64},
-        {"type": ACK, "number": 1, "transmission": 0},
+        {"type": ACK, "number": 50, "transmission": 0},
         {"type": ACK, "number": 0, "transmission": 50},
-        {"type": ACK, "number": 0, "transmission": 0, "payload": b"\x80"},
+        {"type": ACK, "number": 2, "transmission": 0, "payload": b"\x80"},
     ],
     ids=str,
 )
@@ -66,12 +66,12 @@ def test_what_is_held_behind_a_gap_is_bounded():
     for n in range(1, 2 * FLIGHT_FRAMES):
         frame = {"type": DATA, "stream": STDOUT, "number": n, "transmission": n}
         host.receive(forge(guest, payload=bytes(1024), **frame), 0.0)
-    assert host._link._held_bytes == 4096
+    assert host._receiver.held_bytes == 4096
     assert host.counters.refused == 2 * FLIGHT_FRAMES - 1 - 4
     for n in range(FLIGHT_FRAMES * 4):
         frame = {"type": DATA, "stream": STDOUT, "number": n + 10, "transmission": n + 9000}
         host.receive(forge(guest, payload=b"", **frame), 0.0)
-    assert len(host._link._held) <= FLIGHT_FRAMES
+    assert len(host._receiver._held) <= FLIGHT_FRAMES
 
 
 def test_a_boundless_credit_does_not_make_the_host_buffer_more():

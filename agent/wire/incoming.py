@@ -1,0 +1,97 @@
+"""A stream that this end reads. Owns its credit and offsets; keeps no byte of it."""
+
+from __future__ import annotations
+
+from typing import List, NamedTuple
+
+from agent.wire.c_frame import CREDIT, GAP, MAX_COUNT, Flag, FrameType
+from agent.wire.events import Data, Event, Finished, Gap, ProtocolError
+from agent.wire.frames import Frame
+from agent.wire.sender import Message
+from agent.wire.squeeze import inflate
+
+
+class Received(NamedTuple):
+    """How far a stream has come: what a new process of this end has to know of it."""
+
+    carried: int  # bytes that came
+    dropped: int  # bytes that gaps stand for
+    finished: bool
+
+
+NOTHING = Received(0, 0, finished=False)
+
+
+class Incoming:
+    """Check what comes against the credit given, and give more when it has been consumed."""
+
+    __slots__ = ("_carried", "_consumed", "_dropped", "_granted", "_window", "finished", "stream")
+
+    def __init__(self, stream: int, window: int, received: Received) -> None:
+        self.stream = stream
+        self._window = window
+        self._carried, self._dropped, self.finished = received
+        self._consumed = self._carried
+        self._granted = self._carried  # as the peer was told
+
+    @property
+    def received(self) -> Received:
+        """How far it has come."""
+        return Received(self._carried, self._dropped, self.finished)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended and everything has been consumed."""
+        return self.finished and self._consumed == self._carried
+
+    def receive(self, frame: Frame, max_payload: int, events: List[Event]) -> None:
+        """Take a DATA or GAP frame. Raises ProtocolError when it may not be sent."""
+        if self.finished:
+            raise ProtocolError("more on stream %d after its end" % self.stream)
+        payload = frame.payload
+        if frame.type == FrameType.GAP:
+            self._receive_gap(payload, events)
+            return
+        if frame.flags & Flag.COMPRESSED:
+            payload = inflate(payload, max_payload)
+        if payload:
+            carried = self._carried
+            self._carried = carried + len(payload)
+            # Not what was granted: a process before this one may have granted more than this.
+            if self._carried > self._consumed + self._window:
+                raise ProtocolError("data on stream %d without credit" % self.stream)
+            events.append(Data(self.stream, payload, carried + self._dropped))
+        if frame.flags & Flag.FIN:
+            self.finished = True
+            events.append(Finished(self.stream))
+
+    def _receive_gap(self, payload: bytes, events: List[Event]) -> None:
+        if len(payload) != GAP.size:
+            raise ProtocolError("a gap record of %d bytes" % len(payload))
+        offset, count = GAP.unpack(payload)
+        if offset != self._carried + self._dropped or not 0 < count <= MAX_COUNT - offset:
+            raise ProtocolError("a gap that is not where stream %d is" % self.stream)
+        self._dropped += count
+        events.append(Gap(self.stream, offset, count))
+
+    def consume(self, count: int) -> None:
+        """Note bytes that the reader has disposed of. Raises ValueError on more."""
+        if not 0 <= count <= self._carried - self._consumed:
+            raise ValueError("stream %d has not brought that many bytes" % self.stream)
+        self._consumed += count
+
+    @property
+    def credit_due(self) -> bool:
+        """Whether so much has been consumed that the writer should be told."""
+        # Half a window at a time: the writer never waits, and credit frames stay rare.
+        more = self._consumed + self._window - self._granted
+        return not self.finished and more >= (self._window + 1) // 2
+
+    def grant(self) -> int:
+        """Return all the credit there is, as the number of bytes that may be carried."""
+        self._granted = self._consumed + self._window
+        return self._granted
+
+    def credit(self) -> Message:
+        """Return the message that gives all the credit there is."""
+        return Message(FrameType.CREDIT, 0, self.stream, CREDIT.pack(self.grant()))

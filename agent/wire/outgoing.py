@@ -1,0 +1,198 @@
+"""A stream that this end writes. Owns what waits, what it may send, and what it had to drop.
+
+Bytes count in two ways: those that are carried, which need credit, and those that were written,
+which are the carried ones and the dropped. Offsets are of the second kind.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+from agent.wire.c_frame import GAP, MAX_COUNT, Flag, FrameType
+from agent.wire.events import ProtocolError
+from agent.wire.sender import Message, Owner
+from agent.wire.squeeze import Squeeze
+
+
+class Pool:
+    """What all streams of an end may keep together, and whether the peer is there to take it."""
+
+    __slots__ = ("away", "limit", "share", "used")
+
+    def __init__(self, limit: int, share: int) -> None:
+        self.limit = limit
+        self.share = share  # what a stream may keep when the others have taken everything
+        self.used = 0  # bytes waiting or in flight
+        self.away = False
+
+
+class Outgoing(Owner):
+    """Bytes wait here from `accept` until they have been acknowledged."""
+
+    __slots__ = (
+        "_acknowledged",
+        "_buffer_bytes",
+        "_dropped",
+        "_fin_due",
+        "_gap",
+        "_limit",
+        "_pool",
+        "_sent",
+        "_squeeze",
+        "_waiting",
+        "done",
+        "finished",
+        "placed",
+        "ring",
+        "stream",
+    )
+
+    def __init__(self, stream: int, buffer_bytes: int, pool: Pool, *, placed: bool = True) -> None:
+        self.stream = stream
+        self.ring = False  # the newest bytes are worth more than the oldest while the peer is away
+        self.finished = False  # by the writer
+        self.done = False  # the peer has acknowledged the end
+        self._buffer_bytes = buffer_bytes
+        self._pool = pool
+        self.placed = placed  # False: how much the peer has from an earlier process is not known
+        self._waiting = bytearray()
+        self._sent = 0  # carried
+        self._acknowledged = 0  # of those
+        self._limit = 0  # of those
+        self._dropped = 0
+        self._gap = 0  # the last ones of those, of which the peer was not told yet
+        self._fin_due = False
+        self._squeeze: Optional[Squeeze] = None
+
+    # --- the writer ------------------------------------------------------------------------------
+
+    def writable(self) -> int:
+        """Return how many bytes `accept` takes at least."""
+        if self.finished or not self.placed:
+            return 0
+        pool = self._pool
+        if self.ring and pool.away:
+            return pool.limit
+        waiting = len(self._waiting)
+        buffered = self._sent - self._acknowledged + waiting
+        # The peer's credit alone would let it choose how much we buffer.
+        room = min(
+            self._limit - self._sent - waiting,
+            self._buffer_bytes - buffered,
+            max(pool.limit - pool.used, pool.share - buffered),
+        )
+        return max(0, room)
+
+    def accept(self, data: bytes) -> int:
+        """Take what is writable, or all; return how much. Raises ValueError after `finish`."""
+        if self.finished:
+            raise ValueError("stream %d was finished" % self.stream)
+        count = len(data)
+        if not (self.ring and self._pool.away):
+            count = min(count, self.writable())
+        self._waiting += data if count == len(data) else memoryview(data)[:count]
+        self._pool.used += count
+        return count
+
+    def finish(self) -> None:
+        """Send the end after what waits."""
+        if not self.finished:
+            self.finished = self._fin_due = True
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait to be sent."""
+        return len(self._waiting)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was accepted that no frame has carried yet."""
+        return bool(self._waiting) or self._fin_due or bool(self._gap)
+
+    def drop(self, count: int) -> None:
+        """Drop the `count` oldest bytes that wait."""
+        del self._waiting[:count]
+        self._pool.used -= count
+        self._dropped += count
+        self._gap += count
+
+    # --- the peer --------------------------------------------------------------------------------
+
+    def grant(self, limit: int) -> None:
+        """Take credit: a number of bytes since the beginning."""
+        self._limit = max(self._limit, min(limit, MAX_COUNT))
+
+    def acknowledge(self, message: Message) -> None:
+        """Note that the peer has a message."""
+        self._acknowledged += message.size
+        self._pool.used -= message.size
+        if message.flags & Flag.FIN:
+            self.done = True
+
+    def place(self, received: int, limit: int, *, finished: bool) -> bool:
+        """Go on where the process before this one came to; return whether that was news.
+
+        Raises ProtocolError when that is no place to be.
+        """
+        if self.placed:
+            return False
+        if received > min(limit, MAX_COUNT):
+            raise ProtocolError("more on stream %d than there was credit for" % self.stream)
+        self.placed = True
+        self._sent = self._acknowledged = received
+        self.grant(limit)
+        if finished:
+            self.finished = self.done = True
+            self._fin_due = False
+        return True
+
+    # --- sending ---------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to send that the peer's credit allows."""
+        if not self.placed:
+            return False
+        if self._waiting:
+            return self._limit > self._sent or bool(self._gap)
+        return self._fin_due or bool(self._gap)
+
+    def next_message(self, room: int, payload: int, *, squeeze: bool) -> Optional[Message]:
+        """Return the next frame's message, of at most `payload` bytes; None when it lacks room.
+
+        To be called when `ready`.
+        """
+        if self._gap:
+            return self._gap_message() if room >= GAP.size else None
+        waiting = len(self._waiting)
+        allowed = min(waiting, self._limit - self._sent)
+        size = min(allowed, payload)
+        if size > room:  # a full frame later rather than a sliver now
+            return None
+        flags = 0
+        squeezed = self._squeezed(allowed, payload) if squeeze else None
+        if squeezed is not None:
+            size, carried = squeezed
+            flags = Flag.COMPRESSED
+        elif size == waiting:
+            carried = bytes(self._waiting)
+        else:
+            with memoryview(self._waiting) as view:
+                carried = bytes(view[:size])
+        del self._waiting[:size]
+        self._sent += size
+        if self._fin_due and size == waiting:
+            self._fin_due = False
+            flags |= Flag.FIN
+        return Message(FrameType.DATA, flags, self.stream, carried, owner=self, size=size)
+
+    def _squeezed(self, allowed: int, payload: int) -> Optional[Tuple[int, bytes]]:
+        if self._squeeze is None:
+            self._squeeze = Squeeze()
+        return self._squeeze.squeeze(self._waiting, allowed, payload)
+
+    def _gap_message(self) -> Message:
+        offset = self._sent + self._dropped - self._gap
+        payload = GAP.pack(offset, self._gap)
+        self._gap = 0
+        return Message(FrameType.GAP, 0, self.stream, payload, owner=self)

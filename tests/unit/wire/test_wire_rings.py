@@ -1,0 +1,172 @@
+"""Output that nobody takes: rings, gaps, and the bytes that all streams share."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.wire import STDERR, STDIN, STDOUT, Data, Gap, ProtocolError, Role, Writable, stream_of
+from agent.wire.c_frame import GAP, FrameType
+from tests.unit.wire.meeting import exchange, forge, make, meet
+
+SIZES = {"max_payload": 64, "window": 512}
+
+
+def ring_guest(**options):
+    guest = make(Role.GUEST, **{**SIZES, "buffer_bytes": 1000, **options})
+    guest.keep_newest(STDOUT)
+    return guest
+
+
+def total(events, stream):
+    """Return the bytes, the missing ones as zeros; check that each stands where it says."""
+    whole = bytearray()
+    for event in events:
+        if isinstance(event, Data) and event.stream == stream:
+            assert event.offset == len(whole)
+            whole += event.data
+        elif isinstance(event, Gap) and event.stream == stream:
+            assert event.offset == len(whole)
+            whole += bytes(event.count)
+    return bytes(whole)
+
+
+def read_all(host, guest, now=0.0):
+    """Exchange and consume until nothing comes any more; return the host's events."""
+    found = []
+    while True:
+        events, _ = exchange(host, guest, now)
+        if not events:
+            return found
+        found += events
+        for event in events:
+            if isinstance(event, Data):
+                host.consumed(event.stream, len(event.data))
+
+
+def test_before_the_first_hello_the_oldest_bytes_give_way():
+    guest = ring_guest()
+    assert guest.away
+    text = b"".join(b"%07d\n" % n for n in range(1000))
+    for start in range(0, len(text), 500):
+        assert guest.send(STDOUT, text[start : start + 500]) == 500
+    host = make(Role.HOST, **SIZES)
+    events = read_all(host, guest)
+    assert Gap(STDOUT, 0, 7000) in events
+    assert total(events, STDOUT) == bytes(7000) + text[7000:]
+    assert not guest.away
+    assert (guest.counters.gaps, guest.counters.gap_bytes) == (1, 7000)
+    assert (host.counters.gaps, host.counters.gap_bytes) == (1, 7000)
+
+
+def test_nothing_is_dropped_that_the_ring_can_hold():
+    guest = ring_guest()
+    guest.send(STDOUT, bytes(range(250)) * 4)
+    events = read_all(make(Role.HOST, **SIZES), guest)
+    assert total(events, STDOUT) == bytes(range(250)) * 4
+    assert guest.counters.gaps == 0
+
+
+def test_while_the_host_is_there_a_ring_stops_its_writer():
+    _, guest = meet(**SIZES)
+    guest.keep_newest(STDOUT)
+    assert guest.send(STDOUT, bytes(5000)) == 512
+    assert guest.send(STDOUT, b"x") == 0
+
+
+def test_a_host_that_is_silent_for_long_counts_as_away():
+    host, guest = meet(**SIZES, away_seconds=5.0, buffer_bytes=1000)
+    guest.keep_newest(STDOUT)
+    assert guest.send(STDOUT, b"a" * 512) == 512
+    assert guest.data_to_send(100.0)  # into the void
+    assert guest.tick(104.9) == []
+    assert guest.send(STDOUT, b"b") == 0
+    assert guest.tick(105.0) == [Writable(STDOUT)]
+    assert guest.away
+    for _ in range(10):
+        assert guest.send(STDOUT, b"b" * 300) == 300
+    host.transport_lost()
+    events = read_all(host, guest, 200.0)
+    # What was in flight is no ring's any more: it arrives.
+    assert total(events, STDOUT) == b"a" * 512 + bytes(3000 - 488) + b"b" * 488
+    assert not guest.away
+
+
+def test_a_cut_shorter_than_that_drops_nothing():
+    host, guest = meet(**SIZES, away_seconds=5.0)
+    guest.keep_newest(STDOUT)
+    guest.transport_lost()
+    host.transport_lost()
+    assert guest.deadline() is not None
+    assert guest.send(STDOUT, b"c" * 600) == 512
+    guest.tick(4.9)
+    assert guest.send(STDOUT, b"d") == 0
+    assert total(read_all(host, guest, 4.9), STDOUT) == b"c" * 512
+
+
+def test_without_traffic_nobody_is_away():
+    _, guest = meet(**SIZES, away_seconds=5.0)
+    guest.tick(1e6)
+    assert not guest.away
+    assert guest.deadline() is None
+
+
+def test_all_streams_share_what_is_kept():
+    guest = ring_guest()
+    guest.keep_newest(STDERR)
+    guest.send(STDERR, b"e" * 300)
+    guest.send(STDOUT, b"o" * 2000)
+    events = read_all(make(Role.HOST, **SIZES), guest)
+    assert total(events, STDERR) == b"e" * 300  # the fullest ring gives way
+    assert total(events, STDOUT) == bytes(1300) + b"o" * 700
+
+
+def test_every_stream_has_a_share_of_what_is_kept():
+    host, guest = meet(**SIZES, buffer_bytes=1000)
+    for process in (1, 2, 3):
+        host.open(process)
+    exchange(host, guest)
+    taken = [host.send(stream_of(process, STDIN), bytes(512)) for process in range(4)]
+    assert taken == [512, 488, 128, 128]  # at least two frames
+    _, events = exchange(host, guest)
+    assert [e.stream for e in events if isinstance(e, Data)][:4] == [1, 5, 9, 13]
+    assert host.tick(0.0) == []
+
+
+def test_a_gap_needs_no_credit_and_costs_none():
+    guest = ring_guest(buffer_bytes=600)
+    guest.send(STDOUT, b"x" * 600)
+    host = make(Role.HOST, **SIZES)
+    events, _ = exchange(host, guest)  # 512 of 600: the credit is used up
+    host.transport_lost()
+    guest.transport_lost()
+    guest.tick(1e3)
+    guest.send(STDOUT, b"y" * 600)
+    more, _ = exchange(host, guest, 2e3)
+    assert more[-1].offset == 512
+    assert isinstance(more[-1], Gap)
+    host.consumed(STDOUT, 512)
+    rest = read_all(host, guest, 2e3)
+    assert total([*events, *more, *rest], STDOUT).endswith(b"y" * 512)
+    assert len(total([*events, *more, *rest], STDOUT)) == 1200
+
+
+def test_the_end_comes_after_the_newest_bytes():
+    guest = ring_guest()
+    guest.send(STDOUT, b"x" * 5000)
+    guest.finish(STDOUT)
+    with pytest.raises(ValueError, match="finished"):
+        guest.send(STDOUT, b"late")
+    events = read_all(make(Role.HOST, **SIZES), guest)
+    assert len(total(events, STDOUT)) == 5000
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [GAP.pack(1, 5), GAP.pack(0, 0), GAP.pack(0, 2**63), GAP.pack(0, 1)[:-1], b""],
+    ids=["elsewhere", "nothing", "too much", "short", "empty"],
+)
+def test_a_gap_that_cannot_be(payload):
+    host, guest = meet(**SIZES)
+    frame = {"type": FrameType.GAP, "stream": STDOUT, "transmission": 1, "payload": payload}
+    with pytest.raises(ProtocolError, match="gap"):
+        host.receive(forge(guest, **frame), 0.0)
