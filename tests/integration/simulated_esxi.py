@@ -81,10 +81,16 @@ class Lab:
 
     def __init__(self) -> None:
         self.members: list[Pollable] = []
-        self.each_turn: list[Callable[[], None]] = []
 
     def add(self, member: Pollable) -> None:
         self.members.append(member)
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for member in self.members:
+            member.close()
 
     def until(self, condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
         """Move bytes until the condition holds."""
@@ -96,9 +102,17 @@ class Lab:
             assert time.monotonic() < end, f"nothing came within {seconds} s"
             self.turn(0.01)
 
-    def turn(self, patience: float) -> None:
-        for call in self.each_turn:
-            call()
+    def settle(self) -> None:
+        """Move bytes until nothing has moved for a while: something does not take them."""
+        quiet_turns = 0
+        while quiet_turns < 30:
+            quiet_turns = 0 if self.turn(0.01) else quiet_turns + 1
+
+    def turn(self, patience: float) -> bool:
+        """Move what can be moved, and say whether anything could."""
+        for member in self.members:
+            if member.closed:
+                member.socket.close()
         self.members = [member for member in self.members if not member.closed]
         readers = [member for member in self.members if member.reads]
         writers = [member for member in self.members if member.out]
@@ -107,6 +121,7 @@ class Lab:
             member.on_readable()
         for member in writable:
             member.on_writable()
+        return bool(readable or writable)
 
 
 class Client(Pollable):
@@ -114,7 +129,11 @@ class Client(Pollable):
 
     def __init__(self, lab: Lab, path: Path) -> None:
         sock = socket.socket(socket.AF_UNIX)
-        sock.connect(os.fspath(path))
+        try:
+            sock.connect(os.fspath(path))
+        except OSError:
+            sock.close()
+            raise
         super().__init__(sock)
         self.received = bytearray()
         lab.add(self)
@@ -153,7 +172,11 @@ class Host(Pollable):
         sock = socket.create_connection(address, timeout=PATIENCE_SECONDS)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is not None:
-            sock = context.wrap_socket(sock, server_hostname="127.0.0.1")
+            try:
+                sock = context.wrap_socket(sock, server_hostname="127.0.0.1")
+            finally:
+                if not isinstance(sock, ssl.SSLSocket):
+                    sock.close()
         super().__init__(sock)
         self.vm = vm
         self.answers = answers

@@ -343,7 +343,7 @@ class VmLine:
 
     def _pump(self) -> None:
         """Hand over what is held, as far as the user has room, and go on to the next connection."""
-        if self._pumping:  # the user called from inside `receive`
+        if self._pumping:  # already, further up
             return
         self._pumping = True
         try:
@@ -407,7 +407,7 @@ class VmLine:
             self._say(f"it is connected from {claims.address}")
             self.user.connected(claims)
         self._release()
-        port.wake()
+        self._pump()
 
     def _release(self) -> None:
         """Send what waited for the end of a vMotion, and let the user go on."""

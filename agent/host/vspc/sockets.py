@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 
 from agent.host.errors import ChannelError
-from agent.host.transport import Connection, UnixListener
+from agent.host.transport import SUN_PATH_BYTES, Connection, UnixListener
 from agent.host.vspc.c_vspc import QUEUE_BYTES
 from agent.host.vspc.errors import BusyError
 from agent.host.vspc.identity import Claims
@@ -21,6 +21,8 @@ from agent.host.vspc.loop import GONE, READABLE, WRITABLE, Loop
 from agent.host.vspc.seam import Line, Log, Notice
 
 KEPT_BYTES = 65536  # of what a VM says while nobody listens
+_NAME_BYTES = len("/00000000-0000-0000-0000-000000000000.sock")
+_NAMES = "????????-????-????-????-????????????.sock"
 
 
 class SocketBackend:
@@ -32,16 +34,22 @@ class SocketBackend:
         self._loop = loop
         self._log = log
         self._lock = _claim(directory)
+        for left in directory.glob(_NAMES):  # by a process that was killed: the lock says so
+            left.unlink(missing_ok=True)
 
     def open(self, line: Line) -> SocketUser:
         """Make the socket of a line. Raises ChannelError."""
         path = self._directory / f"{line.uuid}.sock"
-        path.unlink(missing_ok=True)  # of a process that was killed: the lock says so
+        unborn = self._directory / ".new"
+        unborn.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
-            listener = UnixListener(path)
+            listener = UnixListener(unborn)
         finally:
             os.umask(before)
+        # Whoever sees the socket can connect to it.
+        unborn.replace(path)
+        listener.path = path
         return SocketUser(line, listener, self._loop, self._log)
 
     def close(self) -> None:
@@ -51,6 +59,13 @@ class SocketBackend:
 
 def _claim(directory: Path) -> int:
     """Return a lock on the directory, which only its owner may write to."""
+    longest = SUN_PATH_BYTES - _NAME_BYTES
+    if len(os.fsencode(directory)) > longest:
+        raise ChannelError(
+            f"The path {directory} is too long for sockets in it.",
+            expected=f"at most {longest} bytes",
+            hint="Name a shorter directory, or a relative one.",
+        )
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = directory.stat()
