@@ -32,6 +32,7 @@ _VERBS = {
     "verify": ("verify", "Check a bundle or a chain, down to the last sector."),
     "boot": ("boot", "Build and list boot images."),
     "store": ("store", "List, check and clean what is kept."),
+    "vspc": ("vspc", "Serve the serial ports of vSphere's machines."),
     "doctor": ("doctor", "Say what is missing on this host."),
 }
 
