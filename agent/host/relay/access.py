@@ -146,11 +146,9 @@ def _read_rule(number: int, one: dict[str, Any]) -> Rule:
 
 
 def _texts(value: object, what: str) -> list[str]:
-    _expect(
-        isinstance(value, list) and all(isinstance(text, str) for text in value),
-        f"{what} is no list of texts",
-    )
-    return list(value)
+    texts = value if isinstance(value, list) else [None]
+    _expect(all(isinstance(text, str) for text in texts), f"{what} is no list of texts")
+    return list(texts)
 
 
 def _expect(holds: object, otherwise: str) -> None:

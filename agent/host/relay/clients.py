@@ -153,6 +153,7 @@ class Client:
             return
         self._note()
         channel = self._channel
+        channel.send()  # what was left over first: then there may be room for more
         more = True
         sent = 0
         while more and not channel.blocked and sent < OUT_BYTES:
