@@ -255,5 +255,3 @@ class Program:
                     {"type": "exited", "process": process, "code": code, "signal": None}
                 )
                 state.append("done")
-
-

@@ -19,10 +19,12 @@ from agent.host.client.verbs import (
     stop,
     wait,
 )
+from agent.host.errors import ChannelError
 
 __all__ = [
     "DEFAULT_DETACH_KEYS",
     "Address",
+    "ChannelError",
     "Execution",
     "LostError",
     "Manners",

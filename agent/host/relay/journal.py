@@ -37,7 +37,8 @@ class RelayState:
     log_end: int | None = None
     boot: int = 0  # the position in the log at which this session began
     started: Json | None = None  # as the guest said it, of the main process
-    ended: Json | None = None  # `exited` or `failed` of it
+    reported: Json | None = None  # `exited` or `failed` of it; what it wrote may still come
+    ended: Json | None = None  # the same, after all that it wrote
     next_process: int = 1
     controls: int = 0  # messages sent in this session
     unconfirmed: dict[int, Json] = field(default_factory=dict)  # by their numbers
@@ -54,6 +55,7 @@ class RelayState:
             self.wire.apply(record.get("wire", {}))
             self.log_end = record.get("log", self.log_end)
             self.started = record.get("started", self.started)
+            self.reported = record.get("reported", self.reported)
             self.ended = record.get("ended", self.ended)
             self.next_process = int(record.get("next_process", self.next_process))
             if "confirmed" in record:
@@ -81,6 +83,7 @@ class RelayState:
             "boot": self.boot,
             "log": self.log_end,
             "started": self.started,
+            "reported": self.reported,
             "ended": self.ended,
             "next_process": self.next_process,
         }

@@ -146,6 +146,7 @@ class MachineRelay:
     def machine_ended(self, detail: str = "") -> None:
         """Learn that the machine is gone and all that it sent was received. Until it connects."""
         self._gone = detail
+        self.session.end_now()
         self.schedule()
 
     def control(self, message: dict[str, Any]) -> None:

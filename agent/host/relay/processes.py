@@ -46,7 +46,15 @@ class Process:
         self.pid: int | None = None
         self.status: ExitStatus | None = None
         self.lost = False  # the session that it was part of is over
+        self.finished: set[int] = set()  # of its output
         self.closed = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended and nothing more of its output will come."""
+        if self.status is None or self.output:
+            return False
+        return self.closed or len(self.finished) == 2 or self.status.failure is not None
 
 
 class Processes:
@@ -122,11 +130,21 @@ class Processes:
             process.sink.wake()
         self._forget(process)
 
+    def take_finished(self, stream: int) -> None:
+        """Learn that a stream of output has come to its end."""
+        process = self._open.get(process_of(stream))
+        if process is not None:
+            process.finished.add(stream)
+            if process.sink is not None:
+                process.sink.wake()
+
     def take_closed(self, number: int) -> None:
         """Learn that the streams of a process are no more."""
         process = self._open.get(number)
         if process is not None:
             process.closed = process.stdin_finished = True
+            if process.sink is not None:
+                process.sink.wake()
             self._forget(process)
 
     def take_unopened(self, number: int) -> None:

@@ -35,7 +35,9 @@ from agent.host.relay.status import reported_status, status_json
 from agent.host.status import ExitStatus
 from agent.wire import (
     CONTROL,
+    STDERR,
     STDIN,
+    STDOUT,
     Closed,
     Console,
     Control,
@@ -44,6 +46,7 @@ from agent.wire import (
     Endpoint,
     Established,
     Event,
+    Finished,
     Gap,
     Position,
     ProtocolError,
@@ -54,6 +57,7 @@ from agent.wire import (
 
 JOURNAL_NAME, LOG_NAME, STDIN_NAME = "journal", "log", "stdin"
 _NONCE_BYTES = 16
+_OUTPUTS = frozenset((STDOUT, STDERR))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,8 @@ class RelaySession:
         self._placed = True  # how much the guest has of what an earlier process sent is known
         self._stdin_placed = True
         self._later: list[Callable[[], None]] = []
+        self._reported: dict[str, Any] | None = None  # how the main process ended
+        self._finished: set[int] = set()  # of its streams
         self.endpoint = self._open()
 
     # --- beginning -------------------------------------------------------------------------------
@@ -152,6 +158,7 @@ class RelaySession:
         self._news, self._unwritten, self._owed = {}, [], {}
         self._backlog, self._later = b"", []
         self._placed, self._stdin_placed, self.said_hello = True, True, False
+        self._reported, self._finished = None, set()
         self.processes.begin(endpoint, set(), 1)
         session = json.dumps({"session": wire["session"]}).encode("ascii")
         self.log.append(RecordKind.SESSION, 0, self._wall_ns(), session)
@@ -160,6 +167,8 @@ class RelaySession:
     def _go_on(self, state: RelayState) -> Endpoint:
         endpoint = self._make(state)
         self._placed = self._stdin_placed = False
+        self._reported = state.reported
+        self._finished = {stream for stream, at in state.wire.streams.items() if at.finished}
         self.said_hello = state.wire.joined
         self.processes.begin(endpoint, state.wire.processes - {0}, state.next_process)
         return endpoint
@@ -217,6 +226,11 @@ class RelaySession:
                     self._place_stdin(event)
                 else:
                     self.processes.place(event.stream, finished=event.finished)
+            elif isinstance(event, Finished):
+                if event.stream in _OUTPUTS:
+                    self._finished.add(event.stream)
+                self._end_when_complete()
+                self.processes.take_finished(event.stream)
             elif isinstance(event, Closed):
                 self.processes.take_closed(event.process)
             elif isinstance(event, Unopened):
@@ -245,11 +259,9 @@ class RelaySession:
         if status is not None:
             if process:
                 self.processes.take_status(process, status)
-            elif self.state.ended is None and "ended" not in self._news:
-                said = status_json(status)
-                text = json.dumps(said).encode("ascii")
-                self.log.append(RecordKind.EXIT, 0, self._wall_ns(), text)
-                self._news["ended"] = said
+            elif self._reported is None:
+                self._reported = self._news["reported"] = status_json(status)
+                self._end_when_complete()
         elif message.get("type") == "started":
             pid = message.get("pid")
             if isinstance(pid, bool) or not isinstance(pid, int):
@@ -258,6 +270,20 @@ class RelaySession:
                 self.processes.take_started(process, pid)
             else:
                 self._news["started"] = {"pid": pid}
+
+    def _end_when_complete(self) -> None:
+        """Let the main process have ended once its output has: control overtakes data."""
+        said = self._reported
+        if said is not None and (said["type"] == "failed" or self._finished >= _OUTPUTS):
+            self.end_now()
+
+    def end_now(self) -> None:
+        """Let the main process have ended, if it was said, though its output may lack its end."""
+        said = self._reported
+        if said is not None and self.state.ended is None and "ended" not in self._news:
+            text = json.dumps(said).encode("ascii")
+            self.log.append(RecordKind.EXIT, 0, self._wall_ns(), text)
+            self._news["ended"] = said
 
     # --- control ---------------------------------------------------------------------------------
 

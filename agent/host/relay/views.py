@@ -188,7 +188,7 @@ class ProcessView:
                 output_frame(kind, process.number, time_ns, 0, data[start : start + step])
                 for start in range(0, len(data), step)
             )
-        if process.status is not None:
+        if process.status is not None and process.over:
             self.done = True
             return event("exited", status=status_json(process.status))
         if process.lost:
