@@ -13,7 +13,7 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Protocol, Self, cast
 
 from agent.host.errors import CopyError
 from agent.host.status import printable
@@ -23,8 +23,34 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_BYTES = 255
 _DEPTH = 256
 _SHOWN_CHARACTERS = 200
+_EXTENSION_BYTES = 1 << 20  # of a header that says more about the next member
+_EXTENSIONS = frozenset(
+    (
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+    )
+)
+# What tarfile raises on a hostile stream, beside what it says that it raises.
+_NO_ARCHIVE = (
+    tarfile.TarError,
+    EOFError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
 _FOLDERS = 100_000  # whose modes are set
 _SAFE_MODE = 0o777  # no setuid, setgid or sticky bit of a stranger's
+
+
+class Stream(Protocol):
+    """Where the tar stream comes from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return `size` bytes, or fewer at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +59,23 @@ class Limits:
 
     entries: int = 2_000_000
     bytes: int = 1 << 40  # of all files
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header. tarfile itself would read one of any length into memory."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Self | tarfile.TarInfo:
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a sparse file, whose map may be of any length")
+        if self.type in _EXTENSIONS and self.size > _EXTENSION_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        made: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # not public
+        return made
+
+    def _no_sparse(self, *_arguments: object) -> None:
+        raise tarfile.ReadError("a sparse file, whose map may be of any length")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _no_sparse
 
 
 @dataclass(slots=True)
@@ -45,7 +88,7 @@ class Unpacked:
 
 
 def unpack(
-    stream: IO[bytes], target: int, *, rename: str | None = None, limits: Limits | None = None
+    stream: Stream, target: int, *, rename: str | None = None, limits: Limits | None = None
 ) -> Unpacked:
     """Unpack `stream` below the folder that the descriptor `target` is open on.
 
@@ -58,10 +101,12 @@ def unpack(
     done = Unpacked()
     folder_modes: list[tuple[list[str], int]] = []
     try:
-        with tarfile.open(fileobj=stream, mode="r|", errorlevel=1) as archive:
+        with tarfile.open(
+            fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Header, errorlevel=1
+        ) as archive:
             # Not `archive.members`: tarfile keeps every member, for ever.
             while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # kept for others' sake only
+                archive.members = []  # type: ignore[attr-defined]  # typeshed lacks it
                 done.entries += 1
                 done.bytes += member.size if member.isreg() else 0
                 if done.entries > limits.entries or done.bytes > limits.bytes:
@@ -77,7 +122,7 @@ def unpack(
         for parts, mode in reversed(folder_modes):
             with contextlib.suppress(OSError), _folder(target, parts, make=False) as folder:
                 os.fchmod(folder, mode | stat.S_IRWXU)
-    except (tarfile.TarError, EOFError) as error:
+    except _NO_ARCHIVE as error:
         raise CopyError(
             f"What the guest sends is no tar stream: {printable(str(error))}."
         ) from error
