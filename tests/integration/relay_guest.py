@@ -242,7 +242,7 @@ class Program:
 
     def echo(self, endpoint):
         for process, state in self.echoes.items():
-            args, pending, ended = state
+            args, pending, ended = state[:3]
             if args is None or len(state) > 3:
                 continue
             with contextlib.suppress(ValueError):

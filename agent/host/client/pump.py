@@ -39,6 +39,7 @@ class Manners:
 
     detach_keys: bytes = b""
     sig_proxy: bool = True
+    end_stdin: bool = True  # the end of our input is the end of the process's
     inbox: SignalInbox | None = None
     terminal_size: Callable[[], tuple[int, int] | None] | None = None
     # The conditions that end it when they are overdue; others are only reported.
@@ -243,7 +244,7 @@ class Pump:
         self._unsent += len(passed)
         if not data:
             self._stdin = None
-            self._ended = self._end_unsent = True
+            self._ended = self._end_unsent = self._manners.end_stdin
         self._send_stdin()
         if detach:
             raise DetachedError("The client was detached; the process goes on.")

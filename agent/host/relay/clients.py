@@ -102,10 +102,9 @@ class Client:
         """Have no part in the machine any more."""
         machine, view = self._machine, self._view
         if machine is not None:
-            machine.readers.discard(self)
+            machine.leave(self)
             if isinstance(view, ProcessView):
                 machine.session.processes.leave(view.process)
-            machine.schedule()
 
     def wake(self) -> None:
         """Learn that there is more to fetch, or that something changed."""
@@ -157,13 +156,14 @@ class Client:
         more = True
         sent = 0
         while more and not channel.blocked and sent < OUT_BYTES:
+            seeks = self._view is not None and self._view.seeking
             data = self._next()
             if data:
                 sent += len(data)
                 self.moved_at = self._loop.now()
                 channel.send(data)
             else:
-                more = self._view is not None and self._view.seeking
+                more = seeks
                 sent += OUT_BYTES // 4  # a step of seeking is work too
         if sent >= OUT_BYTES and not channel.blocked:
             self.wake()

@@ -7,6 +7,7 @@ calls one, and this class is a LineUser.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -162,6 +163,15 @@ class MachineRelay:
         if not self._scheduled and not self._closed:
             self._scheduled = True
             self._loop.call_soon(self._work)
+
+    def leave(self, reader: Reader) -> None:
+        """Let a reader go; of its stdin what there is credit for is taken first."""
+        if reader in self.readers:
+            if self._fault is None and not self._closed:
+                with contextlib.suppress(OSError):
+                    self._take_stdin()
+            self.readers.discard(reader)
+        self.schedule()
 
     # --- LineUser --------------------------------------------------------------------------------
 

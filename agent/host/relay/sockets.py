@@ -17,6 +17,7 @@ from pathlib import Path
 from agent.host.errors import ChannelError
 from agent.host.transport import SUN_PATH_BYTES
 
+_TIMEVAL = struct.Struct("@ll")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -85,7 +86,10 @@ def connect_unix(path: str, seconds: float) -> socket.socket:
     """Return a socket connected to `path`. Raises ChannelError when nobody is there."""
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connected.settimeout(seconds)
+        # Not settimeout: then a full queue of a busy relay is an error at once, not a wait.
+        whole, rest = divmod(seconds, 1)
+        limit = _TIMEVAL.pack(int(whole), int(rest * 1_000_000))
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         with _short(path) as short:
             connected.connect(short)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -188,7 +189,5 @@ def test_sparse_maps_are_refused(place):
 @pytest.mark.parametrize("length", [0, 1, 511, 512, 700, 1024])
 def test_a_stream_that_ends_anywhere_is_an_archive_or_an_error(place, length):
     whole = stream(member("a/b", data=b"x" * 600)).read()
-    try:
+    with contextlib.suppress(CopyError):
         unpack(io.BytesIO(whole[:length]), place[1])
-    except CopyError:
-        pass

@@ -1,0 +1,517 @@
+"""The relay as a process, with a real guest end on its line and real clients at its door."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import signal
+import socket
+import struct
+import tarfile
+import threading
+import time
+
+import pytest
+
+from agent.host import (
+    AccessError,
+    ChannelError,
+    DetachedError,
+    GuestFaultError,
+    NeverConnectedError,
+    NoHelloError,
+    RequestError,
+    SignalInbox,
+    Stdio,
+)
+from agent.host import client as clients
+from agent.host.client.connection import Connection
+from agent.host.relay import Condition, RelayServer, write_key
+from agent.wire import STDOUT
+from tests.integration.relay_guest import Guest, Program
+from tests.integration.relay_runs import (
+    Attached,
+    RelayProcess,
+    logged,
+    machine_folder,
+    run,
+)
+
+pytestmark = pytest.mark.integration
+
+
+@contextlib.contextmanager
+def relayed(program, options='{"stay": true}', **sizes):
+    """Yield a relay process, a guest that runs `program`, and the relay's folder."""
+    with machine_folder() as (folder, line, key):
+        relay = RelayProcess(folder, line, options)
+        guest = Guest(line, key, program, **sizes)
+        try:
+            yield relay, guest, folder
+        finally:
+            guest.close()
+            relay.kill()
+
+
+def until(condition, seconds=20):
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never became so"
+        threading.Event().wait(0.01)
+
+
+@contextlib.contextmanager
+def null():
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_sixteen_of_five_hundred_kills():
+    rng = random.Random(11)
+    assert [failure for _ in range(4) for failure in run(rng.getrandbits(32), kills=4)] == []
+
+
+def test_one_who_comes_after_the_end_gets_output_and_status():
+    program = Program(out=b"out" * 1000, err=b"err", code=3, reads=False)
+    with relayed(program) as (relay, guest, folder):
+        guest.join()
+        late = Attached(relay.address, None)
+        late.join(20)
+        assert (late.result.code, bytes(late.out), bytes(late.err)) == (3, b"out" * 1000, b"err")
+        silent = Attached(relay.address, None, replay="none")
+        silent.join(20)
+        assert (silent.result.code, bytes(silent.out)) == (3, b"")
+        part = Attached(relay.address, None, replay=1)
+        part.join(20)
+        assert part.result.code == 3
+        assert clients.wait(relay.address).code == 3
+        relay.kill()
+        assert clients.saved_status(folder).code == 3
+        saved = [e for e in clients.saved_logs(folder) if isinstance(e, clients.Output)]
+        assert b"".join(e.data for e in saved if e.stderr) == b"err"
+        relay.start()
+        assert clients.wait(relay.address).code == 3
+
+
+def test_several_clients_see_the_same_and_their_stdin_is_interleaved():
+    program = Program(out=random.Random(1).randbytes(300_000), ends=False)
+    with relayed(program) as (relay, guest, _folder):
+        manners = clients.Manners(end_stdin=False)
+        first = Attached(relay.address, b"a" * 100_000, manners=manners)
+        second = Attached(relay.address, b"b" * 100_000, manners=manners)
+        until(lambda: program.stdin.count(b"a") == 100_000 == program.stdin.count(b"b"))
+        program.ends, program.reads = True, False
+        first.join(20)
+        second.join(20)
+        assert first.out == second.out == program.out
+        assert first.result.code == second.result.code == 0
+        guest.join()
+
+
+def test_a_client_that_reads_nothing_holds_nobody_but_is_not_robbed():
+    """Below the log's cap it costs nothing; at the cap the guest waits for it, until it is let go
+    because others wait too."""
+    options = '{"stay": true, "segment_bytes": 100000, "log_bytes": 1000000, "hold_seconds": 0.5}'
+    program = Program(out=random.Random(2).randbytes(8 << 20), reads=False)
+    with relayed(program, options) as (relay, guest, folder):
+        reader, writer = os.pipe()
+        with null() as nowhere:
+            stuck = threading.Thread(
+                target=clients.attach,
+                args=(relay.address, Stdio(None, writer, nowhere)),
+                daemon=True,
+            )
+            stuck.start()
+            until(lambda: clients.describe(relay.address)["end"] > 500_000)
+            quick = Attached(relay.address, None, replay="none")
+            quick.join(60)
+            assert quick.result.code == 0
+            guest.join()
+            size = sum(path.stat().st_size for path in (folder / "log").iterdir())
+            assert size < 1_500_000
+            drained = bytearray()
+            collector = threading.Thread(
+                target=lambda: [
+                    drained.extend(d) for d in iter(lambda: os.read(reader, 65536), b"")
+                ],
+                daemon=True,
+            )
+            collector.start()
+            stuck.join(30)
+            os.close(writer)
+            collector.join(10)
+            os.close(reader)
+            assert program.out.startswith(bytes(drained[:65536]))
+
+
+def _drain(descriptor, into):
+    while data := os.read(descriptor, 65536):
+        into += data
+
+
+def test_the_only_client_slows_the_guest_down_and_loses_nothing():
+    options = '{"stay": true, "segment_bytes": 100000, "log_bytes": 500000}'
+    program = Program(out=random.Random(3).randbytes(4 << 20), reads=False, code=9)
+    with relayed(program, options) as (relay, guest, _folder):
+        gate = threading.Event()
+        reader, writer = os.pipe()
+        got = bytearray()
+
+        def read_slowly():
+            gate.wait(30)
+            while data := os.read(reader, 65536):
+                got.extend(data)
+
+        helper = threading.Thread(target=read_slowly, daemon=True)
+        helper.start()
+        result = []
+        with null() as nowhere:
+            attached = threading.Thread(
+                target=lambda: result.append(
+                    clients.attach(relay.address, Stdio(None, writer, nowhere))
+                ),
+                daemon=True,
+            )
+            attached.start()
+            until(lambda: clients.describe(relay.address)["end"] > 300_000)
+            # Control gets through though the output stands still.
+            clients.send_signal(relay.address, 10)
+            until(lambda: {"type": "signal", "signal": 10} in program.controls)
+            assert program.sent[STDOUT] < len(program.out)
+            gate.set()
+            attached.join(60)
+        os.close(writer)
+        helper.join(10)
+        os.close(reader)
+        assert result[0].code == 9
+        assert got == program.out
+        guest.join()
+
+
+def test_executions_have_their_own_streams_and_status():
+    program = Program(out=b"main", ends=False)
+    with relayed(program) as (relay, _guest, folder):
+        in_r, in_w = os.pipe()
+        out_r, out_w = os.pipe()
+        os.write(in_w, b"echo me")
+        os.close(in_w)
+        with null() as nowhere:
+            execution = clients.Execution(["7", "x"], env=["A=b"], stdin=True)
+            status = clients.execute(relay.address, execution, Stdio(in_r, out_w, nowhere))
+        os.close(out_w)
+        assert status.code == 7
+        assert os.read(out_r, 1000) == b"7 x\necho me"
+        for descriptor in (in_r, out_r):
+            os.close(descriptor)
+        (told,) = [m for m in program.controls if m["type"] == "exec"]
+        assert (told["args"], told["env"], told["process"]) == (["7", "x"], ["A=b"], 1)
+        assert logged(folder, STDOUT) == b"main"
+        assert clients.execute_detached(relay.address, clients.Execution(["0"])) is None
+
+
+def test_hundreds_of_executions_one_after_the_other_and_many_at_once():
+    program = Program(ends=False)
+    with relayed(program) as (relay, _guest, _folder), null() as nowhere:
+        codes = []
+
+        def execute(code):
+            execution = clients.Execution([str(code)])
+            codes.append(
+                clients.execute(relay.address, execution, Stdio(None, nowhere, nowhere)).code
+            )
+
+        threads = [threading.Thread(target=execute, args=(n,)) for n in range(100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        for code in range(200):
+            execute(code)
+        assert sorted(codes[:100]) == list(range(100))
+        assert codes[100:] == list(range(200))
+
+
+def test_an_execution_whose_client_leaves_goes_on_and_its_output_is_dropped():
+    program = Program(ends=False)
+    with relayed(program) as (relay, _guest, _folder):
+        connection = Connection(relay.address)
+        connection.ask({"type": "exec", "args": ["0"], "stdin": True})
+        until(lambda: 1 in program.echoes)
+        connection.close()
+        until(lambda: 1 not in program.echoes)  # its stdin ended, and all its streams with it
+        assert clients.describe(relay.address)["condition"] == "alive"
+
+
+def test_detach_keys_leave_the_process_alone():
+    program = Program(ends=False)
+    with relayed(program) as (relay, _guest, _folder), null() as nowhere:
+        in_r, in_w = os.pipe()
+        os.write(in_w, b"typed\x10\x11never")
+        keys = clients.read_keys(clients.DEFAULT_DETACH_KEYS)
+        with pytest.raises(DetachedError):
+            clients.attach(
+                relay.address,
+                Stdio(in_r, nowhere, nowhere),
+                manners=clients.Manners(detach_keys=keys),
+            )
+        until(lambda: program.stdin == b"typed")
+        assert not program.stdin_ended
+        os.close(in_r)
+        os.close(in_w)
+
+
+def test_signals_go_to_the_process():
+    program = Program(ends=False)
+    with relayed(program) as (relay, _guest, _folder):
+        inbox = SignalInbox()
+        attached = Attached(relay.address, None, manners=clients.Manners(inbox=inbox))
+        until(lambda: (clients.describe(relay.address)["started"] or {}).get("pid") == 1)
+        until(lambda: _signalled(inbox, program))
+        program.ends, program.reads = True, False
+        attached.join(20)
+        assert attached.result.code == 0
+        inbox.close()
+
+
+def _signalled(inbox, program):
+    if {"type": "signal", "signal": 15} in program.controls:
+        return True
+    inbox.put(signal.SIGTERM)
+    return False
+
+
+def test_logs_follow_tail_and_tell_the_streams_apart():
+    program = Program(out=b"1\n2\n3\n", err=b"bad\n", reads=False, code=4)
+    with relayed(program) as (relay, guest, folder):
+        followed = list(clients.logs(relay.address, follow=True))
+        outputs = [entry for entry in followed if isinstance(entry, clients.Output)]
+        assert b"".join(e.data for e in outputs if not e.stderr) == b"1\n2\n3\n"
+        assert b"".join(e.data for e in outputs if e.stderr) == b"bad\n"
+        assert all(abs(e.time_ns - time.time_ns()) < 60e9 for e in outputs)
+        (ended,) = [e for e in followed if isinstance(e, clients.Note) and e.kind == "ended"]
+        assert ended.status.code == 4
+        guest.join()
+        last = clients.logs(relay.address, clients.Query(tail=1))
+        whole = b"".join(e.data for e in last if isinstance(e, clients.Output))
+        assert whole in (b"3\n", b"bad\n")
+        future = clients.Query(since_ns=time.time_ns() + 10**12)
+        for read in (clients.logs(relay.address, future), clients.saved_logs(folder, future)):
+            assert not [e for e in read if isinstance(e, clients.Output)]
+        past = clients.Query(until_ns=1)
+        assert not [e for e in clients.logs(relay.address, past) if isinstance(e, clients.Output)]
+
+
+def test_output_that_nobody_took_is_a_gap_in_the_log():
+    class Ringing(Program):
+        def __call__(self, guest, events):
+            guest.endpoint.keep_newest(STDOUT)
+            return super().__call__(guest, events)
+
+    program = Ringing(out=b"x" * 3_000_000, reads=False)
+    with machine_folder() as (folder, line, key):
+        guest = Guest(line, key, program, buffer_bytes=100_000)
+        until(lambda: program.said_exit)  # with no host at all
+        relay = RelayProcess(folder, line)
+        try:
+            entries = list(clients.logs(relay.address, follow=True))
+            (gap,) = [e for e in entries if isinstance(e, clients.Note) and e.kind == "gap"]
+            kept = sum(len(e.data) for e in entries if isinstance(e, clients.Output))
+            assert gap.count + kept == 3_000_000
+            guest.join()
+        finally:
+            guest.close()
+            relay.kill()
+
+
+def test_a_guest_that_was_restarted_begins_another_boot_in_the_same_log():
+    with machine_folder() as (folder, line, key):
+        relay = RelayProcess(folder, line)
+        try:
+            first = Program(out=b"first", ends=False)
+            guest = Guest(line, key, first)
+            until(lambda: logged(folder, STDOUT) == b"first")
+            guest.close()
+            second = Program(out=b"second", reads=False, code=2)
+            relay.kill()
+            relay.start()  # goes on with a session that the new guest has never heard of
+            guest = Guest(line, key, second)
+            attached = Attached(relay.address, None)
+            until(lambda: second.said_exit)
+            attached.join(20)
+            assert logged(folder, STDOUT) == b"firstsecond"
+            after = Attached(relay.address, None)
+            after.join(20)
+            assert (after.result.code, bytes(after.out)) == (2, b"second")
+            guest.close()
+        finally:
+            relay.kill()
+
+
+def test_a_new_key_begins_a_new_session():
+    with relayed(Program(ends=False)) as (relay, _guest, folder):
+        until(lambda: clients.describe(relay.address)["condition"] == "alive")
+        before = clients.describe(relay.address)["session"]
+        relay.kill()
+        write_key(folder, os.urandom(32))
+        relay.start()
+        assert clients.describe(relay.address)["session"] != before
+
+
+def test_the_three_diagnoses():
+    patience = (
+        '{"stay": true, "patience": {"connect": 0.2, "hello": 0.2, "silence": 0.3,'
+        ' "reconnect": 0.2}}'
+    )
+    with machine_folder() as (folder, line, key):
+        relay = RelayProcess(folder, line, patience)
+        try:
+            fatal = frozenset(("never-connected", "no-hello", "silent", "disconnected"))
+            manners = clients.Manners(fatal=fatal)
+            with null() as nowhere:
+                stdio = Stdio(None, nowhere, nowhere)
+                with pytest.raises(NeverConnectedError):
+                    clients.attach(relay.address, stdio, manners=manners)
+                with socket.socket(socket.AF_UNIX) as dumb:
+                    dumb.connect(os.fspath(line))
+                    dumb.sendall(b"booting\n")
+                    with pytest.raises(NoHelloError) as caught:
+                        clients.attach(relay.address, stdio, manners=manners)
+                    assert "booting" in caught.value.console
+                guest = Guest(line, key, Program(ends=False))
+                until(lambda: clients.describe(relay.address)["condition"] == "alive")
+                mute = threading.Event()
+                guest.work = lambda _guest, _events: mute.wait(20)
+                until(lambda: clients.describe(relay.address)["condition"] == "silent")
+                mute.set()
+                guest.close()
+                until(lambda: clients.describe(relay.address)["condition"] == "disconnected")
+        finally:
+            relay.kill()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "exited", "code": "0"},
+        {"type": "exited", "code": 300, "signal": None},
+        {"type": "failed", "code": 3},
+        {"type": "started", "pid": None},
+        {"type": "exited", "process": "1", "code": 0},
+        {"type": "exited", "process": True, "code": 0},
+    ],
+)
+def test_a_guest_that_says_what_cannot_be_is_at_fault_and_the_relay_lives(message):
+    class Liar(Program):
+        def __call__(self, guest, events):
+            if not self.said_started:
+                self.said_started = True
+                guest.endpoint.control(message)
+            return super().__call__(guest, events)
+
+    with relayed(Liar(ends=False)) as (relay, guest, _folder):
+        until(lambda: clients.describe(relay.address)["condition"] == "fault")
+        guest.close()
+        with null() as nowhere, pytest.raises(GuestFaultError):
+            clients.attach(relay.address, Stdio(None, nowhere, nowhere))
+
+
+def test_noise_on_the_line_and_at_the_door_harms_nobody():
+    rng = random.Random(5)
+    with relayed(Program(out=b"well", ends=False)) as (relay, _guest, folder):
+        for _ in range(200):
+            with socket.socket(socket.AF_UNIX) as noise:
+                noise.connect(os.fspath(relay.address.path))
+                with contextlib.suppress(OSError):
+                    noise.sendall(rng.choice(_rude(rng)))
+        for request in (
+            {"type": "attach", "replay": -1},
+            {"type": "attach", "position": 1 << 61},
+            {"type": "attach", "writer": "zz"},
+            {"type": "exec", "args": "sh"},
+            {"type": "exec", "args": []},
+            {"type": "signal", "signal": 10**9},
+            {"type": ["attach"]},
+            {"type": "resize", "rows": -1, "cols": 1},
+        ):
+            with Connection(relay.address) as connection, pytest.raises(RequestError):
+                connection.ask(request)
+        until(lambda: logged(folder, STDOUT) == b"well")
+        assert clients.describe(relay.address)["condition"] == "alive"
+
+
+def _rude(rng):
+    hello = struct.pack(">IB", 13, 1) + b'{"version":1}'
+    return [
+        rng.randbytes(1000),
+        struct.pack(">IB", 1 << 31, 1),
+        struct.pack(">IB", 4, 1) + b"null",
+        struct.pack(">IB", 2, 1) + b"{}",
+        hello,
+        hello * 2,
+        hello + struct.pack(">IB", 5, 2) + b"[[[[[",
+        hello + struct.pack(">IB", 3, 5) + b"abc",
+        hello + struct.pack(">IB", 8, 5) + bytes(8),
+        hello + struct.pack(">IB", 17, 2) + b'{"type":"status"}',
+    ]
+
+
+def test_somebody_else_does_not_get_in():
+    with machine_folder() as (folder, line, _key), RelayServer(folder, line) as server:
+        assert server.machine.diagnosis().condition is Condition.NEVER_CONNECTED
+        mode = (folder / "relay.sock").stat().st_mode & 0o777
+        assert mode == 0o600
+        with pytest.raises(ChannelError, match="Another relay"):
+            RelayServer(folder, line)
+
+
+@pytest.mark.root
+def test_another_user_is_refused_though_the_socket_let_him():
+    with relayed(Program(ends=False)) as (relay, _guest, folder):
+        for path in (folder.parent, folder, folder / "relay.sock"):
+            path.chmod(0o777)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.setuid(65534)
+                clients.describe(relay.address)
+            except AccessError:
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_copies_go_both_ways(tmp_path):
+    class Copying(Program):
+        """Answers copy-out with what copy-in brought."""
+
+        kept = b""
+
+        def start(self, endpoint, message):
+            super().start(endpoint, message)
+            self.echoes[message["process"]][1][:1] = b""
+            if message["type"] == "copy-out":
+                self.echoes[message["process"]][1][:] = self.kept
+                self.echoes[message["process"]][2] = True
+
+    program = Copying(ends=False)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "big").write_bytes(random.Random(1).randbytes(700_000))
+    (tree / "link").symlink_to("big")
+    with io.BytesIO() as out:
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            archive.add(tree, arcname="tree")
+        program.kept = out.getvalue()
+    with relayed(program) as (relay, _guest, _folder):
+        clients.copy_in(relay.address, tree, "/srv")
+        clients.copy_out(relay.address, "/srv/tree", tmp_path / "copied")
+        (told, _out) = [m for m in program.controls if m["type"].startswith("copy")]
+        assert (told["type"], told["path"]) == ("copy-in", "/srv")
+    assert (tmp_path / "copied" / "big").read_bytes() == (tree / "big").read_bytes()
+    assert (tmp_path / "copied" / "link").readlink().name == "big"
