@@ -45,6 +45,12 @@ class Door:
         self._open = True
         self._watch()
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return the TCP address that is listened at; the system may have chosen its port."""
+        host, port = self._listener.getsockname()[:2]
+        return host, port
+
     def close(self) -> None:
         """Let nobody in any more, and let everybody go."""
         if self._open:
