@@ -14,8 +14,10 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from agent.wire import (
     STDERR,
@@ -25,6 +27,7 @@ from agent.wire import (
     Control,
     Data,
     Endpoint,
+    Event,
     Finished,
     Opened,
     Role,
@@ -59,35 +62,44 @@ class LineFaults:
 class Guest:
     """A guest in a thread. `work(guest, events)` is called after every turn until it says True."""
 
-    def __init__(self, line: Path, key: bytes, work, *, faults=None, seed=0, **sizes):
+    def __init__(
+        self,
+        line: Path,
+        key: bytes,
+        work: Callable[[Guest, list[Event]], bool],
+        *,
+        faults: LineFaults | None = None,
+        seed: int = 0,
+        buffer_bytes: int = 1 << 20,
+    ) -> None:
         self.endpoint = Endpoint(
-            Role.GUEST, key, nonce=os.urandom(16), now=time.monotonic(), **sizes
+            Role.GUEST, key, nonce=os.urandom(16), now=time.monotonic(), buffer_bytes=buffer_bytes
         )
         self.line = line
         self.work = work
         self.faults = faults or LineFaults()
         self.rng = random.Random(seed)
-        self.socket = None
+        self.socket: socket.socket | None = None
         self.unsent = b""
-        self.error = None
+        self.error: BaseException | None = None
         self.stop = threading.Event()
         self.cuts = 0
         self.thread = threading.Thread(target=self._main, daemon=True)
         self.thread.start()
 
-    def join(self, seconds=60):
+    def join(self, seconds: float = 60) -> None:
         """Wait until its work is done; raise what went wrong."""
         self.thread.join(seconds)
         if self.error is not None:
             raise self.error
         assert not self.thread.is_alive(), "the guest is not done"
 
-    def close(self):
+    def close(self) -> None:
         """End it, done or not."""
         self.stop.set()
         self.thread.join(10)
 
-    def _main(self):
+    def _main(self) -> None:
         try:
             while not self.stop.is_set() and not self.work(self, self._turn()):
                 pass
@@ -96,7 +108,7 @@ class Guest:
         finally:
             self._drop()
 
-    def _turn(self):
+    def _turn(self) -> list[Event]:
         if self.socket is None and not self._connect():
             self.stop.wait(0.02)
             return self.endpoint.tick(time.monotonic())
@@ -114,7 +126,7 @@ class Guest:
         events = self._receive()
         return events + self.endpoint.tick(time.monotonic())
 
-    def _connect(self):
+    def _connect(self) -> bool:
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connected.connect(os.fspath(self.line))
@@ -125,14 +137,15 @@ class Guest:
         self.socket = connected
         return True
 
-    def _drop(self):
+    def _drop(self) -> None:
         if self.socket is not None:
             self.socket.close()
             self.socket = None
             self.unsent = b""
             self.endpoint.transport_lost()
 
-    def _send(self):
+    def _send(self) -> None:
+        assert self.socket is not None
         now = time.monotonic()
         try:
             while True:
@@ -146,10 +159,10 @@ class Guest:
         except OSError:
             self._drop()
 
-    def _receive(self):
+    def _receive(self) -> list[Event]:
         if self.socket is None:
             return []
-        events = []
+        events: list[Event] = []
         try:
             for _ in range(8):
                 data = self.socket.recv(65536)
@@ -179,20 +192,20 @@ class Program:
     reads: bool = True
     ends: bool = True
     stdin: bytearray = field(default_factory=bytearray)
-    controls: list = field(default_factory=list)
+    controls: list[dict[str, object]] = field(default_factory=list)
     chunk: int = 65536
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.sent = {STDOUT: 0, STDERR: 0}
         self.stdin_ended = False
         self.said_started = self.said_exit = False
-        self.echoes = {}  # process -> [args, pending bytes, stdin ended]
+        self.echoes: dict[int, list[Any]] = {}  # process -> [args, pending bytes, stdin ended]
 
     @property
-    def stdin_digest(self):
+    def stdin_digest(self) -> str:
         return hashlib.sha256(self.stdin).hexdigest()
 
-    def __call__(self, guest, events):
+    def __call__(self, guest: Guest, events: list[Event]) -> bool:
         endpoint = guest.endpoint
         for event in events:
             self.take(endpoint, event)
@@ -212,7 +225,7 @@ class Program:
             endpoint.control({"type": "exited", "code": self.code, "signal": None})
         return self.said_exit and not endpoint.unacknowledged()
 
-    def take(self, endpoint, event):
+    def take(self, endpoint: Endpoint, event: Event) -> None:
         if isinstance(event, Data):
             endpoint.consumed(event.stream, len(event.data))
             if event.stream == STDIN:
@@ -233,14 +246,14 @@ class Program:
         elif isinstance(event, Closed):
             self.echoes.pop(event.process, None)
 
-    def start(self, endpoint, message):
+    def start(self, endpoint: Endpoint, message: dict[str, Any]) -> None:
         process = message["process"]
         args = message.get("args", [])
         self.echoes[process][0] = args
         endpoint.control({"type": "started", "process": process, "pid": 100 + process})
         self.echoes[process][1][:0] = " ".join(args).encode() + b"\n"
 
-    def echo(self, endpoint):
+    def echo(self, endpoint: Endpoint) -> None:
         for process, state in self.echoes.items():
             args, pending, ended = state[:3]
             if args is None or len(state) > 3:

@@ -16,8 +16,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from agent.host import Stdio
 from agent.host import client as clients
@@ -62,13 +64,44 @@ class RelayProcess:
 
 
 @contextlib.contextmanager
-def machine_folder():
+def machine_folder() -> Iterator[tuple[Path, Path, bytes]]:
     """Yield a folder for a relay with its key in it, the path of a line, and the key."""
     with tempfile.TemporaryDirectory(prefix="saltflat-relay-") as name:
         key = os.urandom(32)
         folder = Path(name) / "machine"
         write_key(folder, key)
         yield folder, Path(name) / "line", key
+
+
+@contextlib.contextmanager
+def relayed(
+    program: Program, options: str = '{"stay": true}'
+) -> Iterator[tuple[RelayProcess, Guest, Path]]:
+    """Yield a relay process, a guest that runs `program`, and the relay's folder."""
+    with machine_folder() as (folder, line, key):
+        relay = RelayProcess(folder, line, options)
+        guest = Guest(line, key, program)
+        try:
+            yield relay, guest, folder
+        finally:
+            guest.close()
+            relay.kill()
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never became so"
+        threading.Event().wait(0.01)
+
+
+@contextlib.contextmanager
+def null() -> Iterator[int]:
+    """Yield a descriptor that takes everything and gives nothing."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    yield descriptor
+    os.close(descriptor)
 
 
 def logged(folder: Path, stream: int) -> bytes:
@@ -88,8 +121,8 @@ def logged(folder: Path, stream: int) -> bytes:
 class Attached:
     """A client in a thread: gives `stdin`, collects what comes, ends with a status or an error."""
 
-    def __init__(self, address, stdin: bytes | None, **options) -> None:
-        self.result = None
+    def __init__(self, address: clients.Address, stdin: bytes | None, **options: Any) -> None:
+        self.result: Any = None
         self.out, self.err = bytearray(), bytearray()
         self._given = stdin
         self._ends = [os.pipe() for _ in range(3)]
@@ -115,7 +148,7 @@ class Attached:
         for thread in self._helpers[:2]:
             thread.join(seconds)
 
-    def _attach(self, address, stdio, options):
+    def _attach(self, address: clients.Address, stdio: Stdio, options: dict[str, Any]) -> None:
         try:
             self.result = clients.attach(address, stdio, **options)
         except Exception as error:  # shown by the verdict
@@ -125,12 +158,12 @@ class Attached:
             os.close(self._err)
             os.close(self._in)
 
-    def _collect(self, descriptor, into):
+    def _collect(self, descriptor: int, into: bytearray) -> None:
         while data := os.read(descriptor, 65536):
             into += data
         os.close(descriptor)
 
-    def _give(self):
+    def _give(self) -> None:
         data = memoryview(self._given or b"")
         with contextlib.suppress(OSError):  # the client has gone
             while data:
@@ -173,7 +206,9 @@ def run(seed: int, *, kills: int, out_bytes: int = 6 << 20, in_bytes: int = 2 <<
             relay.kill()
 
 
-def _verdict(seed, program, stdin, attached, folder):
+def _verdict(
+    seed: int, program: Program, stdin: bytes, attached: Attached, folder: Path
+) -> Iterator[str]:
     if getattr(attached.result, "code", None) != program.code:
         yield f"seed {seed}: the client ended with {attached.result!r}"
     for name, got, sent in (
