@@ -1,5 +1,5 @@
 # The everyday commands by name. Each is one line that calls scripts/ or a tool of .venv.
-.PHONY: help test lint format types unit docs soak quickstart clean
+.PHONY: help test lint format types unit docs soak fuzz quickstart clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -24,6 +24,9 @@ docs: ## write docs/cli.md from the command's help
 
 soak: ## the long form of the kill test
 	scripts/soak kill
+
+fuzz: ## a minute of CPU time for each parser
+	for target in tar ext4 vmdk state; do scripts/fuzz $$target || exit; done
 
 quickstart: ## from nothing to a running VM
 	scripts/quickstart

@@ -1,13 +1,15 @@
 """Files that are whole or absent: temp in the same folder, fsync, rename. Imports nothing of ours.
 
 A crash at any instant leaves either no final name or the complete file. Temps are named
-`.tmp-<pid>-<n>-<name>`, so that a later run recognises those of dead processes.
+`.tmp-<pid>-<n>-<name>`, so that a later run recognises those of dead processes. What returned is
+durable, if the folder is: folders are to be made with `make_directory`.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 TEMP_PREFIX = ".tmp-"
+ABANDONED_SECONDS = 3600
+_TEMP_NAME = re.compile(rf"{re.escape(TEMP_PREFIX)}(\d+)-")
 _serial = itertools.count()
 _WRITEBACK_BYTES = 8 << 20
 
 
-class _EagerFile(FileIO):
+class EagerFile(FileIO):
     """Lets the kernel write out what is there while more comes, so that fsync has little to do."""
 
     _begun = 0  # up to where writing out has begun
@@ -40,30 +44,35 @@ class _EagerFile(FileIO):
 class AtomicFile:
     """A file in the making: unbuffered and seekable, nameless until `commit`.
 
-    `mode` is exact: the umask does not change it. All methods raise OSError.
+    `temp` is its name until then. `mode` is exact: the umask does not change it. All methods raise
+    OSError.
     """
 
     def __init__(self, path: Path, *, mode: int = 0o644) -> None:
         """Create the temp beside `path`."""
         self.path = path
         self._mode = mode
-        self._temp = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{next(_serial)}-{path.name}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self.file = _EagerFile(os.open(self._temp, flags, 0o600), "r+")
+        while True:
+            self.temp = temp_name(path)
+            # A dead process may have had our id: in a container many have the same.
+            with suppress(FileExistsError):
+                self.file = EagerFile(os.open(self.temp, flags, 0o600), "r+")
+                break
 
     def commit(self) -> None:
         """Make data and name durable, the data first."""
         with self.file:
             os.fchmod(self.file.fileno(), self._mode)
             os.fsync(self.file.fileno())
-        self._temp.rename(self.path)
+        self.temp.rename(self.path)
         sync_directory(self.path.parent)
 
     def discard(self) -> None:
         """Remove the temp; `path` is untouched. May be called at any time, even twice."""
         self.file.close()
         with suppress(FileNotFoundError):
-            self._temp.unlink()
+            self.temp.unlink()
 
 
 @contextmanager
@@ -87,6 +96,61 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         view = memoryview(data)
         while view:
             view = view[file.write(view) :]
+
+
+def temp_name(path: Path) -> Path:
+    """Return another temporary name beside `path` at each call; something may have it already."""
+    return path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{next(_serial)}-{path.name}")
+
+
+def temp_directory(path: Path) -> Path:
+    """Make and return a folder with a temporary name beside `path`. Raises OSError."""
+    while True:
+        temp = temp_name(path)
+        with suppress(FileExistsError):  # as above
+            temp.mkdir()
+            return temp
+
+
+def is_abandoned(temp: Path, now: float) -> bool:
+    """Say whether nobody will finish `temp`, a name of ours, which may be gone meanwhile.
+
+    A process on another host, or in a container, has an id that says nothing here: what is younger
+    than ABANDONED_SECONDS at `now`, in seconds since the epoch, is left alone too.
+    """
+    match = _TEMP_NAME.match(temp.name)
+    if match is None:
+        return True
+    with suppress(FileNotFoundError):
+        return not _is_alive(int(match[1])) and now - temp.lstat().st_mtime > ABANDONED_SECONDS
+    return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; no process id at all
+        return True
+    return True
+
+
+def make_directory(path: Path) -> None:
+    """Make the folder `path` and those above it, if they are missing, and their names durable.
+
+    Raises OSError.
+    """
+    try:
+        path.mkdir()
+    except FileNotFoundError:
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+    except OSError:
+        if path.is_dir():  # then the error may be another one than that
+            return
+        raise
+    sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

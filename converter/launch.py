@@ -9,12 +9,14 @@ from pathlib import Path
 from uuid import UUID
 
 from converter.errors import IntegrityError
+from converter.identity import identity_of
 from converter.image.platform import Platform
 from converter.machine.model import KEY_BYTES, Channel, GuestConfig, MachineSpec, RunConfig
-from converter.pipeline import Chain, identity_of
+from converter.pipeline import Chain
 from converter.store.bundle import Bundle
 from tinykernel.record import BootImage
 
+MIB = 1 << 20
 _HOSTNAME_BYTES = 6  # twelve hex digits, as docker's short container ids
 
 
@@ -60,9 +62,12 @@ def machine_spec(
     cpus: float,
     channel: Channel,
     hostname: str | None = None,
+    disk_bytes: int | None = None,
 ) -> MachineSpec:
     """Return what the hypervisor is to start: a new key and, without a name, a new host name.
 
+    The disk has `disk_bytes`, rounded up to whole MiB, or as much as the root. Which sizes are
+    possible is known to the driver.
     Raises IntegrityError if the image's configuration is not readable.
     """
     try:
@@ -78,7 +83,7 @@ def machine_spec(
     )
     return MachineSpec(
         chain=root.disks,
-        capacity_bytes=root.capacity_bytes,
+        capacity_bytes=root.capacity_bytes if disk_bytes is None else -(-disk_bytes // MIB) * MIB,
         boot=boot,
         guest=guest,
         memory_mib=memory_mib,

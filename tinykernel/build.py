@@ -7,9 +7,7 @@ can change a byte: the packages, the agent's sources, this builder, its compiler
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -21,7 +19,7 @@ import zstandard
 
 import agent
 from agent.wire import PROTOCOL_VERSION
-from converter.atomic import TEMP_PREFIX, sync_directory, write_atomic
+from converter.atomic import TEMP_PREFIX, sync_directory, temp_directory, write_atomic
 from converter.errors import IntegrityError, NotFoundError, UnavailableError
 from converter.events import Monitor, Note, StepFinished, StepStarted
 from tinykernel import closure, initramfs, modules
@@ -46,7 +44,6 @@ PYTHON_METAPACKAGE = "python3-minimal"
 # Measured: level 3 gives 5.5 MB in 0.1 s, 12 gives 5.0 MB in 0.8 s, 19 gives 4.4 MB in 7 s; the
 # guest unpacks all of them in the same time.
 _ZSTD_LEVEL = 12
-_serial = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,8 +325,7 @@ def _place(folder: Path, files: dict[str, bytes]) -> None:
 
     Another process that has just made the same image has made the same bytes: they stay.
     """
-    temp = folder.with_name(f"{TEMP_PREFIX}{os.getpid()}-{next(_serial)}-{folder.name}")
-    temp.mkdir()
+    temp = temp_directory(folder)
     try:
         for name, data in files.items():
             write_atomic(temp / name, data)

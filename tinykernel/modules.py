@@ -22,6 +22,8 @@ DRIVERS = (
     "vmw_pvscsi",  # the disk controller, on QEMU as on ESXi
     "virtio_pci",
     "virtio_console",  # the fast channel under QEMU
+    "vmw_vsock_virtio_transport",  # virtual sockets as the channel, under QEMU
+    "vmw_vsock_vmci_transport",  # and on ESXi
     "qemu_fw_cfg",  # the configuration under QEMU
     "vmxnet3",  # the network card, on QEMU as on ESXi
     "button",  # the power button: an orderly stop from outside

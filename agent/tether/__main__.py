@@ -7,14 +7,19 @@ because the kernel panics without it.
 
 from __future__ import annotations
 
+import functools
 import os
+import resource
 import time
-from typing import List, Tuple
+from dataclasses import replace
+from typing import List, Mapping, Optional, Tuple
 
 from agent.tether import (
     c_linux,
     channel,
     config,
+    copy_in,
+    copy_out,
     disks,
     log,
     modules,
@@ -54,6 +59,9 @@ def main() -> None:
         _mount_agent_world()
         _keep_standard_descriptors()
         syscalls.reboot(c_linux.LINUX_REBOOT_CMD_CAD_OFF)
+        # Three descriptors for each of 256 processes are more than select(2)'s 1024.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         words = _read("/proc/cmdline")
         if PROBE_WORD in words.split():
             _answer_probe()
@@ -75,7 +83,12 @@ def _serve(command_line: str, started: float) -> None:
         document = config.load_document(source.read())
         source.forget()
         connection = config.parse_connection(document)
-        for name in modules.drivers_for(modules.read_pci_ids()):
+        rules, fault = _output_rules(document)
+        ids = modules.read_pci_ids()
+        drivers = modules.drivers_for(ids)
+        if isinstance(connection.channel, config.Vsock):
+            drivers += modules.drivers_for(ids, modules.VSOCK_DRIVERS)
+        for name in drivers:
             loader.load(name)
         transport = channel.open_transport(connection.channel, events)
         line = Line(
@@ -86,11 +99,15 @@ def _serve(command_line: str, started: float) -> None:
                 nonce=os.urandom(32),
                 max_payload=transport.limits.max_payload_bytes,
                 window=transport.limits.window_bytes,
+                buffer_bytes=rules.ring_bytes,
+                away_seconds=rules.away_seconds,
                 now=time.monotonic(),
             ),
         )
-        with Supervisor(line) as supervisor:
+        with Supervisor(line, linger_seconds=rules.linger_seconds) as supervisor:
             try:
+                if fault is not None:
+                    raise fault
                 _run(config.parse_job(document), supervisor, loader, events, started)
             except StartError as error:
                 log.error("{}: {}".format(error.kind, error.message))
@@ -118,21 +135,43 @@ def _run(
     group = ControlGroup("process")
     directory = group.open()
     try:
-        running = process.start(
+        launch = process.start(
             job,
             root=ROOT,
             agent_mounts=tuple(target for _, target, _ in AGENT_MOUNTS),
             cgroup=directory,
         )
-    finally:
-        os.close(directory)
-    log.info("process started after {:.0f} ms".format(1000 * (time.monotonic() - started)))
-    try:
+        log.info("process cloned after {:.0f} ms".format(1000 * (time.monotonic() - started)))
+        main = syscalls.open_process(launch.pid)
         _remove_initramfs()
-        supervisor.supervise(running, stop_signal=stop_signal, out_of_memory=group.out_of_memory)
+
+        def start_beside(message: Mapping[str, object]) -> process.Launch:
+            if message["type"] == "exec":
+                return process.start_beside(config.parse_exec(message, job), main, cgroup=directory)
+            path, follow = config.parse_copy(message)
+            takes = message["type"] == "copy-in"
+            copy = functools.partial(copy_out.run, path, follow=follow)
+            if takes:
+                copy = functools.partial(copy_in.run, path)
+            copying = replace(job, run=config.RunConfig(stdin=takes))
+            return process.start_beside(copying, main, cgroup=directory, builtin=copy)
+
+        supervisor.supervise(
+            launch, stop_signal=stop_signal, oom_kills=group.oom_kills, start=start_beside
+        )
     finally:
         group.kill()
         log.info("agent's memory: " + ", ".join(_memory_figures()))
+
+
+def _output_rules(
+    document: Mapping[str, object],
+) -> Tuple[config.OutputRules, Optional[StartError]]:
+    """Return the rules, or the defaults and what is wrong: the line is needed to report that."""
+    try:
+        return config.parse_output(document), None
+    except StartError as error:
+        return config.OutputRules(), error
 
 
 def _keep_standard_descriptors() -> None:

@@ -15,8 +15,11 @@ SYS_umount2 = 166
 SYS_reboot = 169
 SYS_sethostname = 170
 SYS_delete_module = 176
+SYS_setns = 308
 SYS_finit_module = 313
+SYS_pidfd_open = 434
 SYS_clone3 = 435
+SYS_close_range = 436
 
 # linux/mount.h
 MS_RDONLY = 0x1
@@ -49,6 +52,7 @@ LINUX_REBOOT_CMD_CAD_OFF = 0x00000000
 LINUX_REBOOT_CMD_POWER_OFF = 0x4321FEDC
 
 # linux/prctl.h
+PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
 
 # linux/capability.h
@@ -92,10 +96,13 @@ IFF_UP = 0x1
 IFREQ_FLAGS = struct.Struct("=16sh22x")  # name, flags; struct ifreq is 40 bytes
 
 # linux/pci_ids.h, linux/virtio_ids.h: (vendor, device)
+PCI_VMWARE_VMCI = (0x15AD, 0x0740)
 PCI_VMWARE_PVSCSI = (0x15AD, 0x07C0)
 PCI_VIRTIO_BLOCK = (0x1AF4, 0x1001)  # transitional
 PCI_VIRTIO_CONSOLE = (0x1AF4, 0x1003)
 PCI_VIRTIO_SCSI = (0x1AF4, 0x1004)
+PCI_VIRTIO_VSOCK = (0x1AF4, 0x1012)
 PCI_VIRTIO_1_BLOCK = (0x1AF4, 0x1042)  # 0x1040 + virtio device id
 PCI_VIRTIO_1_CONSOLE = (0x1AF4, 0x1043)
 PCI_VIRTIO_1_SCSI = (0x1AF4, 0x1048)
+PCI_VIRTIO_1_VSOCK = (0x1AF4, 0x1053)

@@ -30,13 +30,13 @@ class ControlGroup:
         """Return a descriptor of the group, for a clone into it; the caller closes it."""
         return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def out_of_memory(self) -> bool:
-        """Return whether the kernel has killed any process of the group for want of memory."""
+    def oom_kills(self) -> int:
+        """Return how many processes of the group the kernel has killed for want of memory."""
         try:
             with open(os.path.join(self.path, "memory.events"), encoding="ascii") as file:
-                return count_oom_kills(file.read()) > 0
+                return count_oom_kills(file.read())
         except OSError:
-            return False  # the kernel has no memory controller
+            return 0  # the kernel has no memory controller
 
     def kill(self) -> None:
         """Kill whatever is left in the group."""

@@ -1,8 +1,8 @@
-"""The line to the host: a virtio-serial port or a 16550, as a non-blocking byte transport.
+"""The line to the host as a non-blocking byte transport: virtio-serial, a 16550, or vsock.
 
-Owns the two devices' peculiarities. Nothing here says whether the host is there or has received
-anything: a serial line has no carrier, and a virtio port takes bytes that it may discard. That is
-`agent.wire`'s work, and the host speaks first.
+Owns finding and opening them, and the devices' peculiarities; sockets are `sockets`. Nothing here
+says whether the host is there or has received anything: a serial line has no carrier, and a virtio
+port takes bytes that it may discard. That is `agent.wire`'s work, and the host speaks first.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import termios
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Optional, Protocol, Tuple, Union
 
 from agent.tether import c_linux, log
-from agent.tether.config import Serial, VirtioSerial
+from agent.tether.config import Serial, VirtioSerial, Vsock
 from agent.tether.errors import StartError
+from agent.tether.sockets import Connecting, Listening
 from agent.tether.uevents import UeventListener
 
 VIRTIO_PORTS = "/sys/class/virtio-ports"
@@ -38,34 +40,71 @@ VIRTIO_LIMITS = Limits(32768, 131072, 65536)
 SERIAL_LIMITS = Limits(4096, 32768, 4096)
 
 
-class Transport:
-    """An open line. Register `descriptor` edge-triggered: an unconnected port always polls HUP.
+VSOCK_LIMITS = Limits(32768, 131072, 65536)
+
+
+class Transport(Protocol):
+    """A line, whatever it is made of. Nothing blocks."""
+
+    limits: Limits
+    descriptors: Tuple[int, ...]  # to wait on by edges: an unconnected port always polls HUP
+
+    def close_old(self) -> None:
+        """Close what was replaced in `descriptors`."""
+
+    def deadline(self) -> Optional[float]:
+        """Return when `revive` is to be called though nothing has come."""
+
+    def revive(self, now: float) -> None:
+        """Do what is due for there to be a connection."""
+
+    def read(self) -> Optional[bytes]:
+        """Return what has come, b"" when the host is not connected, None when nothing waits."""
+
+    def write(self, data: Union[bytes, memoryview]) -> int:
+        """Hand over bytes and return how many were taken; 0 when there is no room."""
+
+
+class Device:
+    """An open character device.
 
     Opened once and never closed before power-off: closing discards what the host has sent.
     """
 
     def __init__(self, descriptor: int, *, limits: Limits, read_bytes: int) -> None:
         os.set_blocking(descriptor, False)
-        self.descriptor = descriptor
+        self.descriptors: Tuple[int, ...] = (descriptor,)
         self.limits = limits
+        self._descriptor = descriptor
         self._read_bytes = read_bytes
 
+    def close_old(self) -> None:
+        """Do nothing."""
+
+    def deadline(self) -> Optional[float]:
+        """Return None: a device is there."""
+
+    def revive(self, now: float) -> None:
+        """Do nothing."""
+
     def read(self) -> Optional[bytes]:
-        """Return what has come, b"" when the host is not connected, None when nothing waits."""
+        """Read at most what one call of the driver gives."""
         try:
-            return os.read(self.descriptor, self._read_bytes)
+            return os.read(self._descriptor, self._read_bytes)
         except BlockingIOError:
             return None
 
     def write(self, data: Union[bytes, memoryview]) -> int:
-        """Hand over bytes and return how many were taken; 0 when there is no room."""
+        """Write as much as goes."""
         try:
-            return os.write(self.descriptor, data)
+            return os.write(self._descriptor, data)
         except BlockingIOError:
             return 0
 
 
-def open_transport(channel: Union[VirtioSerial, Serial], events: UeventListener) -> Transport:
+def open_transport(
+    channel: Union[VirtioSerial, Serial, Vsock], events: UeventListener
+) -> Transport:
     """Open the configured line; StartError("channel") when the machine does not have it.
 
     The drivers must have been loaded, after `events` was opened.
@@ -73,9 +112,20 @@ def open_transport(channel: Union[VirtioSerial, Serial], events: UeventListener)
     try:
         if isinstance(channel, VirtioSerial):
             return _open_virtio(channel.name, events)
+        if isinstance(channel, Vsock):
+            return _open_vsock(channel)
         return _open_serial(channel.device)
     except OSError as error:
         raise StartError("channel", "the channel cannot be opened: {}".format(error)) from error
+
+
+def _open_vsock(channel: Vsock) -> Transport:
+    if not channel.listen:
+        return Connecting(socket.AF_VSOCK, (channel.cid, channel.port), limits=VSOCK_LIMITS)
+    listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    listener.bind((socket.VMADDR_CID_ANY, channel.port))
+    # The image's own processes could connect as well, and throw the host out each time.
+    return Listening(listener, limits=VSOCK_LIMITS, admits=lambda peer: peer[0] == channel.cid)
 
 
 def _open_virtio(name: str, events: UeventListener) -> Transport:
@@ -84,7 +134,7 @@ def _open_virtio(name: str, events: UeventListener) -> Transport:
         raise StartError("channel", "the machine has no virtio-serial port named {}".format(name))
     descriptor = os.open("/dev/" + port, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     # The driver hands out one page-sized buffer per call; asking for more gains nothing.
-    return Transport(descriptor, limits=VIRTIO_LIMITS, read_bytes=4096)
+    return Device(descriptor, limits=VIRTIO_LIMITS, read_bytes=4096)
 
 
 def _find_port(name: str) -> str | None:
@@ -113,7 +163,7 @@ def _open_serial(device: str) -> Transport:
             file.write("14")  # the 16550's highest: fewer interrupts, 1.6 times the speed
     except OSError as error:
         log.info("{}: {}".format(trigger, error.strerror))
-    return Transport(descriptor, limits=SERIAL_LIMITS, read_bytes=65536)
+    return Device(descriptor, limits=SERIAL_LIMITS, read_bytes=65536)
 
 
 def make_raw(descriptor: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Mapping, Optional, Tuple, Union
 
 from agent.tether.errors import StartError
@@ -17,6 +17,9 @@ from agent.tether.errors import StartError
 SCHEMA = 1
 MAX_DOCUMENT_BYTES = 4 << 20
 KEY_BYTES = 32
+RING_BYTES = (1 << 16, 1 << 30)  # the least and the most that may be asked for
+_HOST_CID = 2  # VMADDR_CID_HOST, linux/vm_sockets.h
+_MAX_32_BITS = (1 << 32) - 1
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z", re.ASCII)
@@ -40,11 +43,33 @@ class Serial:
 
 
 @dataclass(frozen=True)
+class Vsock:
+    """A virtual socket: connect to a CID's port or, with `listen`, let that CID connect to ours."""
+
+    cid: int
+    port: int
+    listen: bool
+
+
+@dataclass(frozen=True)
 class Connection:
     """What is needed to talk to the host at all."""
 
     key: bytes
-    channel: Union[VirtioSerial, Serial]
+    channel: Union[VirtioSerial, Serial, Vsock]
+
+
+@dataclass(frozen=True)
+class OutputRules:
+    """What becomes of output that no host takes.
+
+    A host that has not come, or not answered for `away_seconds`, is not waited for: `ring_bytes` of
+    the newest output are kept. A machine whose work is done waits `linger_seconds` for such a host.
+    """
+
+    ring_bytes: int = 1 << 20
+    away_seconds: float = 5.0
+    linger_seconds: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +156,35 @@ def parse_connection(document: Mapping[str, object]) -> Connection:
         if not _SERIAL_DEVICE.match(device):
             raise _wrong("channel.device", "a serial line such as /dev/ttyS0")
         return Connection(key_bytes, Serial(device))
-    raise _wrong("channel.kind", "virtio-serial or serial")
+    if kind == "vsock":
+        return Connection(
+            key_bytes,
+            Vsock(
+                cid=_whole(channel, "cid", "channel.cid", 0, _MAX_32_BITS, default=_HOST_CID),
+                port=_whole(channel, "port", "channel.port", 0, _MAX_32_BITS),
+                listen=_flag(channel, "listen", "channel.listen"),
+            ),
+        )
+    raise _wrong("channel.kind", "virtio-serial, serial or vsock")
+
+
+def parse_output(document: Mapping[str, object]) -> OutputRules:
+    """Check and return the rules for output; a member that is missing has its default."""
+    if document.get("output") is None:
+        return OutputRules()
+    output = _object(document, "output", "output")
+    rules = OutputRules()
+    return OutputRules(
+        ring_bytes=_whole(
+            output,
+            "ring_bytes",
+            "output.ring_bytes",
+            *RING_BYTES,
+            default=rules.ring_bytes,
+        ),
+        away_seconds=_seconds(output, "away_seconds", rules.away_seconds),
+        linger_seconds=_seconds(output, "linger_seconds", rules.linger_seconds),
+    )
 
 
 def parse_job(document: Mapping[str, object]) -> Job:
@@ -148,6 +201,38 @@ def parse_job(document: Mapping[str, object]) -> Job:
         image=_parse_image(_object(document, "image", "image")),
         run=_parse_run(_object(document, "run", "run")),
     )
+
+
+def parse_exec(message: Mapping[str, object], job: Job) -> Job:
+    """Check a request for another process beside the job's; return it as a job of its own.
+
+    What it does not say is as for the main process: user, working directory, environment.
+    """
+    arguments = _arguments(message, "args", "exec.args")
+    if not arguments:
+        raise StartError("config", "exec.args: expected a list of text that is not empty")
+    user = _optional_text(message, "user", "exec.user")
+    working_dir = _optional_text(message, "workdir", "exec.workdir")
+    run = RunConfig(
+        arguments=arguments,
+        entrypoint=(),
+        environment=job.run.environment + (_arguments(message, "env", "exec.env") or ()),
+        user=user or job.run.user,
+        working_dir=working_dir or job.run.working_dir,
+        tty=_flag(message, "tty", "exec.tty"),
+        stdin=_flag(message, "stdin", "exec.stdin"),
+        rows=_cells(message, "rows", "exec.rows"),
+        columns=_cells(message, "cols", "exec.cols"),
+    )
+    return replace(job, run=run)
+
+
+def parse_copy(message: Mapping[str, object]) -> Tuple[str, bool]:
+    """Check a request to copy; return the path and whether a link there is followed."""
+    path = _text(message, "path", "copy.path")
+    if not path.startswith("/"):
+        raise _wrong("copy.path", "an absolute path")
+    return path, _flag(message, "follow", "copy.follow")
 
 
 def _parse_image(image: Mapping[str, object]) -> ImageConfig:
@@ -224,6 +309,32 @@ def _flag(parent: Mapping[str, object], name: str, field: str) -> bool:
     value = parent.get(name, False)
     if not isinstance(value, bool):
         raise _wrong(field, "true or false")
+    return value
+
+
+def _whole(
+    parent: Mapping[str, object],
+    name: str,
+    field: str,
+    low: int,
+    high: int,
+    *,
+    default: Optional[int] = None,
+) -> int:
+    value = parent.get(name)
+    if value is None and default is not None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise _wrong(field, "a whole number from {} to {}".format(low, high))
+    return value
+
+
+def _seconds(output: Mapping[str, object], name: str, default: float) -> float:
+    value = output.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e9:
+        raise _wrong("output." + name, "a number of seconds from 0 to 10^9")
     return value
 
 

@@ -24,6 +24,12 @@ SCSI_HOSTS = "/sys/class/scsi_host"
 FIRST_LOOK_SECONDS = 2.0
 WIDE_LOOK_SECONDS = 13.0
 
+# New block groups have inode tables of 4 MiB for each 128 MiB. With this option the kernel zeroes
+# them while it grows the file system; without it, in the background, some seconds later. So it is
+# set right after the growth, which stops the background's work. All those zeros would go into the
+# writable link of the chain, and for nothing: what is behind the old end reads as zeros.
+_KEEP_TABLES = "noinit_itable"
+
 
 @dataclass(frozen=True)
 class Ext4Superblock:
@@ -73,18 +79,26 @@ def mount_root(device: str, superblock: Ext4Superblock, target: str) -> None:
     """Mount the root file system and grow it to its disk; StartError("disk") when it cannot."""
     os.makedirs(target, exist_ok=True)
     try:
-        # Without noinit_itable a grown file system zeroes gigabytes of inode tables behind the
-        # process's back, all of it into the writable link of the chain.
-        syscalls.mount(device, target, "ext4", 0, "noinit_itable")
+        blocks = growth_in_blocks(superblock, _size_in_bytes(device))
+        syscalls.mount(device, target, "ext4", 0, _KEEP_TABLES if blocks is None else None)
     except OSError as error:
         raise StartError(
             "disk", "the root disk {} cannot be mounted: {}".format(device, error.strerror)
         ) from error
+    if blocks is None:
+        return
     try:
-        _grow(device, superblock, target)
+        _grow(target, blocks)
+        log.info(
+            "root file system grown from {} to {} blocks".format(superblock.block_count, blocks)
+        )
     except OSError as error:
         # The process can still run in the space that there is.
         log.error("the root file system was not grown: {}".format(error))
+    try:
+        syscalls.mount(None, target, None, c_linux.MS_REMOUNT, _KEEP_TABLES)
+    except OSError as error:
+        log.error("new inode tables are zeroed in the background: {}".format(error))
 
 
 def release_root(target: str) -> None:
@@ -110,21 +124,22 @@ def growth_in_blocks(superblock: Ext4Superblock, disk_bytes: int) -> int | None:
     return blocks if blocks > superblock.block_count else None
 
 
-def _grow(device: str, superblock: Ext4Superblock, target: str) -> None:
+def _size_in_bytes(device: str) -> int:
     disk = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
         answer = fcntl.ioctl(disk, c_linux.BLKGETSIZE64, bytes(8))
     finally:
         os.close(disk)
-    blocks = growth_in_blocks(superblock, struct.unpack("=Q", answer)[0])
-    if blocks is None:
-        return
+    size_bytes: int = struct.unpack("=Q", answer)[0]
+    return size_bytes
+
+
+def _grow(target: str, blocks: int) -> None:
     root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.ioctl(root, c_linux.EXT4_IOC_RESIZE_FS, struct.pack("=Q", blocks))
     finally:
         os.close(root)
-    log.info("root file system grown from {} to {} blocks".format(superblock.block_count, blocks))
 
 
 def _look_for(uuid: str) -> Optional[Tuple[str, Ext4Superblock]]:

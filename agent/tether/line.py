@@ -6,7 +6,7 @@ at the line on every turn of the caller's loop: edges of an edge-triggered poll 
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from agent.tether.channel import Transport
 from agent.wire import Endpoint, Event
@@ -20,7 +20,6 @@ class Line:
 
     def __init__(self, transport: Transport, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.descriptor = transport.descriptor
         self._transport = transport
         self._pending = memoryview(b"")
         self._connected = False
@@ -32,9 +31,19 @@ class Line:
         """Whether the last turn stopped for fairness and the next one should not wait."""
         return self._more_to_read or self._more_to_write
 
+    @property
+    def descriptors(self) -> Tuple[int, ...]:
+        """What to wait on, by edges; another tuple when the line was made anew."""
+        return self._transport.descriptors
+
+    def close_old(self) -> None:
+        """Close the descriptors of lines that were lost, when nobody waits on them any more."""
+        self._transport.close_old()
+
     def deadline(self) -> Optional[float]:
-        """Return when a timer of the protocol is due."""
-        return self.endpoint.deadline()
+        """Return when a timer of the protocol or of the transport is due."""
+        due = [self.endpoint.deadline(), self._transport.deadline()]
+        return min((time for time in due if time is not None), default=None)
 
     def receive(self, now: float) -> List[Event]:
         """Read what has come and run the timers; return what that brought about.
@@ -42,6 +51,7 @@ class Line:
         Raises agent.wire.ProtocolError when the peer breaks the protocol.
         """
         events: List[Event] = []
+        self._transport.revive(now)
         budget = TURN_BYTES
         while budget > 0:
             data = self._transport.read()

@@ -31,6 +31,13 @@ DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
     c_linux.PCI_VIRTIO_1_CONSOLE: ("virtio_pci", "virtio_console"),
 }
 
+# Loaded only for a channel of that kind: every machine of VMware's has a VMCI device.
+VSOCK_DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
+    c_linux.PCI_VMWARE_VMCI: ("vmw_vsock_vmci_transport",),
+    c_linux.PCI_VIRTIO_VSOCK: ("virtio_pci", "vmw_vsock_virtio_transport"),
+    c_linux.PCI_VIRTIO_1_VSOCK: ("virtio_pci", "vmw_vsock_virtio_transport"),
+}
+
 # Without `scan=none` the driver's load blocks for the scan of every target (200 ms for pvscsi, 1 s
 # for virtio-scsi), while the root disk is nearly always the first one: `disks` scans by hand.
 PARAMETERS: Mapping[str, str] = {"scsi_mod": "scan=none"}
@@ -94,10 +101,12 @@ def read_pci_ids(folder: str = PCI_DEVICES) -> List[PciId]:
     return ids
 
 
-def drivers_for(ids: Iterable[PciId]) -> List[str]:
+def drivers_for(
+    ids: Iterable[PciId], drivers: Mapping[PciId, Tuple[str, ...]] = DRIVERS
+) -> List[str]:
     """Return the modules for these devices, each once, in an order that can be loaded."""
     names: Dict[str, None] = {}
     for pci_id in ids:
-        for name in DRIVERS.get(pci_id, ()):
+        for name in drivers.get(pci_id, ()):
             names[name] = None
     return list(names)

@@ -1,11 +1,10 @@
-"""The running guest: one loop over the line to the host, the process's stdio, and signals.
+"""The running guest: one loop over the line to the host, all processes' stdio, and signals.
 
-Owns relaying, reaping and the end of the process. One thread, one epoll, one place that waits for
-children: SIGCHLD wakes the loop and waitpid(-1) collects the process and any orphan alike, so no
-status can be taken by somebody else. The order at the end is fixed: the process dies, the kernel
-kills the rest of its PID namespace, its pipes reach their end and are read to it, both streams are
-finished, and only then the exit is reported. Nothing is dropped on the way: a host that does not
-take the output holds up the end as well.
+Owns the loop, what the host asks for, reaping, and the end. One thread, one epoll, one place that
+waits for children: SIGCHLD wakes the loop and waitpid(-1) collects the processes and any orphan
+alike, so no status can be taken by somebody else. When the main process has ended, the kernel has
+killed the rest of its PID namespace: what else ran there is reported first, the main process last,
+and the machine may be switched off when the host has acknowledged that, or is not there.
 """
 
 from __future__ import annotations
@@ -16,28 +15,36 @@ import select
 import signal
 import socket
 import time
+from collections import deque
 from types import FrameType
-from typing import Callable, Dict, Mapping, Optional
+from typing import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
 
-from agent.tether import log, terminal
+from agent.tether import log
 from agent.tether.errors import StartError
 from agent.tether.line import Line
-from agent.tether.process import Process
-from agent.tether.standard_input import StandardInput
+from agent.tether.poller import Poller
+from agent.tether.process import Launch
+from agent.tether.relayed import MAX_FAILURE, Relayed
 from agent.wire import (
-    CONTROL_LIMIT,
     STDERR,
-    STDIN,
     STDOUT,
+    Closed,
     Control,
     Data,
     Event,
     Finished,
+    Opened,
+    Writable,
+    process_of,
+    stream_of,
 )
 
-READ_BYTES = 65536  # a pipe's size; asking for more costs a third of the speed
-FAREWELL_SECONDS = 10.0  # how long the host may take to acknowledge the last message
+MAIN = 0  # the number of the main process
+LINGER_SECONDS = 10.0  # how long a machine whose work is done waits for an absent host
 STOP_SECONDS = 10.0  # Docker's default between the stop signal and SIGKILL
+# An exec that has ended does not wait longer for the ends of its output: what it has left running
+# may hold them open for ever. Docker's time.
+DRAIN_SECONDS = 2.0
 # A timer that is due again at once, on a line that takes nothing, must not become a busy loop.
 MIN_WAIT_SECONDS = 0.005
 MAX_NUMBER = 1e9  # above any signal, any size and 30 years of seconds
@@ -45,25 +52,40 @@ MAX_WAIT_SECONDS = 600.0  # epoll counts milliseconds in 32 bits
 
 STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGPWR)  # SIGINT is Ctrl-Alt-Del
 
+# Starts what an "exec", "copy-in" or "copy-out" message asks for; StartError when it cannot.
+Starter = Callable[[Mapping[str, object]], Launch]
+
 
 class Supervisor:
-    """Serves the host until the process has ended and the host knows.
+    """Serves the host until the main process has ended and the host knows.
 
     A context manager: inside, it holds the program's signal handlers.
     """
 
-    def __init__(self, line: Line, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        line: Line,
+        *,
+        linger_seconds: float = LINGER_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._line = line
         self._endpoint = line.endpoint
+        self._linger_seconds = linger_seconds
         self._clock = clock
-        self._process: Optional[Process] = None
-        self._status: Optional[int] = None
+        self._processes: Dict[int, Relayed] = {}  # by number, until they are over
+        self._children: Dict[int, Relayed] = {}  # by pid, until they are collected
+        self._opened: Set[int] = set()  # numbers whose streams are there and that nobody uses
+        self._draining: Deque[Tuple[float, Relayed]] = deque()
+        self._leaving: List[Relayed] = []  # over, and their output is on its way
+        self._main: Optional[Relayed] = None
+        self._start: Optional[Starter] = None
+        self._kills: Callable[[], int] = _no_kills
         self._stop_signal: int = signal.SIGTERM
         self._kill_at: Optional[float] = None
-        self._outputs: Dict[int, int] = {}  # descriptor to stream, until its end was read
-        self._input: Optional[StandardInput] = None
-        self._watched: Dict[int, int] = {}  # descriptor to epoll mask
-        self._poll = select.epoll()
+        self._hurried = False
+        self._poller = Poller()
+        self._line_descriptors: Tuple[int, ...] = ()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._handlers: Dict[int, object] = {}
 
@@ -73,200 +95,233 @@ class Supervisor:
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, *STOP_REQUESTS):
             self._handlers[number] = signal.signal(number, _only_wake)
-        self._poll.register(self._wake_reader.fileno(), select.EPOLLIN)
-        # Edges only: an unconnected virtio port would otherwise report HUP without end.
-        self._poll.register(
-            self._line.descriptor, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
-        )
+        self._poller.watch(self._wake_reader.fileno(), select.EPOLLIN, self._take_signals)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(-1)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us
-        self._poll.close()
+        self._poller.close()
         self._wake_reader.close()
         self._wake_writer.close()
 
     def report_failure(self, failure: StartError) -> None:
-        """Tell the host that there is no process; return when it knows or does not answer."""
-        message = failure.message[: CONTROL_LIMIT // 8]  # JSON escapes may cost six bytes a letter
-        self._endpoint.control(
-            {"type": "failed", "code": failure.code, "kind": failure.kind, "message": message}
-        )
-        self._say_farewell()
+        """Tell the host that there is no process; return when it knows or is not there."""
+        self._report_failure(MAIN, failure)
+        self._say_farewell("the process was not started")
 
     def supervise(
-        self, process: Process, *, stop_signal: int, out_of_memory: Callable[[], bool]
+        self,
+        launch: Launch,
+        *,
+        stop_signal: int,
+        oom_kills: Callable[[], int],
+        start: Optional[Starter] = None,
     ) -> None:
-        """Relay for the process until it has ended and the host knows how.
+        """Relay for a process and whatever is started beside it until the host knows its end.
 
+        `oom_kills` counts the processes that were killed for want of memory; `start` starts others.
         Raises agent.wire.ProtocolError when the host holds the key and breaks the protocol: there
         is nobody left to serve then, and the process goes on until the caller ends it.
         """
-        self._process = process
         self._stop_signal = stop_signal
-        self._outputs = {process.stdout: STDOUT}
-        if process.stderr is None:
-            self._endpoint.finish(STDERR)
-        else:
-            self._outputs[process.stderr] = STDERR
-        for descriptor in self._outputs:
-            os.set_blocking(descriptor, False)
-        if process.stdin is not None:
-            self._input = StandardInput(process.stdin, is_terminal=process.has_terminal)
-        self._endpoint.control({"type": "started", "pid": process.pid})
+        self._kills = oom_kills
+        self._start = start
+        for which in (STDOUT, STDERR):
+            self._endpoint.keep_newest(stream_of(MAIN, which))
+        main = self._main = self._add(MAIN, launch)
         self._reap()  # its SIGCHLD may have come before our handler
-        while self._status is None or self._outputs:
-            self._turn(self._kill_at)
-        if process.has_terminal:
-            os.close(process.stdout)
-        assert self._status is not None
-        self._endpoint.control(describe_exit(self._status, out_of_memory=out_of_memory()))
-        self._say_farewell()
+        while not main.is_over:
+            self._turn(None)
+        self._kill_at = None
+        if main.failure is not None:
+            self._say_farewell("the process was not started")
+        else:
+            assert main.status is not None
+            message = describe_exit(main.status, out_of_memory=oom_kills() > 0)
+            self._say_farewell("the process ended with code {}".format(message["code"]), message)
 
-    def _say_farewell(self) -> None:
-        give_up_at = self._clock() + FAREWELL_SECONDS
+    def _say_farewell(self, what: str, message: Optional[Dict[str, object]] = None) -> None:
+        """Wait until the host has everything, `message` last; for an absent one only so long."""
+        gone_at: Optional[float] = None
         self._line.send(self._clock())
-        while self._endpoint.unacknowledged():
-            if self._clock() >= give_up_at:
+        while True:
+            if message is not None and not self._processes and self._has_left(MAIN):
+                self._endpoint.control(message)
+                message = None
+                self._line.send(self._clock())
+            if message is None and not self._endpoint.unacknowledged():
+                return
+            now = self._clock()
+            if not self._endpoint.away and not self._hurried:
+                gone_at = None
+            elif gone_at is None:
+                gone_at = now
+                why = "the host is not there" if self._endpoint.away else "power-off was asked for"
+                text = "{}; {}: at most {:g} s until the machine is switched off"
+                log.error(text.format(what, why, self._linger_seconds))
+            elif now >= gone_at + self._linger_seconds:
                 log.error("the host did not acknowledge the last message")
                 return
-            self._turn(give_up_at)
+            self._turn(None if gone_at is None else gone_at + self._linger_seconds)
 
     # --- one turn of the loop --------------------------------------------------------------------
 
     def _turn(self, wake_at: Optional[float]) -> None:
-        self._watch()
-        ready = self._poll.poll(self._wait_seconds(wake_at))
+        self._watch_line()
+        self._poller.wait(self._wait_seconds(wake_at))
         now = self._clock()
-        for descriptor, _ in ready:
-            if descriptor == self._wake_reader.fileno():
-                self._take_signals()
         for event in self._line.receive(now):
             self._handle(event)
-        for descriptor, mask in ready:
-            if descriptor in self._outputs and mask & ~select.EPOLLOUT:
-                self._read_output(descriptor)
-        if self._input and self._input.pending:
-            self._endpoint.consumed(STDIN, self._input.write())
-            if self._input.ended:
-                self._close_input()
+        self._let_timers_run(now)
         self._line.send(now)
-        if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = None
-            self._kill()
+        if self._leaving:
+            self._report_ends()
+            self._line.send(now)
 
     def _wait_seconds(self, wake_at: Optional[float]) -> float:
         if self._line.has_more:
             return 0.0
-        due = [time for time in (wake_at, self._line.deadline()) if time is not None]
+        drain_at = self._draining[0][0] if self._draining else None
+        times = (wake_at, self._kill_at, drain_at, self._line.deadline())
+        due = [time for time in times if time is not None]
         wait = min(due, default=math.inf) - self._clock()
         return min(MAX_WAIT_SECONDS, max(MIN_WAIT_SECONDS, wait))
 
-    def _watch(self) -> None:
-        """Watch exactly what can be served: output without credit must not wake us."""
-        wanted = {
-            descriptor: select.EPOLLIN
-            for descriptor, stream in self._outputs.items()
-            if self._endpoint.writable(stream)
-        }
-        if self._input and self._input.pending:
-            wanted[self._input.descriptor] = wanted.get(self._input.descriptor, 0) | select.EPOLLOUT
-        for descriptor in list(self._watched):
-            if descriptor not in wanted:
-                self._poll.unregister(descriptor)
-                del self._watched[descriptor]
-        for descriptor, mask in wanted.items():
-            if descriptor not in self._watched:
-                self._poll.register(descriptor, mask)
-            elif self._watched[descriptor] != mask:
-                self._poll.modify(descriptor, mask)
-            self._watched[descriptor] = mask
+    def _watch_line(self) -> None:
+        """Follow the line's descriptors: a socket has another one after each connection."""
+        if self._line.descriptors is self._line_descriptors:
+            return  # the same tuple: equal numbers might be another connection's
+        for descriptor in self._line_descriptors:
+            self._poller.watch(descriptor, 0, _nothing)
+        self._line.close_old()
+        self._line_descriptors = self._line.descriptors
+        for descriptor in self._line_descriptors:
+            # Edges only: an unconnected virtio port would otherwise report HUP without end.
+            mask = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
+            self._poller.watch(descriptor, mask, _nothing)
 
-    def _unwatch(self, descriptor: int) -> None:
-        if self._watched.pop(descriptor, None) is not None:
-            self._poll.unregister(descriptor)
+    def _let_timers_run(self, now: float) -> None:
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            self._kill()
+        while self._draining and now >= self._draining[0][0]:
+            self._draining.popleft()[1].cut_off()
 
-    # --- the process's stdio ---------------------------------------------------------------------
+    # --- processes -------------------------------------------------------------------------------
 
-    def _read_output(self, descriptor: int) -> None:
-        stream = self._outputs[descriptor]
-        room = min(READ_BYTES, self._endpoint.writable(stream))
-        if not room:
-            return
+    def _add(self, number: int, launch: Launch) -> Relayed:
+        relayed = Relayed(number, launch, self._endpoint, self._poller, on_over=self._bury)
+        relayed.kills_before = self._kills()
+        self._processes[number] = self._children[launch.pid] = relayed
+        return relayed
+
+    def _start_other(self, number: int, message: Mapping[str, object]) -> None:
+        if number not in self._opened:
+            return  # its number is in use, or its streams were never opened
+        self._opened.discard(number)
         try:
-            data = os.read(descriptor, room)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""  # EIO: the last slave of the terminal was closed
-        if data:
-            self._endpoint.send(stream, data)
-            return
-        self._unwatch(descriptor)
-        del self._outputs[descriptor]
-        assert self._process is not None
-        if not self._process.has_terminal:  # its master may still be wanted for input
-            os.close(descriptor)
-        self._endpoint.finish(stream)
+            if self._start is None or self._main is None or not self._main.runs:
+                raise StartError("world", "the main process does not run")
+            self._add(number, self._start(message))
+        except StartError as error:
+            for which in (STDOUT, STDERR):
+                self._endpoint.finish(stream_of(number, which))
+            self._report_failure(number, error)
 
-    def _close_input(self) -> None:
-        """Give the credit of what nobody will read any more back, and read no more."""
-        if self._input is None:
+    def _bury(self, relayed: Relayed) -> None:
+        """Take leave of a process, all of whose output the endpoint has accepted."""
+        if relayed.failure is None and relayed is not self._main:  # which comes last
+            self._leaving.append(relayed)
             return
-        self._unwatch(self._input.descriptor)
-        self._endpoint.consumed(STDIN, self._input.discard())
-        assert self._process is not None
-        if not self._process.has_terminal:
-            os.close(self._input.descriptor)
-        self._input = None
+        del self._processes[relayed.number]
+        if relayed.failure is not None:
+            self._report_failure(relayed.number, relayed.failure)
+
+    def _report_ends(self) -> None:
+        """Report how processes ended whose output has left, so that it arrives before."""
+        for relayed in [r for r in self._leaving if self._has_left(r.number)]:
+            self._leaving.remove(relayed)
+            del self._processes[relayed.number]
+            assert relayed.status is not None
+            oom = self._kills() > relayed.kills_before
+            message = describe_exit(relayed.status, out_of_memory=oom)
+            self._endpoint.control({**message, "process": relayed.number})
+
+    def _has_left(self, number: int) -> bool:
+        streams = (stream_of(number, which) for which in (STDOUT, STDERR))
+        return all(self._endpoint.has_left(stream) for stream in streams)
+
+    def _report_failure(self, number: int, failure: StartError) -> None:
+        self._endpoint.control(
+            {
+                "type": "failed",
+                "process": number,
+                "code": failure.code,
+                "kind": failure.kind,
+                "message": failure.message[:MAX_FAILURE],
+            }
+        )
 
     # --- the host's wishes -----------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Data):
-            if self._input is None:
-                self._endpoint.consumed(STDIN, len(event.data))
+            process = self._processes.get(process_of(event.stream))
+            if process is None:
+                self._endpoint.consumed(event.stream, len(event.data))
             else:
-                self._input.append(event.data)
+                process.receive(event.data)
+        elif isinstance(event, Writable):
+            process = self._processes.get(process_of(event.stream))
+            if process is not None:
+                process.writable(event.stream)
         elif isinstance(event, Finished):
-            if self._input is not None:
-                self._input.finish()
+            process = self._processes.get(process_of(event.stream))
+            if process is not None:
+                process.finish_input()
         elif isinstance(event, Control):
             self._obey(event.message)
+        elif isinstance(event, Opened):
+            self._opened.add(event.process)
+        elif isinstance(event, Closed):
+            self._opened.discard(event.process)
 
     def _obey(self, message: Mapping[str, object]) -> None:
         """Carry out a control message. One that we do not know or that is malformed is ignored."""
         kind = message.get("type")
-        process = self._process
-        if process is None or self._status is not None:
-            return
-        if kind == "resize":
+        number = int(_number(message, "process")) if "process" in message else MAIN
+        process = self._processes.get(number)
+        if kind in ("exec", "copy-in", "copy-out"):
+            self._start_other(number, message)
+        elif kind == "resize" and process is not None:
             rows, columns = _number(message, "rows"), _number(message, "cols")
-            if process.has_terminal and 0 <= rows <= 0xFFFF and 0 <= columns <= 0xFFFF:
-                terminal.set_size(process.stdout, int(rows), int(columns))
-        elif kind == "signal":
-            number = int(_number(message, "signal"))
-            if 1 <= number <= signal.SIGRTMAX:
-                os.kill(process.pid, number)
+            if 0 <= rows <= 0xFFFF and 0 <= columns <= 0xFFFF:
+                process.resize(int(rows), int(columns))
+        elif kind == "signal" and process is not None:
+            wanted = int(_number(message, "signal"))
+            if 1 <= wanted <= signal.SIGRTMAX:
+                process.signal(wanted)
         elif kind == "stop":
             self._stop(_number(message, "timeout_seconds"))
+        elif kind == "power-off":
+            self._hurried = True
+            self._kill()
 
     def _stop(self, timeout_seconds: float) -> None:
-        if self._process is None or self._status is not None:
-            return
-        seconds = timeout_seconds if timeout_seconds >= 0 else STOP_SECONDS
-        os.kill(self._process.pid, self._stop_signal)
-        self._kill_at = self._clock() + seconds
+        if self._main is not None and self._main.status is None:
+            seconds = timeout_seconds if timeout_seconds >= 0 else STOP_SECONDS
+            self._main.signal(self._stop_signal)
+            self._kill_at = self._clock() + seconds
 
     def _kill(self) -> None:
-        if self._process is not None and self._status is None:
-            os.kill(self._process.pid, signal.SIGKILL)
+        if self._main is not None:
+            self._main.signal(signal.SIGKILL)
 
     # --- signals and children --------------------------------------------------------------------
 
-    def _take_signals(self) -> None:
+    def _take_signals(self, _mask: int) -> None:
         try:
             numbers = self._wake_reader.recv(4096)
         except BlockingIOError:
@@ -284,14 +339,13 @@ class Supervisor:
                 return
             if not pid:
                 return
-            process = self._process
-            if process is not None and pid == process.pid:
-                self._status = status
-                self._kill_at = None
-                self._close_input()
-                if process.slave is not None:
-                    # The last one: now the master comes to its end once it has been read.
-                    os.close(process.slave)
+            relayed = self._children.pop(pid, None)
+            if relayed is None:
+                continue  # an orphan
+            relayed.end(status)
+            # Its outputs may not be known yet: its death can be seen before the report of its start.
+            if not relayed.is_over and relayed is not self._main:
+                self._draining.append((self._clock() + DRAIN_SECONDS, relayed))
 
 
 def describe_exit(status: int, *, out_of_memory: bool) -> Dict[str, object]:
@@ -303,6 +357,7 @@ def describe_exit(status: int, *, out_of_memory: bool) -> Dict[str, object]:
         number, code = None, os.WEXITSTATUS(status)
     return {
         "type": "exited",
+        "process": MAIN,
         "code": code,
         "signal": number,
         "core": os.WCOREDUMP(status),
@@ -320,3 +375,11 @@ def _number(message: Mapping[str, object], name: str) -> float:
 
 def _only_wake(_number: int, _frame: Optional[FrameType]) -> None:
     """Do nothing: the wakeup descriptor has the signal already."""
+
+
+def _nothing(_mask: int) -> None:
+    """Do nothing: the line is looked at on every turn."""
+
+
+def _no_kills() -> int:
+    return 0

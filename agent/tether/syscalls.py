@@ -68,6 +68,29 @@ def clone_process(flags: int, *, exit_signal: int, cgroup: int) -> int:
     return _call(c_linux.SYS_clone3, arguments, len(arguments))
 
 
+def open_process(pid: int) -> int:
+    """Return a descriptor that stands for a process even when its number is used again."""
+    return _call(c_linux.SYS_pidfd_open, pid, 0)  # close-on-exec by itself
+
+
+def enter_namespaces(descriptor: int, kinds: int) -> None:
+    """Enter a process's namespaces (by pidfd) or one namespace (by its file), as setns(2)."""
+    _call(c_linux.SYS_setns, descriptor, kinds)
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
+    """Close every descriptor from `first` to `last`, none if that is below, as close_range(2)."""
+    if first <= last:
+        _call(c_linux.SYS_close_range, first, last, 0)
+
+
+def forbid_tracing() -> None:
+    """Keep processes without CAP_SYS_PTRACE out of this one's memory, until it executes a file."""
+    if _libc.prctl(c_linux.PR_SET_DUMPABLE, ctypes.c_ulong(0), 0, 0, 0) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
 def set_host_name(name: str) -> None:
     """Set the host name of this UTS namespace."""
     encoded = name.encode("ascii")

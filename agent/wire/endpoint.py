@@ -10,7 +10,7 @@ from typing import Dict, List, Optional
 
 from agent.wire.c_frame import (
     FEATURES,
-    LAST_INCARNATION,
+    FRAME_OVERHEAD,
     MAX_PAYLOAD,
     MIN_PAYLOAD,
     Feature,
@@ -21,7 +21,7 @@ from agent.wire.c_frame import (
 from agent.wire.events import Console, Counters, Established, Event, ProtocolError
 from agent.wire.frames import Frame, FrameParser, Sealer
 from agent.wire.greeting import Greeting
-from agent.wire.handshake import GuestHandshake, Handshake, HostHandshake, Identity, Progress
+from agent.wire.handshake import HostHandshake, Identity, Progress, make_handshake
 from agent.wire.receiver import Receiver
 from agent.wire.sender import Message, Sender
 from agent.wire.state import SessionState
@@ -63,12 +63,14 @@ class Endpoint:
         if not MIN_PAYLOAD <= max_payload <= min(window, MAX_PAYLOAD):
             raise ValueError("max_payload is out of bounds, or larger than the window")
         if state is not None:
-            _check_state(role, state, max_payload, window)
+            if role is not Role.HOST:
+                raise ValueError("a guest goes on with no session")
+            state.check(max_payload, window)
         self.role = role
         self.counters = Counters()
         self.last_heard: Optional[float] = None  # when a frame of the peer's last proved genuine
         identity = Identity(key, nonce, max_payload, window, features)
-        self._handshake = _make_handshake(role, identity, state)
+        self._handshake = make_handshake(role, identity, state)
         self._parser = FrameParser(self._key_for, max_payload, self.counters)
         self._sender = Sender(max_payload, self.counters)
         self._receiver = Receiver(window, max_payload, self.counters)
@@ -156,13 +158,24 @@ class Endpoint:
         self._now = now
         pieces = [self._tail]
         size = len(self._tail)
+        handshake = self._handshake
         while size < limit:
-            sealed = self._next_sealed(now)
+            sealed = handshake.next_sealed(now)
             if sealed is None:
                 break
-            self.counters.frames_sent += 1
             pieces.append(sealed)
             size += len(sealed)
+            self.counters.frames_sent += 1
+        keys = handshake.session_keys
+        if keys is not None and handshake.complete:
+            parts_of = keys.ours.parts
+            while size < limit:
+                frame = self._next_frame(now)
+                if frame is None:
+                    break
+                pieces += parts_of(frame)
+                size += FRAME_OVERHEAD + len(frame.payload)
+                self.counters.frames_sent += 1
         self._sender.rate.asked(now, more=self._streams.has_data)
         data = b"".join(pieces)
         self._tail = data[limit:]
@@ -208,6 +221,13 @@ class Endpoint:
         """Close this end's direction of a stream, after the bytes already accepted."""
         self._streams.finish(stream)
 
+    def has_left(self, stream: int) -> bool:
+        """Return whether a finished stream of ours has been sent to its end, at least once.
+
+        A control message that follows arrives after that end. True once the stream is forgotten.
+        """
+        return self._streams.has_left(stream)
+
     def keep_newest(self, stream: int) -> None:
         """Make a stream that we write a ring: while the peer is away it takes everything.
 
@@ -215,6 +235,14 @@ class Endpoint:
         peer gets a Gap in their place.
         """
         self._streams.keep_newest(stream)
+
+    def skip(self, stream: int, count: int) -> None:
+        """Begin a stream after `count` bytes that were written before this session: a Gap.
+
+        For a guest that was given another key, and goes on with its process in a new session.
+        Raises ValueError when something was sent on the stream.
+        """
+        self._streams.skip(stream, count)
 
     def consumed(self, stream: int, count: int) -> None:
         """Give back the credit of `count` bytes that the reader has disposed of."""
@@ -226,7 +254,7 @@ class Endpoint:
         Raises ValueError when it is longer than CONTROL_LIMIT bytes, ControlFullError when the
         peer has taken none for so long that CONTROL_QUEUE bytes wait.
         """
-        self._streams.send_control(message, MIN_PAYLOAD if not self._met else self._max_payload)
+        self._streams.control.send(message, MIN_PAYLOAD if not self._met else self._max_payload)
 
     def unacknowledged(self) -> bool:
         """Return whether the peer lacks anything that `send`, `finish` or `control` accepted."""
@@ -237,9 +265,10 @@ class Endpoint:
 
         A JSON object for SessionState.apply. Written down after the events and before the next
         `data_to_send`, it lets another process go on with the session. The first one also must be
-        written before anything is sent.
+        written before anything is sent. Raises ValueError at a guest.
         """
-        assert isinstance(self._handshake, HostHandshake)
+        if not isinstance(self._handshake, HostHandshake):
+            raise ValueError("a guest keeps no journal")
         record = self._streams.journal()
         kept: Dict[str, object] = {
             "session": self._handshake.session.hex(),
@@ -285,10 +314,11 @@ class Endpoint:
         return None if keys is None else keys.theirs
 
     def _take(self, frame: Frame) -> None:
+        handshake = self._handshake
         if frame.type in _GREETINGS:
-            greeting = self._handshake.receive(frame, self._now, self._progress(), self.counters)
+            greeting = handshake.receive(frame, self._now, self._progress(), self.counters)
         else:
-            greeting = self._handshake.confirm()
+            greeting = handshake.confirm()
             self._silent_since = None
         if greeting is not None:
             self._establish(greeting)
@@ -317,7 +347,7 @@ class Endpoint:
             self._sender.peer_restarted()
             self._receiver.peer_restarted()
             self._streams.peer_restarted(greeting.incarnation)
-        self._sender.resume(greeting.received)
+        self._sender.resume(greeting.received, self._now)
         self._streams.acknowledged()
         self._streams.events.append(
             Established(
@@ -334,26 +364,22 @@ class Endpoint:
             )
         )
 
-    def _next_sealed(self, now: float) -> Optional[bytes]:
-        sealed = self._handshake.next_sealed(now)
-        keys = self._handshake.session_keys
-        if sealed is not None or keys is None or not self.established:
-            return sealed
-        frame = self._receiver.acknowledgement()
+    def _next_frame(self, now: float) -> Optional[Frame]:
+        receiver, sender = self._receiver, self._sender
+        if receiver.ack_due:
+            return receiver.acknowledgement()
+        frame = sender.resend(now) if sender.lost or sender.round else None
         if frame is None:
-            frame = self._sender.resend(now) or self._fresh(now) or self._sender.probe(now)
-            if frame is None:
-                return None
-            if self._silent_since is None:
-                self._silent_since = now
-        return keys.ours.seal(frame)
+            message = self._fresh()
+            frame = sender.probe(now) if message is None else sender.send(message, now)
+        if frame is not None and self._silent_since is None:
+            self._silent_since = now
+        return frame
 
-    def _fresh(self, now: float) -> Optional[Frame]:
-        sender, streams = self._sender, self._streams
-        message = streams.next_priority() if sender.admits_priority() else None
-        if message is None and streams.has_data:
-            message = self._fresh_data()
-        return None if message is None else sender.send(message, now)
+    def _fresh(self) -> Optional[Message]:
+        if self._streams.has_priority and self._sender.admits_priority():
+            return self._streams.next_priority()
+        return self._fresh_data() if self._streams.has_data else None
 
     def _fresh_data(self) -> Optional[Message]:
         sender = self._sender
@@ -365,26 +391,3 @@ class Endpoint:
         if message is not None and message.flags & Flag.COMPRESSED:
             self.counters.compressed += 1
         return message
-
-
-def _make_handshake(role: Role, identity: Identity, state: Optional[SessionState]) -> Handshake:
-    if role is Role.GUEST:
-        return GuestHandshake(identity)
-    if state is None:
-        return HostHandshake(identity)
-    return HostHandshake(
-        identity,
-        session=state.session,
-        incarnation=state.incarnation + 1,
-        joined=state.joined,
-    )
-
-
-def _check_state(role: Role, state: SessionState, max_payload: int, window: int) -> None:
-    """Raise ValueError when no process may go on from this state."""
-    if role is not Role.HOST or not state.session:
-        raise ValueError("there is no session to go on with")
-    if state.incarnation >= LAST_INCARNATION:
-        raise ValueError("the session has had %d host processes" % state.incarnation)
-    if max_payload < state.max_payload or window < state.window:
-        raise ValueError("the session was begun with larger frames or a larger window")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from hmac import compare_digest
-from typing import Callable, Iterator, NamedTuple, Optional, Union
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple, Union
 from zlib import crc32
 
 from agent.wire.c_frame import (
@@ -49,24 +49,29 @@ class Sealer:
 
     def __init__(self, key: bytes) -> None:
         # Keying costs a compression round; a copy of the keyed state does not.
-        self._keyed = hashlib.blake2b(key=key, digest_size=TAG_SIZE, person=TAG_PERSON)
+        self.keyed = hashlib.blake2b(key=key, digest_size=TAG_SIZE, person=TAG_PERSON)
 
     def tag(self, data: Union[bytes, memoryview]) -> bytes:
         """Return the tag of a header and its payload."""
-        digest = self._keyed.copy()
+        digest = self.keyed.copy()
         digest.update(data)
         return digest.digest()
 
-    def seal(self, frame: Frame) -> bytes:
-        """Return the frame as it goes on the line."""
+    def parts(self, frame: Frame) -> Tuple[bytes, bytes, bytes]:
+        """Return the header, payload and tag that go on the line, one after the other."""
         frame_type, flags, stream, number, transmission, payload = frame
         body = HEADER_BODY.pack(
             MAGIC, frame_type, flags, stream, len(payload), number, transmission
         )
-        text = b"".join((body, HEADER_CRC.pack(crc32(body)), payload))
-        digest = self._keyed.copy()
-        digest.update(text)
-        return text + digest.digest()
+        header = body + HEADER_CRC.pack(crc32(body))
+        digest = self.keyed.copy()
+        digest.update(header)
+        digest.update(payload)
+        return header, payload, digest.digest()
+
+    def seal(self, frame: Frame) -> bytes:
+        """Return the frame as it goes on the line."""
+        return b"".join(self.parts(frame))
 
 
 KeyChoice = Callable[[int], Optional[Sealer]]
@@ -103,6 +108,12 @@ class FrameParser:
         buffer = self._buffer
         buffer += data
         while True:
+            # The usual case, with nothing between this frame and the one before, costs least.
+            frame = None if self._search else self._front_frame()
+            if frame is not None:
+                self._remove_frame(len(frame.payload) + FRAME_OVERHEAD)
+                yield frame
+                continue
             start = buffer.find(MAGIC, self._search)
             found = start >= 0
             if not found:
@@ -133,11 +144,41 @@ class FrameParser:
                 self._search = 1
                 self._inner = 1
                 continue
-            del buffer[: length + FRAME_OVERHEAD]
-            self._claimed = max(0, self._claimed - length - FRAME_OVERHEAD)
-            self._search, self._inner = 0, 1
-            self._counters.frames_received += 1
+            self._remove_frame(length + FRAME_OVERHEAD)
             yield frame
+
+    def _remove_frame(self, size: int) -> None:
+        del self._buffer[:size]
+        self._claimed = max(0, self._claimed - size)
+        self._search, self._inner = 0, 1
+        self._counters.frames_received += 1
+
+    def _front_frame(self) -> Optional[Frame]:
+        """Return the complete and good frame at the front, or None, whatever the reason is."""
+        buffer = self._buffer
+        if len(buffer) < FRAME_OVERHEAD:
+            return None
+        magic, kind, flags, stream, length, number, transmission, crc = HEADER.unpack_from(buffer)
+        end = HEADER_SIZE + length
+        if (
+            magic != MAGIC
+            or len(buffer) < end + TAG_SIZE
+            or crc != crc32(buffer[:_CRC_AT])
+            or length > (self._longest if kind >= FrameType.DATA else UNSEQUENCED_PAYLOAD)
+            or kind not in _KNOWN_TYPES
+        ):
+            return None
+        sealer = self._key_for(kind)
+        if sealer is None:
+            return None
+        with memoryview(buffer) as view:
+            payload = bytes(view[HEADER_SIZE:end])
+        digest = sealer.keyed.copy()
+        digest.update(buffer[:HEADER_SIZE])
+        digest.update(payload)
+        if not compare_digest(digest.digest(), buffer[end : end + TAG_SIZE]):
+            return None
+        return Frame(kind, flags, stream, number, transmission, payload)
 
     def _skip(self, count: int) -> bytes:
         """Drop the first `count` bytes; return those that are console text."""

@@ -38,6 +38,7 @@ from agent.wire.greeting import (
     encode_refusal,
     refusal_text,
 )
+from agent.wire.state import SessionState
 
 
 class Identity(NamedTuple):
@@ -315,3 +316,17 @@ class GuestHandshake(Handshake):
 
     def _refuse(self, hello: bytes, reason: int) -> None:
         self._refusal = encode_refusal(hello, reason)
+
+
+def make_handshake(role: Role, identity: Identity, state: Optional[SessionState]) -> Handshake:
+    """Return a role's handshake; `state` is what a host process before this one has left."""
+    if role is Role.GUEST:
+        return GuestHandshake(identity)
+    if state is None:
+        return HostHandshake(identity)
+    return HostHandshake(
+        identity,
+        session=state.session,
+        incarnation=state.incarnation + 1,
+        joined=state.joined,
+    )

@@ -74,18 +74,17 @@ class Incoming:
         self._dropped += count
         events.append(Gap(self.stream, offset, count))
 
-    def consume(self, count: int) -> None:
-        """Note bytes that the reader has disposed of. Raises ValueError on more."""
-        if not 0 <= count <= self._carried - self._consumed:
-            raise ValueError("stream %d has not brought that many bytes" % self.stream)
-        self._consumed += count
+    def consume(self, count: int) -> bool:
+        """Note bytes that the reader has disposed of; return whether to tell the writer.
 
-    @property
-    def credit_due(self) -> bool:
-        """Whether so much has been consumed that the writer should be told."""
+        Raises ValueError on more bytes than have come.
+        """
+        consumed = self._consumed + count
+        if count < 0 or consumed > self._carried:
+            raise ValueError("stream %d has not brought that many bytes" % self.stream)
+        self._consumed = consumed
         # Half a window at a time: the writer never waits, and credit frames stay rare.
-        more = self._consumed + self._window - self._granted
-        return not self.finished and more >= (self._window + 1) // 2
+        return not self.finished and 2 * (consumed - self._granted) + self._window >= 0
 
     def grant(self) -> int:
         """Return all the credit there is, as the number of bytes that may be carried."""

@@ -99,6 +99,13 @@ class Outgoing(Owner):
         if not self.finished:
             self.finished = self._fin_due = True
 
+    def skip(self, count: int) -> None:
+        """Begin after bytes that the peer will never see. Raises ValueError after `accept`."""
+        if count < 0 or self._sent or self._waiting:
+            raise ValueError("stream %d has begun" % self.stream)
+        self._dropped += count
+        self._gap += count
+
     @property
     def waiting(self) -> int:
         """How many bytes wait to be sent."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Deque, Optional
 
-from agent.wire.c_frame import MIN_PAYLOAD
+from agent.wire.c_frame import FIRST_PAYLOAD, MIN_PAYLOAD
 
 _JUDGED = 16  # frames of a verdict: two lost are more than 10 %
 _LOST = 2
@@ -22,11 +22,15 @@ _LOOK_AGAIN = 32  # one sample in so many is taken without compression
 
 
 class FrameSize:
-    """The payload to send at most: halved by loss, doubled after a clean while."""
+    """The payload to send at most: halved by loss, doubled after a clean while.
+
+    It begins small: on a line that damages every large frame, a window full of them is lost before
+    the first echo says so, and a line that is cut often enough never brings one.
+    """
 
     def __init__(self, largest: int) -> None:
         self._largest = largest
-        self.payload = largest
+        self.payload = min(largest, FIRST_PAYLOAD)
         self._judged = 0
         self._lost = 0
         self._clean = 0

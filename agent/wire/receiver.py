@@ -39,7 +39,7 @@ class Receiver:
         self._assemblies: Dict[int, _Assembly] = {}
         self.held_bytes = 0  # in frames and assemblies
         self._highest_seen = 0
-        self._ack_due = False
+        self.ack_due = False  # something arrived since the last ACK
 
     def receive(self, frame: Frame) -> List[Frame]:
         """Take a sequenced frame or a probe; return the frames that are now in order.
@@ -50,7 +50,7 @@ class Receiver:
             self._counters.replayed += 1
             return []
         self._highest_seen = frame.transmission
-        self._ack_due = True
+        self.ack_due = True
         if frame.type == FrameType.PROBE:
             return []
         if frame.flags & Flag.PIECE or self._assemblies:
@@ -68,11 +68,9 @@ class Receiver:
             self.held_bytes += len(frame.payload)
         return []
 
-    def acknowledgement(self) -> Optional[Frame]:
-        """Return an ACK of all that arrived, if something arrived since the last."""
-        if not self._ack_due:
-            return None
-        self._ack_due = False
+    def acknowledgement(self) -> Frame:
+        """Return an ACK of all that arrived; to be called when `ack_due`."""
+        self.ack_due = False
         bits = 0
         for sequence in self._held:
             bits |= 1 << (sequence - self.expected - 1)
@@ -85,7 +83,7 @@ class Receiver:
 
     def resume(self) -> None:
         """Go on over a new connection: the greeting has acknowledged what there was."""
-        self._ack_due = False
+        self.ack_due = False
 
     def peer_restarted(self) -> None:
         """Note that the peer's new process will use anew the sequences behind the gap."""

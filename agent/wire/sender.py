@@ -11,7 +11,7 @@ are numbered only when they are taken for sending.
 from __future__ import annotations
 
 from collections import deque
-from typing import Deque, Dict, List, NamedTuple, Optional
+from typing import Deque, Dict, NamedTuple, Optional, Tuple
 
 from agent.wire.c_frame import (
     DATA_FRAMES,
@@ -62,10 +62,8 @@ class Owner:
         raise NotImplementedError
 
 
-class _Transmission(NamedTuple):
-    number: int
-    sequence: int  # -1: a probe, or a piece that is not its message's last
-    sent_at: float
+# Number, sequence (-1: a probe, or a piece that is not its message's last), and when it was sent.
+_Transmission = Tuple[int, int, float]
 
 
 class _Round(NamedTuple):
@@ -86,8 +84,8 @@ class Sender:
         self.acknowledged = 0  # all before this sequence is
         self._unacknowledged: Dict[int, Message] = {}  # in order of sequence, without holes
         self._flight_bytes = 0
-        self._lost: Deque[int] = deque()
-        self._round: Optional[_Round] = None
+        self.lost: Deque[int] = deque()  # to be resent
+        self.round: Optional[_Round] = None  # being resent
         self._last_transmission = 0
         # Not yet echoed; of each sequence one at most, for a resend follows the echo.
         self._transmissions: Deque[_Transmission] = deque()
@@ -126,17 +124,12 @@ class Sender:
     def send(self, message: Message, now: float) -> Frame:
         """Number a new message; the frame goes on the line next."""
         sequence = self.next_sequence
-        self.next_sequence += 1
-        self._flight_bytes += len(message.payload)
+        self.next_sequence = sequence + 1
+        payload = message.payload
+        self._flight_bytes += len(payload)
         self._unacknowledged[sequence] = message
-        return Frame(
-            message.kind,
-            message.flags,
-            message.stream,
-            sequence,
-            self._transmit(sequence, now),
-            message.payload,
-        )
+        number = self._transmit(sequence, now)
+        return Frame(message.kind, message.flags, message.stream, sequence, number, payload)
 
     def resend(self, now: float) -> Optional[Frame]:
         """Return a frame that was lost, newly numbered, if one was.
@@ -144,16 +137,16 @@ class Sender:
         One that is larger than the line seems to carry goes in pieces.
         """
         while True:
-            if self._round is None and not self._next_lost():
+            if self.round is None and not self._next_lost():
                 return None
-            assert self._round is not None
-            sequence, message, step, offset = self._round
+            assert self.round is not None
+            sequence, message, step, offset = self.round
             if message.arrived or sequence not in self._unacknowledged:
-                self._round = None  # an earlier piece was the one that lacked
+                self.round = None  # an earlier piece was the one that lacked
                 continue
             end = offset + step
             last = end >= len(message.payload)
-            self._round = None if last else self._round._replace(offset=end)
+            self.round = None if last else self.round._replace(offset=end)
             transmission = self._transmit(sequence if last else -1, now)
             payload, flags = message.payload, message.flags
             if offset or not last:
@@ -163,12 +156,12 @@ class Sender:
             return Frame(message.kind, flags, message.stream, sequence, transmission, payload)
 
     def _next_lost(self) -> bool:
-        while self._lost:
-            sequence = self._lost.popleft()
+        while self.lost:
+            sequence = self.lost.popleft()
             message = self._unacknowledged.get(sequence)
             if message is not None and not message.arrived:
                 self._counters.resent += 1
-                self._round = _Round(sequence, message, self.frame_size.payload, 0)
+                self.round = _Round(sequence, message, self.frame_size.payload, 0)
                 return True
         return False
 
@@ -182,7 +175,7 @@ class Sender:
     def _transmit(self, sequence: int, now: float) -> int:
         number = self._last_transmission + 1
         self._last_transmission = number
-        self._transmissions.append(_Transmission(number, sequence, now))
+        self._transmissions.append((number, sequence, now))
         self.timer.transmitted(now)
         return number
 
@@ -205,7 +198,8 @@ class Sender:
             self._counters.replayed += 1
             return 0
         self._echoed = echo
-        fresh = 0
+        before = self.acknowledged
+        fresh = self._acknowledge(frame.number, now)
         while arrived:
             lowest = arrived & -arrived
             arrived ^= lowest
@@ -213,61 +207,59 @@ class Sender:
             if message is not None and not message.arrived:
                 message.arrived = True
                 fresh += 1
-        done = self._acknowledge(frame.number, now)
         self._take_echo(echo, now)
-        self.frame_size.arrived(fresh + sum(1 for message in done if not message.arrived))
-        return len(done)
+        self.frame_size.arrived(fresh)
+        return self.acknowledged - before
 
-    def _acknowledge(self, expected: int, now: Optional[float] = None) -> List[Message]:
-        done = []
-        size = 0
-        while self.acknowledged < expected:
-            message = self._unacknowledged.pop(self.acknowledged)
+    def _acknowledge(self, expected: int, now: float) -> int:
+        """Forget all messages before a sequence; return how many nobody knew to have arrived."""
+        size = fresh = 0
+        for sequence in range(self.acknowledged, expected):
+            message = self._unacknowledged.pop(sequence)
             size += len(message.payload)
-            self.acknowledged += 1
-            done.append(message)
+            fresh += not message.arrived
             if message.owner is not None:
                 message.owner.acknowledge(message)
+        self.acknowledged = max(self.acknowledged, expected)
         self._flight_bytes -= size
-        if size and now is not None:
-            self.rate.acknowledged(size, now)
-        return done
+        self.rate.acknowledged(size, now)
+        return fresh
 
     def _take_echo(self, echo: int, now: float) -> None:
         transmissions = self._transmissions
-        latest = None
+        latest, sent_at = 0, 0.0
         lost = 0
-        while transmissions and transmissions[0].number <= echo:
-            latest = transmissions.popleft()
-            message = self._unacknowledged.get(latest.sequence)
+        while transmissions and transmissions[0][0] <= echo:
+            latest, sequence, sent_at = transmissions.popleft()
+            message = self._unacknowledged.get(sequence)
             if message is not None and not message.arrived:
                 lost += 1
-                self._lost.append(latest.sequence)
+                self.lost.append(sequence)
         if lost:
             self._counters.lost += lost
             self.frame_size.lost(lost)
-        if latest is not None and latest.number == echo:
-            self.timer.measure(now - latest.sent_at)
+        if latest == echo:
+            self.timer.measure(now - sent_at)
         self.timer.echoed(now, more=bool(transmissions))
 
     # --- connections -----------------------------------------------------------------------------
 
-    def resume(self, peer_expects: int) -> int:
-        """Go on over a new connection; return how many messages `peer_expects` acknowledges.
+    def resume(self, peer_expects: int, now: float) -> None:
+        """Go on over a new connection, at what the peer expects.
 
-        What it expects may be older than what it has acknowledged since (a greeting repeated
-        after a false alarm): then it acknowledges nothing, and what is resent is dropped there.
+        That may be older than what it has acknowledged since (a greeting repeated after a false
+        alarm): then it acknowledges nothing, and what is resent is dropped there.
+
         Raises ProtocolError when it expects what was never sent.
         """
         if peer_expects > self.next_sequence:
             raise ProtocolError("the peer expects a sequence that was never sent")
-        done = self._acknowledge(peer_expects)
-        self._lost = deque(self._unacknowledged)
-        self._round = None
+        self._acknowledge(peer_expects, now)
+        self.lost = deque(self._unacknowledged)
+        self.round = None
         self._transmissions.clear()
         self.timer.reset()
         self.rate = LineRate()
-        return len(done)
 
     def peer_restarted(self) -> None:
         """Note that the peer's new process holds nothing behind a gap."""

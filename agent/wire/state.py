@@ -7,7 +7,7 @@ host writes down what it has received, before it acknowledges it, and goes on fr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Set, Tuple
+from typing import Callable, Dict, List, Mapping, Set, Tuple
 
 from agent.wire.c_frame import LAST_INCARNATION, LAST_PROCESS, MAX_COUNT, SESSION_SIZE
 from agent.wire.incoming import Received
@@ -37,6 +37,29 @@ class SessionState:
             self._apply(record)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError("not a record of a session's journal") from error
+
+    def check(self, max_payload: int, window: int) -> None:
+        """Raise ValueError when no process can go on from here with such sizes."""
+        if not self.session:
+            raise ValueError("there is no session to go on with")
+        if self.incarnation >= LAST_INCARNATION:
+            raise ValueError("the session has had %d host processes" % self.incarnation)
+        if max_payload < self.max_payload or window < self.window:
+            raise ValueError("the session was begun with larger frames or a larger window")
+
+    def record(self) -> Dict[str, object]:
+        """Return the one record that stands for all that were applied: a journal begun anew."""
+        return {
+            "session": self.session.hex(),
+            "incarnation": self.incarnation,
+            "max_payload": self.max_payload,
+            "window": self.window,
+            "joined": self.joined,
+            "expected": self.expected,
+            "control": self.control.hex(),
+            "processes": {str(process): True for process in sorted(self.processes)},
+            "streams": {str(n): list(self.streams[n]) for n in sorted(self.streams)},
+        }
 
     def _apply(self, record: Mapping[str, object]) -> None:
         if "session" in record:
@@ -68,6 +91,40 @@ class SessionState:
         self.processes.discard(process)
         for stream in [stream for stream in self.streams if process_of(stream) == process]:
             del self.streams[stream]
+
+
+class Changes:
+    """What has changed since the last record of the journal, on the streams' side."""
+
+    def __init__(self, control: bytes) -> None:
+        self._control = control
+        self._streams: Set[int] = set()
+        self._processes: Dict[int, bool] = {}
+
+    def received(self, stream: int) -> None:
+        """Note that a stream has come further."""
+        self._streams.add(stream)
+
+    def opened(self, process: int) -> None:
+        """Note a new process."""
+        self._processes[process] = True
+
+    def forgotten(self, process: int) -> None:
+        """Note that a process is no more, and its streams with it."""
+        self._processes[process] = False
+        self._streams = {stream for stream in self._streams if process_of(stream) != process}
+
+    def record(self, received: Callable[[int], Received], control: bytes) -> Dict[str, object]:
+        """Return the part of a record; `received` says how far a stream has come."""
+        record: Dict[str, object] = {}
+        if self._processes:
+            record["processes"] = {str(n): is_open for n, is_open in self._processes.items()}
+        if self._streams:
+            record["streams"] = {str(n): list(received(n)) for n in sorted(self._streams)}
+        if control != self._control:
+            record["control"] = control.hex()
+        self._control, self._streams, self._processes = control, set(), {}
+        return record
 
 
 def _items(record: Mapping[str, object], name: str) -> List[Tuple[str, object]]:

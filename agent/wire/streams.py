@@ -37,7 +37,7 @@ from agent.wire.frames import Frame
 from agent.wire.incoming import NOTHING, Incoming
 from agent.wire.outgoing import Outgoing, Pool
 from agent.wire.sender import Message
-from agent.wire.state import SessionState
+from agent.wire.state import Changes, SessionState
 from agent.wire.stream_ids import process_of, stream_of
 
 
@@ -65,7 +65,7 @@ class Streams:
         self._theirs = SENDS[Role.GUEST if role is Role.HOST else Role.HOST]
         self._window = window
         self._max_payload = max_payload  # that we take
-        self._control = ControlStream(state.control if state else b"")
+        self.control = ControlStream(state.control if state else b"")
         self._outgoing: Dict[int, Outgoing] = {}
         self._incoming: Dict[int, Incoming] = {}
         self._ready: Dict[int, Outgoing] = {}  # in the order of their turns
@@ -75,10 +75,7 @@ class Streams:
         self._closed: Set[int] = set()  # processes that the guest has forgotten
         self._unplaced = state is not None
         self._incarnation = state.incarnation + 1 if state else 1
-        # for the journal
-        self._changed_streams: Set[int] = set()
-        self._changed_processes: Dict[int, bool] = {}
-        self._journalled_partial = bytes(self._control.partial).hex()
+        self._changes = Changes(bytes(self.control.partial))
         for process in sorted(state.processes) if state else (0,):
             self._add(process, state)
 
@@ -110,8 +107,8 @@ class Streams:
         if self._count() >= MAX_PROCESSES:
             raise ValueError("%d processes are open" % MAX_PROCESSES)
         self._add(process)
-        self._changed_processes[process] = True
-        self._control.queue(Message(FrameType.OPEN, 0, stream_of(process, CONTROL), b""))
+        self._changes.opened(process)
+        self.control.queue(Message(FrameType.OPEN, 0, stream_of(process, CONTROL), b""))
 
     def _knows(self, process: int) -> bool:
         return stream_of(process, self._ours[0]) in self._outgoing
@@ -127,10 +124,9 @@ class Streams:
             self._short.pop(stream, None)
             self._ready.pop(stream, None)
             self._credit_due.pop(stream, None)
-            self._changed_streams.discard(stream)
         self._ending.discard(process)
         self._closed.discard(process)
-        self._changed_processes[process] = False
+        self._changes.forgotten(process)
 
     def _forget_ended(self) -> None:
         for process in sorted(self._ending):
@@ -138,7 +134,7 @@ class Streams:
                 if self._role is Role.GUEST:
                     # The last word on it: what the host hears of this number later is new.
                     base = stream_of(process, CONTROL)
-                    self._control.queue(Message(FrameType.CLOSED, 0, base, b""))
+                    self.control.queue(Message(FrameType.CLOSED, 0, base, b""))
                 self._forget(process)
                 self.events.append(Closed(process))
 
@@ -184,29 +180,35 @@ class Streams:
         self._note_end(stream)
         self._note_ready(outgoing)
 
+    def has_left(self, stream: int) -> bool:
+        """Return whether a finished stream has been handed to the link, its end included."""
+        outgoing = self._outgoing.get(stream)
+        return outgoing is None or (outgoing.finished and not outgoing.pending)
+
     def keep_newest(self, stream: int) -> None:
         """Drop a stream's oldest bytes rather than stop its writer, while the peer is away."""
         self._writer(stream).ring = True
+
+    def skip(self, stream: int, count: int) -> None:
+        """Begin a stream after bytes that the peer will never see."""
+        outgoing = self._writer(stream)
+        outgoing.skip(count)
+        self._note_ready(outgoing)
 
     def consumed(self, stream: int, count: int) -> None:
         """Give credit back."""
         incoming = self._incoming.get(stream)
         if incoming is None:
             raise ValueError("this end does not read stream %d" % stream)
-        incoming.consume(count)
-        if incoming.credit_due:
+        if incoming.consume(count):
             self._credit_due[stream] = incoming
-        elif incoming.done and self._ending:
+        elif self._ending and incoming.done:
             self._forget_ended()
-
-    def send_control(self, message: Dict[str, object], max_payload: int) -> None:
-        """Queue a control message."""
-        self._control.send(message, max_payload)
 
     @property
     def pending(self) -> bool:
         """Whether anything that was accepted has not been handed to the link."""
-        return self._control.pending or any(s.pending for s in self._outgoing.values())
+        return self.control.pending or any(s.pending for s in self._outgoing.values())
 
     def set_away(self, away: bool) -> None:
         """Learn whether the peer is there to take what rings keep."""
@@ -228,9 +230,14 @@ class Streams:
         if outgoing.ready:
             self._ready.setdefault(outgoing.stream, outgoing)
 
+    @property
+    def has_priority(self) -> bool:
+        """Whether there is something to send that no data may delay."""
+        return bool(self._credit_due) or self.control.pending
+
     def next_priority(self) -> Optional[Message]:
         """Return the control or credit message that is to be sent before any data."""
-        message = self._control.next_message()
+        message = self.control.next_message()
         if message is None and self._credit_due:
             stream = next(iter(self._credit_due))
             message = self._credit_due.pop(stream).credit()
@@ -244,17 +251,19 @@ class Streams:
     def next_data(self, room: int, payload: int, *, squeeze: bool) -> Optional[Message]:
         """Return a data message of at most `room` bytes, from each stream in its turn.
 
-        None: the one whose turn it is waits for room, and nobody overtakes it.
+        To be called when there is data. None: the one whose turn it is waits for room, and nobody
+        overtakes it.
         """
-        for stream, outgoing in self._ready.items():
-            message = outgoing.next_message(room, payload, squeeze=squeeze)
-            if message is not None and (len(self._ready) > 1 or not outgoing.ready):
-                del self._ready[stream]
-                self._note_ready(outgoing)
-            if message is not None and message.kind == FrameType.GAP:
-                self._count_gap(message.payload)
-            return message
-        return None
+        stream, outgoing = next(iter(self._ready.items()))
+        message = outgoing.next_message(room, payload, squeeze=squeeze)
+        if message is None:
+            return None
+        if len(self._ready) > 1 or not outgoing.ready:
+            del self._ready[stream]
+            self._note_ready(outgoing)
+        if message.kind == FrameType.GAP:
+            self._count_gap(message.payload)
+        return message
 
     def _count_gap(self, payload: bytes) -> None:
         self._counters.gaps += 1
@@ -282,7 +291,7 @@ class Streams:
         """
         kind, stream = frame.type, frame.stream
         if kind == FrameType.DATA and stream == CONTROL:
-            control = self._control.receive(frame.flags, frame.payload)
+            control = self.control.receive(frame.flags, frame.payload)
             if control is not None:
                 self.events.append(control)
         elif kind in (FrameType.DATA, FrameType.GAP):
@@ -292,7 +301,7 @@ class Streams:
             incoming.receive(frame, self._max_payload, self.events)
             if kind == FrameType.GAP:
                 self._count_gap(frame.payload)
-            self._changed_streams.add(stream)
+            self._changes.received(stream)
             if incoming.finished:
                 self._credit_due.pop(stream, None)
                 self._note_end(stream)
@@ -348,9 +357,9 @@ class Streams:
 
     def peer_restarted(self, incarnation: int) -> None:
         """Tell the peer's new process how far each stream has come, control last."""
-        self._control.peer_restarted()
+        self.control.peer_restarted()
         for stream, incoming in self._incoming.items():
-            self._control.queue(
+            self.control.queue(
                 Message(
                     FrameType.POSITION,
                     Flag.FIN if incoming.finished else 0,
@@ -358,8 +367,8 @@ class Streams:
                     POSITION.pack(incarnation, incoming.received.carried, incoming.grant()),
                 )
             )
-        position = POSITION.pack(incarnation, self._control.received, 0)
-        self._control.queue(Message(FrameType.POSITION, 0, CONTROL, position))
+        position = POSITION.pack(incarnation, self.control.received, 0)
+        self.control.queue(Message(FrameType.POSITION, 0, CONTROL, position))
 
     def _receive_position(self, frame: Frame) -> None:
         if self._role is Role.GUEST or len(frame.payload) != POSITION.size:
@@ -394,18 +403,5 @@ class Streams:
 
     def journal(self) -> Dict[str, object]:
         """Return what changed since the last call, for SessionState."""
-        record: Dict[str, object] = {}
-        if self._changed_processes:
-            record["processes"] = {
-                str(n): is_open for n, is_open in self._changed_processes.items()
-            }
-        if self._changed_streams:
-            record["streams"] = {
-                str(stream): list(self._incoming[stream].received)
-                for stream in sorted(self._changed_streams)
-            }
-        partial = bytes(self._control.partial).hex()
-        if partial != self._journalled_partial:
-            record["control"] = self._journalled_partial = partial
-        self._changed_processes, self._changed_streams = {}, set()
-        return record
+        partial = bytes(self.control.partial)
+        return self._changes.record(lambda stream: self._incoming[stream].received, partial)

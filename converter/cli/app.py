@@ -30,6 +30,8 @@ _VERBS = {
     "run": ("run", "Run an image's process in a virtual machine."),
     "inspect": ("inspect", "Show an image or a bundle and its chain."),
     "verify": ("verify", "Check a bundle or a chain, down to the last sector."),
+    "push": ("push", "Push a chain to a registry, beside its image."),
+    "pull": ("pull", "Pull a chain from a registry."),
     "boot": ("boot", "Build and list boot images."),
     "store": ("store", "List, check and clean what is kept."),
     "vspc": ("vspc", "Serve the serial ports of vSphere's machines."),

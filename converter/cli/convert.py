@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from converter.cli.caching import Caching, cache_options
 from converter.cli.images import convert_source
 from converter.cli.options import (
     Origin,
+    bundle_options,
     conversion_options,
     format_option,
     open_store,
@@ -23,30 +25,9 @@ from converter.store.locks import using
 
 @click.command("convert")
 @click.argument("source")
-@click.option(
-    "-o",
-    "--output",
-    "bundle",
-    type=click.Path(path_type=Path),
-    envvar="SALTFLAT_OUTPUT",
-    show_envvar=True,
-    help="Also make a bundle in this folder.",
-)
-@click.option(
-    "--force",
-    is_flag=True,
-    envvar="SALTFLAT_FORCE",
-    show_envvar=True,
-    help="Replace the bundle if there is one.",
-)
-@click.option(
-    "--copy",
-    is_flag=True,
-    envvar="SALTFLAT_COPY",
-    show_envvar=True,
-    help="Copy the bundle's disks; else they share the store's blocks where that is possible.",
-)
+@bundle_options
 @conversion_options
+@cache_options
 @source_options
 @store_option
 @format_option
@@ -59,6 +40,7 @@ def command(
     force: bool,
     copy: bool,
     conversion: ConvertOptions,
+    caching: Caching,
     origin: Origin,
     store_root: Path,
 ) -> int:
@@ -73,6 +55,7 @@ def command(
     Examples:
       saltflat convert debian:12
       saltflat convert --plain-http localhost:5000/app:1 -o ./app
+      saltflat convert --mirror mirror.example/hub --parallel-fetches 8 debian:12
       saltflat convert debian:12 -o /media/usb/debian --copy
       saltflat convert oci:./layout:1.0 --format json
       saltflat convert oci-archive:app.tar.zst --platform linux/arm64
@@ -85,6 +68,7 @@ def command(
             store,
             origin=origin,
             conversion=conversion,
+            caching=caching,
             monitor=output.monitor,
         )
         if bundle is not None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from converter.cli.caching import Caching, open_cache
 from converter.cli.options import Origin
+from converter.cli.registries import access_for
 from converter.cli.stdin import claim_stdin
 from converter.errors import UsageError
 from converter.events import Monitor, Note
@@ -13,6 +16,7 @@ from converter.image.model import Image
 from converter.image.reference import (
     ArchiveReference,
     BundleReference,
+    RegistryReference,
     SourceReference,
     parse_source,
 )
@@ -66,9 +70,24 @@ def convert_source(
     *,
     origin: Origin,
     conversion: ConvertOptions,
+    caching: Caching,
+    named: str = "",
     monitor: Monitor,
 ) -> Chain:
-    """Bring the image that SOURCE names into the store and return its chain."""
-    with open_image(text, origin, monitor=monitor, store=store) as (image, source):
+    """Bring the image that SOURCE names into the store and return its chain.
+
+    `named` is the registry that a password is for, if it is not the image's.
+    """
+    reference = parse_source(text)
+    host = reference.host if isinstance(reference, RegistryReference) else ""
+    named = named or host
+    access = access_for(host, origin.access, named=named)
+    with (
+        open_image(text, replace(origin, access=access), monitor=monitor, store=store) as (
+            image,
+            source,
+        ),
+        open_cache(caching, store, origin.access, named=named, monitor=monitor) as cache,
+    ):
         monitor(Note(f"{image.reference} is {image.digest}, {image.platform}", minor=True))
-        return convert(image, source, store, conversion, monitor=monitor)
+        return convert(image, source, store, conversion, monitor=monitor, cache=cache)

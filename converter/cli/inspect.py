@@ -30,6 +30,8 @@ def command(
     \b
     Examples:
       saltflat inspect debian:12
+      saltflat inspect --authfile ./auth.json registry.example/team/app:1
+      pass show registry | saltflat inspect --username ali --password-stdin registry.example/app
       saltflat inspect docker-archive:saved.tar:app:1
       saltflat inspect ./bundle --format json
     """

@@ -12,8 +12,10 @@ from typing import Any, TypeVar, cast
 import click
 
 from converter.cli.output import Output
+from converter.cli.registries import registry_options
 from converter.errors import SaltflatError
 from converter.groups import DEFAULT_MAX_LINKS
+from converter.image.fetch import PARALLEL_FETCHES
 from converter.image.platform import Platform
 from converter.image.source import SourceOptions
 from converter.layer.limits import DEFAULT_LIMITS, RATIO_FREE_BYTES, Limits
@@ -94,13 +96,10 @@ def source_options(command: _Command) -> _Command:
     def with_origin(
         *args: object,
         platform: Platform,
-        plain_http: bool,
-        tls_verify: bool,
-        ca_file: Path | None,
+        access: SourceOptions,
         foreign_layers: bool,
         **others: object,
     ) -> object:
-        access = SourceOptions(plain_http=plain_http, tls_verify=tls_verify, ca_file=ca_file)
         return command(*args, origin=Origin(platform, access, foreign_layers), **others)
 
     options = [
@@ -114,28 +113,6 @@ def source_options(command: _Command) -> _Command:
             help="Which image of an index to take: os/arch[/variant].",
         ),
         click.option(
-            "--plain-http",
-            is_flag=True,
-            envvar="SALTFLAT_PLAIN_HTTP",
-            show_envvar=True,
-            help="Talk to the registry over http, unencrypted.",
-        ),
-        click.option(
-            "--tls-verify/--no-tls-verify",
-            default=True,
-            envvar="SALTFLAT_TLS_VERIFY",
-            show_envvar=True,
-            show_default=True,
-            help="Check the registry's certificate.",
-        ),
-        click.option(
-            "--ca-file",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            envvar="SALTFLAT_CA_FILE",
-            show_envvar=True,
-            help="Certificates (PEM) to trust for the registry.",
-        ),
-        click.option(
             "--foreign-layers",
             is_flag=True,
             envvar="SALTFLAT_FOREIGN_LAYERS",
@@ -144,7 +121,7 @@ def source_options(command: _Command) -> _Command:
             "addresses that the image names, over https and without credentials.",
         ),
     ]
-    wrapped = cast("_Command", with_origin)
+    wrapped = registry_options(cast("_Command", with_origin))
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped
@@ -159,11 +136,12 @@ def conversion_options(command: _Command) -> _Command:
         capacity: int,
         journal: bool,
         max_links: int,
+        parallel_fetches: int,
         limits: Limits,
         **others: object,
     ) -> object:
         parameters = ChainParameters(capacity_bytes=capacity, journal=journal)
-        conversion = ConvertOptions(parameters, max_links, limits)
+        conversion = ConvertOptions(parameters, max_links, limits, parallel_fetches)
         return command(*args, conversion=conversion, **others)
 
     options = [
@@ -193,8 +171,51 @@ def conversion_options(command: _Command) -> _Command:
             show_default=True,
             help="The most disks of a chain; upper layers share links beyond half of them.",
         ),
+        click.option(
+            "--parallel-fetches",
+            type=click.IntRange(1, 32),
+            default=PARALLEL_FETCHES,
+            envvar="SALTFLAT_PARALLEL_FETCHES",
+            show_envvar=True,
+            show_default=True,
+            help="How many layers are fetched at a time.",
+        ),
     ]
     wrapped = limit_options(cast("_Command", with_conversion))
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def bundle_options(command: _Command) -> _Command:
+    """Add -o, --force and --copy; the command gets them as `bundle`, `force` and `copy`."""
+    options = [
+        click.option(
+            "-o",
+            "--output",
+            "bundle",
+            type=click.Path(path_type=Path),
+            envvar="SALTFLAT_OUTPUT",
+            show_envvar=True,
+            help="Also make a bundle in this folder.",
+        ),
+        click.option(
+            "--force",
+            is_flag=True,
+            envvar="SALTFLAT_FORCE",
+            show_envvar=True,
+            help="Replace the bundle if there is one.",
+        ),
+        click.option(
+            "--copy",
+            is_flag=True,
+            envvar="SALTFLAT_COPY",
+            show_envvar=True,
+            help="Copy the bundle's disks; else they share the store's blocks where that is "
+            "possible.",
+        ),
+    ]
+    wrapped = command
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from agent.host.errors import AbortedError
+from converter.cli.caching import Caching, cache_options
 from converter.cli.images import convert_source, parse_argument
 from converter.cli.options import (
     Origin,
@@ -66,6 +67,15 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
     help="Processors, rounded up to whole ones.",
 )
 @click.option(
+    "--storage-opt",
+    "storage_options",
+    multiple=True,
+    metavar="size=SIZE",
+    envvar="SALTFLAT_STORAGE_OPT",
+    show_envvar=True,
+    help="Give the machine a disk of SIZE, more than the image has; its file system grows at boot.",
+)
+@click.option(
     "--channel",
     type=click.Choice([channel.value for channel in Channel]),
     default=Channel.VIRTIO_SERIAL.value,
@@ -75,6 +85,7 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
     help="The line that carries the process's input and output.",
 )
 @conversion_options
+@cache_options
 @source_options
 @store_option
 @click.pass_obj
@@ -92,8 +103,10 @@ def command(
     hostname: str | None,
     memory: int,
     cpus: float,
+    storage_options: tuple[str, ...],
     channel: str,
     conversion: ConvertOptions,
+    caching: Caching,
     origin: Origin,
     store_root: Path,
 ) -> int:
@@ -108,6 +121,7 @@ def command(
       echo hi | saltflat run -i debian:12 cat
       docker save app:1 | saltflat run docker-archive:-
       saltflat run -it -e LANG=C.UTF-8 -u nobody ./bundle
+      saltflat run --storage-opt size=200G debian:12 df -h /
     """
     if tty and not (sys.stdin.isatty() or not interactive):
         raise UsageError(
@@ -117,6 +131,7 @@ def command(
         )
     if interactive:
         claim_stdin("run -i")
+    disk_bytes = _disk_bytes(storage_options)
     store = open_store(store_root)
     reference = parse_argument(source)
     with using(store, monitor=output.monitor):
@@ -131,6 +146,7 @@ def command(
                     store,
                     origin=origin,
                     conversion=conversion,
+                    caching=caching,
                     monitor=output.monitor,
                 )
             )
@@ -156,6 +172,7 @@ def command(
         cpus=cpus,
         channel=Channel(channel),
         hostname=hostname,
+        disk_bytes=disk_bytes,
     )
 
     def until_running(event: Event) -> None:
@@ -188,6 +205,19 @@ def _environment(settings: tuple[str, ...]) -> tuple[str, ...]:
         elif key in os.environ:
             resolved.append(f"{key}={os.environ[key]}")
     return tuple(resolved)
+
+
+def _disk_bytes(settings: tuple[str, ...]) -> int | None:
+    """Read --storage-opt, of which docker's only one is `size`; the last one counts."""
+    disk_bytes = None
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key != "size":
+            raise UsageError(
+                f"--storage-opt {setting!r} is not known.", expected="--storage-opt size=SIZE"
+            )
+        disk_bytes = size(value)
+    return disk_bytes
 
 
 def _terminal_size() -> tuple[int, int]:

@@ -32,7 +32,12 @@ from converter.events import Note
 
 @click.group("vspc")
 def command() -> None:
-    """Serve the serial ports of vSphere's virtual machines over the network."""
+    """Serve the serial ports of vSphere's virtual machines over the network.
+
+    \b
+    Examples:
+      saltflat vspc serve --listen telnet://:2377 --sockets /run/vspc --allow net:10.1.0.0/24
+    """
 
 
 @command.command("serve")

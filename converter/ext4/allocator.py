@@ -11,9 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from converter.errors import SaltflatError
+from converter.errors import IntegrityError, SaltflatError
 from converter.ext4 import c_ext4 as c
-from converter.ext4.geometry import ALIGNMENT_BLOCKS, INODES_PER_GROUP, Geometry
+from converter.ext4.geometry import (
+    ALIGNMENT_BLOCKS,
+    BYTES_PER_FREE_INODE,
+    INODES_PER_GROUP,
+    Geometry,
+)
 
 Run = tuple[int, int]  # first block, number of blocks
 
@@ -114,11 +119,19 @@ class Allocator:
         return runs
 
     def free_blocks_of(self, runs: list[Run]) -> None:
-        """Mark `runs` free. They are not used again in this chain."""
+        """Mark `runs` free. They are not used again in this chain.
+
+        Raises IntegrityError for blocks that are not in use: where a file of a lower layer has its
+        blocks is the word of a stored state.
+        """
         self.settle()
         for start, length in runs:
+            if not self.geometry.data_start <= start <= start + length <= self.geometry.blocks:
+                raise IntegrityError(f"A file has {length} blocks at {start}, outside the data.")
             for group, first, end in _split(start, length):
                 bitmap = self._block_bitmap(group)
+                if not _is_full(bitmap, first, end):
+                    raise IntegrityError(f"A file has blocks at {start} that are not in use.")
                 _clear(bitmap, first, end)
                 self.free_blocks[group] += end - first
                 self.dirty_block_bitmaps.add(group)
@@ -170,7 +183,7 @@ class Allocator:
         if self.geometry.groups == 1 and sequence is self.directories:
             limit //= 2
         if index >= limit:
-            sequence.group = self._claim_group()
+            sequence.group = self._claim_group(sequence)
             index = 0
         sequence.index = index + 1
         group = sequence.group
@@ -181,15 +194,35 @@ class Allocator:
         self.dirty_inode_bitmaps.add(group)
         return group * INODES_PER_GROUP + index + 1
 
-    def _claim_group(self) -> int:
+    def _claim_group(self, sequence: Sequence) -> int:
         group = max(self.directories.group, self.others.group) + 1
         if group >= self.geometry.groups:
             total = self.geometry.groups * INODES_PER_GROUP
             raise SaltflatError(
-                f"The image does not fit: all of the disk's {total} inodes are in use.",
-                hint="Give the disk a larger --capacity: there is one inode for 16 KiB.",
+                f"The image does not fit: none of the disk's {total} inodes is left for another "
+                f"{'directory' if sequence is self.directories else 'file'}.",
+                hint="Give the disk a larger --capacity: there is one inode for 8 KiB.",
             )
         return group
+
+    def check_headroom(self) -> None:
+        """Raise SaltflatError unless the free space has an inode for each 16 KiB: apps need them.
+
+        More capacity always mends it: it brings twice as many.
+        """
+        self.settle()
+        free = sum(self.free_blocks) * c.BLOCK_SIZE // BYTES_PER_FREE_INODE
+        used = sum(self.used_inodes.values())
+        left = self.geometry.groups * INODES_PER_GROUP - used
+        if left < free:
+            # Each group that is added brings half of its inodes as a surplus, at least.
+            surplus = INODES_PER_GROUP - c.BLOCKS_PER_GROUP * c.BLOCK_SIZE // BYTES_PER_FREE_INODE
+            groups = self.geometry.groups + -(-(free - left) // surplus)
+            raise SaltflatError(
+                f"The image does not fit: its {used} files and directories leave {left} inodes.",
+                expected=f"{free}, one for each 16 KiB of free space, for what runs on the disk",
+                hint=f"Give the disk a larger --capacity: {_in_gib(groups)}G is enough.",
+            )
 
     def _inode_bitmap(self, group: int) -> bytearray:
         bitmap = self.inode_bitmaps.get(group)
@@ -207,6 +240,11 @@ class Allocator:
         if directory:
             self.used_directories[group] -= 1
         self.dirty_inode_bitmaps.add(group)
+
+
+def _in_gib(groups: int) -> int:
+    """Return the size of block groups in GiB, rounded up."""
+    return -(-groups * c.BLOCKS_PER_GROUP * c.BLOCK_SIZE >> 30)
 
 
 def _split(start: int, length: int) -> Iterator[tuple[int, int, int]]:
@@ -247,3 +285,11 @@ def _clear(bitmap: bytearray, first: int, end: int) -> None:
     while first < end:
         bitmap[first >> 3] &= ~(1 << (first & 7))
         first += 1
+
+
+def _is_full(bitmap: bytearray, first: int, end: int) -> bool:
+    """Tell whether all of the bits first..end-1 are set."""
+    begin = first >> 3
+    bits = int.from_bytes(bitmap[begin : (end + 7) >> 3], "little") >> (first & 7)
+    mask = (1 << (end - first)) - 1
+    return bits & mask == mask

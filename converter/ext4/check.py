@@ -24,6 +24,7 @@ from converter.layer.entry import Entry, Kind
 _ALL_BLOCKS = (1 << c.BLOCKS_PER_GROUP) - 1
 _RESERVED_INODES = (1 << c.EXT4_GOOD_OLD_FIRST_INO - 1) - 1
 _PAST_THE_INODES = _ALL_BLOCKS ^ ((1 << INODES_PER_GROUP) - 1)
+_EMPTY_TABLE = bytes(INODES_PER_GROUP * c.INODE_SIZE)
 _XATTR_ROOM = c.INODE_SIZE - c.INODE_XATTR_OFFSET
 
 
@@ -233,8 +234,8 @@ class _Check:
         rest = bytearray(self._reader.inode_table(group))
         for index in found:
             rest[index * c.INODE_SIZE : (index + 1) * c.INODE_SIZE] = bytes(c.INODE_SIZE)
-        index = (len(rest) - len(rest.lstrip(b"\0"))) // c.INODE_SIZE
-        if index < INODES_PER_GROUP:
+        if rest != _EMPTY_TABLE:
+            index = (len(rest) - len(rest.lstrip(b"\0"))) // c.INODE_SIZE
             raise IntegrityError(f"Inode {first + index} is not in use, but not empty.")
 
 

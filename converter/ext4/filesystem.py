@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from converter.errors import IntegrityError
 from converter.ext4 import c_ext4 as c
 from converter.ext4.allocator import Allocator, Run
 from converter.ext4.geometry import ALIGNMENT_BLOCKS, INODES_PER_GROUP, Geometry
@@ -98,11 +99,19 @@ class FileSystem:
         self.dirty_grains.add((node - 1) // INODES_PER_GRAIN)
 
     def data_runs(self, node: int, inode: Inode) -> list[Run]:
-        """Return the blocks that hold the content of `node` and its extent leaves."""
+        """Return the blocks that hold the content of `node` and its extent leaves.
+
+        Raises IntegrityError if a damaged state, whose inodes are not looked at when it is loaded,
+        does not say.
+        """
         if not inode.i_flags & c.EXT4_EXTENTS_FL:
             return []
         runs = decode_inline_extents(inode.i_block)
-        return self.spilled[node] if runs is None else runs
+        if runs is None:
+            runs = self.spilled.get(node)
+            if runs is None:
+                raise IntegrityError(f"The state does not say where inode {node} has its blocks.")
+        return runs
 
     def split_runs(self, node: int, inode: Inode) -> tuple[list[Run], list[Run]]:
         """Return the runs of a directory's content, and those of the blocks of its extent tree."""

@@ -25,10 +25,13 @@ from converter.ext4 import c_ext4 as c
 
 MIB = 1 << 20
 ALIGNMENT_BLOCKS = 16  # 64 KiB, the largest VMDK grain: no link shares one with an older link
-INODES_PER_GROUP = 8192  # one inode for 16 KiB of capacity
+# Twice as many as mke2fs makes: images have many small files, and what they leave must have one
+# for each BYTES_PER_FREE_INODE. Tables that nothing uses take no space in a link.
+INODES_PER_GROUP = 16384
+BYTES_PER_FREE_INODE = 16 << 10
 INODE_TABLE_BLOCKS = INODES_PER_GROUP // c.INODES_PER_BLOCK
 MIN_CAPACITY = 64 * MIB
-MAX_CAPACITY = 8 << 40  # 2^31 blocks: far from the 32-bit limits of block numbers
+MAX_CAPACITY = 2000 << 30  # the bitmaps of all groups lie in front of the first backup superblock
 
 
 def _is_backup_group(group: int) -> bool:
@@ -61,7 +64,7 @@ def _align(block: int) -> int:
 class Geometry:
     """The fixed addresses, in blocks of 4 KiB, of a file system of `capacity_bytes`.
 
-    Raises UsageError if the capacity is not a multiple of 1 MiB between 64 MiB and 8 TiB.
+    Raises UsageError if the capacity is not a multiple of 1 MiB between 64 MiB and 2000 GiB.
     """
 
     capacity_bytes: int
@@ -72,7 +75,7 @@ class Geometry:
         if capacity % MIB or not MIN_CAPACITY <= capacity <= MAX_CAPACITY:
             raise UsageError(
                 f"A capacity of {capacity} bytes is not possible.",
-                expected="a multiple of 1 MiB between 64 MiB and 8 TiB",
+                expected="a multiple of 1 MiB between 64 MiB and 2000 GiB",
                 hint="Use --capacity, for example --capacity 16G.",
             )
 

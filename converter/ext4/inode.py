@@ -221,10 +221,15 @@ def encode_extents(
 
 
 def decode_inline_extents(i_block: bytes) -> list[Run] | None:
-    """Return the runs of an extent tree that stands wholly in `i_block`, else None."""
+    """Return the runs of an extent tree that stands wholly in `i_block`, else None.
+
+    Raises IntegrityError for one that has no room there.
+    """
     _, entries, _, depth, _ = c.EXTENT_HEADER.unpack_from(i_block)
     if depth:
         return None
+    if entries > c.EXTENTS_IN_INODE:
+        raise IntegrityError(f"An inode has {entries} extents, more than it has room for.")
     runs = []
     for number in range(entries):
         offset = c.EXTENT_HEADER.size + number * c.EXTENT.size

@@ -12,15 +12,17 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from struct import Struct
 
 import zstandard
 
-from converter.errors import IntegrityError, SaltflatError
+from converter.errors import IntegrityError, SaltflatError, UsageError
 from converter.ext4 import c_ext4 as c
 from converter.ext4.allocator import Allocator, Sequence
 from converter.ext4.filesystem import GRAIN_BYTES, INODES_PER_GRAIN, FileSystem
-from converter.ext4.geometry import INODES_PER_GROUP, Geometry
+from converter.ext4.geometry import INODES_PER_GROUP, MAX_CAPACITY, Geometry
+from converter.ext4.state_counters import check_counters
 from converter.ext4.state_tree import (
     check_placements,
     check_tree,
@@ -36,6 +38,7 @@ MAGIC = b"SALTSTAT"
 SCHEMA = 2
 MAX_SECTION_BYTES = 1 << 31
 MAX_SECTIONS = 64
+_PIECE_BYTES = 1 << 20
 HEAD = Struct("<8sII")  # magic, schema, number of sections
 SECTION = Struct("<4sQQ")  # name, bytes as stored, bytes when decompressed
 
@@ -87,13 +90,47 @@ def load_states(states: Iterable[bytes]) -> FileSystem:
     Raises IntegrityError for anything else, SaltflatError for a schema newer than this program.
     """
     filesystem: FileSystem | None = None
-    try:
+    with _damage_named():
         for data in states:
             filesystem = _load(data, filesystem)
         if filesystem is None:
             raise ValueError("there is none")
         check_tree(filesystem)
+        check_counters(filesystem)
         check_placements(filesystem)
+    _count_anew(filesystem)
+    return filesystem
+
+
+def add_state(below: FileSystem | None, data: bytes) -> FileSystem:
+    """Return the file system that one more state of a chain makes of the one `below`.
+
+    None stands for nothing, below the lowest. `below` is changed, and of no use after an error.
+    Raises as `load_states`.
+    """
+    with _damage_named():
+        filesystem = _load(data, below)
+        check_tree(filesystem)
+        check_counters(filesystem)
+        check_placements(filesystem)
+    _count_anew(filesystem)
+    return filesystem
+
+
+def same_content(one: bytes, other: bytes) -> bool:
+    """Tell whether two states say the same, whichever zstd library compressed them.
+
+    Raises as `load_states`.
+    """
+    with _damage_named():
+        return _sections(one) == _sections(other)
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    """Turn whatever a damaged state makes of its reader into an error that says so."""
+    try:
+        yield
     except (
         struct.error,
         LookupError,
@@ -106,8 +143,6 @@ def load_states(states: Iterable[bytes]) -> FileSystem:
             f"The state of a link is damaged: {error}.",
             hint="Delete the link from the store; converting again makes it anew.",
         ) from error
-    _count_anew(filesystem)
-    return filesystem
 
 
 def _count_anew(filesystem: FileSystem) -> None:
@@ -123,7 +158,11 @@ def _load(data: bytes, parent: FileSystem | None) -> FileSystem:
     """Apply one state to its parent's file system, or begin one."""
     sections = _sections(data)
     parameters = json.loads(sections[_PARAMETERS])
-    geometry = Geometry(parameters["capacity_bytes"], journal=parameters["journal"] is True)
+    capacity_bytes = _bounded(parameters["capacity_bytes"], MAX_CAPACITY)
+    try:
+        geometry = Geometry(capacity_bytes, journal=parameters["journal"] is True)
+    except UsageError as error:
+        raise ValueError(error.what) from error
     identity = Identity(
         bytes.fromhex(parameters["uuid"]),
         bytes.fromhex(parameters["hash_seed"]),
@@ -180,14 +219,17 @@ def _sections(data: bytes) -> dict[bytes, bytes]:
 
 def _decompress(stored: bytes, size: int) -> bytes:
     """Return exactly `size` bytes, whatever the compressed data would unfold to."""
+    content = bytearray()
     try:
         with zstandard.ZstdDecompressor().stream_reader(stored) as reader:
-            content = reader.read(size + 1)
+            # By pieces, since a read takes memory for all that it is asked for.
+            while piece := reader.read(min(_PIECE_BYTES, size + 1 - len(content))):
+                content += piece
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from error
     if len(content) != size:
         raise ValueError("a section has another size than it says")
-    return content
+    return bytes(content)
 
 
 # Parameters, counters and bitmaps
@@ -253,8 +295,6 @@ def _load_bitmaps(data: bytes, allocator: Allocator) -> None:
         if kind > 1 or group >= allocator.geometry.groups or len(bitmap) != c.BLOCK_SIZE:
             raise ValueError("a bitmap is out of bounds")
         (allocator.inode_bitmaps if kind else allocator.block_bitmaps)[group] = bitmap
-    if set(allocator.inode_bitmaps) != set(allocator.used_inodes):
-        raise ValueError("its inode bitmaps and counters disagree")
 
 
 def _bounded(value: object, limit: int) -> int:
@@ -266,14 +306,14 @@ def _bounded(value: object, limit: int) -> int:
 def _pair(value: object, groups: int) -> tuple[int, int]:
     if not isinstance(value, list) or len(value) != 2:
         raise ValueError(f"{value!r} is no pair")
-    return _bounded(value[0], groups), _bounded(value[1], INODES_PER_GROUP)
+    return _bounded(value[0], groups - 1), _bounded(value[1], INODES_PER_GROUP)
 
 
 def _pairs(value: object, groups: int) -> Iterator[tuple[int, int]]:
     if not isinstance(value, list):
         raise ValueError(f"{value!r} is no list")
     for item in value:
-        yield _pair(item, groups - 1)
+        yield _pair(item, groups)
 
 
 # Inode tables and the runs of large files

@@ -20,6 +20,16 @@ _TAKEN = Struct("<B")  # length; then the name
 _GIVEN = Struct("<QIB")  # inode << 3 | kind, block if changed in place, length; then the name
 _LINK = Struct("<IIH")  # inode, number of names, length of a symlink's text; then the text
 
+_TYPE_OFFSET = 1  # the high byte of i_mode, whose upper half is the type
+_TYPES = {
+    Kind.FILE: c.S_IFREG >> 12,
+    Kind.DIRECTORY: c.S_IFDIR >> 12,
+    Kind.CHARACTER: c.S_IFCHR >> 12,
+    Kind.BLOCK: c.S_IFBLK >> 12,
+    Kind.FIFO: c.S_IFIFO >> 12,
+    Kind.SYMLINK: c.S_IFLNK >> 12,
+}
+
 
 def dump_names(filesystem: FileSystem) -> Iterator[bytes]:
     """Yield what changed in each directory: the names taken away, the names given."""
@@ -71,8 +81,10 @@ def load_names(data: bytes, filesystem: FileSystem) -> None:
             at += _GIVEN.size
             name = data[at : at + length]
             at += length
-            if not 0 < packed >> KIND_BITS <= limit or len(name) != length or not _is_name(name):
+            if len(name) != length or not _is_name(name):
                 raise ValueError(f"the name {name!r} is out of bounds")
+            if not c.EXT4_GOOD_OLD_FIRST_INO <= packed >> KIND_BITS <= limit:
+                raise ValueError(f"the name {name!r} is that of a reserved inode or none")
             names[name] = packed
             if blocks:
                 where[name] = block
@@ -107,6 +119,8 @@ def load_links(data: bytes, tree: Tree) -> None:
         at += length
         if len(text) != length or not 0 < links <= c.EXT4_LINK_MAX:
             raise ValueError(f"the links of inode {node} are out of bounds")
+        if b"\0" in text or len(text) >= c.BLOCK_SIZE:
+            raise ValueError(f"the text of symbolic link {node} is none that a layer may have")
         tree.set_links(node, links)
         if text:
             tree.symlinks[node] = text
@@ -144,14 +158,16 @@ def _is_name(name: bytes) -> bool:
 
 
 def check_tree(filesystem: FileSystem) -> None:
-    """See that the directories form one tree, and that each node has one kind and an inode.
+    """See that the directories form one tree, and that each node has one kind and an inode of it.
 
     Raises ValueError or LookupError, whose text says what is wrong.
     """
     tree = filesystem.tree
-    tables = {group: len(table) // c.INODE_SIZE for group, table in filesystem.tables.items()}
-    kinds = {tree.root: int(Kind.DIRECTORY)}
+    kinds = {tree.root: Kind.DIRECTORY}
+    names: dict[int, int] = {}  # of nodes that have more than one
     pending = [tree.root]
+    if tree.parents[tree.root] != tree.root:
+        raise ValueError("its root is in another directory")
     for directory in pending:
         for packed in tree.directories[directory].values():
             node, kind = packed >> KIND_BITS, packed & KIND_MASK
@@ -159,15 +175,30 @@ def check_tree(filesystem: FileSystem) -> None:
                 if node in kinds or tree.parents[node] != directory:
                     raise ValueError(f"directory {node} has two parents")
                 pending.append(node)
-            if kinds.setdefault(node, Kind(kind)) != kind:
+            if node not in kinds:
+                kinds[node] = Kind(kind)
+            elif kinds[node] == kind:
+                names[node] = names.get(node, 1) + 1
+            else:
                 raise ValueError(f"inode {node} is of two kinds")
-            if kind == Kind.SYMLINK and node not in tree.symlinks:
-                raise ValueError(f"the symbolic link {node} has no text")
     if len(pending) != len(tree.directories) or len(pending) != len(tree.parents):
         raise ValueError("its directories are not one tree")
-    if not kinds.keys() >= tree.links.keys() | tree.symlinks.keys() | filesystem.spilled.keys():
-        raise ValueError("it counts the names of a file that has none")
-    for node in kinds:
+    if names != tree.links:
+        raise ValueError("it counts other names of a file than there are")
+    if tree.symlinks.keys() != {node for node, kind in kinds.items() if kind is Kind.SYMLINK}:
+        raise ValueError("it has symbolic links without a text, or texts without a link")
+    if not kinds.keys() >= filesystem.spilled.keys():
+        raise ValueError("it has blocks of a file that has no name")
+    _check_inodes(filesystem, kinds)
+
+
+def _check_inodes(filesystem: FileSystem, kinds: dict[int, Kind]) -> None:
+    """See that each node's inode is in use and of its kind."""
+    tables, bitmaps = filesystem.tables, filesystem.allocator.inode_bitmaps
+    for node, kind in kinds.items():
         group, index = divmod(node - 1, INODES_PER_GROUP)
-        if index >= tables.get(group, 0):
-            raise ValueError(f"inode {node} is in the tree but in no table")
+        # IndexError for one behind its table, which only reaches to the last inode in use
+        if tables[group][index * c.INODE_SIZE + _TYPE_OFFSET] >> 4 != _TYPES[kind]:
+            raise ValueError(f"inode {node} is not of the kind that its name says")
+        if not bitmaps[group][index >> 3] >> (index & 7) & 1:
+            raise ValueError(f"inode {node} has a name, but is not in use")

@@ -63,6 +63,7 @@ class _LayerWriter:
         if self._first and not self._fs.read_inode(c.EXT4_ROOT_INO).size:
             yield from self._list(c.EXT4_ROOT_INO)
         yield from self._stream.finish()
+        self._allocator.check_headroom()
         yield from self._metadata()
 
     # Nodes
@@ -115,10 +116,10 @@ class _LayerWriter:
     def _update(self, node: int, entry: Entry) -> Iterator[Write]:
         """Give a directory new attributes; its list of names and its place stay."""
         before = self._fs.read_inode(node)
-        blocks = before.blocks
+        # Counted anew: what a stored inode counts is not checked when its state is loaded.
+        blocks = sum(length for _, length in self._fs.data_runs(node, before))
         if before.i_file_acl_lo:
             self._allocator.free_blocks_of([(before.i_file_acl_lo, 1)])
-            blocks -= 1
         xattrs, xattr_block = yield from self._write_xattrs(entry)
         if xattr_block:
             blocks += 1

@@ -32,13 +32,13 @@ def parse_document(raw: bytes, media_type: str | None, *, what: str) -> Manifest
     kind = _kind(fields, media_type)
     if kind in c.INDEX_TYPES:
         manifests = fields.children("manifests")
-        return Index(kind, tuple(_descriptor(entry) for entry in manifests))
+        return Index(kind, tuple(parse_descriptor(entry) for entry in manifests))
     refuse_artifact(fields)
-    layers = tuple(_descriptor(entry) for entry in fields.children("layers"))
+    layers = tuple(parse_descriptor(entry) for entry in fields.children("layers"))
     for layer in layers:
         refuse_layer(layer.media_type, what=what)
     config = fields.child("config")
-    return Manifest(kind, _descriptor(config), layers)
+    return Manifest(kind, parse_descriptor(config), layers)
 
 
 def parse_config(raw: bytes, *, what: str) -> ImageConfig:
@@ -127,7 +127,8 @@ def _kind(fields: JsonObject, media_type: str | None) -> str:
     return kind
 
 
-def _descriptor(fields: JsonObject) -> Descriptor:
+def parse_descriptor(fields: JsonObject) -> Descriptor:
+    """Read a descriptor. Raises IntegrityError that names the field. (image-spec descriptor.md)"""
     size_bytes = fields.integer("size")
     if not 0 <= size_bytes <= MAX_SIZE_BYTES:
         fields.fail("size", "a size in bytes")

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
-from converter.atomic import atomic_file
-from converter.events import Monitor, StepAdvanced, StepFinished, StepStarted
+from converter.atomic import make_directory
+from converter.events import Monitor, StepFinished, StepStarted
 from converter.image.digest import Digest
 from converter.image.model import Descriptor
+from converter.image.partial import PartialBlob, is_whole, partial_blob
 from converter.image.source import Source
-from converter.image.verify import verified
 
-_ADVANCE_BYTES = 1 << 20
+PARALLEL_FETCHES = 4  # at a time, unless somebody says otherwise
+
+
+@runtime_checkable
+class ResumingSource(Protocol):
+    """A source that can go on in the middle of a blob."""
+
+    def receive(self, descriptor: Descriptor, into: PartialBlob) -> None:
+        """Complete the blob. What has arrived before an error stays in `into`."""
 
 
 def blob_path(blobs: Path, digest: Digest) -> Path:
@@ -24,27 +33,32 @@ def fetch_blob(
 ) -> Path:
     """Make sure that the folder `blobs` has the blob, and return its path there.
 
-    A file of the right size is taken as it is: it got its name only after it was verified.
-    Processes that fetch the same blob at once do not disturb each other; each renames equal content
-    to the final name. `step` names the work for the monitor. Raises IntegrityError, OSError, and
-    what the source raises; then no file has the final name.
+    A file of the right size is taken as it is: it got its name only after it was verified. When
+    several want the same blob at once, one fetches it and the others wait for it; after an error or
+    a crash the next one goes on where it stopped, if the source can. `step` names the work for the
+    monitor. Raises IntegrityError, OSError, and what the source raises; then no file has the final
+    name.
     """
     step = step or f"pull {descriptor.digest.encoded[:12]}"
     path = blob_path(blobs, descriptor.digest)
     monitor(StepStarted(step, descriptor.size_bytes))
-    if path.is_file() and path.stat().st_size == descriptor.size_bytes:
+    if is_whole(path, descriptor.size_bytes):
         monitor(StepFinished(step, "already here"))
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done_bytes = told_bytes = 0
-    with atomic_file(path) as file, source.open_blob(descriptor) as chunks:
-        for chunk in verified(chunks, descriptor):
-            view = memoryview(chunk)
-            while view:  # the file is unbuffered: a write may be short
-                view = view[file.write(view) :]
-            done_bytes += len(chunk)
-            if done_bytes - told_bytes >= _ADVANCE_BYTES:
-                told_bytes = done_bytes
-                monitor(StepAdvanced(step, done_bytes))
-    monitor(StepFinished(step, f"{done_bytes} bytes"))
+    make_directory(path.parent)
+    resuming = source if isinstance(source, ResumingSource) else None
+    keep = resuming is not None
+    with partial_blob(path, descriptor, step=step, monitor=monitor, keep=keep) as partial:
+        if partial is None:
+            monitor(StepFinished(step, "fetched by another process"))
+            return path
+        if resuming is not None:
+            resuming.receive(descriptor, partial)
+        else:
+            partial.restart()
+            with source.open_blob(descriptor) as chunks:
+                for chunk in chunks:
+                    partial.write(chunk)
+        partial.commit(path)
+    monitor(StepFinished(step, f"{descriptor.size_bytes} bytes"))
     return path

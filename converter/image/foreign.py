@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from converter.errors import NotFoundError, SaltflatError, UnavailableError
 from converter.image import c_oci as c
 from converter.image.files import Content
 from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
+
+if TYPE_CHECKING:
+    from converter.image.registry_source import CheckedSink
 
 Get = Callable[[str, str], AbstractContextManager[Iterator[bytes]]]  # (url, what it is)
 
@@ -28,6 +31,10 @@ class _Source(Protocol):
     def resolve(self, platform: Platform) -> Image: ...
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]: ...
     def local_blob(self, descriptor: Descriptor) -> Content | None: ...
+
+
+class _ResumingSource(_Source, Protocol):
+    def receive(self, descriptor: Descriptor, into: CheckedSink) -> None: ...
 
 
 class WithForeignLayers:
@@ -87,6 +94,27 @@ class WithForeignLayers:
             else:
                 raise failed or UnavailableError(f"No address has layer {descriptor.digest}.")
             yield chunks
+
+
+class ResumingWithForeignLayers(WithForeignLayers):
+    """The same of a source that can go on in the middle of a blob."""
+
+    def __init__(self, source: _ResumingSource, get: Get | None) -> None:
+        super().__init__(source, get)
+        self._resuming = source
+
+    def receive(self, descriptor: Descriptor, into: CheckedSink) -> None:
+        """Complete the blob in `into` and check it. Raises as `open_blob` does."""
+        try:
+            self._resuming.receive(descriptor, into)
+        except NotFoundError as error:
+            if not _is_foreign(descriptor):
+                raise
+            into.restart()
+            with self._elsewhere(descriptor, error) as chunks:
+                for chunk in chunks:
+                    into.write(chunk)
+            into.check()
 
 
 def _is_foreign(descriptor: Descriptor) -> bool:

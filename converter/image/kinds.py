@@ -12,6 +12,8 @@ from converter.image.json_object import JsonObject, shown
 
 # Beginnings of types of artifacts, configurations and layers, as their projects document them.
 _KNOWN = {
+    "application/vnd.saltflat.chain.": "a converted image's chain (see: saltflat pull)",
+    "application/vnd.saltflat.link.": "a link of a saltflat cache",
     "application/vnd.cncf.helm.": "a Helm chart",
     "application/vnd.wasm.": "a WebAssembly module",
     "application/vnd.module.wasm.": "a WebAssembly module",

@@ -1,11 +1,24 @@
-"""Images in a registry. Joins the HTTP client to references and digests; verifies documents."""
+"""Images in a registry and its mirrors. Joins HTTP clients to references and digests; verifies.
+
+Mirrors are asked first, in their order, for tags too (as containers-registries.conf(5) has it where
+nothing else is said). What one of them does not have, does not give, or gives wrongly, the next one
+is asked for; the registry itself is the last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from converter.errors import IntegrityError
+from converter.errors import (
+    AuthError,
+    IntegrityError,
+    SaltflatError,
+    UnavailableError,
+    UsageError,
+)
 from converter.image import c_oci as c
 from converter.image.digest import Digest
 from converter.image.files import Content
@@ -14,38 +27,119 @@ from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
 from converter.image.reference import RegistryReference
 from converter.image.resolve import Root, resolve_image
-from converter.image.verify import verify_document
+from converter.image.verify import Verifier, verify_document
 from converter.registry.client import RegistryClient
+from converter.registry.download import Sink, download
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorPlace:
+    """A mirror's client and what precedes the repositories there."""
+
+    client: RegistryClient
+    prefix: str = ""
+
+
+class CheckedSink(Sink, Protocol):
+    """Takes a blob's bytes, knows whether they are right, and can begin anew."""
+
+    def check(self) -> None:
+        """Raise IntegrityError unless the blob is whole and right."""
+
+    def restart(self) -> None:
+        """Forget all bytes."""
+
+    def note(self, text: str, /) -> None:
+        """Tell whoever watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    client: RegistryClient
+    repository: str
+    is_mirror: bool
 
 
 class RegistrySource:
-    """Read one image from a registry through `client`, which the caller owns."""
+    """Read one image from a registry through clients, which the caller owns."""
 
-    def __init__(self, reference: RegistryReference, client: RegistryClient) -> None:
+    def __init__(
+        self,
+        reference: RegistryReference,
+        client: RegistryClient,
+        mirrors: Sequence[MirrorPlace] = (),
+    ) -> None:
         self.reference = reference
-        self._client = client
+        repository = reference.repository
+        self._places = (
+            *(
+                _Place(mirror.client, "/".join(filter(None, (mirror.prefix, repository))), True)
+                for mirror in mirrors
+            ),
+            _Place(client, repository, False),
+        )
+        self._unreachable: set[_Place] = set()
 
     def resolve(self, platform: Platform) -> Image:
         """Find the image for `platform`.
 
         Raises NotFoundError, AuthError, UnavailableError, IntegrityError, UsageError.
         """
-        return resolve_image(str(self.reference), self._root(), platform, self._read)
+        root = self._first(self._root, _silent)
+        return resolve_image(str(self.reference), root, platform, self._read)
 
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Yield the blob's bytes as they arrive, not verified. Raises as `resolve` does."""
-        with self._client.blob(self.reference.repository, str(descriptor.digest)) as chunks:
+        """Yield the blob's bytes as the registry sends them, not verified, with no second try.
+
+        Raises as `resolve` does. `receive` is the way to survive breaks, and to use mirrors.
+        """
+        place = self._places[-1]
+        with place.client.blob(place.repository, str(descriptor.digest)) as chunks:
             yield chunks
+
+    def receive(self, descriptor: Descriptor, into: CheckedSink) -> None:
+        """Complete a blob in `into`, which holds its beginning, and check it.
+
+        Raises as `resolve` does; what has arrived before an error stays in `into`, unless it is
+        known to be wrong.
+        """
+        self._first(lambda place: _receive(place, descriptor, into), into.note)
 
     def local_blob(self, _descriptor: Descriptor) -> Content | None:
         """Return None: nothing of a registry is a file here."""
         return None
 
-    def _root(self) -> Root:
+    def _first(self, ask: Callable[[_Place], _Result], note: Callable[[str], None]) -> _Result:
+        """Return what the first place gives that does not fail; raise what the registry raises."""
+        *mirrors, registry = self._places
+        failed: list[str] = []
+        for place in mirrors:
+            if place in self._unreachable:
+                continue
+            try:
+                return ask(place)
+            except UsageError:
+                raise
+            except SaltflatError as error:
+                # Anything that a mirror does wrong is a reason to ask elsewhere.
+                if isinstance(error, UnavailableError | AuthError):
+                    self._unreachable.add(place)  # it will not answer the next question either
+                failed.append(f"mirror {place.client.host}: {error.what}")
+                note(f"{failed[-1]} Asking the next one.")
+        try:
+            return ask(registry)
+        except SaltflatError as error:
+            if failed:
+                error.hint = " ".join(filter(None, (error.hint, "Before that,", *failed)))
+            raise
+
+    def _root(self, place: _Place) -> Root:
         what = f"The manifest of {self.reference}"
-        answer = self._client.manifest(
-            self.reference.repository, self.reference.identifier, accept=c.ACCEPTED_DOCUMENTS
+        answer = place.client.manifest(
+            place.repository, self.reference.identifier, accept=c.ACCEPTED_DOCUMENTS
         )
         # A tag's digest is ours to compute; what the registry says must agree with it.
         if self.reference.digest is not None:
@@ -63,14 +157,72 @@ class RegistrySource:
         return Root(answer.raw, digest, answer.media_type)
 
     def _read(self, descriptor: Descriptor) -> bytes:
-        if descriptor.media_type in c.ACCEPTED_DOCUMENTS:
-            return self._client.manifest(
-                self.reference.repository, str(descriptor.digest), accept=c.ACCEPTED_DOCUMENTS
-            ).raw
-        body = bytearray()
-        with self.open_blob(descriptor) as chunks:
-            for chunk in chunks:
-                body += chunk
-                if len(body) > descriptor.size_bytes:
-                    break  # the caller's verification will say that it is too long
-        return bytes(body)
+        if descriptor.media_type not in c.ACCEPTED_DOCUMENTS:
+            body = _Memory(descriptor)
+            self.receive(descriptor, body)
+            return bytes(body.content)
+
+        def manifest(place: _Place) -> bytes:
+            answer = place.client.manifest(
+                place.repository, str(descriptor.digest), accept=c.ACCEPTED_DOCUMENTS
+            )
+            what = f"Manifest {descriptor.digest}"
+            verify_document(answer.raw, descriptor.digest, what=what)
+            return answer.raw
+
+        return self._first(manifest, _silent)
+
+
+class _Memory:
+    """A sink for a document, whose size the caller has found to be small."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self._descriptor = descriptor
+        self.restart()
+
+    @property
+    def position(self) -> int:
+        return len(self.content)
+
+    def write(self, chunk: bytes) -> None:
+        self._verifier.update(chunk)
+        self.content += chunk
+
+    def check(self) -> None:
+        self._verifier.finish()
+
+    def restart(self) -> None:
+        self._verifier = Verifier(self._descriptor)
+        self.content = bytearray()
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def _receive(place: _Place, descriptor: Descriptor, into: CheckedSink) -> None:
+    mixed = into.position > 0  # with bytes of another process, or of another registry
+    try:
+        responses = _download(place, descriptor, into)
+        mixed = mixed or responses > 1
+        into.check()
+        return
+    except IntegrityError:
+        into.restart()
+        if not mixed:
+            raise
+    # Which of the pieces was wrong cannot be told. One answer, whole, decides.
+    try:
+        _download(place, descriptor, into)
+        into.check()
+    except IntegrityError:
+        into.restart()
+        raise
+
+
+def _download(place: _Place, descriptor: Descriptor, into: CheckedSink) -> int:
+    digest = str(descriptor.digest)
+    return download(place.client, place.repository, digest, descriptor.size_bytes, into)
+
+
+def _silent(_text: str) -> None:
+    pass

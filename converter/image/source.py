@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from converter.events import Monitor, ignore
 from converter.image.archive import open_archive
 from converter.image.docker_archive import DockerArchiveSource
 from converter.image.files import Content, Folder
-from converter.image.foreign import WithForeignLayers
+from converter.image.foreign import ResumingWithForeignLayers, WithForeignLayers
 from converter.image.layout import LayoutSource
 from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
@@ -21,10 +22,12 @@ from converter.image.reference import (
     ImageReference,
     LayoutArchiveReference,
     LayoutReference,
+    RegistryReference,
 )
-from converter.image.registry_source import RegistrySource
-from converter.registry.client import RegistryClient, RegistryOptions
-from converter.registry.foreign import get_foreign
+from converter.registry.options import Mirror, RegistryOptions
+
+if TYPE_CHECKING:
+    from converter.image.registry_source import RegistrySource
 
 SourceOptions = RegistryOptions  # how to reach a registry; nothing else has options
 
@@ -68,9 +71,44 @@ def open_source(
             else:
                 yield WithForeignLayers(LayoutSource(reference, files), get)
     else:
-        with RegistryClient(reference.api_host, options) as client:
-            yield WithForeignLayers(RegistrySource(reference, client), get)
+        with _open_registry(reference, options) as source:
+            yield ResumingWithForeignLayers(source, get)
+
+
+@contextmanager
+def _open_registry(
+    reference: RegistryReference, options: RegistryOptions
+) -> Iterator[RegistrySource]:
+    # The HTTP library takes longer to load than a small layer to convert.
+    from converter.image.registry_source import (  # noqa: PLC0415 - see above
+        MirrorPlace,
+        RegistrySource,
+    )
+    from converter.registry.client import RegistryClient  # noqa: PLC0415 - see above
+
+    with ExitStack() as opened:
+        mirrors = [
+            MirrorPlace(
+                opened.enter_context(RegistryClient(mirror.host, _mirror_options(mirror, options))),
+                mirror.prefix,
+            )
+            for mirror in options.mirrors
+        ]
+        client = opened.enter_context(RegistryClient(reference.api_host, options))
+        yield RegistrySource(reference, client, mirrors)
+
+
+def _mirror_options(mirror: Mirror, options: RegistryOptions) -> RegistryOptions:
+    return replace(
+        options,
+        plain_http=options.plain_http if mirror.plain_http is None else mirror.plain_http,
+        credential=None,  # it was given for the registry
+        retries=min(options.retries, 1),  # there is somebody else to ask
+        mirrors=(),
+    )
 
 
 def _get(options: RegistryOptions, url: str, what: str) -> AbstractContextManager[Iterator[bytes]]:
+    from converter.registry.foreign import get_foreign  # noqa: PLC0415 - as in _open_registry
+
     return get_foreign(url, options, what=what)

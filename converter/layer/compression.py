@@ -61,7 +61,7 @@ def decompress(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
     while len(head) < HEAD_BYTES and (chunk := next(chunks, None)) is not None:
         head += chunk
     whole = itertools.chain([head], chunks)
-    match recognise(head, what):
+    match recognise(head[:HEAD_BYTES], what):
         case Compression.GZIP:
             return gunzip(whole, what, chunk_bytes=MAX_CHUNK_BYTES)
         case Compression.ZSTD:
@@ -85,7 +85,10 @@ def _is_skippable_frame(head: bytes) -> bool:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Tell whether a tar header could begin so; whether it is sound is the tar reader's to say."""
+    """Tell whether a tar header could begin so; whether it is sound is the tar reader's to say.
+
+    `head` is the first block alone, so that the answer does not depend on how the data arrives.
+    """
     if head.count(0) == len(head):
         return True  # an archive without members, or nothing at all: an empty layer
     if len(head) < c_tar.BLOCK_SIZE:

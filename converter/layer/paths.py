@@ -13,8 +13,10 @@ MAX_PATH_BYTES = 4095  # Linux's PATH_MAX without its NUL: no unpacker could mak
 MAX_NAME_BYTES = 255  # the file system's limit for one component
 
 # Components of 1 to 255 bytes, none of them dots, and no slash at either end: nearly every path.
-# Possessive, so that a path that does not match is given up after one pass.
-_NORMALISED = re.compile(rb"(?:(?!\.{1,2}(?:/|\Z))[^/\0]{1,255}+(?:/(?!\Z)|\Z))++")
+# One way only leads through a path, so it is given up after about one pass. Not with possessive
+# quantifiers, though: those of Python 3.11.2 (Debian 12) match what they must not: b"a/..", say.
+_COMPONENT = rb"(?!\.{1,2}(?:/|\Z))[^/\0]{1,255}"
+_NORMALISED = re.compile(_COMPONENT + rb"(?:/" + _COMPONENT + rb")*")
 
 
 def normalise(path: bytes) -> bytes:

@@ -296,7 +296,7 @@ def _member(
         size, padding = stored, -stored % c.BLOCK_SIZE
         if typeflag == c.GNU_SPARSE or (records and has_map(records)):
             size, segments, map_bytes = read_sparse(header, records, reader.read, stored)
-            if size > MAX_FILE_BYTES:
+            if not 0 <= size <= MAX_FILE_BYTES:
                 raise IntegrityError(f"It claims a size of {size} bytes.", expected=_FILE_SIZES)
             stored -= map_bytes
         if stored:

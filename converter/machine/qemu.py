@@ -20,6 +20,7 @@ from converter.machine.qemu_command import (
     Accelerator,
     machine_arguments,
 )
+from converter.vmdk.c_vmdk import CAPACITY_MAX, SECTOR
 from converter.vmdk.descriptor import ParentRef
 from converter.vmdk.reader import read_link
 from converter.vmdk.scratch import write_scratch
@@ -104,6 +105,11 @@ def _make_scratch(path: Path, top: Path, capacity_bytes: int) -> None:
             raise UsageError(
                 f"a disk of {capacity_bytes} bytes is smaller than the chain that it stands on",
                 expected=f"at least {link.capacity_bytes} bytes",
+            )
+        if capacity_bytes > CAPACITY_MAX * SECTOR:
+            raise UsageError(
+                f"a disk of {capacity_bytes} bytes is more than a VMDK can have",
+                expected=f"at most {CAPACITY_MAX * SECTOR} bytes",
             )
         cid, grain_bytes = link.descriptor.cid, link.grain_bytes
     with _private_file(path) as file:

@@ -1,56 +1,41 @@
 """A registry over HTTP: manifests and blobs by name. (OCI distribution specification 1.1, "Pull")
 
-Owns requests, retries, authentication and redirects. It hands out bytes and does not verify them:
-what their digest should be is known to the caller, in `converter.image`. It knows nothing of disks.
+Owns the order of one request: who we are, what to send again, which answers are right. It hands out
+bytes and does not verify them: what their digest should be is known to the caller, in
+`converter.image`. It knows nothing of disks. Resuming is in `download`, pushing in `push`, and
+what comes in pages in `listing`; all of them stand on `exchange`.
 """
 
 from __future__ import annotations
 
-import ssl
-import time
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urljoin
 
 import requests
-import requests.adapters
-import urllib3
-import urllib3.exceptions
-import urllib3.util
 
-from converter.errors import AuthError, IntegrityError, UnavailableError, UsageError
+from converter.errors import SaltflatError
 from converter.registry import failures
-from converter.registry.challenge import parse_challenges
-from converter.registry.token import MAX_TOKEN_BODY_BYTES, BearerToken, request_token
+from converter.registry.auth.authenticator import Authenticator, Scope
+from converter.registry.auth.lookup import look_up
+from converter.registry.auth.token import MAX_TOKEN_BODY_BYTES, NO_POST, ServiceAnswer
+from converter.registry.options import RegistryOptions
+from converter.registry.pace import retry_after_seconds
+from converter.registry.patience import Patience
+from converter.registry.transport import MakeBody, Request, Transport, origin, place
+
+__all__ = ["MAX_MANIFEST_BYTES", "BlobPart", "ManifestAnswer", "RegistryClient", "RegistryOptions"]
 
 MAX_MANIFEST_BYTES = 4 << 20  # distribution-spec: nobody may expect more to be taken
-_CHUNK_BYTES = 256 << 10
-_MAX_REDIRECTS = 5
-_BACKOFF_SECONDS = 0.5
-_MAX_RETRY_AFTER_SECONDS = 20
-_RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryOptions:
-    """How to reach a registry.
-
-    `ca_file` holds certificates in PEM form to trust instead of the usual ones. The read timeout
-    is that of one read, not of a whole blob.
-    """
-
-    plain_http: bool = False
-    tls_verify: bool = True
-    ca_file: Path | None = None
-    connect_timeout_seconds: float = 10
-    read_timeout_seconds: float = 60
-    retries: int = 3
+_OK = (HTTPStatus.OK,)
+_INSUFFICIENT_SCOPE = re.compile(r'\berror\s*=\s*"?insufficient_scope\b', re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +47,39 @@ class ManifestAnswer:
     content_digest: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class BlobPart:
+    """A blob from the byte `start` on, not verified. `size_bytes` is None where it was not said."""
+
+    start: int
+    size_bytes: int | None
+    chunks: Iterator[bytes]
+
+
+class RangeRefusedError(SaltflatError):
+    """The registry cannot give the blob from this byte on; `size_bytes` is what it says it has."""
+
+    size_bytes: int | None = None
+
+
 class RegistryClient:
     """Talk to one registry, named by its API host. A context manager, for any number of threads.
 
     All methods raise NotFoundError, AuthError, UnavailableError, and SaltflatError for answers that
-    are none of these. Proxies and certificate bundles are taken from the environment as requests
-    does; ~/.netrc is not, for its entries are not meant for registries.
+    are none of these; UsageError for credentials files that are malformed.
     """
 
     def __init__(self, host: str, options: RegistryOptions) -> None:
-        self._host = host
+        self.host = host
         self._options = options
         self._base = f"{'http' if options.plain_http else 'https'}://{host.lower()}"
-        self._tokens: dict[str, BearerToken] = {}  # by repository, as their scopes are
-        self._verify = _verification(options)
-        self._session = _Session()
-        self._session.auth = _no_netrc
-        self._session.headers["User-Agent"] = _user_agent()
-        # Without this, servers may compress on the way what the digest names uncompressed.
-        self._session.headers["Accept-Encoding"] = "identity"
-        adapter = requests.adapters.HTTPAdapter(max_retries=_retries(options.retries))
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._transport = Transport(options)
+        self._authenticator = Authenticator(
+            host,
+            look_up=partial(look_up, host, options.credential, options.authfile),
+            ask=self._ask_token_service,
+            allow_plain_http=options.plain_http,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +90,7 @@ class RegistryClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._session.close()
+        self._transport.close()
 
     def manifest(
         self, repository: str, identifier: str, *, accept: tuple[str, ...]
@@ -104,14 +100,19 @@ class RegistryClient:
         Raises IntegrityError if it is longer than `MAX_MANIFEST_BYTES`.
         """
         mark = "@" if ":" in identifier else ":"
-        what = f"image {self._host}/{repository}{mark}{identifier}"
+        what = f"image {self.host}/{repository}{mark}{identifier}"
         path = f"/v2/{quote(repository)}/manifests/{quote(identifier, safe=':')}"
-        with self._get(path, repository, {"Accept": ", ".join(accept)}, what) as response:
-            raw = self._bounded(response, MAX_MANIFEST_BYTES, what)
-            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-            return ManifestAnswer(
-                raw, media_type or None, response.headers.get("Docker-Content-Digest")
-            )
+        headers = {"Accept": ", ".join(accept)}
+
+        def attempt() -> ManifestAnswer:
+            with self.exchange("GET", path, Scope(repository), what, headers=headers) as response:
+                raw = self.whole(response, what)
+                media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+                return ManifestAnswer(
+                    raw, media_type or None, response.headers.get("Docker-Content-Digest")
+                )
+
+        return self.patience().repeat(attempt)
 
     @contextmanager
     def blob(self, repository: str, digest: str) -> Iterator[Iterator[bytes]]:
@@ -119,216 +120,149 @@ class RegistryClient:
 
         A connection that ends early raises UnavailableError from the iterator.
         """
-        what = f"blob {digest}"
-        path = f"/v2/{quote(repository)}/blobs/{quote(digest, safe=':')}"
-        with self._get(path, repository, {"Accept": "*/*"}, what) as response:
-            yield self._body(response, what)
+        # Only what precedes the first byte can be repeated here: `download` goes on in the middle.
+        opened = self.patience().repeat(lambda: self._open_blob(repository, digest))
+        with opened:
+            yield self._transport.body(opened, f"blob {digest}")
 
     @contextmanager
-    def _get(
-        self, path: str, repository: str, headers: Mapping[str, str], what: str
+    def blob_part(self, repository: str, digest: str, start: int) -> Iterator[BlobPart]:
+        """Yield a blob from the byte `start` on, or from 0 where the registry has no ranges.
+
+        One attempt only. Raises RangeRefusedError beside the others; the iterator TransientError.
+        """
+        what = f"blob {digest}"
+        with self._open_blob(repository, digest, start) as response:
+            total = _length(response.headers.get("Content-Length"))
+            if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+                found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+                if not found or found[1] is None or int(found[1]) != start:
+                    raise RangeRefusedError(
+                        f"{self.host} sent another part of {what} than it was asked for.",
+                        expected=f"the bytes from {start} on",
+                    )
+                total = None if found[3] == "*" else int(found[3])
+            else:
+                start = 0
+            yield BlobPart(start, total, self._transport.body(response, what))
+
+    def whole(self, response: requests.Response, what: str) -> bytes:
+        """Return a document that `exchange` got, of at most `MAX_MANIFEST_BYTES`.
+
+        Raises TransientError, and IntegrityError if it is longer.
+        """
+        return self._transport.whole(response, MAX_MANIFEST_BYTES, what)
+
+    def patience(self) -> Patience:
+        """Return a fresh budget of attempts, for whoever repeats `exchange`."""
+        return Patience(self._options.pace, self._options.retries)
+
+    @contextmanager
+    def exchange(
+        self,
+        method: str,
+        target: str,
+        scope: Scope,
+        what: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | MakeBody | None = None,
+        expect: tuple[int, ...] = _OK,
     ) -> Iterator[requests.Response]:
-        url = self._base + path
-        response = self._send(url, headers, self._tokens.get(repository), what)
-        if response.status_code == HTTPStatus.UNAUTHORIZED and self._is_registry(response.url):
-            # Also the way of a token that has expired: the registry asks for a new one.
-            with response:
-                challenge = response.headers.get("WWW-Authenticate", "")
-            self._tokens[repository] = self._authenticate(challenge, repository, what)
-            response = self._send(url, headers, self._tokens[repository], what)
-        with response:
-            if response.status_code != HTTPStatus.OK:
-                raise self._refused(response, what)
+        """Make one request of this registry and yield its answer, of a status that is expected.
+
+        `target` is a path, or a URL that the registry gave (an upload's). A request that is refused
+        for lack of authentication is made again, once, with what the registry asks for. `what`
+        names the thing in messages. Raises, beside the class's other errors, TransientError, which
+        `patience().repeat` bears.
+        """
+        request = Request(method, urljoin(f"{self._base}/", target), headers or {}, body=body)
+        with self._send(request, scope, what) as response:
+            if response.status_code not in expect:
+                raise self._refused(response, scope.repository, what)
             yield response
 
-    def _send(
-        self, url: str, headers: Mapping[str, str], token: BearerToken | None, what: str
-    ) -> requests.Response:
-        """Make a GET request, again while the server is busy; follow redirects."""
-        # Not left to urllib3, which reads the body of every answer that it gives up into memory.
-        for attempt in range(self._options.retries):
-            response = self._send_once(url, headers, token, what)
-            if response.status_code not in _RETRIED_STATUSES:
-                return response
-            with response:
-                time.sleep(_delay_seconds(response.headers.get("Retry-After"), attempt))
-        return self._send_once(url, headers, token, what)
-
-    def _send_once(
-        self, url: str, headers: Mapping[str, str], token: BearerToken | None, what: str
-    ) -> requests.Response:
-        options = self._options
-        for _ in range(_MAX_REDIRECTS + 1):
-            sent = dict(headers)
-            if token and self._is_registry(url):  # the token goes to the registry alone
-                sent["Authorization"] = f"Bearer {token.value}"
-            try:
-                response = self._session.get(
-                    url,
-                    headers=sent,
-                    stream=True,
-                    timeout=(options.connect_timeout_seconds, options.read_timeout_seconds),
-                    verify=self._verify,
+    def _open_blob(self, repository: str, digest: str, start: int = 0) -> requests.Response:
+        path = f"/v2/{quote(repository)}/blobs/{quote(digest, safe=':')}"
+        what = f"blob {digest}"
+        headers = {"Accept": "*/*", **({"Range": f"bytes={start}-"} if start else {})}
+        request = Request("GET", self._base + path, headers)
+        response = self._send(request, Scope(repository), what)
+        if response.status_code == HTTPStatus.OK:
+            return response
+        if start and response.status_code == HTTPStatus.PARTIAL_CONTENT:
+            return response
+        with response:
+            if start and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+                refused = RangeRefusedError(
+                    f"{place(response.url)} has nothing of {what} from byte {start} on."
                 )
-            except failures.TRANSPORT_ERRORS as error:
-                raise failures.from_transport(error, host=_place(url), what=what) from error
-            if not response.is_redirect:
-                return response
-            with response:
-                url = self._redirected(response, what)
-        raise UnavailableError(f"{self._host} redirects {what} more than {_MAX_REDIRECTS} times.")
+                refused.size_bytes = int(found[3]) if found and found[3] != "*" else None
+                raise refused
+            raise self._refused(response, repository, what)
 
-    def _redirected(self, response: requests.Response, what: str) -> str:
-        try:
-            target = urljoin(response.url, response.headers["Location"])
-            scheme = urlsplit(target).scheme
-        except ValueError:
-            scheme = ""
-        if scheme == "https" or (scheme == "http" and self._options.plain_http):
-            return target
-        raise UnavailableError(
-            f"{self._host} redirects {what} away from HTTPS.",
-            expected="a redirect to an https URL",
-            hint=failures.PLAIN_HTTP if scheme == "http" else None,
+    def _send(self, request: Request, scope: Scope, what: str) -> requests.Response:
+        ours = self._is_ours(request.url)
+        shown = self._authenticator.authorization(scope) if ours else None
+        response = self._transport.send(replace(request, authorization=shown), what)
+        if not (ours and self._is_ours(response.url) and _asks(response)):
+            return response
+        # Also the way of a token that has expired: the registry asks for a new one.
+        with response:
+            challenge = response.headers.get("WWW-Authenticate", "")
+            self._transport.beginning(response, what)  # all of it, usually: the connection stays
+        shown = self._authenticator.answer(challenge, scope, shown, what=what)
+        return self._transport.send(replace(request, authorization=shown), what)
+
+    def _is_ours(self, url: str) -> bool:
+        return origin(url) == origin(self._base)
+
+    def _refused(self, response: requests.Response, repository: str, what: str) -> SaltflatError:
+        return failures.from_status(
+            response.status_code,
+            self._transport.beginning(response, what),
+            host=place(response.url),
+            what=what,
+            login_hint=self._authenticator.login_hint(repository),
+            wait_seconds=retry_after_seconds(response.headers.get("Retry-After")),
         )
 
-    def _authenticate(self, header: str, repository: str, what: str) -> BearerToken:
-        try:
-            challenges = parse_challenges(header)
-        except ValueError as error:
-            raise AuthError(
-                f"{self._host} asks for authentication, but its WWW-Authenticate header is {error}."
-            ) from None
-        for challenge in challenges:
-            if challenge.scheme == "bearer":
-                return request_token(
-                    challenge,
-                    default_scope=f"repository:{repository}:pull",
-                    allow_plain_http=self._options.plain_http,
-                    ask=self._ask_token_service,
-                )
-        offered = ", ".join(sorted({challenge.scheme for challenge in challenges})) or "none"
-        raise AuthError(
-            f"{self._host} refuses anonymous access to {what}.",
-            expected=f"a registry that hands out anonymous tokens; this one offers: {offered}",
-            hint=failures.MAY_NEED_LOGIN,
-        )
-
-    def _ask_token_service(self, url: str) -> bytes:
+    def _ask_token_service(
+        self, url: str, *, authorization: str | None, form: Mapping[str, str] | None
+    ) -> ServiceAnswer:
         what = "a token"
-        with self._send(url, {"Accept": "application/json"}, None, what) as response:
-            if response.status_code != HTTPStatus.OK:
-                raise self._refused(response, what)
-            return self._bounded(response, MAX_TOKEN_BODY_BYTES, what)
-
-    def _refused(self, response: requests.Response, what: str) -> Exception:
-        body = b""
-        for chunk in self._body(response, what):
-            body += chunk
-            if len(body) > failures.MAX_ERROR_BODY_BYTES:
-                break
-        place = _place(response.url)
-        return failures.from_status(response.status_code, body, host=place, what=what)
-
-    def _bounded(self, response: requests.Response, limit: int, what: str) -> bytes:
-        body = bytearray()
-        for chunk in self._body(response, what):
-            body += chunk
-            if len(body) > limit:
-                raise IntegrityError(
-                    f"{self._host} sent more than {limit} bytes as {what}.",
-                    expected=f"at most {limit} bytes",
+        headers = {"Accept": "application/json"}
+        if form is None:
+            request = Request("GET", url, headers, authorization)
+        else:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            request = Request("POST", url, headers, body=urlencode(form).encode())
+        with self._transport.send(request, what) as response:
+            status = response.status_code
+            if form is not None and status in NO_POST:
+                return ServiceAnswer(status, b"")
+            if status != HTTPStatus.OK:
+                raise failures.from_status(
+                    status,
+                    self._transport.beginning(response, what),
+                    host=place(response.url),
+                    what=what,
+                    wait_seconds=retry_after_seconds(response.headers.get("Retry-After")),
                 )
-        return bytes(body)
-
-    def _body(self, response: requests.Response, what: str) -> Iterator[bytes]:
-        place = _place(response.url)
-        announced = response.headers.get("Content-Length", "")
-        got_bytes = 0
-        try:
-            for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
-                got_bytes += len(chunk)
-                yield chunk
-        except failures.TRANSPORT_ERRORS as error:
-            raise failures.from_transport(error, host=place, what=what) from error
-        # urllib3 1.26 takes an early end for the end.
-        if announced.isdecimal() and got_bytes < int(announced):
-            raise UnavailableError(
-                f"{place} closed the connection after {got_bytes} bytes of {what}.",
-                expected=f"{announced} bytes",
-                hint="Try again.",
-            )
-
-    def _is_registry(self, url: str) -> bool:
-        return url.startswith(f"{self._base}/")
+            raw = self._transport.whole(response, MAX_TOKEN_BODY_BYTES, what)
+            return ServiceAnswer(status, raw, response.headers.get("Date", ""))
 
 
-class _Session(requests.Session):
-    """A session that follows no redirect.
-
-    Even when told not to, requests prepares the next request, for which it reads the whole body of
-    the redirect into memory and trips over malformed targets.
-    """
-
-    def get_redirect_target(self, _response: requests.Response) -> None:
-        return None
-
-
-def _retries(count: int) -> urllib3.util.Retry:
-    """Return how often a request that got no answer at all is made again."""
-    return urllib3.util.Retry(
-        total=count,
-        connect=min(count, 1),  # a refused connection is refused again
-        other=0,  # TLS failures do not mend themselves
-        status=0,
-        redirect=0,
-        respect_retry_after_header=False,
-        allowed_methods=frozenset({"GET"}),
-        backoff_factor=_BACKOFF_SECONDS,
-        raise_on_status=False,
-        raise_on_redirect=False,
+def _asks(response: requests.Response) -> bool:
+    """Say whether this answer is a question: who are you, or may you do this as well?"""
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        return True
+    challenge = response.headers.get("WWW-Authenticate", "")
+    return response.status_code == HTTPStatus.FORBIDDEN and bool(
+        _INSUFFICIENT_SCOPE.search(challenge)
     )
 
 
-def _delay_seconds(retry_after: str | None, attempt: int) -> float:
-    """Return how long to wait before asking again; a server's wish is bounded by ours."""
-    wish = None
-    if retry_after is not None:
-        with suppress(urllib3.exceptions.InvalidHeader):
-            wish = urllib3.util.Retry().parse_retry_after(retry_after)
-    backoff = _BACKOFF_SECONDS * 2**attempt
-    return min(backoff if wish is None else wish, _MAX_RETRY_AFTER_SECONDS)
-
-
-def _place(url: str) -> str:
-    """Return host and port of a URL, fit for a message: no user, no path, no query."""
-    return urlsplit(url).netloc.rpartition("@")[2]
-
-
-def _verification(options: RegistryOptions) -> bool | str:
-    if not options.tls_verify:
-        # The warning would come from below, once for each request; that it was asked for is known.
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        return False
-    if options.ca_file is None:
-        return True
-    try:
-        ssl.create_default_context(cafile=options.ca_file)
-    except OSError as error:  # ssl.SSLError is one of them
-        raise UsageError(
-            f"{options.ca_file} cannot be used as a certificate authority: {error.strerror}.",
-            expected="a file of certificates in PEM form",
-        ) from None
-    return str(options.ca_file)
-
-
-def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    # requests looks into ~/.netrc, and overrides our header, unless there is an auth object.
-    return request
-
-
-def _user_agent() -> str:
-    try:
-        return f"saltflat/{version('saltflat')}"
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "saltflat"
+def _length(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None

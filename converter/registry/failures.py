@@ -19,8 +19,9 @@ MAX_ERROR_BODY_BYTES = 16 << 10
 _MAX_SHOWN = 200
 _MAX_CAUSES = 16
 
+RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
+
 CHECK_NAME = "Check the name and the tag."
-MAY_NEED_LOGIN = "Check the name; registries answer so for images that are private or do not exist."
 PLAIN_HTTP = "If the registry speaks plain HTTP, pass --plain-http."
 CA_FILE = "Pass the registry's certificate authority with --ca-file."
 
@@ -29,30 +30,56 @@ _REFUSED = urllib3.exceptions.NewConnectionError  # to urllib3 a kind of timeout
 TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
 
 
-def from_status(status: int, body: bytes, *, host: str, what: str) -> SaltflatError:
+class TransientError(UnavailableError):
+    """A failure that may have gone when the same is asked again.
+
+    `wait_seconds` is how long the server wants us to wait first; `repeats` is how often it makes
+    sense to ask again at most, None if there is no such limit.
+    """
+
+    wait_seconds: float | None = None
+    repeats: int | None = None
+
+
+def from_status(
+    status: int,
+    body: bytes,
+    *,
+    host: str,
+    what: str,
+    login_hint: str | None = None,
+    wait_seconds: float | None = None,
+) -> SaltflatError:
     """Return the error for an answer that is not a success; `what` names what was asked for."""
     said = server_message(body)
     answer = f"{host} answered {status}" + (f" ({said})" if said else "")
     if status == HTTPStatus.NOT_FOUND:
         return NotFoundError(f"{what} was not found: {answer}.", hint=CHECK_NAME)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return AuthError(f"{host} refuses access to {what}: {answer}.", hint=MAY_NEED_LOGIN)
+        return AuthError(f"{host} refuses access to {what}: {answer}.", hint=login_hint)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return UnavailableError(
-            f"{host} limits how often it is asked: {answer}.", hint="Try again later."
-        )
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return UnavailableError(
-            f"{host} failed while it was asked for {what}: {answer}.", hint="Try again later."
-        )
-    return SaltflatError(f"{host} did not give {what}: {answer}.", expected="200, and the content")
+        text = f"{host} limits how often it is asked: {answer}."
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        text = f"{host} failed while it was asked for {what}: {answer}."
+    else:
+        return SaltflatError(f"{host} refused the request for {what}: {answer}.")
+    if status not in RETRIED_STATUSES:
+        return UnavailableError(text, hint="Try again later.")
+    error = TransientError(text, hint="Try again later.")
+    error.wait_seconds = wait_seconds
+    return error
 
 
-def from_transport(error: Exception, *, host: str, what: str) -> SaltflatError:
-    """Return the error for a request that got no whole answer (one of TRANSPORT_ERRORS)."""
+def from_transport(
+    error: Exception, *, host: str, what: str, begun: bool = False
+) -> UnavailableError:
+    """Return the error for a request that got no whole answer (one of TRANSPORT_ERRORS).
+
+    `begun` says that the answer had begun, so that names and certificates were right.
+    """
     causes = _causes(error)
     reason = _reason(causes)
-    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+    if not begun and any(_is_lasting_tls_error(cause) for cause in causes):
         untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
         return UnavailableError(
             f"No secure connection to {host}: {reason}.",
@@ -60,18 +87,25 @@ def from_transport(error: Exception, *, host: str, what: str) -> SaltflatError:
             hint=CA_FILE if untrusted else PLAIN_HTTP,
         )
     if any(isinstance(cause, requests.exceptions.ProxyError) for cause in causes):
-        return UnavailableError(
+        return TransientError(
             f"The proxy on the way to {host} failed: {reason}.",
             hint="Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY.",
         )
     if any(isinstance(cause, _TIMEOUTS) and not isinstance(cause, _REFUSED) for cause in causes):
-        return UnavailableError(
+        return TransientError(
             f"{host} did not answer in time when asked for {what}.", hint="Try again later."
         )
-    return UnavailableError(
+    if begun:
+        return TransientError(
+            f"{host} broke off while it sent {what}: {reason}.", hint="Try again later."
+        )
+    unreached = TransientError(
         f"{what} could not be fetched from {host}: {reason}.",
         hint="Check the host and port, and that the registry runs.",
     )
+    if any(isinstance(cause, _REFUSED) for cause in causes):
+        unreached.repeats = 1  # a refused connection is refused again, unless a server restarts
+    return unreached
 
 
 def server_message(body: bytes) -> str:
@@ -100,6 +134,12 @@ def _causes(error: BaseException) -> list[BaseException]:
             queue += [getattr(current, "reason", None), *current.args]
             queue += [current.__cause__, current.__context__]
     return causes
+
+
+def _is_lasting_tls_error(cause: BaseException) -> bool:
+    """Say whether TLS failed for what the peer is, not because the line was cut."""
+    cut = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+    return isinstance(cause, ssl.SSLError) and not isinstance(cause, cut)
 
 
 def _reason(causes: list[BaseException]) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from converter.errors import IntegrityError, SaltflatError
 from converter.layer.entry import Entry, Kind
-from converter.layer.paths import show
+from converter.layer.paths import MAX_NAME_BYTES, show
 from converter.rootfs.tree import KIND_BITS, KIND_MASK, BlockedError, Numbering, Tree
 
 
@@ -200,6 +200,11 @@ class _Application:
         """Return the directory `path` leads to, making what is missing."""
         directory, missing = self._descend(path)
         for name in missing:
+            if len(name) > MAX_NAME_BYTES:  # not a member's: those are checked where they are read
+                raise IntegrityError(
+                    f"A link on its path leads to a name of {len(name)} bytes: {show(name[:80])}.",
+                    expected=f"at most {MAX_NAME_BYTES} bytes, the file system's limit",
+                )
             created = self._create(directory, name, Entry(path, Kind.DIRECTORY))
             yield created
             directory = created.node

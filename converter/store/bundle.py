@@ -12,13 +12,23 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from converter import __version__
-from converter.atomic import TEMP_PREFIX, sync_directory, write_atomic
+from converter.atomic import (
+    TEMP_PREFIX,
+    is_abandoned,
+    make_directory,
+    sync_directory,
+    temp_directory,
+    temp_name,
+    write_atomic,
+)
 from converter.errors import IntegrityError, NotFoundError, SaltflatError, UsageError
 from converter.image.model import Image
 from converter.store.links import ChainParameters, LinkRecord
@@ -72,6 +82,9 @@ def write_bundle(
     The disks share their blocks with the store's where the file system can, unless `copy` is set.
     To be called while the store is in use (`converter.store.locks.using`). Raises UsageError if
     something is there already and `force` is not set.
+
+    Power that fails between the two renames of a replacement leaves the old and the new bundle
+    whole under temporary names. The next bundle of this name removes what such attempts left.
     """
     occupied = folder.exists() and any(folder.iterdir())
     if occupied and not (force and (folder / "bundle.json").is_file()):
@@ -79,11 +92,11 @@ def write_bundle(
             f"{folder} exists and is not empty.",
             expected="a new folder; with --force a bundle, which is then replaced",
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temp = folder.with_name(f"{TEMP_PREFIX}{os.getpid()}-{folder.name}")
-    old = folder.with_name(f"{TEMP_PREFIX}{os.getpid()}-old-{folder.name}")
+    make_directory(folder.parent)
+    temp = temp_directory(folder)
+    old: Path | None = None
     try:
-        (temp / "disk").mkdir(parents=True)
+        (temp / "disk").mkdir()
         for disk in disks:
             (_copy if copy else _share)(disk, temp / "disk" / disk.name)
         sync_directory(temp / "disk")
@@ -92,13 +105,34 @@ def write_bundle(
         document = _document(image, parameters, links)
         write_atomic(temp / "bundle.json", json.dumps(document, indent=1).encode() + b"\n")
         if folder.exists():
-            folder.rename(old)
+            old = _set_aside(folder)
         temp.rename(folder)
     except BaseException:
+        if old is not None and not folder.exists():
+            old.rename(folder)
         shutil.rmtree(temp, ignore_errors=True)
         raise
     sync_directory(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+    _remove_abandoned(folder)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Give `folder` a temporary name, and return it."""
+    while True:
+        old = temp_name(folder)
+        if not old.exists():
+            return folder.rename(old)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes left that died while they made or replaced `folder`."""
+    name = re.compile(rf"{re.escape(TEMP_PREFIX)}\d+-\d+-{re.escape(folder.name)}")
+    now = time.time()
+    for path in folder.parent.iterdir():
+        if name.fullmatch(path.name) and path.is_dir() and is_abandoned(path, now):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _document(

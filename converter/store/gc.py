@@ -5,13 +5,12 @@ image. A complete image needs its links and its two documents, but not the blobs
 are a cache, and go unless they are asked to be kept. An incomplete one needs its blobs too.
 
 Everything is deleted before what it stands on: image records, then the records of links, children
-first, then files. So whatever a killed gc leaves is a good store with leftovers in it.
+first, then files, each durable before the next. So whatever a gc leaves that was killed, or that
+lost its power, is a good store with leftovers in it.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter.atomic import TEMP_PREFIX, sync_directory
+from converter.atomic import is_abandoned, sync_directory
 from converter.errors import IntegrityError
 from converter.events import Monitor
 from converter.store.inventory import (
@@ -35,9 +34,6 @@ from converter.store.inventory import (
 from converter.store.layout import Store
 from converter.store.locks import LINK_PREFIX, SWEEP_TIMEOUT_SECONDS, pins, sweeping
 from tinykernel.record import RECORD_FILE
-
-_TEMP_NAME = re.compile(rf"{re.escape(TEMP_PREFIX)}(\d+)-")
-_TEMP_AGE_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,30 +222,22 @@ def _is_dead(store: Store, leftover: Leftover, now: float) -> bool:
         return False
     if leftover.path.parent not in {store.root, store.cache, store.boot}:
         return True
-    # Written by processes that need not hold the store. One on another host, or in a container,
-    # has an id that says nothing here: what is fresh is left alone too.
-    match = _TEMP_NAME.match(leftover.path.name)
-    if match and _is_alive(int(match[1])):
-        return False
-    return match is None or now - leftover.path.lstat().st_mtime > _TEMP_AGE_SECONDS
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):  # another user's; no process id at all
-        return True
-    return True
+    # Written by processes that need not hold the store.
+    return is_abandoned(leftover.path, now)
 
 
 def _delete(store: Store, plan: Plan) -> None:
     for image in plan.images:
         image.path.unlink()
     sync_directory(store.images)
+    below: set[str] = set()  # whose children's records are deleted, but not yet for good
     for link in plan.links:
+        if link.link_id in below:
+            sync_directory(store.links)
+            below.clear()
         (store.links / f"{link.link_id}.json").unlink()
+        if link.record is not None:
+            below.add(link.record.parent)
     sync_directory(store.links)
     for link in plan.links:
         for suffix in ("vmdk", "state"):
@@ -268,6 +256,7 @@ def _delete(store: Store, plan: Plan) -> None:
 
 def _delete_boot_folder(folder: Path) -> None:
     (folder / RECORD_FILE).unlink(missing_ok=True)  # first: without it the rest is no boot image
+    sync_directory(folder)
     shutil.rmtree(folder)
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from converter.atomic import write_atomic
+from converter.atomic import make_directory, write_atomic
 from converter.errors import IntegrityError, SaltflatError
 from converter.image.digest import Digest
 from converter.image.fetch import blob_path
@@ -91,7 +91,7 @@ def record_image(
     ):
         path = blob_path(store.blobs, digest)
         if not path.is_file() or path.stat().st_size != len(raw):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             write_atomic(path, raw)
     path = image_path(store, record.name)
     document = json.dumps(asdict(record), sort_keys=True, indent=1).encode() + b"\n"

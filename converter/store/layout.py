@@ -16,7 +16,7 @@ import json
 import os
 from pathlib import Path
 
-from converter.atomic import write_atomic
+from converter.atomic import make_directory, write_atomic
 from converter.errors import IntegrityError, SaltflatError
 
 SCHEMA = 1
@@ -49,7 +49,7 @@ class Store:
                 self.locks,
                 self.cache,
             ):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_directory(folder)
             self._check_schema()
         except OSError as error:
             raise SaltflatError(

@@ -21,7 +21,7 @@ from converter.store.layout import Store
 from converter.store.locks import LINK_PREFIX, locked
 
 SCHEMA = 1
-WRITER_VERSION = 3  # raised whenever the same layers would give other bytes
+WRITER_VERSION = 4  # raised whenever the same layers would give other bytes
 _RESERVED_CIDS = frozenset({0, 0xFFFFFFFE, 0xFFFFFFFF})  # no id, "long id only", no parent
 
 
@@ -148,6 +148,7 @@ class PendingLink:
             stale.unlink()  # whoever wrote it died: the lock is ours
         self._disk = AtomicFile(disk, mode=0o444)
         self.file = self._disk.file
+        self.path = self._disk.temp  # of the file that has no final name yet
 
     def commit(self, *, grains: int, state: bytes) -> LinkRecord:
         """Make the link good: disk, then state, then record, each durable before the next."""
@@ -161,10 +162,16 @@ class PendingLink:
                 state_sha256=hashlib.sha256(state).hexdigest(),
                 grains=grains,
             )
-            self._disk.commit()
-            state_path = self._store.links / f"{record.link_id}.state"
-            write_atomic(state_path, state, mode=0o444)
-            self._write_record(record)
+            self._write_all(record, state)
+        return record
+
+    def adopt(self, record: LinkRecord, state: bytes) -> LinkRecord:
+        """Make good a link that was made elsewhere and fetched: `record` says what it is.
+
+        The caller has checked that disk and state are what the record says.
+        """
+        with self._lock:
+            self._write_all(record, state)
         return record
 
     def commit_empty(self) -> LinkRecord:
@@ -179,6 +186,11 @@ class PendingLink:
         """Leave the store as it was."""
         with self._lock:
             self._disk.discard()
+
+    def _write_all(self, record: LinkRecord, state: bytes) -> None:
+        self._disk.commit()
+        write_atomic(self._store.links / f"{record.link_id}.state", state, mode=0o444)
+        self._write_record(record)
 
     def _write_record(self, record: LinkRecord) -> None:
         document = json.dumps(asdict(record), sort_keys=True, indent=1).encode() + b"\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 from converter.vmdk.c_vmdk import (
     NUM_GTES_PER_GT,
     SECTOR,
+    SECTOR_LIMIT,
     SPARSE_EXTENT_HEADER,
     SPARSE_GDE_EMPTY,
     SPARSE_GTE_EMPTY,
@@ -105,6 +106,9 @@ def _check_copies(link: SparseLink) -> None:
 def _check_grains(link: SparseLink) -> tuple[int, int]:
     """Check all table entries, and that grains and metadata fill the file. Count both kinds."""
     header = link.header
+    # What lies further on has no use, and is not to cost the memory of a mark for each grain.
+    if link.sectors > SECTOR_LIMIT + header.grainSize:
+        link.fail(f"its {link.sectors} sectors are more than table entries can point to")
     slots = (link.sectors - header.overHead) // header.grainSize
     grains = zero_grains = 0
     # An anonymous map is paged in where it is written, so a huge hole in a hostile file costs none.

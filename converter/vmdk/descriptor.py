@@ -17,10 +17,13 @@ from converter.vmdk.c_vmdk import (
     CID_DIGITS,
     CID_LONG_ID_ONLY,
     CID_NOPARENT,
+    CREATE_TYPE_MONOLITHIC_SPARSE,
     DESCRIPTOR_ENCODING,
     DESCRIPTOR_SIGNATURE,
     DESCRIPTOR_SIZE_MAX,
     DESCRIPTOR_VERSION,
+    EXTENT_ACCESS_RW,
+    EXTENT_TYPE_SPARSE,
     FILE_NAME_BYTES_MAX,
     GEOMETRY_CYLINDERS_MAX,
     GEOMETRY_HEADS,
@@ -118,6 +121,20 @@ def disk_data_base(
         rows.append(("longContentID", long_content_id))
     rows.append(("virtualHWVersion", VIRTUAL_HW_VERSION))
     return tuple(rows)
+
+
+def link_descriptor(
+    capacity_bytes: int,
+    *,
+    cid: int,
+    long_content_id: str,
+    parent: ParentRef | None,
+    file_name: str,
+) -> Descriptor:
+    """Return the descriptor of a read-only link of ours."""
+    extent = Extent(EXTENT_ACCESS_RW, capacity_bytes // SECTOR, EXTENT_TYPE_SPARSE, file_name)
+    ddb = disk_data_base(capacity_bytes, long_content_id)
+    return Descriptor(cid, CREATE_TYPE_MONOLITHIC_SPARSE, (extent,), parent, ddb)
 
 
 def check_content_id(cid: int, long_content_id: str | None = None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 from converter.vmdk.c_vmdk import (
     CAPACITY_MAX,
     COWD_MAGICNUMBER,
@@ -45,15 +43,15 @@ class HeaderError(Exception):
 
 
 def parse_header(sector: bytes, file_sectors: int) -> SparseExtentHeader:
-    """Parse the first sector of a file of `file_sectors`. Raises HeaderError for what we refuse."""
+    """Parse the first sector of a file of `file_sectors`. Raises HeaderError for what we refuse.
+
+    `sector` is a whole one: a file without is refused before.
+    """
     if sector.startswith(COWD_MAGICNUMBER):
         raise HeaderError("it is an ESX redo log (COWD)")
     if not sector.startswith(SPARSE_MAGICNUMBER):
         raise HeaderError("it does not begin with a sparse extent header")
-    try:
-        header = SparseExtentHeader._make(SPARSE_EXTENT_HEADER.unpack(sector))
-    except struct.error as error:
-        raise HeaderError("its header is cut short") from error
+    header = SparseExtentHeader._make(SPARSE_EXTENT_HEADER.unpack(sector))
     _check_format(header)
     _check_counts(header)
     _check_places(header, file_sectors)

@@ -36,10 +36,11 @@ def write_scratch(
     parent: ParentRef,
     file_name: str = "scratch.vmdk",
 ) -> None:
-    """Make the empty `file` a writable link on `parent`, whose capacity it must have.
+    """Make the empty `file` a writable link on `parent`, of at least its capacity.
 
-    `parent.file_name` is a file in the folder where the link will stand. Raises ValueError for
-    sizes and IDs that no link may have, UsageError for names, OSError.
+    Behind the parent's end a larger child reads as zeros. VMware wants equal capacities in a chain;
+    QEMU does not. `parent.file_name` is a file in the folder where the link will stand. Raises
+    ValueError for sizes and IDs that no link may have, UsageError for names, OSError.
     """
     check_content_id(cid)
     check_content_id(parent.cid)

@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from converter.errors import SaltflatError
 from converter.vmdk.c_vmdk import (
-    CREATE_TYPE_MONOLITHIC_SPARSE,
-    EXTENT_ACCESS_RW,
-    EXTENT_TYPE_SPARSE,
     GT_SIZE,
     NUM_GTES_PER_GT,
     SECTOR,
@@ -27,14 +24,7 @@ from converter.vmdk.c_vmdk import (
     SPARSE_GTE_EMPTY,
     SPARSE_GTE_ZEROED,
 )
-from converter.vmdk.descriptor import (
-    Descriptor,
-    Extent,
-    ParentRef,
-    check_content_id,
-    disk_data_base,
-    render,
-)
+from converter.vmdk.descriptor import ParentRef, check_content_id, link_descriptor, render
 from converter.vmdk.entries import entries, to_bytes
 from converter.vmdk.layout import FRONT_SECTORS, SparseLayout, front
 
@@ -86,14 +76,13 @@ class LinkWriter:
             check_content_id(parent.cid)
         self._layout = SparseLayout.for_writing(capacity_bytes, grain_bytes)
         self._parent = parent
-        extent = Extent(EXTENT_ACCESS_RW, self._layout.capacity, EXTENT_TYPE_SPARSE, file_name)
         self._descriptor = render(
-            Descriptor(
-                cid,
-                CREATE_TYPE_MONOLITHIC_SPARSE,
-                (extent,),
-                parent,
-                disk_data_base(capacity_bytes, long_content_id),
+            link_descriptor(
+                capacity_bytes,
+                cid=cid,
+                long_content_id=long_content_id,
+                parent=parent,
+                file_name=file_name,
             )
         )
         self._file = file

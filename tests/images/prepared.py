@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.images import corner, counts, demo
 from tests.images.cache import ROOT, cache_folder, cached, fingerprint
+from tests.images.gotools import go_program, go_tools
 
 SALTFLAT = (sys.executable, "-c", "from converter.cli import main; main()")
 _TRIXIE_PACKAGES = "python3,python3-click,python3-requests,python3-rich,python3-zstandard"
@@ -61,11 +62,47 @@ def trixie_root() -> Path:
     return cached(cache_folder(), "trixie", fingerprint([], _TRIXIE_PACKAGES), build)
 
 
+def e2fsprogs_root(release: str) -> Path:
+    """Return a folder with the unpacked e2fsprogs of a Debian release, libraries and manual pages.
+
+    Nothing in it is configured; its programs run by `foreign_program`, without root.
+    """
+
+    def build(root: Path) -> None:
+        command = ["mmdebstrap", "--quiet", "--variant=extract", "--format=directory"]
+        command += ["--include=e2fsprogs", release, os.fspath(root)]
+        subprocess.run(command, check=True, timeout=900)
+
+    return cached(cache_folder(), f"e2fsprogs-{release}", fingerprint([]), build)
+
+
+def e2fsprogs_oldest() -> Path:
+    """Return Debian 11's e2fsprogs (1.46.2), the oldest that must find our disks clean."""
+    return e2fsprogs_root("bullseye")
+
+
+def e2fsprogs_newest() -> Path:
+    """Return Debian 13's e2fsprogs (1.47.2)."""
+    return e2fsprogs_root("trixie")
+
+
+def foreign_program(root: Path, name: str) -> list[str]:
+    """Return the command that runs a program of the Debian in `root` with its own libraries."""
+    (program,) = root.glob(f"**/sbin/{name}")
+    loader = next(iter(root.glob("**/x86_64-linux-gnu/ld-linux-x86-64.so.2")))
+    (usr,) = root.glob("usr/lib/x86_64-linux-gnu")
+    libraries = f"{root}/lib/x86_64-linux-gnu:{usr}"
+    return [os.fspath(loader), "--library-path", libraries, os.fspath(program)]
+
+
 def main() -> int:
     """Make everything that this user can make; return 1 if something failed."""
     makers = [corner_layout, counts_layout, boot_store]
+    if go_program() is not None:
+        makers += [go_tools]
     if shutil.which("mmdebstrap"):
         makers += [demo_layout]
+        makers += [e2fsprogs_oldest, e2fsprogs_newest]
         makers += [trixie_root] if os.geteuid() == 0 else []
     failed = 0
     for make in makers:

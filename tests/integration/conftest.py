@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import pytest
 
 from tests.images import prepared
 from tests.images.cache import ROOT
+from tests.images.gotools import go_program
+from tests.images.gotools import go_tools as go_tools_folder
+from tests.integration.artifact_places import Place, serve_place
 
 Tool = Callable[[str], str]
 
@@ -25,6 +29,11 @@ class Saltflat:
 
     environment: Mapping[str, str]
 
+    @property
+    def whole_environment(self) -> dict[str, str]:
+        """What the command's environment is."""
+        return {**os.environ, **self.environment}
+
     def __call__(
         self, *arguments: str | Path, stdin: bytes = b"", timeout_seconds: float = 100
     ) -> subprocess.CompletedProcess[bytes]:
@@ -34,7 +43,7 @@ class Saltflat:
             input=stdin,
             capture_output=True,
             timeout=timeout_seconds,
-            env={**os.environ, **self.environment},
+            env=self.whole_environment,
             check=False,
         )
 
@@ -118,6 +127,26 @@ def push(tool: Tool, registry: str) -> Callable[..., str]:
         return reference
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def go_tools(lacking: Callable[[str], None]) -> Path:
+    """Return the folder of the programs that are made from Go modules."""
+    if go_program() is None:
+        lacking("no Go that can build tests/tools")
+    return go_tools_folder()
+
+
+@pytest.fixture
+def place_of(tool: Tool, go_tools: Path, tmp_path: Path) -> Iterator[Callable[[str], Place]]:
+    """Return a function from a kind of registry (`artifact_places.KINDS`) to an empty one."""
+    with ExitStack() as running:
+
+        def start(kind: str) -> Place:
+            served = serve_place(kind, tmp_path / "registry", tool=tool, go_tools=go_tools)
+            return running.enter_context(served)
+
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -6,17 +6,20 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 START_SECONDS = 20
+USER, PASSWORD = "ali", "open sesame"
+# What `htpasswd -nbBC 5` makes of them: the registry takes bcrypt alone.
+_HTPASSWD = "ali:$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW\n"
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryServer:
-    """A registry that serves plain HTTP at `host` ("127.0.0.1:port")."""
+    """A registry that serves at `host` ("127.0.0.1:port"), over TLS if it has a certificate."""
 
     host: str
     storage: Path
@@ -28,13 +31,34 @@ class RegistryServer:
         return blobs / algorithm / encoded[:2] / encoded / "data"
 
 
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate for 127.0.0.1 and its key, both in PEM files; `authority` is to be trusted."""
+
+    chain: Path
+    key: Path
+    authority: Path
+
+
 @contextmanager
-def registry_server(program: str, folder: Path) -> Iterator[RegistryServer]:
-    """Run `program` (docker-registry) in `folder` on a free port until the block ends."""
+def registry_server(
+    program: str,
+    folder: Path,
+    *,
+    certificate: Certificate | None = None,
+    auth: Mapping[str, object] | None = None,
+) -> Iterator[RegistryServer]:
+    """Run `program` (docker-registry) in `folder` on a free port until the block ends.
+
+    `auth` is that section of its configuration; `htpasswd` makes one.
+    """
     storage = folder / "storage"
     storage.mkdir(parents=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         host = f"127.0.0.1:{free.getsockname()[1]}"
+    http: dict[str, object] = {"addr": host, "secret": "of uploads"}
+    if certificate:
+        http["tls"] = {"certificate": str(certificate.chain), "key": str(certificate.key)}
     config = folder / "config.json"  # JSON is YAML
     config.write_text(
         json.dumps(
@@ -42,7 +66,8 @@ def registry_server(program: str, folder: Path) -> Iterator[RegistryServer]:
                 "version": 0.1,
                 "log": {"level": "warn", "accesslog": {"disabled": True}},
                 "storage": {"filesystem": {"rootdirectory": str(storage)}},
-                "http": {"addr": host},
+                "http": http,
+                **({"auth": dict(auth)} if auth else {}),
             }
         )
     )
@@ -54,6 +79,30 @@ def registry_server(program: str, folder: Path) -> Iterator[RegistryServer]:
     finally:
         server.terminate()
         server.wait(10)
+
+
+def htpasswd(folder: Path) -> dict[str, object]:
+    """Return the configuration of a registry that lets USER in with PASSWORD and nobody else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "htpasswd"
+    file.write_text(_HTPASSWD)
+    return {"htpasswd": {"realm": "a test", "path": str(file)}}
+
+
+def make_certificate(openssl: str, folder: Path) -> Certificate:
+    """Make an authority and a certificate that it signed, with the openssl program."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
+    authority = ["-out", "ca.pem", "-keyout", "ca-key.pem", "-days", "2"]
+    signed_by = ["-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-days", "2"]
+    for command in (
+        ["req", "-x509", *key, "-subj", "/CN=authority", *authority],
+        ["req", "-new", *key, "-subj", "/CN=registry", "-out", "request.pem", "-keyout", "key.pem"],
+        ["x509", "-req", "-in", "request.pem", *signed_by, "-extfile", "san", "-out", "cert.pem"],
+    ):
+        subprocess.run([openssl, *command], cwd=folder, check=True, capture_output=True, timeout=20)
+    return Certificate(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
 
 
 def _wait_until_it_listens(host: str, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -51,12 +51,15 @@ def test_bundle_with_docker_runs_options(
     bundle = store.parent / "bundle"
     saltflat.good("convert", "--store", store, f"oci:{demo_layout}:1", "-o", bundle)
     script = "id -un; pwd; echo $COLOUR; echo $HOSTNAME; grep MemTotal /proc/meminfo; nproc"
+    script += "; df --output=size --block-size=1M / | tail -n 1"
     options = ["-e", "COLOUR=green", "-u", "nobody", "-w", "/tmp", "--entrypoint", "/bin/sh"]
     options += ["--hostname", "box", "--memory", "300m", "--cpus", "2"]
+    options += ["--storage-opt", "size=20G"]  # the chain has 16
     done = saltflat("-q", "run", "--store", store, *options, bundle, "-c", script)
     assert done.returncode == 0, done.stderr
-    user, folder, colour, host, memory, processors = done.stdout.decode().splitlines()
+    user, folder, colour, host, memory, processors, disk = done.stdout.decode().splitlines()
     assert (user, folder, colour, host, processors) == ("nobody", "/tmp", "green", "box", "2")
+    assert 19_000 < int(disk) < 20 << 10
     assert 200_000 < int(memory.split()[1]) < 300 * 1024
 
 

@@ -16,6 +16,7 @@ from tests.images.heavy import (
     peak_of_command,
 )
 from tests.integration.conftest import Tool
+from tests.integration.registry_server import registry_server
 
 pytestmark = pytest.mark.integration
 
@@ -36,3 +37,14 @@ def test_members_of_an_archive_of_any_size_take_the_same_memory(tool: Tool) -> N
 
 def test_a_file_takes_at_most_a_kilobyte(tmp_path: Path) -> None:
     assert peak_bytes(many_files(), tmp_path) <= bound_bytes(MANY_FILES)
+
+
+def test_pushing_and_pulling_hold_no_disk_in_memory(tool: Tool, tmp_path: Path) -> None:
+    image = f"oci:{large_layer(2 << 30, 200 << 20)}:latest"
+    with registry_server(tool("docker-registry"), tmp_path / "registry") as server:
+        target = f"{server.host}/large:chain"
+        peak_of_command("convert", "--store", str(tmp_path / "a"), image)
+        push = ("push", "--store", str(tmp_path / "a"), "--plain-http", image, target)
+        assert peak_of_command(*push) <= bound_bytes(2)
+        pull = ("pull", "--store", str(tmp_path / "b"), "--plain-http", target)
+        assert peak_of_command(*pull) <= bound_bytes(2)

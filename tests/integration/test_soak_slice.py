@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soaks import entries, headers, kill, overlay
+from scripts.soaks import entries, exits, headers, kill, line, overlay, pulls, vmotion
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -19,6 +19,13 @@ pytestmark = pytest.mark.integration
 def test_five_of_fifty_kills(corner_layout: Path) -> None:
     assert kill.COUNT == 50
     assert kill.run(5, seed=2, source=corner_layout) == []
+
+
+def test_thirty_of_five_hundred_pulls(tool: Callable[[str], str]) -> None:
+    tool("docker-registry")
+    tool("skopeo")
+    assert pulls.COUNT == 500
+    assert pulls.run(30, seed=2) == []
 
 
 def test_twenty_thousand_of_a_million_members() -> None:
@@ -38,6 +45,23 @@ def test_sixty_of_three_thousand_random_archives(tool: Callable[[str], str]) -> 
     tool("umoci")
     assert headers.COUNT == 3_000
     assert headers.run(60, seed=2) == []
+
+
+def test_forty_of_a_thousand_migrations() -> None:
+    assert vmotion.COUNT == 1000
+    assert vmotion.run(40, seed=3) == []
+
+
+@pytest.mark.vm
+def test_a_hundred_of_a_thousand_processes_that_exit_at_once(boot_store: Path) -> None:
+    assert exits.COUNT == 1_000
+    assert exits.run(100, seed=2) == []
+
+
+@pytest.mark.vm
+def test_two_of_sixty_four_mebibytes_each_way(boot_store: Path) -> None:
+    assert line.COUNT == 64 << 10
+    assert line.run(2 << 10, seed=2) == []
 
 
 def test_the_program_prints_one_line(corner_layout: Path) -> None:

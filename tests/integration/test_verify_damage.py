@@ -16,6 +16,7 @@ import pytest
 from converter.errors import IntegrityError
 from converter.events import ignore
 from converter.ext4 import c_ext4 as c
+from converter.image.files import Folder
 from converter.image.layout import LayoutSource
 from converter.image.platform import Platform
 from converter.image.reference import LayoutReference, parse_source
@@ -44,7 +45,7 @@ def sound(
 def at_hand(corner_layout: Path) -> ImageAtHand:
     reference = parse_source(f"oci:{corner_layout}:latest")
     assert isinstance(reference, LayoutReference)
-    source = LayoutSource(reference)
+    source = LayoutSource(reference, Folder(reference.path))
     image = source.resolve(Platform.parse("linux/amd64"))
     return ImageAtHand(image, source, Path("unused: all blobs are local"))
 

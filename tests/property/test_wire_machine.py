@@ -219,6 +219,9 @@ class Machine(RuleBasedStateMachine):
             self.unread[stream] = 0
         self.finished = {s for s in self.finished if s % 4 == STDIN} | finished
         self.heard[Role.HOST] = list(heard)
+        for process in self.host_knows - knows:
+            self.written.pop(stream_of(process, STDIN), None)
+            self.ended.discard(stream_of(process, STDIN))
         self.host_knows = set(knows)
         state = SessionState()
         for line in self.journal:

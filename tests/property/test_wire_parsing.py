@@ -19,9 +19,11 @@ from agent.wire import (
     Endpoint,
     Established,
     Finished,
+    Gap,
     ProtocolError,
     Role,
     Writable,
+    stream_of,
 )
 from agent.wire.c_frame import (
     FRAME_OVERHEAD,
@@ -171,32 +173,42 @@ def pair(**sizes) -> tuple[Endpoint, Endpoint]:
     return host, guest
 
 
+SIZES = {"max_payload": 512, "window": 4096}
+TEXT = random.Random(1).randbytes(900)
+
+
 def recorded() -> bytes:
     """Return what a guest writes in a short session, handshake included, as one recording.
 
-    Without the acknowledgements: they would be wrong for a host that has not sent what they
-    acknowledge yet.
+    With a gap in STDERR, and a second process with compressed output. Without acknowledgements:
+    they would be wrong for a host that has not sent what they acknowledge yet.
     """
-    host = Endpoint(Role.HOST, KEY, nonce=b"h" * 16, now=0.0, max_payload=64, window=4096)
-    guest = Endpoint(Role.GUEST, KEY, nonce=b"g" * 16, now=0.0, max_payload=64, window=4096)
+    host = Endpoint(Role.HOST, KEY, nonce=b"h" * 16, now=0.0, **SIZES)
+    guest = Endpoint(Role.GUEST, KEY, nonce=b"g" * 16, now=0.0, buffer_bytes=2048, **SIZES)
+    host.open(1)
+    guest.keep_newest(STDERR)
+    guest.send(STDERR, bytes(5000))
+    waiting = {STDOUT: TEXT, stream_of(1, STDOUT): b"the output of another process\n" * 60}
     line = b""
-    sent = 0
-    text = random.Random(1).randbytes(900)
-    for turn in range(60):
+    for turn in range(90):
         guest.receive(host.data_to_send(0.0), 0.0)
         if turn == 5:
             guest.control({"type": "started", "pid": 1})
-        if guest.established and sent < len(text):
-            sent += guest.send(STDOUT, text[sent:])
-            if sent == len(text):
-                guest.finish(STDOUT)
-                guest.finish(STDERR)
-        data = guest.data_to_send(0.0, 100)  # a slow line: frames come in pieces
+            guest.finish(STDERR)
+            guest._sender.rate.asked(0.0, more=True)
+            guest._sender.rate.acknowledged(65536, 1.0)  # a slow line, as if it had been measured
+        for stream in [stream for stream in waiting if turn > 5]:
+            waiting[stream] = waiting[stream][guest.send(stream, waiting[stream]) :]
+            if not waiting[stream]:
+                guest.finish(stream)
+                del waiting[stream]
+        data = guest.data_to_send(0.0, 100)  # frames come in pieces
         line += data
         for event in host.receive(data, 0.0):
             if isinstance(event, Data):
                 host.consumed(event.stream, len(event.data))
     assert not guest.unacknowledged()
+    assert guest.counters.compressed
     sealed = [frame for frame in split_frames(line) if frame[len(MAGIC)] != FrameType.ACK]
     return b"".join([*sealed[:-1], b"console\n", sealed[-1]])
 
@@ -216,7 +228,8 @@ RECORDED = recorded()
 
 def replay(pieces) -> list[object]:
     """Return the events of a host that is fed a recording; the error last, if there is one."""
-    host = Endpoint(Role.HOST, KEY, nonce=b"h" * 16, now=0.0, max_payload=64, window=4096)
+    host = Endpoint(Role.HOST, KEY, nonce=b"h" * 16, now=0.0, **SIZES)
+    host.open(1)
     assert host.data_to_send(0.0)
     events: list[object] = []
     try:
@@ -240,8 +253,14 @@ def test_the_recording_is_a_whole_session():
     assert kinds[:2] == [Established, Writable]
     assert Control({"type": "started", "pid": 1}) in events
     assert Console(b"console\n") in events
-    assert events[-1] in (Finished(STDOUT), Finished(STDERR))
-    assert sum(len(event.data) for event in events if isinstance(event, Data)) == 900
+    assert Gap(STDERR, 0, 2952) in events
+    assert {event.stream for event in events if isinstance(event, Finished)} == {2, 3, 6}
+    sizes = {STDOUT: 900, STDERR: 2048, stream_of(1, STDOUT): 1800}
+    for stream, size in sizes.items():
+        found = [
+            event.data for event in events if isinstance(event, Data) and event.stream == stream
+        ]
+        assert len(b"".join(found)) == size
 
 
 @given(st.lists(st.integers(0, len(RECORDED)), max_size=30))
@@ -271,7 +290,7 @@ def test_a_damaged_session_parses_or_raises_protocol_error(edits):
         for event in replay([bytes(line)])
         if isinstance(event, Data) and event.stream == STDOUT
     )
-    assert random.Random(1).randbytes(900).startswith(text)
+    assert TEXT.startswith(text)
 
 
 @given(st.lists(frames, max_size=8))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from agent.wire import (
     CONTROL,
@@ -149,7 +150,7 @@ class GuestEnd(End):
     """Starts to send when its processes are opened."""
 
     @classmethod
-    def make(cls, plan: Plan, rng: Random, **sizes: float) -> GuestEnd:
+    def make(cls, plan: Plan, rng: Random, **sizes: Any) -> GuestEnd:
         """Return the guest's end at time 0."""
         endpoint = Endpoint(Role.GUEST, KEY, nonce=rng.randbytes(16), now=0.0, **sizes)
         end = cls(plan, rng, endpoint)
@@ -166,20 +167,31 @@ class GuestEnd(End):
         super().take_one(event)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What is as safe as the journal: how far the host was when it last wrote it."""
+
+    received: dict[int, int]
+    gaps: dict[int, int]
+    finished: set[int]
+    closed: set[int]
+    controls: int
+    opened: list[int]
+
+
 @dataclass
 class HostEnd(End):
     """Opens processes, and writes down what a process after this one has to know."""
 
-    sizes: dict[str, float] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
     journal: list[str] = field(default_factory=list)
-    # What is as safe as the journal: lengths and numbers.
-    kept: dict[str, object] = field(default_factory=dict)
+    kept: Kept = field(default_factory=lambda: Kept({}, {}, set(), set(), 0, []))
     opened: list[int] = field(default_factory=list)
     placed: bool = True  # how many control messages the guest has is known
     restarts: int = 0
 
     @classmethod
-    def make(cls, plan: Plan, rng: Random, **sizes: float) -> HostEnd:
+    def make(cls, plan: Plan, rng: Random, **sizes: Any) -> HostEnd:
         """Return the host's end at time 0."""
         endpoint = Endpoint(Role.HOST, KEY, nonce=rng.randbytes(16), now=0.0, **sizes)
         end = cls(plan, rng, endpoint, sizes=sizes)
@@ -223,25 +235,25 @@ class HostEnd(End):
         record = self.endpoint.journal()
         if record is not None:
             self.journal.append(json.dumps(record))
-        self.kept = {
-            "received": {stream: len(data) for stream, data in self.received.items()},
-            "gaps": {stream: len(gaps) for stream, gaps in self.gaps.items()},
-            "finished": set(self.finished),
-            "closed": set(self.closed),
-            "controls": len(self.controls),
-            "opened": list(self.opened),
-        }
+        self.kept = Kept(
+            received={stream: len(data) for stream, data in self.received.items()},
+            gaps={stream: len(gaps) for stream, gaps in self.gaps.items()},
+            finished=set(self.finished),
+            closed=set(self.closed),
+            controls=len(self.controls),
+            opened=list(self.opened),
+        )
 
     def die(self, now: float) -> None:
         """Lose the process and all that was not kept; another one takes over."""
         kept = self.kept
         for stream in list(self.received):
-            del self.received[stream][kept["received"].get(stream, 0) :]
+            del self.received[stream][kept.received.get(stream, 0) :]
         for stream in list(self.gaps):
-            del self.gaps[stream][kept["gaps"].get(stream, 0) :]
-        self.finished, self.closed = set(kept["finished"]), set(kept["closed"])
-        del self.controls[kept["controls"] :]
-        self.opened = list(kept["opened"])
+            del self.gaps[stream][kept.gaps.get(stream, 0) :]
+        self.finished, self.closed = set(kept.finished), set(kept.closed)
+        del self.controls[kept.controls :]
+        self.opened = list(kept.opened)
         state = SessionState()
         for line in self.journal:
             state.apply(json.loads(line))

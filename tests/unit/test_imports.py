@@ -64,6 +64,22 @@ RULES = {
         never=("converter", "tinykernel"),
         why="image builders embed the agent alone",
     ),
+    "vspc-sans-io": Rule(
+        who=tuple(
+            f"agent.host.vspc.{name}"
+            for name in (
+                *("c_telnet", "c_vspc", "telnet", "options", "session", "identity", "allow"),
+                *("seam", "port", "moves", "line", "registry"),
+            )
+        ),
+        never=("os", "io", "socket", "ssl", "select", "selectors", "subprocess", "time"),
+        why="every road of a vMotion can be walked in a test without a socket or a clock",
+    ),
+    "vspc-alone": Rule(
+        who=("agent.host.vspc",),
+        only=("agent.host.vspc", "agent.host.errors", "agent.host.transport"),
+        why="it moves bytes and knows nothing of who speaks over them; users implement its seam",
+    ),
     "rootfs-pure": Rule(
         who=("converter.rootfs",),
         never=("os", "io", "socket", "subprocess", "pathlib", "shutil", "tempfile", "mmap"),
@@ -81,8 +97,28 @@ RULES = {
     ),
     "registry-no-disks": Rule(
         who=("converter.registry",),
-        never=("converter.vmdk", "converter.ext4", "converter.rootfs", "converter.machine"),
-        why="it knows HTTP and blobs",
+        never=(
+            *("converter.vmdk", "converter.ext4", "converter.rootfs", "converter.machine"),
+            *("converter.image", "converter.store", "converter.artifact"),
+        ),
+        why="it knows HTTP, and bytes by their digests' names; what they mean is for others",
+    ),
+    "oras-by-registry": Rule(
+        who=PACKAGES,
+        never=("oras",),
+        unless=("converter.registry.oras_port",),
+        why="what it does not check, and what it raises, must not get past one place",
+    ),
+    "artifact-makes-no-links": Rule(
+        who=("converter.artifact",),
+        never=("converter.rootfs", "converter.machine", "converter.package", "converter.groups"),
+        why="it moves links that are made, and checks them; it makes none",
+    ),
+    "artifact-on-request": Rule(
+        who=("converter",),
+        never=("converter.artifact",),
+        unless=("converter.artifact", "converter.cli", "converter.batch"),
+        why="conversions know a cache by the interface in converter.linkcache alone",
     ),
     "package-no-file-system": Rule(
         who=("converter.package",),
@@ -151,6 +187,9 @@ def test_rules_hold() -> None:
         ("agent.wire.link", "from . import frames\nimport struct", set()),
         ("agent.wire.link", "def f():\n    import socket", {"wire-sans-io"}),
         ("agent.wire.link", "from .. import host", {"wire-alone", "guest"}),
+        ("agent.host.vspc.line", "import time", {"vspc-sans-io"}),
+        ("agent.host.vspc.loop", "import select, time", set()),
+        ("agent.host.vspc.sockets", "from agent.wire import Endpoint", {"vspc-alone"}),
         (
             "agent.tether.world",
             "from converter.errors import X",
@@ -168,6 +207,14 @@ def test_rules_hold() -> None:
         ("converter.machine.vsphere.session", "import pyVmomi", set()),
         ("converter.machine.vsphere_import", "import pyVmomi", set()),
         ("converter.store.links", "from agent.host import relay", {"agent-host-by-machine"}),
+        ("converter.registry.client", "import oras.provider", {"oras-by-registry"}),
+        ("converter.registry.oras_port", "import oras.provider", set()),
+        ("converter.pipeline", "from converter.artifact import cache", {"artifact-on-request"}),
+        (
+            "converter.artifact.cache",
+            "from converter.pipeline import convert",
+            {"pipeline-order"},
+        ),
         ("converter.store.links", "if TYPE_CHECKING:\n    import converter.cli", {"cli-on-top"}),
     ],
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import tarfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +15,12 @@ import pytest
 
 from converter.errors import IntegrityError
 from converter.events import ignore
+from converter.identity import identity_of
 from converter.image.files import Content
 from converter.image.model import Descriptor, Digest, Image, ImageConfig, Layer, Manifest, Platform
-from converter.pipeline import ConvertOptions, convert, identity_of
+from converter.pipeline import ConvertOptions, convert
 from converter.store.layout import Store
-from converter.store.links import ChainParameters
+from converter.store.links import ChainParameters, LinkRecord, PendingLink
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
 OPTIONS = ConvertOptions(ChainParameters(capacity_bytes=64 << 20))
@@ -106,6 +109,53 @@ def test_the_same_layer_twice_is_fetched_once_and_makes_one_link(tmp_path: Path)
     )
     assert len(chain.links) == 2  # the second replaces the file by its equal, a new inode
     assert chain.links[1].parent == chain.links[0].link_id
+
+
+def test_nothing_is_recorded_before_what_it_stands_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = [_tar(name) for name in "abc"]
+    empty = bytes(1024)  # a tar without members
+    layers = [Layer(_descriptor(blob), Digest.of(blob)) for blob in [*blobs, empty]]
+    recorded: list[str] = []
+    commit, commit_empty = PendingLink.commit, PendingLink.commit_empty
+
+    def late(self: PendingLink, *, grains: int, state: bytes) -> LinkRecord:
+        threading.Event().wait(0.1)  # so that whoever does not wait for it comes first
+        record = commit(self, grains=grains, state=state)
+        recorded.append(record.link_id)
+        return record
+
+    def at_once(self: PendingLink) -> LinkRecord:
+        record = commit_empty(self)
+        assert record.parent == recorded[-1]
+        return record
+
+    monkeypatch.setattr(PendingLink, "commit", late)
+    monkeypatch.setattr(PendingLink, "commit_empty", at_once)
+    chain = convert(
+        _image(layers), MemorySource(*blobs, empty), Store(tmp_path), OPTIONS, monitor=ignore
+    )
+    assert [link.link_id for link in chain.links] == recorded
+
+
+def test_no_link_is_good_on_one_that_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = [_tar(name) for name in "abc"]
+    layers = [Layer(_descriptor(blob), Digest.of(blob)) for blob in blobs]
+    commit = PendingLink.commit
+
+    def full(self: PendingLink, *, grains: int, state: bytes) -> LinkRecord:
+        if not list((tmp_path / "links").glob("*.json")):
+            return commit(self, grains=grains, state=state)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(PendingLink, "commit", full)
+    with pytest.raises(OSError, match="No space"):
+        convert(_image(layers), MemorySource(*blobs), Store(tmp_path), OPTIONS, monitor=ignore)
+    files = sorted(path.suffix for path in (tmp_path / "links").iterdir())
+    assert files == [".json", ".state", ".vmdk"]
 
 
 def test_uuid_and_hash_seed_follow_from_the_lowest_link() -> None:

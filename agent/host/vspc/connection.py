@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from agent.host.vspc.c_vspc import CLOSE_SECONDS, READ_BYTES
 from agent.host.vspc.loop import GONE, READABLE, WRITABLE, Loop
@@ -106,21 +106,25 @@ class Connection(Port):
     def _on_ready(self, events: int) -> None:
         if self._socket is None:
             return
-        try:
+        with self._alone():
             if self._handshake:
                 self._shake()
             elif events & (READABLE | GONE):
                 self._read()
+        self.wake()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let nobody else's line suffer from a bug that one VM has brought to light."""
+        try:
+            yield
         except Exception as error:
-            # Nobody else's line is to suffer from what one VM has brought to light.
             bug = f"saltflat has a bug: {type(error).__name__}: {error}"
             self._log(
                 Notice(f"{self.session.claims}: {bug}; its connection is closed", warning=True)
             )
             self.abort()
             self._registry.ended(self, "the concentrator has a bug")
-            return
-        self.wake()
 
     def _shake(self) -> None:
         """Go on with the TLS handshake; it counts into the time to say who it is."""
@@ -175,8 +179,12 @@ class Connection(Port):
         self._drop()
 
     def _settle(self) -> None:
-        """Write what is queued, and tell the loop what to wait for."""
         self._settling = False
+        with self._alone():
+            self._settle_now()
+
+    def _settle_now(self) -> None:
+        """Write what is queued, and tell the loop what to wait for."""
         if self._socket is None or self.ended:
             return
         if self._handshake:

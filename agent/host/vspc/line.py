@@ -407,6 +407,9 @@ class VmLine:
             self._say(f"it is connected from {claims.address}")
             self.user.connected(claims)
         self._release()
+        move = self.vmotion
+        if move is not None and move.source is not None and not move.cookie:
+            self._try_go_ahead(move, move.source)  # had to wait for the older connection's end
         self._pump()
 
     def _release(self) -> None:
@@ -421,7 +424,6 @@ class VmLine:
         self.user.writable()
 
     def _lose(self, why: str) -> None:
-        self._to_vm.clear()
         if self._told:
             self._told = False
             self._say(f"it is gone: {why}")

@@ -7,6 +7,7 @@ before anything else is spent on it, or because there is no descriptor left.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import resource
@@ -33,6 +34,8 @@ _DESCRIPTORS_FOR_A_VM = 3  # its connection, its socket, the client of that
 _ADDRESS = re.compile(r"(telnets?)://(?:\[([^\]]+)\]|([^:/\[\]]*)):(\d{1,5})/?")
 _LOGGED_REFUSALS = 20  # in one period
 _PERIOD_SECONDS = 10.0
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+_PAUSE_SECONDS = 1.0  # of accepting, when there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ class Server:
         bound = Address(address.tls, address.host, listener.getsockname()[1])
         self.addresses.append(bound)
         context = self._context if address.tls else None
-        self._loop.watch(listener.fileno(), READABLE, lambda _: self._accept(listener, context))
+        self._watch(listener, context)
         self._log(Notice(f"Listening on {bound}"))
         if not address.tls:
             text = f"{bound} is not encrypted: anyone on the path can read and change what VMs say"
@@ -163,11 +166,20 @@ class Server:
                 Notice(f"{text}. Use telnets where the network is not trusted.", warning=True)
             )
 
+    def _watch(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
+        if listener in self._listeners:
+            descriptor = listener.fileno()
+            self._loop.watch(descriptor, READABLE, lambda _: self._accept(listener, context))
+
     def _accept(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         for _ in range(_ACCEPTS):
             try:
                 accepted, peer = listener.accept()
-            except OSError:  # nobody more, or gone again
+            except OSError as error:  # nobody more, or gone again
+                if error.errno in _NO_DESCRIPTOR:  # and so it would be said for ever
+                    self._loop.forget(listener.fileno())
+                    again = self._loop.now() + _PAUSE_SECONDS
+                    self._loop.call_at(again, lambda: self._watch(listener, context))
                 return
             address = peer[0]
             if self._allow.judge(Claims(address)) is Verdict.NO:

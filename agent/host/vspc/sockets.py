@@ -41,14 +41,16 @@ class SocketBackend:
         """Make the socket of a line. Raises ChannelError."""
         path = self._directory / f"{line.uuid}.sock"
         unborn = self._directory / ".new"
-        unborn.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
+            unborn.unlink(missing_ok=True)
             listener = UnixListener(unborn)
+            # Whoever sees the socket can connect to it.
+            unborn.replace(path)
+        except OSError as error:
+            raise ChannelError(f"The socket {path} could not be made: {error}.") from error
         finally:
             os.umask(before)
-        # Whoever sees the socket can connect to it.
-        unborn.replace(path)
         listener.path = path
         return SocketUser(line, listener, self._loop, self._log)
 

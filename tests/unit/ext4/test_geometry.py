@@ -12,6 +12,7 @@ from converter.ext4.geometry import ALIGNMENT_BLOCKS, INODE_TABLE_BLOCKS, Geomet
 
 MIB = 1 << 20
 CAPACITIES = [64, 65, 100, 127, 128, 129, 256, 1000, 1024, 1028, 4096, 16384, 16388, 65536, 262144]
+CAPACITIES += [2000 << 10]
 
 
 @pytest.mark.parametrize("capacity_mib", CAPACITIES)
@@ -46,12 +47,12 @@ def test_the_default_layout_is_the_documented_one() -> None:
     assert geometry.journal_start == 272
     assert geometry.journal_blocks == 16384
     assert geometry.inode_tables[0] == 16656
-    assert geometry.inode_tables[31] == 32784
-    assert geometry.data_start == 82448
+    assert geometry.inode_tables[15] == 32784
+    assert geometry.data_start == 149520
     assert geometry.backup_groups == (1, 3, 5, 7, 9, 25, 27, 49, 81, 125)
 
 
-@pytest.mark.parametrize("capacity", [0, 63 * MIB, 64 * MIB + 1, (8 << 40) + MIB])
+@pytest.mark.parametrize("capacity", [0, 63 * MIB, 64 * MIB + 1, (2000 << 30) + MIB])
 def test_impossible_capacities_are_refused(capacity: int) -> None:
     with pytest.raises(UsageError, match="capacity"):
         Geometry(capacity)

@@ -217,6 +217,13 @@ def test_an_empty_layer(empty: bytes) -> None:
     assert b"".join(decompress([empty] if empty else [], "It")).strip(b"\0") == b""
 
 
+@pytest.mark.parametrize("size", [512, 513, 1024])
+def test_what_a_layer_is_does_not_depend_on_how_it_arrives(size: int) -> None:
+    data = bytes(512) + b"what stands behind an empty archive is not an archive's matter" * 10
+    assert b"".join(decompress([data[:size], data[size:]], "It")) == data
+    assert b"".join(decompress([data], "It")) == data
+
+
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
 def test_a_bomb_comes_in_small_pieces(compress: Callable[[bytes], bytes]) -> None:
     bomb = compress(bytes(50 << 20))

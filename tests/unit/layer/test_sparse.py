@@ -128,6 +128,11 @@ def test_negative_numbers_of_gnu_maps_are_refused(pair: tuple[int, int]) -> None
         list(read_entries([oldgnu([pair], 4096, bytes(512))]))
 
 
+def test_a_negative_size_of_a_gnu_map_without_segments_is_refused() -> None:
+    with pytest.raises(IntegrityError, match="claims a size of -4096 bytes"):
+        list(read_entries([oldgnu([], -4096, b"")]))
+
+
 @pytest.mark.parametrize("form", [oldgnu, pax_10])
 def test_maps_with_too_many_segments_are_refused_before_they_are_kept(form: object) -> None:
     pairs = [(at, 1) for at in range(MAX_SEGMENTS + 22)]

@@ -264,6 +264,10 @@ def test_a_pax_size_is_the_one_that_counts(size: int) -> None:
         (b"a/../../b", b"b"),
         (b"./", b""),
         (b"a/./b/..", b"a"),
+        (b"a/..", b""),
+        (b"a/.", b"a"),
+        (b"a/b/../", b"a"),
+        (b"a\n/..", b""),
     ],
 )
 def test_paths_never_leave_the_root(path: bytes, expected: bytes) -> None:

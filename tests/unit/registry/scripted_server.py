@@ -16,6 +16,8 @@ class Request:
 
     path: str
     headers: Mapping[str, str]
+    method: str = "GET"
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ def scripted_server(tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServe
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            request = Request(
-                self.path, {name.lower(): text for name, text in self.headers.items()}
-            )
+            headers = {name.lower(): text for name, text in self.headers.items()}
+            body = self.rfile.read(int(headers.get("content-length", "0")))
+            request = Request(self.path, headers, self.command, body)
             script.requests.append(request)
             answer = script.answer(request)
             if answer.stall:
@@ -62,8 +64,18 @@ def scripted_server(tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServe
                 self.send_header(name, text)
             self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
-            self.wfile.write(answer.body[: len(answer.body) - answer.cut_bytes])
+            if self.command != "HEAD":
+                self.wfile.write(answer.body[: len(answer.body) - answer.cut_bytes])
             self.close_connection = answer.cut_bytes > 0
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def do_PUT(self) -> None:
+            self.do_GET()
 
         def log_message(self, *_arguments: object) -> None:
             pass

@@ -11,8 +11,8 @@ import pytest
 
 from converter.errors import AuthError, IntegrityError, NotFoundError, SaltflatError
 from converter.errors import UnavailableError as Unavailable
-from converter.registry.client import RegistryOptions
 from converter.registry.foreign import get_foreign
+from converter.registry.options import RegistryOptions
 from tests.unit.registry.scripted_server import Answer, Request, ScriptedServer, scripted_server
 
 BODY = bytes(range(256)) * 2000
@@ -88,8 +88,8 @@ def test_plain_http_is_spoken_on_request_alone(server: ScriptedServer) -> None:
         (Answer(500), Unavailable),
         (Answer(204), Unavailable),
         (Answer(302, headers={"Location": "/again"}), Unavailable),
-        (Answer(302, headers={"Location": "file:///etc/passwd"}), IntegrityError),
-        (Answer(302, headers={"Location": "http://[x"}), IntegrityError),
+        (Answer(302, headers={"Location": "file:///etc/passwd"}), Unavailable),
+        (Answer(302, headers={"Location": "http://[x"}), Unavailable),
         (Answer(body=BODY, cut_bytes=7), Unavailable),
     ],
 )
@@ -128,6 +128,14 @@ def test_tls(tool: Callable[[str], str], tmp_path: Path, server: ScriptedServer)
         assert get(f"{url}/x", plain_http=False, ca_file=trust) == BODY
         with pytest.raises(Unavailable, match="certificate cannot be verified"):
             get(f"{url}/x", plain_http=False)
-        with pytest.raises(IntegrityError, match="is not followed"):
+        with pytest.raises(Unavailable, match="away from HTTPS"):
             get(f"{url}/down", plain_http=False, ca_file=trust)
         assert server.requests == []
+
+
+def test_a_busy_address_is_asked_again(server: ScriptedServer) -> None:
+    answers = iter([Answer(503, headers={"Retry-After": "0"}), Answer(body=BODY)])
+    server.answer = lambda _: next(answers)
+    options = RegistryOptions(plain_http=True, retries=1)
+    with get_foreign(f"http://{server.host}/x", options, what="layer x") as chunks:
+        assert b"".join(chunks) == BODY

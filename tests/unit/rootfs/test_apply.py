@@ -241,6 +241,13 @@ def test_a_dangling_symlinks_target_is_made() -> None:
     assert overlay.paths()[b"made/here/f"] is Kind.FILE
 
 
+def test_a_dangling_symlink_cannot_make_a_name_that_no_file_system_holds() -> None:
+    made = Overlay([_symlink(b"s", b"n" * 255), _file(b"s/f")])
+    assert made.tree.lookup(2, b"n" * 255) is not None
+    with pytest.raises(IntegrityError, match=r"member 's/f': .* a name of 256 bytes"):
+        Overlay([_symlink(b"s", b"a/" + b"n" * 256), _file(b"s/f")])
+
+
 def test_replaced_symlink_is_no_longer_followed() -> None:
     overlay = Overlay([_dir(b"a"), _dir(b"b"), _symlink(b"s", b"a")])
     overlay.apply([_file(b"s/one"), _symlink(b"s", b"b"), _file(b"s/two")])

@@ -11,6 +11,8 @@ import pytest
 from converter.errors import IntegrityError, SaltflatError
 from converter.events import ignore
 from converter.image.digest import Digest
+from converter.image.fetch import blob_path
+from converter.image.partial import partial_path
 from converter.store.gc import Plan, collect_garbage
 from converter.store.images import image_path
 from converter.store.inventory import LeftoverKind, take_inventory
@@ -234,3 +236,12 @@ def test_documents_are_blobs_under_their_digests(store: Store) -> None:
     for blob in inventory.blobs.values():
         assert str(Digest.of(blob.path.read_bytes())) == blob.digest
     assert record.parameters == PARAMETERS
+
+
+def test_the_beginning_of_a_blob_goes(store: Store) -> None:
+    partial = partial_path(blob_path(store.blobs, Digest.of(b"x")))
+    partial.parent.mkdir()
+    partial.write_bytes(b"begun")
+    plan = _collect(store)
+    assert [leftover.path for leftover in plan.leftovers] == [partial]
+    assert not partial.exists()

@@ -116,6 +116,10 @@ def test_lone_string_is_a_list_of_one():
         ("channel.kind", "tcp"),
         ("channel.name", ""),
         ("channel", {"kind": "serial", "device": "/dev/../etc/passwd"}),
+        ("channel", {"kind": "vsock"}),
+        ("channel", {"kind": "vsock", "port": -1}),
+        ("channel", {"kind": "vsock", "port": 1 << 32}),
+        ("channel", {"kind": "vsock", "port": 1, "listen": "yes"}),
         ("root", []),
         ("root.uuid", "6f1c9a3e"),
         ("root.uuid", 5),
@@ -178,3 +182,77 @@ values = st.recursive(
 def test_any_value_parses_or_is_a_start_error(name, value):
     with contextlib.suppress(StartError):
         parse(changed(name, value))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"port": 1024}, config.Vsock(2, 1024, listen=False)),
+        ({"port": 5, "cid": 3, "listen": True}, config.Vsock(3, 5, listen=True)),
+    ],
+)
+def test_vsock_channel(fields, expected):
+    connection, _ = parse(changed("channel", {"kind": "vsock", **fields}))
+    assert connection.channel == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (None, config.OutputRules(1 << 20, 5.0, 10.0)),
+        ({}, config.OutputRules()),
+        (
+            {"ring_bytes": 65536, "away_seconds": 0.5, "linger_seconds": 0},
+            config.OutputRules(65536, 0.5, 0),
+        ),
+    ],
+)
+def test_output_rules(output, expected):
+    assert config.parse_output({"output": output}) == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "field"),
+    [
+        ([], "output"),
+        ({"ring_bytes": 1}, "output.ring_bytes"),
+        ({"ring_bytes": True}, "output.ring_bytes"),
+        ({"away_seconds": -1}, "output.away_seconds"),
+        ({"linger_seconds": "10"}, "output.linger_seconds"),
+    ],
+)
+def test_output_rules_that_are_none(output, field):
+    with pytest.raises(StartError, match=field):
+        config.parse_output({"output": output})
+
+
+def test_an_exec_takes_after_the_main_process():
+    _, job = parse(DOCUMENT)
+    run = config.parse_exec({"args": ["id"], "env": ["C=3"]}, job).run
+    assert run == config.RunConfig(
+        arguments=("id",), entrypoint=(), environment=("B", "C=3"), user=None, working_dir=None
+    )
+    message = {"args": ["id"], "user": "u", "workdir": "/w", "tty": True, "stdin": True, "rows": 1}
+    run = config.parse_exec(message, job).run
+    assert (run.user, run.working_dir, run.tty, run.stdin) == ("u", "/w", True, True)
+    assert (run.rows, run.columns) == (1, None)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *({}, {"args": []}, {"args": [1]}, {"args": ["a\0b"]}, {"args": ["id"], "tty": 1}),
+        {"args": ["id"], "env": [None]},
+        {"args": ["id"], "rows": 1 << 16},
+    ],
+)
+def test_an_exec_that_is_none(message):
+    _, job = parse(DOCUMENT)
+    with pytest.raises(StartError, match=r"exec\."):
+        config.parse_exec(message, job)
+
+
+@pytest.mark.parametrize("message", [{}, {"path": 1}, {"path": "relative"}, {"path": "/a\0"}])
+def test_a_copy_that_is_none(message):
+    with pytest.raises(StartError, match=r"copy\.path"):
+        config.parse_copy(message)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from agent.tether import process
+from agent.tether import child
 from agent.tether.errors import CANNOT_INVOKE, NOT_FOUND, StartError
 
 
@@ -42,7 +42,7 @@ def tree(tmp_path, monkeypatch):
     ],
 )
 def test_found(tree, command, path, expected):
-    found = process.find_command(command.format(tree), path.format(tree))
+    found = child.find_command(command.format(tree), path.format(tree))
     assert found == expected.format(tree)
 
 
@@ -65,14 +65,14 @@ def test_found(tree, command, path, expected):
 )
 def test_not_found(tree, command, path, code, why):
     with pytest.raises(StartError, match=why) as caught:
-        process.find_command(command, path and path.format(tree))
+        child.find_command(command, path and path.format(tree))
     assert (caught.value.kind, caught.value.code) == ("command", code)
 
 
 def test_account_file_is_read_only_if_it_is_one(tmp_path):
     (tmp_path / "passwd").write_bytes(b"\xff:x:1:1:::\n")
     os.mkfifo(tmp_path / "fifo")
-    assert process._read_account_file(os.fspath(tmp_path / "passwd")) == "\udcff:x:1:1:::\n"
-    assert process._read_account_file(os.fspath(tmp_path / "fifo")) == ""
-    assert process._read_account_file(os.fspath(tmp_path)) == ""
-    assert process._read_account_file(os.fspath(tmp_path / "none")) == ""
+    assert child._read_account_file(os.fspath(tmp_path / "passwd")) == "\udcff:x:1:1:::\n"
+    assert child._read_account_file(os.fspath(tmp_path / "fifo")) == ""
+    assert child._read_account_file(os.fspath(tmp_path)) == ""
+    assert child._read_account_file(os.fspath(tmp_path / "none")) == ""

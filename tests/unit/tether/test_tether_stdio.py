@@ -98,7 +98,7 @@ def test_raw_line_passes_every_byte_both_ways(pty):
 def test_transport_never_blocks():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        transport = channel.Transport(ours.fileno(), limits=channel.SERIAL_LIMITS, read_bytes=65536)
+        transport = channel.Device(ours.fileno(), limits=channel.SERIAL_LIMITS, read_bytes=65536)
         assert transport.read() is None
         while transport.write(bytes(65536)):
             pass

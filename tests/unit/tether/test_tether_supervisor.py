@@ -2,158 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
-import socket
-import threading
-import time
 
 import pytest
 
-from agent.tether import channel, supervisor, terminal
+from agent.tether import supervisor
 from agent.tether.errors import StartError
-from agent.tether.line import Line
-from agent.tether.process import Process
-from agent.wire import STDERR, STDIN, STDOUT, Control, Data, Endpoint, Finished, Role
-
-KEY = bytes(range(32))
-LIMITS = channel.Limits(1024, 8192, 4096)
-GIVE_UP_SECONDS = 30
-
-
-class Host(threading.Thread):
-    """The other end. `on_output` may act each time something has come."""
-
-    def __init__(self, line, *, stdin=None, on_output=None, stall_seconds=0.0):
-        super().__init__(daemon=True)
-        self.output = {STDOUT: b"", STDERR: b""}
-        self.order = []
-        self.controls = []
-        self.failure = None
-        self._line = line
-        self._stdin = stdin
-        self._on_output = on_output
-        self._stall_until = time.monotonic() + stall_seconds
-        self._held = []
-
-    def run(self):
-        try:
-            self._serve()
-        except Exception as error:
-            self.failure = error
-
-    def _serve(self):
-        started = time.monotonic()
-        endpoint = Endpoint(
-            Role.HOST,
-            KEY,
-            nonce=secrets.token_bytes(32),
-            max_payload=1024,
-            window=8192,
-            now=started,
-        )
-        self._line.settimeout(0.02)
-        while time.monotonic() < started + GIVE_UP_SECONDS:
-            try:
-                data = self._line.recv(65536)
-                if not data:
-                    return
-            except TimeoutError:
-                data = b""
-            now = time.monotonic()
-            for event in [*endpoint.receive(data, now), *endpoint.tick(now)]:
-                self._take(endpoint, event)
-            if now > self._stall_until:
-                for stream, count in self._held:
-                    endpoint.consumed(stream, count)
-                self._held = []
-            if self._stdin is not None and endpoint.established:
-                self._stdin = self._stdin[endpoint.send(STDIN, self._stdin) :]
-                if not self._stdin:
-                    endpoint.finish(STDIN)
-                    self._stdin = None
-            while due := endpoint.data_to_send(now):
-                self._line.settimeout(None)
-                self._line.sendall(due)
-                self._line.settimeout(0.02)
-        raise TimeoutError("the guest did not end")
-
-    def _take(self, endpoint, event):
-        if isinstance(event, Data):
-            self.output[event.stream] += event.data
-            self._held.append((event.stream, len(event.data)))
-            if self._on_output and self._on_output(self.output[STDOUT], endpoint):
-                self._on_output = None
-        elif isinstance(event, Finished):
-            self.order.append(event.stream)
-        elif isinstance(event, Control):
-            self.controls.append(event.message)
-            self.order.append(event.message["type"])
-
-
-@pytest.fixture
-def lines():
-    guest, host = socket.socketpair()
-    guest.setblocking(False)
-    yield guest, host
-    guest.close()
-    host.close()
-
-
-def guest_line(guest):
-    transport = channel.Transport(guest.fileno(), limits=LIMITS, read_bytes=4096)
-    endpoint = Endpoint(
-        Role.GUEST,
-        KEY,
-        nonce=secrets.token_bytes(32),
-        max_payload=LIMITS.max_payload_bytes,
-        window=LIMITS.window_bytes,
-        now=time.monotonic(),
-    )
-    return Line(transport, endpoint)
-
-
-def spawn(script, *, with_stdin=False):
-    """Start a shell the way tether does, without the world around it."""
-    stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
-    pid = os.posix_spawn(
-        "/bin/sh",
-        ["sh", "-c", script],
-        os.environ,
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, stdin[0], 0),
-            (os.POSIX_SPAWN_DUP2, stdout[1], 1),
-            (os.POSIX_SPAWN_DUP2, stderr[1], 2),
-        ],
-        setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT],  # ignored in the background
-    )
-    for end in (stdin[0], stdout[1], stderr[1]):
-        os.close(end)
-    if not with_stdin:
-        os.close(stdin[1])
-    return Process(pid, stdin[1] if with_stdin else None, stdout[0], stderr[0])
-
-
-def supervise(lines, process, host, *, stop_signal=signal.SIGTERM, oom=False):
-    host.start()
-    with supervisor.Supervisor(guest_line(lines[0])) as guest:
-        guest.supervise(process, stop_signal=stop_signal, out_of_memory=lambda: oom)
-    lines[0].close()
-    host.join(GIVE_UP_SECONDS)
-    assert host.failure is None
-    return host
-
-
-def exited(code, **fields):
-    return {"type": "exited", "code": code, "signal": None, "core": False, "oom": False, **fields}
+from agent.wire import STDERR, STDIN, STDOUT
+from tests.unit.tether.loop_host import (
+    GIVE_UP_SECONDS,
+    Host,
+    exited,
+    guest_line,
+    spawn,
+    spawn_on_terminal,
+    supervise,
+    when_ready,
+)
 
 
 def test_output_comes_before_the_exit(lines):
     process = spawn("echo out; echo err >&2; exit 7")
     host = supervise(lines, process, Host(lines[1]))
     assert host.output == {STDOUT: b"out\n", STDERR: b"err\n"}
-    assert host.controls == [{"type": "started", "pid": process.pid}, exited(7)]
+    assert host.controls == [
+        {"type": "started", "process": 0, "pid": process.pid},
+        exited(7),
+    ]
     assert sorted(host.order[1:3]) == [STDOUT, STDERR]
     assert host.order[3] == "exited"
 
@@ -187,16 +63,6 @@ def test_last_words_are_not_cut_off(lines):
     process = spawn("head -c 60000 /dev/zero")  # dead long before the host has read it
     host = supervise(lines, process, Host(lines[1], stall_seconds=0.3))
     assert len(host.output[STDOUT]) == 60000
-
-
-def when_ready(message):
-    def act(output, endpoint):
-        if b"ready" in output:
-            endpoint.control(message)
-            return True
-        return False
-
-    return act
 
 
 def test_signal_reaches_the_process(lines):
@@ -255,19 +121,6 @@ def test_control_message_that_means_nothing_here(lines, message):
     assert host.controls[-1] == exited(1)
 
 
-def spawn_on_terminal(script):
-    master, slave = terminal.open_terminal()
-    terminal.set_size(slave, 24, 80)
-    pid = os.posix_spawn(
-        "/bin/sh",
-        ["sh", "-c", script],
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_DUP2, slave, fd) for fd in (0, 1, 2)],
-        setsid=True,
-    )
-    return Process(pid, stdin=master, stdout=master, stderr=None, slave=slave)
-
-
 def test_terminal(lines):
     script = "stty size; echo ready; read line; stty size; echo err >&2; cat; exit 2"
 
@@ -309,7 +162,7 @@ def test_host_that_never_comes_is_not_waited_for_ever(lines):
     ticks = iter(range(10**6))
     with supervisor.Supervisor(guest_line(lines[0]), clock=lambda: next(ticks) * 2.0) as guest:
         guest.report_failure(StartError("disk", "none"))
-    assert next(ticks) > supervisor.FAREWELL_SECONDS / 2
+    assert next(ticks) > supervisor.LINGER_SECONDS / 2
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,12 @@ def test_the_check_finds(case: Case, links: list[Path]) -> None:
         check_link(path)
 
 
+def test_a_file_longer_than_its_entries_reach_takes_no_memory(links: list[Path]) -> None:
+    os.truncate(links[1], 8 << 40)  # a hole, of which the check would keep a byte per grain
+    with pytest.raises(IntegrityError, match="more than table entries can point to"):
+        check_link(links[1])
+
+
 def test_the_check_finds_entries_beyond_the_capacity(tmp_path: Path) -> None:
     (path,) = write_chain(tmp_path, [LinkPlan(GRAIN, (Write(1099, (1,)),))], CAPACITY)
     damaged(path, Case("", entry(32, 1100 - 1024, 24), ""))

@@ -223,3 +223,17 @@ class House:
 
     def warnings(self) -> str:
         return "\n".join(notice.text for notice in self.log if notice.warning)
+
+
+def moving(house: House) -> tuple[FakePort, FakePort, bytes]:
+    """Return source, target and cookie of a vMotion whose target has been accepted."""
+    source = house.serve("source")
+    cookie = house.begin(source)
+    target = house.connect("target")
+    house.say(target, Code.VMOTION_PEER, cookie)
+    assert target.heard(Code.VMOTION_PEER_OK) == cookie
+    return source, target, cookie
+
+
+def complete(house: House, target: FakePort, token: bytes = b"seq") -> None:
+    house.say(target, Code.VMOTION_COMPLETE, token)

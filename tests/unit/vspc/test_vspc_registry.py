@@ -191,6 +191,19 @@ def test_a_target_of_another_vm() -> None:
     assert house.line.vmotion.target is None
 
 
+def test_a_target_of_two_vms() -> None:
+    house = House()
+    mine, other = house.begin(house.serve()), house.begin(house.serve("b", OTHER), b"two")
+    target = house.connect("target")
+    house.say(target, Code.VMOTION_PEER, mine)
+    house.say(target, Code.VMOTION_PEER, other)
+    assert target.closed
+    assert house.registry.lines[OTHER].vmotion is not None
+    assert house.registry.lines[OTHER].vmotion.target is None
+    assert house.line.vmotion is not None
+    assert house.line.vmotion.target is None
+
+
 def test_a_source_is_not_its_own_target() -> None:
     house = House()
     source = house.serve()

@@ -127,6 +127,7 @@ def test_streams_and_who_writes_them():
         f"to at most {c_frame.INFLATION} times",
         f"piece in the payload, a multiple of {c_frame.MIN_PAYLOAD}",
         f"down to {c_frame.MIN_PAYLOAD} bytes",
+        f"at most {c_frame.FIRST_PAYLOAD} bytes at first",
         f"{c_frame.GREETING.size + c_frame.FRAME_OVERHEAD} bytes on the line",
         f"carry at most {c_frame.UNSEQUENCED_PAYLOAD} bytes",
         f"{c_frame.KEY_SIZE}-byte key",

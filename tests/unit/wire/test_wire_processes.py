@@ -166,3 +166,33 @@ def test_a_host_that_opens_what_is_open_or_no_process(stream):
     exchange(host, guest)
     with pytest.raises(ProtocolError, match="open"):
         guest.receive(forge(host, type=FrameType.OPEN, stream=stream, transmission=1), 0.0)
+
+
+def test_control_passes_when_every_data_stream_is_stalled():
+    """Nobody reads any of 303 streams: their credit is used up, and bytes wait behind it."""
+    host, guest = meet(max_payload=64, window=640)
+    for process in range(1, 101):
+        host.open(process)
+    exchange(host, guest)
+    for end, kinds in ((guest, (STDOUT, STDERR)), (host, (STDIN,))):
+        for process in range(101):
+            for which in kinds:
+                assert end.send(stream_of(process, which), bytes(6400)) == 640
+    exchange(host, guest)
+    assert not any(guest.writable(stream_of(process, STDOUT)) for process in range(101))
+    host.control({"type": "stop"})
+    guest.control({"type": "exited"})
+    assert guest.receive(host.data_to_send(0.0, 100), 0.0) == [Control({"type": "stop"})]
+    assert host.receive(guest.data_to_send(0.0, 200), 0.0) == [Control({"type": "exited"})]
+
+
+def test_credit_that_the_end_of_its_stream_has_overtaken_is_ignored():
+    host, guest = meet()
+    grant = {"type": FrameType.CREDIT, "payload": bytes(8)}
+    assert (
+        guest.receive(forge(host, stream=stream_of(9, STDOUT), transmission=1, **grant), 0.0) == []
+    )
+    with pytest.raises(ProtocolError, match="credit"):
+        guest.receive(
+            forge(host, stream=stream_of(9, STDIN), number=1, transmission=2, **grant), 0.0
+        )

@@ -24,7 +24,8 @@ from agent.wire import (
     Unopened,
     stream_of,
 )
-from tests.unit.wire.meeting import exchange, make, meet
+from agent.wire.c_frame import FrameType
+from tests.unit.wire.meeting import exchange, frames_of, make, meet
 
 SIZES = {"max_payload": 64, "window": 512}
 
@@ -273,6 +274,25 @@ def test_a_journal_that_is_none(record):
         SessionState().apply(record)
 
 
+def test_a_journal_may_be_begun_anew_with_one_record():
+    host, guest, journal = begin()
+    host.open(1)
+    host.open(2)
+    exchange(host, guest)
+    guest.control({"text": "g" * 100})
+    guest.send(stream_of(2, STDERR), b"two")
+    guest.finish(stream_of(1, STDOUT))
+    host.receive(guest.data_to_send(0.0, 112), 0.0)  # half a control message
+    journal.keep(host)
+    exchange(host, guest)
+    journal.keep(host)
+    again = SessionState()
+    again.apply(json.loads(json.dumps(journal.state().record())))
+    assert again == journal.state()
+    assert again.processes == {0, 1, 2}
+    assert again.streams[stream_of(2, STDERR)] == (3, 0, False)
+
+
 def test_a_journal_says_nothing_when_nothing_has_changed():
     host, guest = meet()
     assert host.journal()["joined"] is True
@@ -280,3 +300,30 @@ def test_a_journal_says_nothing_when_nothing_has_changed():
     host.send(STDIN, b"x")
     exchange(host, guest)
     assert host.journal() is None
+
+
+def test_a_position_for_the_process_before_is_void():
+    """It comes again, for nobody has acknowledged it, and is older than the truth."""
+    _, guest, journal = begin()
+    second = journal.successor()
+    journal.keep(second)
+    guest.receive(second.data_to_send(1.0), 1.0)
+    second.receive(guest.data_to_send(1.0), 1.0)
+    guest.receive(second.data_to_send(1.0), 1.0)
+    journal.keep(second)  # established, and no more
+    assert Position(STDIN, 0) in second.receive(guest.data_to_send(1.0), 1.0)
+    second.send(STDIN, b"x" * 50)
+    acknowledgement, data = frames_of(guest, second.data_to_send(1.0))
+    assert acknowledgement.type == FrameType.ACK  # is lost
+    resealed = second._handshake.session_keys.ours.seal(data)
+    assert guest.receive(resealed, 1.0) == [Data(STDIN, b"x" * 50)]
+    third = journal.successor()
+    events, _ = exchange(third, guest, 2.0)
+    assert Position(STDIN, 0) not in events
+    assert Position(STDIN, 50) in events
+
+
+def test_a_guest_keeps_no_journal():
+    _, guest = meet()
+    with pytest.raises(ValueError, match="guest"):
+        guest.journal()

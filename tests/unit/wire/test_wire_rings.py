@@ -160,6 +160,21 @@ def test_the_end_comes_after_the_newest_bytes():
     assert len(total(events, STDOUT)) == 5000
 
 
+def test_a_session_may_begin_in_the_middle_of_a_stream():
+    guest = make(Role.GUEST, **SIZES)
+    guest.skip(STDOUT, 100)
+    host = make(Role.HOST, **SIZES)
+    exchange(host, guest)
+    guest.send(STDOUT, b"on")
+    assert host.tick(0.0) == []
+    events = read_all(host, guest)
+    assert events == [Data(STDOUT, b"on")]
+    assert events[0].offset == 100
+    for late in (lambda: guest.skip(STDOUT, 1), lambda: guest.skip(STDERR, -1)):
+        with pytest.raises(ValueError, match="begun"):
+            late()
+
+
 @pytest.mark.parametrize(
     "payload",
     [GAP.pack(1, 5), GAP.pack(0, 0), GAP.pack(0, 2**63), GAP.pack(0, 1)[:-1], b""],

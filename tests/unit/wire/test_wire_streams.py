@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from agent.wire import CONTROL_LIMIT, STDERR, STDIN, STDOUT, Control, Data, Finished, Writable
-from agent.wire.c_frame import DATA_FRAMES
+from agent.wire import (
+    CONTROL_LIMIT,
+    STDERR,
+    STDIN,
+    STDOUT,
+    Control,
+    ControlFullError,
+    Data,
+    Finished,
+    Writable,
+)
+from agent.wire.c_frame import CONTROL_QUEUE, DATA_FRAMES
 from tests.unit.wire.meeting import exchange, frames_of, meet
 
 
@@ -100,3 +110,16 @@ def test_misuse_by_our_own_side_is_a_value_error():
     ):
         with pytest.raises(ValueError, match="stream"):
             wrong()
+
+
+def test_control_messages_that_nobody_takes_are_bounded():
+    host, guest = meet(max_payload=64)
+    message = {"text": "x" * 16000}
+    size = len('{"text":""}') + 16000
+    for _ in range(CONTROL_QUEUE // size):
+        guest.control(message)
+    with pytest.raises(ControlFullError):
+        guest.control(message)
+    events, _ = exchange(host, guest)
+    assert events == [Control(message)] * (CONTROL_QUEUE // size)
+    guest.control(message)

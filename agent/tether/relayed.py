@@ -1,0 +1,286 @@
+"""One process between its descriptors and its streams, from its launch to its last byte.
+
+Owns what is read and written, when that stops, and what is told of it at the start. It waits for
+nothing and collects no status: the supervisor's loop calls it. The order at the end is fixed: the
+process dies, its pipes are read to their end, both streams are finished, and only then it counts
+as over. Nothing is dropped on the way: a host that does not take the output holds up the end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import select
+import sys
+import termios
+from typing import Callable, Dict, Optional
+
+from agent.tether import log, terminal
+from agent.tether.errors import StartError
+from agent.tether.poller import Poller
+from agent.tether.process import Launch, Process
+from agent.tether.standard_input import StandardInput
+from agent.wire import CONTROL_LIMIT, STDERR, STDIN, STDOUT, Endpoint, stream_of
+
+READ_BYTES = 65536  # a pipe's size; asking for more costs a third of the speed
+MAX_FAILURE = CONTROL_LIMIT // 32  # letters; JSON escapes may cost six bytes each
+
+
+class Relayed:
+    """A process by its number on the line. `on_over` is called once, when all of it is over."""
+
+    def __init__(
+        self,
+        number: int,
+        launch: Launch,
+        endpoint: Endpoint,
+        poller: Poller,
+        *,
+        on_over: Callable[[Relayed], None],
+    ) -> None:
+        self.number = number
+        self.pid = launch.pid
+        self.status: Optional[int] = None  # as waitpid had it
+        self.failure: Optional[StartError] = None  # why it never ran its program
+        self.kills_before = 0  # the group's count of processes killed for want of memory
+        self._launch: Optional[Launch] = launch
+        self._endpoint = endpoint
+        self._poller = poller
+        self._on_over = on_over
+        self._process: Optional[Process] = None
+        self._outputs: Dict[int, int] = {}  # descriptor to stream, until its end was read
+        self._paused: Dict[int, int] = {}  # stream to descriptor: without room to send
+        self._input: Optional[StandardInput] = None
+        self._early = bytearray()  # what came for stdin before there was one
+        self._early_end = False
+        self._held: Optional[int] = None  # the stream whose end waits for the process's
+        self._is_cut_off = False
+        self._left: Dict[int, int] = {}  # what is still read of an output that has been cut off
+        poller.watch(launch.descriptor, select.EPOLLIN, self._take_report)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, and its output as well."""
+        if self.failure is not None:
+            return True
+        return self._launch is None and self.status is not None and not self._outputs
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has executed its program and not ended."""
+        return self._process is not None and self.status is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal, unless it has ended: until then its pid is its own."""
+        if self.status is None and self.failure is None:
+            os.kill(self.pid, number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal, if it has one."""
+        process = self._process
+        if process is not None and process.has_terminal and self.status is None:
+            terminal.set_size(process.stdout, rows, columns)
+
+    def end(self, status: int) -> None:
+        """Learn from the one place that waits how it ended."""
+        self.status = status
+        self._close_input()
+        if self._process is not None and self._process.slave is not None:
+            # The last one: now the master comes to its end once it has been read.
+            os.close(self._process.slave)
+        if self._held is not None:
+            self._endpoint.finish(self._held)
+            self._held = None
+        self._check_over()
+
+    def cut_off(self) -> None:
+        """Take what its outputs hold now for all that comes, whoever else has them open."""
+        self._is_cut_off = True
+        for descriptor in list(self._outputs):
+            waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+            self._left[descriptor] = int.from_bytes(waiting, sys.byteorder)
+            if not self._left[descriptor]:
+                self._end_output(descriptor)
+
+    # --- the start -------------------------------------------------------------------------------
+
+    def _take_report(self, _mask: int) -> None:
+        launch = self._launch
+        if launch is None:
+            return
+        failure = process = None
+        try:
+            process = launch.poll()
+        except StartError as error:
+            failure = error
+        if process is None and failure is None:
+            return
+        self._poller.watch(launch.descriptor, 0, self._take_report)
+        launch.close()
+        self._launch = None
+        if process is not None:
+            self._begin(process)
+        elif failure is not None:
+            self._fail(failure)
+
+    def _begin(self, process: Process) -> None:
+        self._process = process
+        self._endpoint.control({"type": "started", "process": self.number, "pid": process.pid})
+        self._outputs = {process.stdout: stream_of(self.number, STDOUT)}
+        if process.stderr is None:
+            self._endpoint.finish(stream_of(self.number, STDERR))
+        else:
+            self._outputs[process.stderr] = stream_of(self.number, STDERR)
+        for descriptor in self._outputs:
+            os.set_blocking(descriptor, False)
+        if process.stdin is not None:
+            self._input = StandardInput(process.stdin, is_terminal=process.has_terminal)
+        early, self._early = bytes(self._early), bytearray()
+        if early:
+            self.receive(early)
+        if self._early_end:
+            self.finish_input()
+        for descriptor in self._outputs:
+            self._rewatch(descriptor)
+        if self.status is not None:
+            self.end(self.status)  # its parts that need a process
+        if self._is_cut_off:
+            self.cut_off()
+
+    def _fail(self, error: StartError) -> None:
+        self.failure = error
+        log.info("process {}: {}: {}".format(self.number, error.kind, error.message))
+        self._endpoint.consumed(stream_of(self.number, STDIN), len(self._early))
+        for which in (STDOUT, STDERR):
+            self._endpoint.finish(stream_of(self.number, which))
+        self._check_over()
+
+    # --- output ----------------------------------------------------------------------------------
+
+    def writable(self, stream: int) -> None:
+        """Go on reading what goes to a stream that takes bytes again."""
+        descriptor = self._paused.pop(stream, None)
+        if descriptor is not None:
+            self._rewatch(descriptor)
+
+    def _read(self, descriptor: int) -> None:
+        stream = self._outputs[descriptor]
+        left = self._left.get(descriptor, READ_BYTES)
+        room = min(READ_BYTES, left, self._endpoint.writable(stream))
+        if not room:
+            self._pause(descriptor)
+            return
+        try:
+            data = os.read(descriptor, room)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""  # EIO: the last slave of the terminal was closed
+        self._endpoint.send(stream, data)
+        if descriptor in self._left:
+            self._left[descriptor] = left = left - len(data)
+        if not data or not left:
+            self._end_output(descriptor)
+        elif not self._endpoint.writable(stream):
+            self._pause(descriptor)
+
+    def _pause(self, descriptor: int) -> None:
+        """Do not wake for what cannot be sent. Sending nothing asks to be told when it can."""
+        stream = self._outputs[descriptor]
+        self._paused[stream] = descriptor
+        self._rewatch(descriptor)
+        self._endpoint.send(stream, b"")
+
+    def _end_output(self, descriptor: int) -> None:
+        stream = self._outputs.pop(descriptor)
+        self._paused.pop(stream, None)
+        self._left.pop(descriptor, None)
+        self._rewatch(descriptor)
+        assert self._process is not None
+        # A terminal's master may still be wanted for input, until the process has ended.
+        if not self._process.has_terminal or self.status is not None:
+            os.close(descriptor)
+        if self._outputs or self.status is not None:
+            self._endpoint.finish(stream)
+        else:
+            # With this end its streams could be forgotten, and its number be another's, before
+            # the host has been told how it ended.
+            self._held = stream
+        self._check_over()
+
+    # --- input -----------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes for its stdin; what nobody will read is given back as consumed."""
+        if self._launch is not None:
+            self._early += data
+        elif self._input is None:
+            self._endpoint.consumed(stream_of(self.number, STDIN), len(data))
+        else:
+            self._input.append(data)
+            self._write()
+
+    def finish_input(self) -> None:
+        """Learn that no more will come."""
+        if self._launch is not None:
+            self._early_end = True
+        elif self._input is not None:
+            self._input.finish()
+            self._write()
+
+    def _write(self) -> None:
+        assert self._input is not None
+        done = self._input.write()
+        if done:
+            self._endpoint.consumed(stream_of(self.number, STDIN), done)
+        if self._input.ended:
+            self._close_input()
+        else:
+            self._rewatch(self._input.descriptor)
+
+    def _close_input(self) -> None:
+        """Give the credit of what nobody will read any more back, and read no more."""
+        if self._input is None:
+            return
+        descriptor = self._input.descriptor
+        dropped = self._input.discard()
+        self._input = None
+        self._rewatch(descriptor)
+        if dropped:
+            self._endpoint.consumed(stream_of(self.number, STDIN), dropped)
+        assert self._process is not None
+        if not self._process.has_terminal:
+            os.close(descriptor)
+
+    # --- both ------------------------------------------------------------------------------------
+
+    def _rewatch(self, descriptor: int) -> None:
+        """Watch exactly what can be served."""
+        mask = 0
+        stream = self._outputs.get(descriptor)
+        if stream is not None and stream not in self._paused:
+            mask |= select.EPOLLIN
+        if self._input is not None and self._input.descriptor == descriptor and self._input.pending:
+            mask |= select.EPOLLOUT
+        self._poller.watch(descriptor, mask, functools.partial(self._serve, descriptor))
+
+    def _serve(self, descriptor: int, ready: int) -> None:
+        if descriptor in self._outputs and ready & ~select.EPOLLOUT:
+            self._read(descriptor)
+        if (
+            self._input is not None
+            and self._input.descriptor == descriptor
+            and self._input.pending
+            and ready & ~select.EPOLLIN
+        ):
+            self._write()
+
+    def _check_over(self) -> None:
+        if self.is_over:
+            on_over, self._on_over = self._on_over, _nothing
+            on_over(self)
+
+
+def _nothing(_relayed: Relayed) -> None:
+    """Stand for a callback that has been called."""

@@ -1,0 +1,136 @@
+"""The verb `pull`: a chain out of a registry into the store, and a bundle on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from converter.artifact.pull import FoundChain, Wanted, find_chain, pull_chain
+from converter.cli.options import (
+    Origin,
+    bundle_options,
+    format_option,
+    open_store,
+    size,
+    source_options,
+    store_option,
+)
+from converter.cli.output import Output
+from converter.errors import UsageError
+from converter.image.reference import RegistryReference, parse_source
+from converter.image.registry_source import RegistrySource
+from converter.registry.artifacts import ArtifactRepository
+from converter.registry.client import RegistryClient
+from converter.store.bundle import write_bundle
+from converter.store.links import disk_path
+from converter.store.locks import using
+
+
+@click.command("pull")
+@click.argument("target")
+@bundle_options
+@click.option(
+    "--capacity",
+    type=size,
+    envvar="SALTFLAT_CAPACITY",
+    show_envvar=True,
+    help="Of an image's chains take one with disks of this size.",
+)
+@click.option(
+    "--journal/--no-journal",
+    default=None,
+    envvar="SALTFLAT_JOURNAL",
+    show_envvar=True,
+    help="Of an image's chains take one with a journal, or one without.",
+)
+@source_options
+@store_option
+@format_option
+@click.pass_obj
+def command(
+    output: Output,
+    *,
+    target: str,
+    bundle: Path | None,
+    force: bool,
+    copy: bool,
+    capacity: int | None,
+    journal: bool | None,
+    origin: Origin,
+    store_root: Path,
+) -> int:
+    """Pull the chain TARGET into the store, and with -o into a bundle.
+
+    TARGET is a chain, HOST/REPO:TAG or HOST/REPO@DIGEST, or an image that a chain refers to. Every
+    byte is checked against the digests of the artifact, and every link against its own hash and
+    what a link of saltflat looks like; who made it is trusted for what is in it.
+
+    \b
+    Examples:
+      saltflat pull registry.example/app:1 -o ./app
+      saltflat pull registry.example/app:1-chain
+      saltflat pull registry.example/app@sha256:... --format json
+    """
+    reference = parse_source(target)
+    if not isinstance(reference, RegistryReference):
+        raise UsageError(
+            f"{target} is not in a registry.", expected="HOST/REPO:TAG or HOST/REPO@DIGEST"
+        )
+    store = open_store(store_root)
+    with RegistryClient(reference.api_host, origin.access) as client:
+        repository = ArtifactRepository(client, reference.repository, host=reference.host)
+        source = RegistrySource(reference, client)
+        found = find_chain(
+            repository,
+            reference.identifier,
+            lambda: source.resolve(origin.platform),
+            Wanted(capacity, journal),
+            monitor=output.monitor,
+        )
+        with using(store, monitor=output.monitor):
+            links = pull_chain(repository, found, store, monitor=output.monitor)
+            disks = tuple(disk_path(store, link.link_id) for link in links)
+            if bundle is not None:
+                write_bundle(
+                    bundle,
+                    found.image,
+                    found.record.parameters,
+                    links,
+                    disks,
+                    force=force,
+                    copy=copy,
+                )
+    _show(output, found, disks, bundle)
+    return 0
+
+
+def _show(output: Output, found: FoundChain, disks: tuple[Path, ...], bundle: Path | None) -> None:
+    image, links = found.image, found.record.disks
+    lines = [f"{image.reference}  {image.digest}"]
+    lines += [f"{link.link_id}  {link.size_bytes:>12,} bytes" for link in links]
+    if bundle is not None:
+        lines.append(f"bundle: {bundle}")
+    output.result(
+        "\n".join(lines),
+        {
+            "schema": 1,
+            "artifact": str(found.digest),
+            "reference": image.reference,
+            "digest": str(image.digest),
+            "platform": str(image.platform),
+            "capacity": found.record.parameters.capacity_bytes,
+            "links": [
+                {
+                    "link_id": link.link_id,
+                    "parent": link.parent,
+                    "layers": list(link.diff_ids),
+                    "file": str(disk),
+                    "size": link.size_bytes,
+                    "sha256": link.sha256,
+                }
+                for link, disk in zip(links, disks, strict=True)
+            ],
+            "bundle": None if bundle is None else str(bundle),
+        },
+    )

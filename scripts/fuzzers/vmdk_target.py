@@ -1,0 +1,396 @@
+"""Damaged VMDK links and chains: refused with IntegrityError, or read right.
+
+An input is a few edits of up to three links that our writers made. What the checker passes has to
+read back as a second, simple-minded reading of the tables says, from the first byte to the last.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import BinaryIO
+
+from converter.errors import IntegrityError, NotFoundError, UsageError
+from converter.vmdk import c_vmdk as c
+from converter.vmdk import chain as chain_module
+from converter.vmdk.chain import Chain, open_chain
+from converter.vmdk.check import check_link
+from converter.vmdk.descriptor import ParentRef, parse, render
+from converter.vmdk.scratch import write_scratch
+from scripts.fuzzers.edits import Edit, Script, interesting, mutate_bytes, mutate_script
+from tests.unit.vmdk.chains import LinkPlan, Write, cid_of, write_link
+
+MODULES = (
+    "converter.vmdk.header",
+    "converter.vmdk.descriptor",
+    "converter.vmdk.entries",
+    "converter.vmdk.reader",
+    "converter.vmdk.check",
+    "converter.vmdk.chain",
+)
+CAPACITY = 528 * 4096  # of the smallest grains: two tables, the last one not whole
+NAMES = ("link-0.vmdk", "link-1.vmdk", "link-2.vmdk")
+WINDOW_BYTES = 192 << 10  # what is read at both ends of a disk
+PLAIN_BYTES = 8 << 20  # a larger disk is not read the long way
+
+chain_module.DEPTH_MAX = len(NAMES)  # a chain of 65 files would be a large input
+
+# What an edit does; its low two bits choose the file.
+OVERWRITE, RESIZE, ENLARGE, TEXT, REPLACE, ODD_SIZE = (kind << 2 for kind in range(6))
+# What stands under a name instead of a link, for REPLACE.
+_NOTHING, _FIFO, _FOLDER, _SYMLINK, _HARDLINK, _EMPTY = range(6)
+
+_BASE = LinkPlan(8192, (Write(0, (1, 2, 3)), Write(260, (1,))))
+_CHILD = LinkPlan(4096, (Write(1, (0, 5)), Write(511, (4, 0)), Write(527, (2,))))
+_LARGE_GRAINS = LinkPlan(65536, (Write(2, (1,)), Write(4, (0, 2))))
+
+
+@cache
+def _folder() -> Path:
+    """Return a folder of this process, in memory where that is possible.
+
+    Above it stands a link that no chain in it may reach.
+    """
+    memory = Path("/dev/shm")
+    above = Path(tempfile.mkdtemp(prefix="saltflat-fuzz-", dir=memory if memory.is_dir() else None))
+    atexit.register(shutil.rmtree, above, ignore_errors=True)
+    folder = above / "chain"
+    folder.mkdir()
+    write_link(above / NAMES[0], _BASE, CAPACITY, cid=cid_of(0))
+    return folder
+
+
+@cache
+def _link(plan: LinkPlan | None, index: int) -> bytes:
+    """Return link `index` as a file; None is a writable one without content."""
+    path = _folder() / "original"
+    parent = ParentRef(cid_of(index - 1), NAMES[index - 1]) if index else None
+    if plan is not None:
+        write_link(path, plan, CAPACITY, cid=cid_of(index), parent=parent)
+    else:
+        assert parent is not None
+        with path.open("wb", buffering=0) as file:
+            write_scratch(
+                file, capacity_bytes=CAPACITY, grain_bytes=8192, cid=cid_of(index), parent=parent
+            )
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+_ORIGINALS: tuple[tuple[LinkPlan | None, ...], ...] = (
+    (_BASE,),
+    (_BASE, _CHILD),
+    (_BASE, None),
+    (_BASE, _CHILD, None),
+    (_LARGE_GRAINS, _CHILD),
+    (_BASE, _LARGE_GRAINS, _CHILD),
+)
+
+
+@cache
+def _links(number: int) -> list[bytes]:
+    plans = _ORIGINALS[number % len(_ORIGINALS)]
+    return [_link(plan, index) for index, plan in enumerate(plans)]
+
+
+def one_input(data: bytes) -> None:
+    """Check each link that `data` describes, and read the chain."""
+    script = Script.parse(data)
+    files = _links(script.original)
+    top = _folder() / NAMES[len(files) - 1]
+    try:
+        for path, content in zip(map(_folder().joinpath, NAMES), files, strict=False):
+            path.write_bytes(content)
+        for edit in script.edits:
+            _apply(edit)
+        _judge(top, len(files))
+    finally:
+        for path in _folder().iterdir():
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink()
+
+
+def _apply(edit: Edit) -> None:
+    path = _folder() / NAMES[edit.kind % 4 % len(NAMES)]
+    kind = edit.kind & ~3
+    if kind == REPLACE:
+        _replace(path, edit.place)
+        return
+    if path.is_symlink() or not path.is_file():
+        return
+    with path.open("rb+", buffering=0) as file:
+        if kind == RESIZE:
+            file.truncate(edit.place * c.SECTOR)
+        elif kind == ENLARGE:
+            file.truncate((edit.place << 20) * c.SECTOR & (1 << 62) - 1)
+        elif kind == ODD_SIZE:
+            file.truncate(edit.place)
+        elif kind == TEXT:
+            file.seek(c.DESCRIPTOR_OFFSET * c.SECTOR)
+            file.write(edit.data.ljust(c.DESCRIPTOR_SIZE * c.SECTOR, b"\0"))
+        else:
+            file.seek(edit.place)
+            file.write(edit.data)
+
+
+def _replace(path: Path, what: int) -> None:
+    what %= 6
+    if path.is_dir() and not path.is_symlink():
+        return
+    if what == _EMPTY and path.is_file():
+        os.truncate(path, 0)
+        return
+    path.unlink(missing_ok=True)
+    if what == _FIFO:
+        os.mkfifo(path)
+    elif what == _FOLDER:
+        path.mkdir()
+    elif what == _SYMLINK:
+        path.symlink_to(NAMES[0])
+    elif what == _HARDLINK:
+        others = [name for name in NAMES if (_folder() / name).is_file()]
+        if others:
+            path.hardlink_to(_folder() / others[-1])
+
+
+def _judge(top: Path, count: int) -> None:
+    sound = True
+    for name in NAMES[:count]:
+        try:
+            report = check_link(_folder() / name)
+            assert report.size_bytes == (_folder() / name).stat().st_size
+        except IntegrityError:
+            sound = False
+        except NotFoundError:
+            sound = False
+            assert not (_folder() / name).exists()
+        except OSError as error:
+            sound = False
+            if error.errno != errno.ELOOP:  # a symbolic link to itself, which only a user can name
+                raise
+    try:
+        chain = open_chain(top)
+    except (IntegrityError, NotFoundError):
+        return
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return
+    with chain:
+        for link in chain.links:
+            assert link.path.resolve().parent == _folder().resolve(), "a parent from elsewhere"
+            assert link.path == top or not link.path.is_symlink(), "a parent behind a link"
+            _judge_descriptor(link.read_at(c.SECTOR, link.header.descriptorSize * c.SECTOR))
+        capacity = chain.capacity_bytes
+        windows = [(0, min(WINDOW_BYTES, capacity)), (max(0, capacity - WINDOW_BYTES), capacity)]
+        try:
+            contents = [chain.read(begin, end - begin) for begin, end in windows]
+            holding = dict(chain.grains()) if capacity <= PLAIN_BYTES else {}
+        except IntegrityError:
+            assert not sound, "what passed the check cannot be read"
+            return
+        if capacity > PLAIN_BYTES:
+            return
+        disk = _plain_reading(chain)
+        for (begin, end), content in zip(windows, contents, strict=True):
+            assert content == disk[begin:end], "the tables say something else"
+        for offset in holding:
+            end = min(offset + chain.grain_bytes, capacity)
+            disk[offset:end] = bytes(end - offset)
+        assert disk == bytes(capacity), "there is data where no link says so"
+
+
+def _plain_reading(chain: Chain) -> bytearray:
+    """Read the disk the long way: every entry of every table, base first."""
+    disk = bytearray(chain.capacity_bytes)
+    for link in chain.links:
+        grain, has_zeroed = link.grain_bytes, bool(link.header.flags & c.SPARSEFLAG_MAGIC_GTE)
+        with link.path.open("rb") as file:
+            for index in range(-(-len(disk) // (grain * c.NUM_GTES_PER_GT))):
+                (sector,) = _entries(file, link.header.gdOffset * c.SECTOR + 4 * index, 1)
+                table = _entries(file, sector * c.SECTOR, c.NUM_GTES_PER_GT) if sector else ()
+                for slot, entry in enumerate(table):
+                    begin = (index * c.NUM_GTES_PER_GT + slot) * grain
+                    size = min(grain, len(disk) - begin)
+                    if not entry or size <= 0:
+                        continue
+                    if entry == c.SPARSE_GTE_ZEROED and has_zeroed:
+                        disk[begin : begin + size] = bytes(size)
+                    else:
+                        file.seek(entry * c.SECTOR)
+                        data = file.read(size)  # less, where a damaged entry is hidden above
+                        disk[begin : begin + len(data)] = data
+    return disk
+
+
+def _entries(file: BinaryIO, position: int, count: int) -> tuple[int, ...]:
+    file.seek(position)
+    return struct.unpack(f"<{count}I", file.read(4 * count))
+
+
+def _u32(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little")
+
+
+def _judge_descriptor(text: bytes) -> None:
+    """See that what was understood of a descriptor survives being written again."""
+    descriptor = parse(text, "x")
+    try:
+        again = render(descriptor)
+    except UsageError:
+        return  # it names files that we would not name
+    assert parse(again, "x") == descriptor, "a descriptor changes when it is written again"
+
+
+# Variations
+
+_LINES = (
+    b"version=1",
+    b"version=2",
+    b"CID=fffffffe",
+    b"CID=c0de0001",
+    b"CID=123456789",
+    b"CID=",
+    b"parentCID=ffffffff",
+    b"parentCID=c0de0000",
+    b"parentCID=0",
+    b'createType="streamOptimized"',
+    b'createType="monolithicSparse"',
+    b'parentFileNameHint="link-0.vmdk"',
+    b'parentFileNameHint="link-1.vmdk"',
+    b'parentFileNameHint="../link-0.vmdk"',
+    b'parentFileNameHint=".."',
+    b'parentFileNameHint="' + b"n" * 300 + b'"',
+    b'parentFileNameHint=""',
+    b'parentFileNameHint="a/b"',
+    b'parentFileNameHint="nbd:x"',
+    b'RW 4224 SPARSE "x.vmdk"',
+    b'RW 4224 FLAT "x" 0',
+    b"RW 4224 ZERO",
+    b'RDONLY 0 SPARSE "x"',
+    b'RW 9999999999999999999 SPARSE "x"',
+    b"# CID=1",
+    b'ddb.longContentID = "1"',
+    b"ddb.x = 1",
+    b"no line at all",
+    b'x = "a"b"',
+    b"\xff\xfe",
+    b"\t\r ",
+    b'encoding="windows-1252"',
+)  # fmt: skip - a list of words
+
+_HINT = b'parentFileNameHint="'
+_HINTS = tuple(line for line in _LINES if line.startswith(_HINT))
+
+
+def mutate(data: bytes, choose: Random) -> bytes:
+    """Return a variation: header fields, table entries, the text, sizes, what stands in place."""
+    return mutate_script(data, choose, _new_edits)
+
+
+def _new_edits(script: Script, choose: Random) -> Sequence[Edit]:
+    links = _links(script.original)
+    which = choose.randrange(len(links))
+    link = links[which]
+    sectors = len(link) // c.SECTOR
+    kind = choose.randrange(16)
+    if kind <= 2:  # a header field
+        at = choose.choice((0, 4, 8, 12, 20, 28, 36, 44, 48, 56, 64, 72, 73, 74, 75, 76, 77, 79))
+        width = choose.choice((1, 2, 4, 8))
+        near = int.from_bytes(link[at : at + width], "little")
+        return [Edit(OVERWRITE | which, at, interesting(choose, width, near))]
+    if kind <= 5:
+        return [Edit(TEXT | which, 0, _new_text(link, choose))]
+    if kind == 6:
+        return [Edit(TEXT | which, 0, _other_parent(link, choose))]
+    if kind <= 12:  # a word of the tables, or of what lies around them
+        words = _words(link)
+        at = choose.choice(words)
+        near = int.from_bytes(link[at : at + 4], "little")
+        if choose.randrange(3) == 0:
+            at = min(len(link) - 4, max(0, at + 4 * choose.choice((-1, 1, 2, 26, 511, 512))))
+        other = choose.choice(words)
+        value = choose.choice(
+            (link[other : other + 4], interesting(choose, 4, near), _sector(choose, sectors))
+        )
+        return [Edit(OVERWRITE | which, at, value)]
+    if kind == 13:
+        return [
+            Edit(RESIZE | which, max(0, sectors + choose.choice((-99, -16, -1, 1, 8, 16))), b"")
+        ]
+    if kind == 14:
+        how = choose.choice((ENLARGE, ENLARGE, ODD_SIZE))
+        return [Edit(how | which, choose.choice((1, 511, 4097, 1 << 16, 1 << 31, 0xFFFFFFFF)), b"")]
+    return [Edit(REPLACE | which, choose.randrange(6), b"")]
+
+
+def _sector(choose: Random, sectors: int) -> bytes:
+    return choose.randrange(sectors + 2).to_bytes(4, "little")
+
+
+@cache
+def _words(link: bytes) -> tuple[int, ...]:
+    """Return where a link's directories and tables have something."""
+    header = c.SparseExtentHeader._make(c.SPARSE_EXTENT_HEADER.unpack_from(link))
+    directory = header.gdOffset * c.SECTOR
+    starts = [directory, *([header.rgdOffset * c.SECTOR] if header.rgdOffset else [])]
+    found = list(starts)
+    for start in starts:
+        for at in range(start, start + 3 * 4, 4):
+            table = _u32(link, at) * c.SECTOR
+            if not table:
+                continue
+            found += [at, table, table + 2044]
+            found += [each for each in range(table, table + 2048, 4) if _u32(link, each)]
+    return tuple(found)
+
+
+def _new_text(link: bytes, choose: Random) -> bytes:
+    lines = link[c.SECTOR :].partition(b"\0")[0].split(b"\n")
+    for _ in range(choose.choice((1, 1, 2, 3))):
+        step = choose.randrange(9)
+        at = choose.randrange(len(lines))
+        if step == 0:
+            lines.insert(at, choose.choice(_LINES))
+        elif step <= 3:  # another value for the same key
+            at = choose.choice([at for at, line in enumerate(lines) if b"=" in line])
+            key = lines[at].partition(b"=")[0]
+            lines[at] = choose.choice([line for line in _LINES if line.startswith(key)] or _LINES)
+        elif step == 4:
+            lines[at] = mutate_bytes(lines[at], choose)
+        elif step == 5 and len(lines) > 1:
+            del lines[at]
+        elif step == 6:
+            lines.insert(at, choose.choice(lines))
+        elif step == 7:
+            key = lines[at].partition(b"=")[0]
+            lines[at] = key + b"=" + choose.choice(_LINES).rpartition(b"=")[2]
+        else:
+            lines += [b"#"] * choose.choice((1, 1000))
+    return b"\n".join(lines)[: c.DESCRIPTOR_SIZE * c.SECTOR]
+
+
+def _other_parent(link: bytes, choose: Random) -> bytes:
+    """Return the text with another parent: where a chain could be led astray."""
+    text = link[c.SECTOR :].partition(b"\0")[0]
+    before, key, rest = text.partition(_HINT)
+    if not key:
+        return text + choose.choice((_HINT + b'link-0.vmdk"', b"parentCID=0"))
+    return before + choose.choice(_HINTS) + b"\n" + rest.partition(b"\n")[2]
+
+
+def seeds() -> list[bytes]:
+    """Return the chains as they are."""
+    redo_log = Script(0, 0, (Edit(OVERWRITE, 0, c.COWD_MAGICNUMBER),))
+    return [Script(number, 0).dump() for number in range(len(_ORIGINALS))] + [redo_log.dump()]

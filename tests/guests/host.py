@@ -1,0 +1,333 @@
+"""A small host for booted guests: an Endpoint on the line, and what each process has said so far.
+
+Owns the pumping of bytes and, if asked to, the damage that is done to them on the way. It keeps
+everything in memory and decides nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import select
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.host.transport import Connection, UnixListener, private_directory
+from agent.wire import (
+    STDERR,
+    STDIN,
+    STDOUT,
+    Closed,
+    Control,
+    Data,
+    Endpoint,
+    Established,
+    Finished,
+    Gap,
+    Position,
+    Role,
+    SessionState,
+    kind_of,
+    process_of,
+    stream_of,
+)
+from converter import events
+from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
+from converter.machine.process import QemuProcess
+from converter.machine.qemu import QemuDriver
+from tests.guests import disk
+from tests.images import prepared
+from tinykernel.record import load_boot_image
+
+BOOT_SECONDS = 120.0
+
+
+@dataclass
+class Record:
+    """What one process has said. `order` has FINs and types of messages as they came."""
+
+    output: dict[int, bytearray] = field(
+        default_factory=lambda: {STDOUT: bytearray(), STDERR: bytearray()}
+    )
+    gap_bytes: int = 0
+    gaps: int = 0
+    messages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    order: list[object] = field(default_factory=list)
+    closed: bool = False
+    input: memoryview = field(default_factory=lambda: memoryview(b""))  # what is left
+    given: memoryview = field(default_factory=lambda: memoryview(b""))
+    ends_input: bool = False
+
+    @property
+    def stdout(self) -> bytes:
+        return bytes(self.output[STDOUT])
+
+    @property
+    def stderr(self) -> bytes:
+        return bytes(self.output[STDERR])
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, None as long as there is none."""
+        message = self.messages.get("exited") or self.messages.get("failed")
+        return None if message is None else message["code"]
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What happens on the way: probabilities per byte, and per turn of a cut and a kill."""
+
+    flip: float = 0.0
+    drop: float = 0.0  # of a burst of up to 64 bytes
+    cut: float = 0.0
+    kill: float = 0.0  # of the host's process
+
+
+class GuestHost:
+    """The host end of one guest."""
+
+    def __init__(
+        self, listener: UnixListener, key: bytes, *, faults: Faults | None = None, seed: int = 1
+    ) -> None:
+        self.endpoint = Endpoint(
+            Role.HOST, key, nonce=secrets.token_bytes(32), now=time.monotonic()
+        )
+        self.processes: dict[int, Record] = {0: Record()}
+        self.held: set[int] = set()  # processes whose output is not consumed
+        self.injected = 0
+        self.cuts = 0
+        self.kills = 0
+        self.established = 0
+        self._unconsumed: dict[int, int] = {}
+        self._key = key
+        self._journal: list[str] = []
+        self._listener = listener
+        self._line: Connection | None = None
+        self.faults = faults or Faults()
+        self._random = random.Random(seed)
+
+    # --- what a test asks for --------------------------------------------------------------------
+
+    def start(self, number: int, kind: str = "exec", **fields: object) -> Record:
+        """Ask for a process beside the main one."""
+        self.endpoint.open(number)
+        record = self.processes[number] = Record()
+        self.endpoint.control({"type": kind, "process": number, **fields})
+        return record
+
+    def write(self, number: int, data: bytes, *, end: bool = False) -> None:
+        """Give a process its whole stdin."""
+        record = self.processes[number]
+        assert not record.input
+        record.given = record.input = memoryview(data)
+        record.ends_input = end
+
+    def kill(self) -> None:
+        """Die and come back with nothing but the journal, the output and what is to be written."""
+        self.kills += 1
+        self._lose()
+        state = SessionState()
+        for line in self._journal:
+            state.apply(json.loads(line))
+        self.endpoint = Endpoint(
+            Role.HOST, self._key, nonce=secrets.token_bytes(32), state=state, now=time.monotonic()
+        )
+
+    def release(self, number: int) -> None:
+        """Consume what was held back of a process's output, and all that comes."""
+        self.held.discard(number)
+        for which in (STDOUT, STDERR):
+            stream = stream_of(number, which)
+            self.endpoint.consumed(stream, self._unconsumed.pop(stream, 0))
+
+    def wait(self, done: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Pump until `done`. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the guest did not do it within {seconds:g} s")
+            self._turn()
+
+    # --- the pump --------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        watched = [self._listener.fileno()]
+        blocked = []
+        if self._line is not None:
+            watched.append(self._line.fileno())
+            blocked = [self._line.fileno()] if self._line.blocked else []
+        due = self.endpoint.deadline()
+        wait = 0.1 if due is None else min(0.1, max(0.0, due - time.monotonic()))
+        select.select(watched, blocked, [], wait)
+        accepted = self._listener.accept()
+        if accepted is not None:
+            self._lose()
+            self._line = accepted
+        now = time.monotonic()
+        if self._line is not None:
+            data = self._line.receive()
+            if data is None:
+                self._lose()
+            elif data:
+                self._take(self.endpoint.receive(self._damaged(data), now))
+        self._take(self.endpoint.tick(now))
+        for number, record in self.processes.items():
+            self._feed(number, record)
+        kept = self.endpoint.journal()
+        if kept is not None:
+            self._journal.append(json.dumps(kept))
+        while self._line is not None and self._line.send():
+            due_bytes = self.endpoint.data_to_send(now)
+            if not due_bytes:
+                break
+            self._line.send(self._damaged(due_bytes))
+        if self._random.random() < self.faults.cut:
+            self.cut()
+        if self._random.random() < self.faults.kill:
+            self.kill()
+
+    def cut(self) -> None:
+        """Close the connection; QEMU comes back after a second."""
+        if self._line is not None:
+            self.cuts += 1
+            self._lose()
+
+    def _lose(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+            self.endpoint.transport_lost()
+
+    def _feed(self, number: int, record: Record) -> None:
+        stream = stream_of(number, STDIN)
+        if record.input:
+            taken = self.endpoint.send(stream, bytes(record.input[:131072]))
+            record.input = record.input[taken:]
+        if not record.input and record.ends_input and not record.closed:
+            record.ends_input = False
+            self.endpoint.finish(stream)
+
+    def _take(self, happened: list[Any]) -> None:
+        for event in happened:
+            if isinstance(event, Data):
+                number = process_of(event.stream)
+                self.processes[number].output[kind_of(event.stream)] += event.data
+                if number in self.held:
+                    waiting = self._unconsumed.get(event.stream, 0)
+                    self._unconsumed[event.stream] = waiting + len(event.data)
+                else:
+                    self.endpoint.consumed(event.stream, len(event.data))
+            elif isinstance(event, Gap):
+                record = self.processes[process_of(event.stream)]
+                record.gaps += 1
+                record.gap_bytes += event.count
+            elif isinstance(event, Finished):
+                self.processes[process_of(event.stream)].order.append(kind_of(event.stream))
+            elif isinstance(event, Control):
+                self._note(event.message)
+            elif isinstance(event, Position) and kind_of(event.stream) == STDIN:
+                record = self.processes[process_of(event.stream)]
+                record.input = record.given[event.offset :]
+                record.ends_input = not event.finished and bool(record.given)
+            elif isinstance(event, Closed):
+                self.processes[event.process].closed = True
+            elif isinstance(event, Established):
+                self.established += 1
+
+    def _note(self, message: dict[str, Any]) -> None:
+        record = self.processes[message["process"]]
+        record.messages[message["type"]] = message
+        record.order.append(message["type"])
+        if message["type"] in ("exited", "failed") and message["process"]:
+            record.input = memoryview(b"")
+            record.ends_input = False
+            with contextlib.suppress(ValueError):  # Closed may have come with the same bytes
+                self.endpoint.finish(stream_of(message["process"], STDIN))
+
+    def _damaged(self, data: bytes) -> bytes:
+        damaged = bytearray(data)
+        rng = self._random
+        for rate, burst in ((self.faults.flip, 0), (self.faults.drop, 64)):
+            at = _next_fault(rng, rate)
+            while at < len(damaged):
+                self.injected += 1
+                if burst:
+                    del damaged[at : at + rng.randrange(1, burst)]
+                else:
+                    damaged[at] ^= rng.randrange(1, 256)
+                at += _next_fault(rng, rate)
+        return bytes(damaged)
+
+
+def _next_fault(rng: random.Random, rate: float) -> int:
+    return 1 + int(rng.expovariate(rate)) if rate else 1 << 62
+
+
+class _Guest(GuestConfig):
+    """A guest's document with rules for output."""
+
+    output: dict[str, object]
+
+    def encode(self, channel: Channel) -> bytes:
+        document = json.loads(super().encode(channel))
+        return json.dumps({**document, "output": self.output}).encode()
+
+
+@dataclass
+class Booted:
+    """A machine, its folder, and the line that it connects to."""
+
+    machine: QemuProcess
+    folder: Path
+    key: bytes
+    path: Path
+
+    def console(self) -> str:
+        return self.machine.console()
+
+
+@contextlib.contextmanager
+def booted(
+    work: Path,
+    link: Path,
+    run: RunConfig,
+    *,
+    channel: Channel = Channel.VIRTIO_SERIAL,
+    output: dict[str, object] | None = None,
+    memory_mib: int = 256,
+) -> Iterator[Booted]:
+    """Start a machine from the disk `link`; nobody listens on its line yet."""
+    (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
+    key = secrets.token_bytes(32)
+    guest = _Guest(key=key, root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
+    object.__setattr__(guest, "output", output or {})
+    spec = MachineSpec(
+        chain=(link,),
+        capacity_bytes=disk.CAPACITY_BYTES,
+        boot=load_boot_image(boot.parent),
+        guest=guest,
+        memory_mib=memory_mib,
+        channel=channel,
+        folder=work / f"machine-{os.getpid()}-{secrets.token_hex(4)}",
+    )
+    driver = QemuDriver(kvm_record=work / "kvm", monitor=events.ignore, accelerator="tcg")
+    with private_directory() as folder:
+        path = folder / "line"
+        with driver.start(spec, channel=path) as machine:
+            assert spec.folder is not None
+            yield Booted(machine, spec.folder, key, path)
+
+
+@contextlib.contextmanager
+def served(booted_machine: Booted, **options: Any) -> Iterator[GuestHost]:
+    """Listen on a machine's line."""
+    with UnixListener(booted_machine.path) as listener:
+        host = GuestHost(listener, booted_machine.key, **options)
+        yield host
+        host._lose()
