@@ -217,10 +217,14 @@ def tail_position(folder: Path, lines: int, output: int) -> Iterator[tuple[int, 
     """
     counted = 0
     last_seen = False
+    following: int | None = None
     for start in reversed(segment_starts(folder)):
         records: list[tuple[int, bytes]] = []
         position = start
-        while chunk := read_records(folder, position):
+        while following is None or position < following:
+            chunk = read_records(folder, position)
+            if not chunk:
+                break
             for record in chunk:
                 if isinstance(record, Record) and record.kind == output:
                     records.append((position, record.payload))
@@ -239,6 +243,7 @@ def tail_position(folder: Path, lines: int, output: int) -> Iterator[tuple[int, 
                     yield where, found + 1
                     return
                 end = found
+        following = start
     yield segment_starts(folder)[0] if segment_starts(folder) else 0, 0
 
 
