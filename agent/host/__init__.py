@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from agent.host.errors import (
     AbortedError,
+    AccessError,
     ChannelError,
+    CopyError,
+    DetachedError,
     GuestFaultError,
     GuestLostError,
     MachineEndedError,
@@ -15,6 +18,7 @@ from agent.host.errors import (
     NoHelloError,
     OutputError,
     RelayError,
+    RequestError,
 )
 from agent.host.session import Session, Stdio, Timeouts
 from agent.host.signals import SignalInbox, catch_signals
@@ -24,7 +28,10 @@ from agent.host.transport import UnixListener, private_directory
 
 __all__ = [
     "AbortedError",
+    "AccessError",
     "ChannelError",
+    "CopyError",
+    "DetachedError",
     "ExitStatus",
     "Failure",
     "GuestFaultError",
@@ -34,6 +41,7 @@ __all__ = [
     "NoHelloError",
     "OutputError",
     "RelayError",
+    "RequestError",
     "Session",
     "SignalInbox",
     "Stdio",

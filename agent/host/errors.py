@@ -79,3 +79,27 @@ class AbortedError(RelayError):
     def __init__(self, what: str, *, signal: int) -> None:
         super().__init__(what)
         self.signal = signal
+
+
+class AccessError(RelayError):
+    """The relay does not let this client do that."""
+
+    kind = "access"
+
+
+class RequestError(RelayError):
+    """The relay cannot do what was asked."""
+
+    kind = "request"
+
+
+class DetachedError(RelayError):
+    """The user pressed the detach keys; the process goes on."""
+
+    kind = "detached"
+
+
+class CopyError(RelayError):
+    """Files could not be copied between host and guest."""
+
+    kind = "copy"

@@ -1,0 +1,394 @@
+"""One machine's relay: the session on its line, the readers of its log, and how things stand.
+
+Owns when what is done: one piece of work per turn of the loop, the timers, and who may hold the
+guest back. Knows neither sockets nor frames of clients; its line is what agent.host.vspc.seam
+calls one, and this class is a LineUser.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from agent.host.relay.condition import Condition, Diagnosis
+from agent.host.relay.session import RelayOptions, RelaySession
+from agent.host.status import ExitStatus
+from agent.host.vspc.identity import Claims
+from agent.host.vspc.seam import Line, Notice, Scheduler, Timer
+from agent.wire import ProtocolError, Reason, RefusedError
+
+_KEEPALIVE_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+_RETRY_SECONDS = 1.0  # after the disk was full
+_SEND_BYTES = 65536
+_STDIN_BYTES = 32768  # in one record of the spool
+
+
+class RelayLoop(Scheduler, Protocol):
+    """What a relay needs of a loop: time, and a call before the next wait."""
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Have `call` called before the next wait."""
+
+
+class Reader(Protocol):
+    """Somebody who reads the log as it grows, and may give stdin."""
+
+    hold: bool
+    moved_at: float
+    writer: bytes  # the name under which its stdin is counted
+    stdin: bytearray  # that was not taken yet
+    stdin_ended: bool  # behind that is the end of the main process's stdin
+
+    @property
+    def position(self) -> int:
+        """Return how far it is in the log."""
+
+    def wake(self) -> None:
+        """Learn that there is more, or that something changed."""
+
+
+class MachineRelay:
+    """Drive one machine's session over `line`; everything it has to remember is in `folder`.
+
+    `changed` is called when the condition or the status is another than before. Raises
+    ChannelError when the folder cannot be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        line: Line,
+        loop: RelayLoop,
+        *,
+        options: RelayOptions | None = None,
+        notice: Callable[[Notice], None] = lambda _notice: None,
+        changed: Callable[[], None] = lambda: None,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.options = options or RelayOptions()
+        self.readers: set[Reader] = set()
+        self._line = line
+        self._loop = loop
+        self._notice = notice
+        self._changed = changed
+        self._connected = False
+        self._ever_connected = False
+        self._gone: str | None = None
+        self._fault: str | None = None
+        self._stuck: str | None = None
+        self._renew = False
+        self._probed_at: float | None = None
+        self._scheduled = False
+        self._closed = False
+        self._timer: Timer | None = None
+        self._timer_at: float | None = None
+        self.session = RelaySession(
+            folder, self.options, now=loop.now, wall_ns=wall_ns, work=self.schedule
+        )
+        self._ever_connected = self.session.said_hello
+        self._condition = Condition.NEVER_CONNECTED
+        self._since = loop.now()
+        self._condition = self._judge()
+        self._look_timer = loop.call_at(loop.now() + _LOOK_SECONDS, self._look)
+        self.schedule()
+
+    # --- for its owner and for clients -----------------------------------------------------------
+
+    @property
+    def status(self) -> ExitStatus | None:
+        """Return how the main process ended, once that cannot be lost any more."""
+        return self.session.status
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the guest knows that we have all of it: it may power off."""
+        return not self.session.endpoint.unacknowledged()
+
+    @property
+    def line_connected(self) -> bool:
+        """Whether the hypervisor is connected."""
+        return self._connected
+
+    def diagnosis(self) -> Diagnosis:
+        """Return how things stand."""
+        condition = self._see()
+        seconds = self._loop.now() - self._since
+        heard = self.session.endpoint.last_heard
+        if condition is Condition.SILENT and heard is not None:
+            seconds = self._loop.now() - heard
+        limit = self.options.patience.of(condition)
+        detail = self._gone if condition is Condition.ENDED else self._fault or self._stuck
+        return Diagnosis(condition, seconds, limit is not None and seconds >= limit, detail or "")
+
+    def description(self) -> dict[str, Any]:
+        """Return all that can be told, as JSON."""
+        session = self.session
+        diagnosis = self.diagnosis()
+        return {
+            "condition": str(diagnosis.condition),
+            "seconds": round(diagnosis.seconds, 3),
+            "overdue": diagnosis.overdue,
+            "detail": diagnosis.detail,
+            "console": session.console.text() if diagnosis.overdue else "",
+            "started": session.state.started,
+            "ended": session.state.ended,
+            "session": session.state.wire.session.hex(),
+            "incarnation": session.state.wire.incarnation,
+            "boot": session.state.boot,
+            "begin": session.log.begin,
+            "end": session.committed,
+            "counters": dict(vars(session.endpoint.counters)),
+        }
+
+    def machine_ended(self, detail: str = "") -> None:
+        """Learn that the machine is gone and all that it sent was received. Until it connects."""
+        self._gone = detail
+        self.session.end_now()
+        self.schedule()
+
+    def control(self, message: dict[str, Any]) -> None:
+        """Send a control message, and again if a restart of this process loses it.
+
+        Raises ValueError when it is too long, ControlFullError when too many wait.
+        """
+        self.session.control(message)
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Have everything that is due done before the loop waits again."""
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._work)
+
+    def leave(self, reader: Reader) -> None:
+        """Let a reader go; of its stdin what there is credit for is taken first."""
+        if reader in self.readers:
+            if self._fault is None and not self._closed:
+                with contextlib.suppress(OSError):
+                    self._take_stdin()
+            self.readers.discard(reader)
+        self.schedule()
+
+    # --- LineUser --------------------------------------------------------------------------------
+
+    def connected(self, claims: Claims) -> None:
+        """Greet the guest on a new connection."""
+        self._connected = self._ever_connected = True
+        self._gone = None
+        self._probed_at = None
+        self._notice(Notice(f"connected: {claims}", minor=True))
+        self.schedule()
+
+    def moved(self, claims: Claims) -> None:
+        """Learn that the VM is at another host; no byte was lost."""
+        self._notice(Notice(f"moved: {claims}", minor=True))
+
+    def lost(self, reason: str) -> None:
+        """Learn that the connection is gone."""
+        self._connected = False
+        self.session.endpoint.transport_lost()
+        self._notice(Notice(f"disconnected: {reason}", minor=True))
+        self.schedule()
+
+    def room(self) -> int:
+        """Return how many bytes may come: none while they cannot be written down."""
+        return 0 if self._stuck is not None else _SEND_BYTES
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes of the line."""
+        if self._fault is None and not self._renew:
+            self._guard(lambda: self.session.receive(data))
+        self.schedule()
+
+    def writable(self) -> None:
+        """Go on sending."""
+        self.schedule()
+
+    def idle(self) -> bool:
+        """Say whether nobody would miss it now."""
+        return not self.readers and self.session.endpoint.away
+
+    def close(self) -> None:
+        """Write down what there is, and let go of everything."""
+        if not self._closed:
+            self._work()
+            self._closed = True
+            self._look_timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+            self.session.close()
+
+    # --- the work of a turn ----------------------------------------------------------------------
+
+    def _guard(self, call: Callable[[], None]) -> None:
+        """Call what the guest has a say in."""
+        try:
+            call()
+        except RefusedError as error:
+            if error.reason == Reason.UNKNOWN:  # it was restarted, and knows nothing of before
+                self._renew = True
+            else:
+                self._blame(str(error))
+        except ProtocolError as error:
+            self._blame(str(error))
+
+    def _blame(self, what: str) -> None:
+        self._fault = what
+        self._notice(Notice(f"the guest broke the protocol: {what}", warning=True))
+
+    def _work(self) -> None:
+        self._scheduled = False
+        if self._closed:
+            return
+        try:
+            if self._renew:
+                self.session.begin_anew()
+                self._renew = False
+                self._notice(Notice("the guest was restarted: another session begins"))
+            if self._fault is None:
+                self._guard(self.session.tick)
+                self._take_stdin()
+                self._guard(self.session.feed)
+            self.session.commit(self._kept_position())
+        except OSError as error:
+            self._be_stuck(str(error))
+            return
+        if self._stuck is not None:
+            self._stuck = None
+            self._line.resume()
+        if self._fault is None and not self._renew:
+            self._send()
+        self._set_timer()
+        self._see()
+        for reader in list(self.readers):
+            reader.wake()
+
+    def _be_stuck(self, why: str) -> None:
+        if self._stuck is None:
+            self._notice(Notice(f"nothing can be written down: {why}", warning=True))
+        self._stuck = why
+        self._see()
+        self._loop.call_at(self._loop.now() + _RETRY_SECONDS, self.schedule)
+
+    def _send(self) -> None:
+        while self._connected and (room := self._line.room()) > 0:
+            limit = min(room, _SEND_BYTES)
+            data = self.session.endpoint.data_to_send(self._loop.now(), limit)
+            if not data:
+                return
+            self._line.send(data)
+
+    def _set_timer(self) -> None:
+        due = self.session.endpoint.deadline() if self._fault is None else None
+        if due is not None and not (self._connected and self._line.room()):
+            due = None  # nothing can be sent: the line says when
+        if due == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = None if due is None else self._loop.call_at(due, self._due)
+
+    def _due(self) -> None:
+        self._timer = self._timer_at = None
+        self.schedule()
+
+    # --- stdin and readers -----------------------------------------------------------------------
+
+    def _take_stdin(self) -> None:
+        """Take what readers offer, a piece from each in its turn."""
+        session = self.session
+        offering = [reader for reader in self.readers if reader.stdin or reader.stdin_ended]
+        while offering:
+            for reader in list(offering):
+                if session.stdin_over:
+                    reader.stdin.clear()
+                count = min(len(reader.stdin), session.stdin_room(), _STDIN_BYTES)
+                if count:
+                    session.take_stdin(reader.writer, bytes(reader.stdin[:count]))
+                    del reader.stdin[:count]
+                if not reader.stdin and reader.stdin_ended:
+                    reader.stdin_ended = False
+                    session.finish_stdin()
+                if not reader.stdin or not session.stdin_room():
+                    offering.remove(reader)
+
+    def _kept_position(self) -> int:
+        """Return the position from which on the log must stay: readers hold the guest back."""
+        return min((r.position for r in self.readers if r.hold), default=self.session.committed)
+
+    def _let_go(self) -> None:
+        """Hold for nobody who takes nothing while others wait for what comes next."""
+        now = self._loop.now()
+        if not self.session.waits_for_room or len(self.readers) < 2:
+            return
+        for reader in self.readers:
+            behind = reader.position < self.session.committed
+            if reader.hold and behind and now - reader.moved_at > self.options.hold_seconds:
+                reader.hold = False
+                self._notice(Notice("a client is too slow; it may miss output from here on"))
+                self.schedule()
+
+    # --- how things stand ------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Do what is to be done now and then."""
+        if self._closed:
+            return
+        now = self._loop.now()
+        self._look_timer = self._loop.call_at(now + _LOOK_SECONDS, self._look)
+        endpoint = self.session.endpoint
+        heard = endpoint.last_heard
+        if self._probed_at is not None and heard is not None and heard >= self._probed_at:
+            self._probed_at = None
+        quiet_since = max(self._since, heard or self._since)
+        keepalive = min(_KEEPALIVE_SECONDS, self.options.patience.silence / 2)
+        if (
+            endpoint.established
+            and self._probed_at is None
+            and self._fault is None
+            and now - quiet_since >= keepalive
+        ):
+            self._probed_at = now
+            endpoint.request_probe()
+            self.schedule()
+        self._let_go()
+        self._see()
+        if self.diagnosis().overdue:
+            for reader in list(self.readers):
+                reader.wake()
+
+    def _see(self) -> Condition:
+        """Return the condition; note since when it is what it is."""
+        condition = self._judge()
+        if condition is not self._condition:
+            self._condition = condition
+            self._since = self._loop.now()
+            self._changed()
+            for reader in list(self.readers):
+                reader.wake()
+        return condition
+
+    def _judge(self) -> Condition:
+        if self.session.state.ended is not None:
+            return Condition.EXITED
+        if self._fault is not None:
+            return Condition.FAULT
+        if self._gone is not None:
+            return Condition.ENDED
+        if self._stuck is not None:
+            return Condition.STUCK
+        if not self._ever_connected:
+            return Condition.NEVER_CONNECTED
+        if not self.session.said_hello:
+            return Condition.NO_HELLO
+        if not self._connected:
+            return Condition.DISCONNECTED
+        probed = self._probed_at
+        if probed is not None and self._loop.now() - probed >= self.options.patience.silence:
+            return Condition.SILENT
+        return Condition.ALIVE

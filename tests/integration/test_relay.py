@@ -1,0 +1,362 @@
+"""The relay as a process, with a real guest end on its line and real clients at its door."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import signal
+import tarfile
+import threading
+import time
+
+import pytest
+
+from agent.host import (
+    DetachedError,
+    SignalInbox,
+    Stdio,
+)
+from agent.host import client as clients
+from agent.host.client.connection import Connection
+from agent.host.relay import write_key
+from agent.wire import STDOUT
+from tests.integration.relay_guest import Guest, Program
+from tests.integration.relay_runs import (
+    Attached,
+    RelayProcess,
+    logged,
+    machine_folder,
+    null,
+    relayed,
+    run,
+    until,
+)
+
+pytestmark = pytest.mark.integration
+
+
+def test_sixteen_of_five_hundred_kills():
+    rng = random.Random(11)
+    assert [failure for _ in range(4) for failure in run(rng.getrandbits(32), kills=4)] == []
+
+
+def test_one_who_comes_after_the_end_gets_output_and_status():
+    program = Program(out=b"out" * 1000, err=b"err", code=3, reads=False)
+    with relayed(program) as (relay, guest, folder):
+        guest.join()
+        late = Attached(relay.address, None)
+        late.join(20)
+        assert (late.result.code, bytes(late.out), bytes(late.err)) == (3, b"out" * 1000, b"err")
+        silent = Attached(relay.address, None, replay="none")
+        silent.join(20)
+        assert (silent.result.code, bytes(silent.out)) == (3, b"")
+        part = Attached(relay.address, None, replay=1)
+        part.join(20)
+        assert part.result.code == 3
+        assert clients.wait(relay.address).code == 3
+        relay.kill()
+        assert clients.saved_status(folder).code == 3
+        saved = [e for e in clients.saved_logs(folder) if isinstance(e, clients.Output)]
+        assert b"".join(e.data for e in saved if e.stderr) == b"err"
+        relay.start()
+        assert clients.wait(relay.address).code == 3
+
+
+def test_several_clients_see_the_same_and_their_stdin_is_interleaved():
+    program = Program(out=random.Random(1).randbytes(300_000), ends=False)
+    with relayed(program) as (relay, guest, _folder):
+        manners = clients.Manners(end_stdin=False)
+        first = Attached(relay.address, b"a" * 100_000, manners=manners)
+        second = Attached(relay.address, b"b" * 100_000, manners=manners)
+        until(lambda: program.stdin.count(b"a") == 100_000 == program.stdin.count(b"b"))
+        program.ends, program.reads = True, False
+        first.join(20)
+        second.join(20)
+        assert first.out == second.out == program.out
+        assert first.result.code == second.result.code == 0
+        guest.join()
+
+
+def test_a_client_that_reads_nothing_holds_nobody_but_is_not_robbed():
+    """Below the log's cap it costs nothing; at the cap the guest waits for it, until it is let go
+    because others wait too."""
+    options = '{"stay": true, "segment_bytes": 100000, "log_bytes": 1000000, "hold_seconds": 0.5}'
+    program = Program(out=random.Random(2).randbytes(8 << 20), reads=False)
+    with relayed(program, options) as (relay, guest, folder):
+        reader, writer = os.pipe()
+        with null() as nowhere:
+            stuck = threading.Thread(
+                target=clients.attach,
+                args=(relay.address, Stdio(None, writer, nowhere)),
+                daemon=True,
+            )
+            stuck.start()
+            until(lambda: clients.describe(relay.address)["end"] > 500_000)
+            quick = Attached(relay.address, None, replay="none")
+            quick.join(60)
+            assert quick.result.code == 0
+            guest.join()
+            size = sum(path.stat().st_size for path in (folder / "log").iterdir())
+            assert size < 1_500_000
+            drained = bytearray()
+            collector = threading.Thread(
+                target=lambda: [
+                    drained.extend(d) for d in iter(lambda: os.read(reader, 65536), b"")
+                ],
+                daemon=True,
+            )
+            collector.start()
+            stuck.join(30)
+            os.close(writer)
+            collector.join(10)
+            os.close(reader)
+            assert bytes(drained[:65536]) in program.out
+
+
+def _drain(descriptor, into):
+    while data := os.read(descriptor, 65536):
+        into += data
+
+
+def test_the_only_client_slows_the_guest_down_and_loses_nothing():
+    options = '{"stay": true, "segment_bytes": 100000, "log_bytes": 500000}'
+    out = random.Random(3).randbytes(4 << 20)
+    program = Program(out=out[:1], reads=False, ends=False, code=9)
+    with relayed(program, options) as (relay, guest, _folder):
+        gate = threading.Event()
+        reader, writer = os.pipe()
+        got = bytearray()
+
+        def read_slowly():
+            got.extend(os.read(reader, 1))
+            gate.wait(30)
+            while data := os.read(reader, 65536):
+                got.extend(data)
+
+        helper = threading.Thread(target=read_slowly, daemon=True)
+        helper.start()
+        result = []
+        with null() as nowhere:
+            attached = threading.Thread(
+                target=lambda: result.append(
+                    clients.attach(relay.address, Stdio(None, writer, nowhere))
+                ),
+                daemon=True,
+            )
+            attached.start()
+            until(lambda: got)  # it is attached: from here on nothing may be lost to it
+            program.out, program.ends = out, True
+            until(lambda: clients.describe(relay.address)["end"] > 300_000)
+            # Control gets through though the output stands still.
+            clients.send_signal(relay.address, 10)
+            until(lambda: {"type": "signal", "signal": 10} in program.controls)
+            assert program.sent[STDOUT] < len(program.out)
+            gate.set()
+            attached.join(60)
+        os.close(writer)
+        helper.join(10)
+        os.close(reader)
+        assert result[0].code == 9
+        assert got == program.out
+        guest.join()
+
+
+def test_executions_have_their_own_streams_and_status():
+    program = Program(out=b"main", ends=False)
+    with relayed(program) as (relay, _guest, folder):
+        in_r, in_w = os.pipe()
+        out_r, out_w = os.pipe()
+        os.write(in_w, b"echo me")
+        os.close(in_w)
+        with null() as nowhere:
+            execution = clients.Execution(["7", "x"], env=["A=b"], stdin=True)
+            status = clients.execute(relay.address, execution, Stdio(in_r, out_w, nowhere))
+        os.close(out_w)
+        assert status.code == 7
+        assert os.read(out_r, 1000) == b"7 x\necho me"
+        for descriptor in (in_r, out_r):
+            os.close(descriptor)
+        (told,) = [m for m in program.controls if m["type"] == "exec"]
+        assert (told["args"], told["env"], told["process"]) == (["7", "x"], ["A=b"], 1)
+        assert logged(folder, STDOUT) == b"main"
+        assert clients.execute_detached(relay.address, clients.Execution(["0"])) is None
+
+
+def test_hundreds_of_executions_one_after_the_other_and_many_at_once():
+    program = Program(ends=False)
+    with relayed(program) as (relay, _guest, _folder), null() as nowhere:
+        codes = []
+
+        def execute(code):
+            execution = clients.Execution([str(code)])
+            codes.append(
+                clients.execute(relay.address, execution, Stdio(None, nowhere, nowhere)).code
+            )
+
+        threads = [threading.Thread(target=execute, args=(n,)) for n in range(100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        for code in range(200):
+            execute(code)
+        assert sorted(codes[:100]) == list(range(100))
+        assert codes[100:] == list(range(200))
+
+
+def test_an_execution_whose_client_leaves_goes_on_and_its_output_is_dropped():
+    program = Program(ends=False)
+    with relayed(program) as (relay, _guest, _folder):
+        connection = Connection(relay.address)
+        connection.ask({"type": "exec", "args": ["0"], "stdin": True})
+        until(lambda: 1 in program.echoes)
+        connection.close()
+        until(lambda: 1 not in program.echoes)  # its stdin ended, and all its streams with it
+        assert clients.describe(relay.address)["condition"] == "alive"
+
+
+def test_detach_keys_leave_the_process_alone():
+    program = Program(ends=False)
+    with relayed(program) as (relay, _guest, _folder), null() as nowhere:
+        in_r, in_w = os.pipe()
+        os.write(in_w, b"typed\x10\x11never")
+        keys = clients.read_keys(clients.DEFAULT_DETACH_KEYS)
+        with pytest.raises(DetachedError):
+            clients.attach(
+                relay.address,
+                Stdio(in_r, nowhere, nowhere),
+                manners=clients.Manners(detach_keys=keys),
+            )
+        until(lambda: program.stdin == b"typed")
+        assert not program.stdin_ended
+        os.close(in_r)
+        os.close(in_w)
+
+
+def test_signals_go_to_the_process():
+    program = Program(ends=False)
+    with relayed(program) as (relay, _guest, _folder):
+        inbox = SignalInbox()
+        attached = Attached(relay.address, None, manners=clients.Manners(inbox=inbox))
+        until(lambda: (clients.describe(relay.address)["started"] or {}).get("pid") == 1)
+        until(lambda: _signalled(inbox, program))
+        program.ends, program.reads = True, False
+        attached.join(20)
+        assert attached.result.code == 0
+        inbox.close()
+
+
+def _signalled(inbox, program):
+    if {"type": "signal", "signal": 15} in program.controls:
+        return True
+    inbox.put(signal.SIGTERM)
+    return False
+
+
+def test_logs_follow_tail_and_tell_the_streams_apart():
+    program = Program(out=b"1\n2\n3\n", err=b"bad\n", reads=False, code=4)
+    with relayed(program) as (relay, guest, folder):
+        followed = list(clients.logs(relay.address, follow=True))
+        outputs = [entry for entry in followed if isinstance(entry, clients.Output)]
+        assert b"".join(e.data for e in outputs if not e.stderr) == b"1\n2\n3\n"
+        assert b"".join(e.data for e in outputs if e.stderr) == b"bad\n"
+        assert all(abs(e.time_ns - time.time_ns()) < 60e9 for e in outputs)
+        (ended,) = [e for e in followed if isinstance(e, clients.Note) and e.kind == "ended"]
+        assert ended.status.code == 4
+        guest.join()
+        last = clients.logs(relay.address, clients.Query(tail=1))
+        whole = b"".join(e.data for e in last if isinstance(e, clients.Output))
+        assert whole in (b"3\n", b"bad\n")
+        future = clients.Query(since_ns=time.time_ns() + 10**12)
+        for read in (clients.logs(relay.address, future), clients.saved_logs(folder, future)):
+            assert not [e for e in read if isinstance(e, clients.Output)]
+        past = clients.Query(until_ns=1)
+        assert not [e for e in clients.logs(relay.address, past) if isinstance(e, clients.Output)]
+
+
+def test_output_that_nobody_took_is_a_gap_in_the_log():
+    class Ringing(Program):
+        def __call__(self, guest, events):
+            guest.endpoint.keep_newest(STDOUT)
+            return super().__call__(guest, events)
+
+    program = Ringing(out=b"x" * 3_000_000, reads=False)
+    with machine_folder() as (folder, line, key):
+        guest = Guest(line, key, program, buffer_bytes=100_000)
+        until(lambda: program.said_exit)  # with no host at all
+        relay = RelayProcess(folder, line)
+        try:
+            entries = list(clients.logs(relay.address, follow=True))
+            (gap,) = [e for e in entries if isinstance(e, clients.Note) and e.kind == "gap"]
+            kept = sum(len(e.data) for e in entries if isinstance(e, clients.Output))
+            assert gap.count + kept == 3_000_000
+            guest.join()
+        finally:
+            guest.close()
+            relay.kill()
+
+
+def test_a_guest_that_was_restarted_begins_another_boot_in_the_same_log():
+    with machine_folder() as (folder, line, key):
+        relay = RelayProcess(folder, line)
+        try:
+            first = Program(out=b"first", ends=False)
+            guest = Guest(line, key, first)
+            until(lambda: logged(folder, STDOUT) == b"first")
+            guest.close()
+            second = Program(out=b"second", reads=False, code=2)
+            relay.kill()
+            relay.start()  # goes on with a session that the new guest has never heard of
+            guest = Guest(line, key, second)
+            attached = Attached(relay.address, None)
+            until(lambda: second.said_exit)
+            attached.join(20)
+            assert logged(folder, STDOUT) == b"firstsecond"
+            after = Attached(relay.address, None)
+            after.join(20)
+            assert (after.result.code, bytes(after.out)) == (2, b"second")
+            guest.close()
+        finally:
+            relay.kill()
+
+
+def test_a_new_key_begins_a_new_session():
+    with relayed(Program(ends=False)) as (relay, _guest, folder):
+        until(lambda: clients.describe(relay.address)["condition"] == "alive")
+        before = clients.describe(relay.address)["session"]
+        relay.kill()
+        write_key(folder, os.urandom(32))
+        relay.start()
+        assert clients.describe(relay.address)["session"] != before
+
+
+def test_copies_go_both_ways(tmp_path):
+    class Copying(Program):
+        """Answers copy-out with what copy-in brought."""
+
+        kept = b""
+
+        def start(self, endpoint, message):
+            super().start(endpoint, message)
+            self.echoes[message["process"]][1][:1] = b""
+            if message["type"] == "copy-out":
+                self.echoes[message["process"]][1][:] = self.kept
+                self.echoes[message["process"]][2] = True
+
+    program = Copying(ends=False)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "big").write_bytes(random.Random(1).randbytes(700_000))
+    (tree / "link").symlink_to("big")
+    with io.BytesIO() as out:
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            archive.add(tree, arcname="tree")
+        program.kept = out.getvalue()
+    with relayed(program) as (relay, _guest, _folder):
+        clients.copy_in(relay.address, tree, "/srv")
+        clients.copy_out(relay.address, "/srv/tree", tmp_path / "copied")
+        (told, _out) = [m for m in program.controls if m["type"].startswith("copy")]
+        assert (told["type"], told["path"]) == ("copy-in", "/srv")
+    assert (tmp_path / "copied" / "big").read_bytes() == (tree / "big").read_bytes()
+    assert (tmp_path / "copied" / "link").readlink().name == "big"
