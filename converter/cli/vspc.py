@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from agent.host.errors import ChannelError
+from agent.host.loop import READABLE
 from agent.host.signals import SignalInbox
 from agent.host.vspc import (
     AllowList,
@@ -24,7 +25,6 @@ from agent.host.vspc import (
     read_rule,
     tls_context,
 )
-from agent.host.vspc.loop import READABLE
 from converter.cli.output import Output
 from converter.errors import PolicyError, SaltflatError, UsageError
 from converter.events import Note

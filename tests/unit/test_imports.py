@@ -77,7 +77,7 @@ RULES = {
     ),
     "vspc-alone": Rule(
         who=("agent.host.vspc",),
-        only=("agent.host.vspc", "agent.host.errors", "agent.host.transport"),
+        only=("agent.host.vspc", "agent.host.errors", "agent.host.loop", "agent.host.transport"),
         why="it moves bytes and knows nothing of who speaks over them; users implement its seam",
     ),
     "rootfs-pure": Rule(
@@ -188,7 +188,7 @@ def test_rules_hold() -> None:
         ("agent.wire.link", "def f():\n    import socket", {"wire-sans-io"}),
         ("agent.wire.link", "from .. import host", {"wire-alone", "guest"}),
         ("agent.host.vspc.line", "import time", {"vspc-sans-io"}),
-        ("agent.host.vspc.loop", "import select, time", set()),
+        ("agent.host.loop", "import select, time", set()),
         ("agent.host.vspc.sockets", "from agent.wire import Endpoint", {"vspc-alone"}),
         (
             "agent.tether.world",

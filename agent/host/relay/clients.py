@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from agent.host.loop import GONE, READABLE, WRITABLE, Loop
 from agent.host.relay.access import Access, Identity
 from agent.host.relay.c_relay import (
     CLIENT_VERSION,
@@ -34,7 +35,6 @@ from agent.host.relay.requests import (
     read_order,
 )
 from agent.host.relay.views import LogView, ProcessView, condition_event, event
-from agent.host.vspc.loop import GONE, READABLE, WRITABLE, Loop
 from agent.wire import ControlFullError
 
 _READS = 4  # per turn

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.host.errors import ChannelError
+from agent.host.loop import READABLE, Loop
 from agent.host.relay.access import Access, LocalAccess
 from agent.host.relay.c_relay import MAX_CLIENTS
 from agent.host.relay.channel import Channel, LocalChannel, TlsChannel
 from agent.host.relay.clients import Client
 from agent.host.relay.machine import MachineRelay
 from agent.host.relay.sockets import listen_unix
-from agent.host.vspc.loop import READABLE, Loop
 
 
 class Door:

@@ -6,10 +6,10 @@ is (agent.host.vspc.seam.Line), so the relay does not know which of the two it h
 
 from __future__ import annotations
 
+from agent.host.loop import GONE, READABLE, WRITABLE, Loop
 from agent.host.relay.sockets import listen_unix
 from agent.host.transport import Connection
 from agent.host.vspc.identity import Claims
-from agent.host.vspc.loop import GONE, READABLE, WRITABLE, Loop
 from agent.host.vspc.seam import LineUser
 
 _QUEUE_BYTES = 65536

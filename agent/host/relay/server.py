@@ -14,12 +14,12 @@ from pathlib import Path
 from types import TracebackType
 
 from agent.host.errors import ChannelError
+from agent.host.loop import Handler, Loop
 from agent.host.relay.door import local_door
 from agent.host.relay.line import UnixLine
 from agent.host.relay.machine import MachineRelay
 from agent.host.relay.session import RelayOptions
 from agent.host.status import ExitStatus
-from agent.host.vspc.loop import Handler, Loop
 from agent.host.vspc.seam import Notice
 
 SOCKET_NAME = "relay.sock"

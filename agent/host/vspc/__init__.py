@@ -8,10 +8,10 @@ implements; `sockets` is one such user.
 
 from __future__ import annotations
 
+from agent.host.loop import Loop
 from agent.host.vspc.allow import AllowList, read_rule
 from agent.host.vspc.errors import BusyError, ListenError, RuleError
 from agent.host.vspc.identity import Claims
-from agent.host.vspc.loop import Loop
 from agent.host.vspc.seam import Backend, Line, LineUser, Log, Notice
 from agent.host.vspc.server import Address, Server, read_address, tls_context
 from agent.host.vspc.sockets import SocketBackend

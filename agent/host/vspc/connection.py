@@ -11,8 +11,8 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 
+from agent.host.loop import GONE, READABLE, WRITABLE, Loop
 from agent.host.vspc.c_vspc import CLOSE_SECONDS, READ_BYTES
-from agent.host.vspc.loop import GONE, READABLE, WRITABLE, Loop
 from agent.host.vspc.port import Port
 from agent.host.vspc.registry import Registry
 from agent.host.vspc.seam import Log, Notice

@@ -17,13 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.host.loop import READABLE, Loop
 from agent.host.vspc.allow import AllowList, Verdict
 from agent.host.vspc.c_telnet import IAC
 from agent.host.vspc.c_vspc import SECRET_BYTES
 from agent.host.vspc.connection import Connection
 from agent.host.vspc.errors import ListenError
 from agent.host.vspc.identity import Claims
-from agent.host.vspc.loop import READABLE, Loop
 from agent.host.vspc.registry import Registry
 from agent.host.vspc.seam import Backend, Log, Notice
 

@@ -13,11 +13,11 @@ import stat
 from pathlib import Path
 
 from agent.host.errors import ChannelError
+from agent.host.loop import GONE, READABLE, WRITABLE, Loop
 from agent.host.transport import SUN_PATH_BYTES, Connection, UnixListener
 from agent.host.vspc.c_vspc import QUEUE_BYTES
 from agent.host.vspc.errors import BusyError
 from agent.host.vspc.identity import Claims
-from agent.host.vspc.loop import GONE, READABLE, WRITABLE, Loop
 from agent.host.vspc.seam import Line, Log, Notice
 
 KEPT_BYTES = 65536  # of what a VM says while nobody listens
