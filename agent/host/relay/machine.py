@@ -7,12 +7,13 @@ calls one, and this class is a LineUser.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from agent.host.relay.c_relay import STDIN_WINDOW
 from agent.host.relay.condition import Condition, Diagnosis
 from agent.host.relay.session import RelayOptions, RelaySession
 from agent.host.status import ExitStatus
@@ -25,6 +26,7 @@ _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 1.0  # after the disk was full
 _SEND_BYTES = 65536
 _STDIN_BYTES = 32768  # in one record of the spool
+_BEQUESTS = 64  # of readers who left
 
 
 class RelayLoop(Scheduler, Protocol):
@@ -51,6 +53,15 @@ class Reader(Protocol):
         """Learn that there is more, or that something changed."""
 
 
+@dataclass
+class _Bequest:
+    """Stdin of a reader who left before the guest had room for it."""
+
+    writer: bytes
+    stdin: bytearray
+    stdin_ended: bool
+
+
 class MachineRelay:
     """Drive one machine's session over `line`; everything it has to remember is in `folder`.
 
@@ -71,6 +82,7 @@ class MachineRelay:
     ) -> None:
         self.options = options or RelayOptions()
         self.readers: set[Reader] = set()
+        self._bequests: list[_Bequest] = []
         self._line = line
         self._loop = loop
         self._notice = notice
@@ -165,12 +177,18 @@ class MachineRelay:
             self._loop.call_soon(self._work)
 
     def leave(self, reader: Reader) -> None:
-        """Let a reader go; of its stdin what there is credit for is taken first."""
+        """Let a reader go; its stdin is taken when there is room for it, as if it were here.
+
+        What those who left have not got rid of is bounded: beyond that it is lost, and told.
+        """
         if reader in self.readers:
-            if self._fault is None and not self._closed:
-                with contextlib.suppress(OSError):
-                    self._take_stdin()
             self.readers.discard(reader)
+            waiting = sum(len(bequest.stdin) for bequest in self._bequests)
+            if waiting + len(reader.stdin) > STDIN_WINDOW or len(self._bequests) >= _BEQUESTS:
+                self._notice(Notice("a client left before the guest took its stdin, which is lost"))
+            elif reader.stdin or reader.stdin_ended:
+                left = _Bequest(reader.writer, bytearray(reader.stdin), reader.stdin_ended)
+                self._bequests.append(left)
         self.schedule()
 
     # --- LineUser --------------------------------------------------------------------------------
@@ -302,7 +320,8 @@ class MachineRelay:
     def _take_stdin(self) -> None:
         """Take what readers offer, a piece from each in its turn."""
         session = self.session
-        offering = [reader for reader in self.readers if reader.stdin or reader.stdin_ended]
+        givers: list[Reader | _Bequest] = [*self._bequests, *self.readers]
+        offering = [giver for giver in givers if giver.stdin or giver.stdin_ended]
         while offering:
             for reader in list(offering):
                 if session.stdin_over:
@@ -316,6 +335,7 @@ class MachineRelay:
                     session.finish_stdin()
                 if not reader.stdin or not session.stdin_room():
                     offering.remove(reader)
+        self._bequests = [left for left in self._bequests if left.stdin or left.stdin_ended]
 
     def _kept_position(self) -> int:
         """Return the position from which on the log must stay: readers hold the guest back."""
