@@ -21,7 +21,9 @@ _GIVEN = Struct("<QIB")  # inode << 3 | kind, block if changed in place, length;
 _LINK = Struct("<IIH")  # inode, number of names, length of a symlink's text; then the text
 
 _TYPE_OFFSET = 1  # the high byte of i_mode, whose upper half is the type
-_TYPES = {
+_NO_NAMES = frozenset({b"", b".", b".."})
+_DIRECTORY_KIND, _SYMLINK_KIND = int(Kind.DIRECTORY), int(Kind.SYMLINK)
+_TYPES: dict[int, int] = {
     Kind.FILE: c.S_IFREG >> 12,
     Kind.DIRECTORY: c.S_IFDIR >> 12,
     Kind.CHARACTER: c.S_IFCHR >> 12,
@@ -60,7 +62,9 @@ def dump_names(filesystem: FileSystem) -> Iterator[bytes]:
 def load_names(data: bytes, filesystem: FileSystem) -> None:
     """Apply section DIRS. Raises ValueError, LookupError, struct.error."""
     tree = filesystem.tree
-    limit = filesystem.geometry.groups * INODES_PER_GROUP
+    lowest = c.EXT4_GOOD_OLD_FIRST_INO << KIND_BITS
+    limit = (filesystem.geometry.groups * INODES_PER_GROUP + 1) << KIND_BITS
+    unpack_given, given_size = _GIVEN.unpack_from, _GIVEN.size
     at = 0
     while at < len(data):
         node, parent, blocks, taken, given = _DIRECTORY.unpack_from(data, at)
@@ -77,13 +81,14 @@ def load_names(data: bytes, filesystem: FileSystem) -> None:
             where.pop(name, None)
             at += length
         for _ in range(given):
-            packed, block, length = _GIVEN.unpack_from(data, at)
-            at += _GIVEN.size
+            # A loop over every name of an image: what is looked up here, all of them pay for.
+            packed, block, length = unpack_given(data, at)
+            at += given_size
             name = data[at : at + length]
             at += length
-            if len(name) != length or not _is_name(name):
+            if len(name) != length or name in _NO_NAMES or b"/" in name or b"\0" in name:
                 raise ValueError(f"the name {name!r} is out of bounds")
-            if not c.EXT4_GOOD_OLD_FIRST_INO <= packed >> KIND_BITS <= limit:
+            if not lowest <= packed < limit:
                 raise ValueError(f"the name {name!r} is that of a reserved inode or none")
             names[name] = packed
             if blocks:
@@ -153,30 +158,27 @@ def check_placements(filesystem: FileSystem) -> None:
         raise ValueError("a directory lies outside the data")
 
 
-def _is_name(name: bytes) -> bool:
-    return name not in {b"", b".", b".."} and b"/" not in name and b"\0" not in name
-
-
 def check_tree(filesystem: FileSystem) -> None:
     """See that the directories form one tree, and that each node has one kind and an inode of it.
 
     Raises ValueError or LookupError, whose text says what is wrong.
     """
     tree = filesystem.tree
-    kinds = {tree.root: Kind.DIRECTORY}
+    directories, parents = tree.directories, tree.parents
+    kinds = {tree.root: _DIRECTORY_KIND}  # plain numbers: enum members take twice the time
     names: dict[int, int] = {}  # of nodes that have more than one
     pending = [tree.root]
-    if tree.parents[tree.root] != tree.root:
+    if parents[tree.root] != tree.root:
         raise ValueError("its root is in another directory")
     for directory in pending:
-        for packed in tree.directories[directory].values():
+        for packed in directories[directory].values():
             node, kind = packed >> KIND_BITS, packed & KIND_MASK
-            if kind == Kind.DIRECTORY:
-                if node in kinds or tree.parents[node] != directory:
+            if kind == _DIRECTORY_KIND:
+                if node in kinds or parents[node] != directory:
                     raise ValueError(f"directory {node} has two parents")
                 pending.append(node)
             if node not in kinds:
-                kinds[node] = Kind(kind)
+                kinds[node] = kind
             elif kinds[node] == kind:
                 names[node] = names.get(node, 1) + 1
             else:
@@ -185,20 +187,21 @@ def check_tree(filesystem: FileSystem) -> None:
         raise ValueError("its directories are not one tree")
     if names != tree.links:
         raise ValueError("it counts other names of a file than there are")
-    if tree.symlinks.keys() != {node for node, kind in kinds.items() if kind is Kind.SYMLINK}:
+    if tree.symlinks.keys() != {node for node, kind in kinds.items() if kind == _SYMLINK_KIND}:
         raise ValueError("it has symbolic links without a text, or texts without a link")
     if not kinds.keys() >= filesystem.spilled.keys():
         raise ValueError("it has blocks of a file that has no name")
     _check_inodes(filesystem, kinds)
 
 
-def _check_inodes(filesystem: FileSystem, kinds: dict[int, Kind]) -> None:
+def _check_inodes(filesystem: FileSystem, kinds: dict[int, int]) -> None:
     """See that each node's inode is in use and of its kind."""
     tables, bitmaps = filesystem.tables, filesystem.allocator.inode_bitmaps
+    inode_size, types = c.INODE_SIZE, _TYPES
     for node, kind in kinds.items():
         group, index = divmod(node - 1, INODES_PER_GROUP)
         # IndexError for one behind its table, which only reaches to the last inode in use
-        if tables[group][index * c.INODE_SIZE + _TYPE_OFFSET] >> 4 != _TYPES[kind]:
+        if tables[group][index * inode_size + _TYPE_OFFSET] >> 4 != types[kind]:
             raise ValueError(f"inode {node} is not of the kind that its name says")
         if not bitmaps[group][index >> 3] >> (index & 7) & 1:
             raise ValueError(f"inode {node} has a name, but is not in use")
