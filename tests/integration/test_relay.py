@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import signal
 import tarfile
 import threading
 import time
@@ -14,7 +13,6 @@ import pytest
 
 from agent.host import (
     DetachedError,
-    SignalInbox,
     Stdio,
 )
 from agent.host import client as clients
@@ -232,26 +230,6 @@ def test_detach_keys_leave_the_process_alone():
         assert not program.stdin_ended
         os.close(in_r)
         os.close(in_w)
-
-
-def test_signals_go_to_the_process():
-    program = Program(ends=False)
-    with relayed(program) as (relay, _guest, _folder):
-        inbox = SignalInbox()
-        attached = Attached(relay.address, None, manners=clients.Manners(inbox=inbox))
-        until(lambda: (clients.describe(relay.address)["started"] or {}).get("pid") == 1)
-        until(lambda: _signalled(inbox, program))
-        program.ends, program.reads = True, False
-        attached.join(20)
-        assert attached.result.code == 0
-        inbox.close()
-
-
-def _signalled(inbox, program):
-    if {"type": "signal", "signal": 15} in program.controls:
-        return True
-    inbox.put(signal.SIGTERM)
-    return False
 
 
 def test_logs_follow_tail_and_tell_the_streams_apart():
