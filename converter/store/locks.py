@@ -32,7 +32,7 @@ from converter.store.layout import Store
 LINK_PREFIX = "link-"
 PIN_PREFIX = "use-"
 SWEEP_TIMEOUT_SECONDS = 600.0
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.05  # a deleter that comes again and again leaves gaps of a tenth of a second
 _PIN_LIMIT_BYTES = 1 << 20
 _serial = itertools.count()
 

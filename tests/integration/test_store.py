@@ -133,18 +133,22 @@ def test_gc_beside_three_conversions_breaks_none(
 
     def collect() -> None:
         nonlocal collections
+        collect_garbage(store, max_store_bytes=limit, timeout_seconds=60, monitor=ignore)
+        collections += 1
+
+    def collect_until_ended() -> None:
         while not ended.wait(0.1):  # conversions need a chance to begin
-            collect_garbage(store, max_store_bytes=limit, timeout_seconds=60, monitor=ignore)
-            collections += 1
+            collect()
 
     with ThreadPoolExecutor(4) as pool:
-        collector = pool.submit(collect)
+        collector = pool.submit(collect_until_ended)
         results = [pool.submit(convert, job) for job in jobs]
         try:
             chains = [result.result(100) for result in results]
         finally:
             ended.set()
         collector.result(60)
+    collect()  # the last conversion may have ended behind the collector's last round
     assert all(chain == rounds[0] for rounds in chains for chain in rounds)
     assert collections >= 3
     saltflat.good("store", "verify", "--store", tmp_path)
