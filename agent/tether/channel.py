@@ -34,7 +34,7 @@ class Limits:
     write_bytes: int
 
 
-VIRTIO_LIMITS = Limits(32768, 131072, 65536)
+VIRTIO_LIMITS = Limits(65536, 524288, 65536)
 # Whatever is in flight stands before a control message: 32 KiB is 80 ms of a good serial line.
 # The receive side must stay far below the 1.3 MB after which the tty layer drops bytes.
 SERIAL_LIMITS = Limits(4096, 32768, 4096)

@@ -50,21 +50,23 @@ class Line:
 
         Raises agent.wire.ProtocolError when the peer breaks the protocol.
         """
-        events: List[Event] = []
         self._transport.revive(now)
+        read = self._transport.read
+        pieces: List[bytes] = []  # a virtio port gives a page at a time
         budget = TURN_BYTES
         while budget > 0:
-            data = self._transport.read()
-            if data:
-                self._connected = True
-                budget -= len(data)
-                events.extend(self.endpoint.receive(data, now))
-            elif data is None:
+            data = read()
+            if not data:
                 break
-            else:
-                self._lose()
-                break
+            budget -= len(data)
+            pieces.append(data)
         self._more_to_read = budget <= 0
+        events: List[Event] = []
+        if pieces:
+            self._connected = True
+            events = self.endpoint.receive(b"".join(pieces), now)
+        if data == b"":
+            self._lose()
         events.extend(self.endpoint.tick(now))
         return events
 
@@ -73,8 +75,8 @@ class Line:
         budget = TURN_BYTES
         while budget > 0:
             if not self._pending:
-                due = self.endpoint.data_to_send(now, self._transport.limits.write_bytes)
-                self._pending = memoryview(due)
+                limit = self._transport.limits.write_bytes
+                self._pending = memoryview(self.endpoint.data_to_send(now, limit, whole=True))
             if not self._pending:
                 break
             count = self._transport.write(self._pending)

@@ -23,7 +23,10 @@ from agent.tether.process import Launch, Process
 from agent.tether.standard_input import StandardInput
 from agent.wire import CONTROL_LIMIT, STDERR, STDIN, STDOUT, Endpoint, stream_of
 
-READ_BYTES = 65536  # a pipe's size; asking for more costs a third of the speed
+READ_BYTES = 65536  # at once: one frame's payload at most, and then it is not copied
+# What one turn reads of an output. A pipe holds as much: what wakes up for 64 KiB and goes to sleep
+# again spends as much time on that as on the bytes.
+TURN_BYTES = 262144
 MAX_FAILURE = CONTROL_LIMIT // 32  # letters; JSON escapes may cost six bytes each
 
 
@@ -166,23 +169,28 @@ class Relayed:
 
     def _read(self, descriptor: int) -> None:
         stream = self._outputs[descriptor]
-        left = self._left.get(descriptor, READ_BYTES)
-        room = min(READ_BYTES, left, self._endpoint.writable(stream))
-        if not room:
-            self._pause(descriptor)
-            return
-        try:
-            data = os.read(descriptor, room)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""  # EIO: the last slave of the terminal was closed
-        self._endpoint.send(stream, data)
-        if descriptor in self._left:
-            self._left[descriptor] = left = left - len(data)
-        if not data or not left:
+        left = self._left.get(descriptor)
+        most = TURN_BYTES if left is None else min(TURN_BYTES, left)
+        room = min(most, self._endpoint.writable(stream))
+        taken, ended = 0, False
+        while taken < room:
+            size = min(READ_BYTES, room - taken)
+            try:
+                data = os.read(descriptor, size)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""  # EIO: the last slave of the terminal was closed
+            self._endpoint.send(stream, data)
+            taken += len(data)
+            if len(data) < size:  # all that there was, or the end
+                ended = not data
+                break
+        if left is not None:
+            self._left[descriptor] = left = left - taken
+        if ended or left == 0:
             self._end_output(descriptor)
-        elif not self._endpoint.writable(stream):
+        elif taken == room and not self._endpoint.writable(stream):
             self._pause(descriptor)
 
     def _pause(self, descriptor: int) -> None:

@@ -150,10 +150,12 @@ class Endpoint:
         due = [self._handshake.deadline(), probe_at, self._away_at()]
         return min((time for time in due if time is not None), default=None)
 
-    def data_to_send(self, now: float, limit: int = 65536) -> bytes:
+    def data_to_send(self, now: float, limit: int = 65536, *, whole: bool = False) -> bytes:
         """Return the next bytes for the line, at most `limit`; empty when nothing is due.
 
-        What is returned is on its way: the caller sends all of it before it asks again.
+        With `whole` frames are not cut, and the last one may reach beyond the limit: that saves
+        copying them. What is returned is on its way: the caller sends all of it before it asks
+        again.
         """
         self._now = now
         pieces = [self._tail]
@@ -178,6 +180,9 @@ class Endpoint:
                 self.counters.frames_sent += 1
         self._sender.rate.asked(now, more=self._streams.has_data)
         data = b"".join(pieces)
+        if whole or size <= limit:
+            self._tail = b""
+            return data
         self._tail = data[limit:]
         return data[:limit]
 

@@ -161,8 +161,9 @@ class Streams:
     def send(self, stream: int, data: bytes) -> int:
         """Accept bytes; return how many."""
         outgoing = self._writer(stream)
-        count = outgoing.accept(data)
-        if count < len(data) or not outgoing.writable():
+        room = outgoing.writable()
+        count = outgoing.accept(data, room)
+        if room <= len(data):
             self._short[stream] = outgoing
         if self.pool.away and self.pool.used > self.pool.limit:
             self._drop_oldest()
