@@ -50,35 +50,36 @@ class Line:
 
         Raises agent.wire.ProtocolError when the peer breaks the protocol.
         """
+        events: List[Event] = []
         self._transport.revive(now)
-        read = self._transport.read
-        pieces: List[bytes] = []  # a virtio port gives a page at a time
         budget = TURN_BYTES
         while budget > 0:
-            data = read()
-            if not data:
+            data = self._transport.read()
+            if data:
+                self._connected = True
+                budget -= len(data)
+                events.extend(self.endpoint.receive(data, now))
+            elif data is None:
                 break
-            budget -= len(data)
-            pieces.append(data)
+            else:
+                self._lose()
+                break
         self._more_to_read = budget <= 0
-        events: List[Event] = []
-        if pieces:
-            self._connected = True
-            events = self.endpoint.receive(b"".join(pieces), now)
-        if data == b"":
-            self._lose()
         events.extend(self.endpoint.tick(now))
         return events
 
     def send(self, now: float) -> None:
         """Write what is due, as far as the line takes it."""
+        limit = self._transport.limits.write_bytes
         budget = TURN_BYTES
+        more = True  # may be due
         while budget > 0:
             if not self._pending:
-                limit = self._transport.limits.write_bytes
-                self._pending = memoryview(self.endpoint.data_to_send(now, limit, whole=True))
-            if not self._pending:
-                break
+                due = self.endpoint.data_to_send(now, limit, whole=True) if more else b""
+                if not due:
+                    break
+                self._pending = memoryview(due)
+                more = len(due) >= limit
             count = self._transport.write(self._pending)
             if not count:
                 break  # an edge says when there is room

@@ -25,6 +25,10 @@ _KEEPALIVE_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 1.0  # after the disk was full
 _SEND_BYTES = 65536
+# While bytes pour in, a turn's work is done once for so many of them, or so long after the last
+# one: each costs the guest an acknowledgement to read, which is slower than we are.
+_WORK_BYTES = 131072
+_WORK_SECONDS = 0.004
 _STDIN_BYTES = 32768  # in one record of the spool
 _BEQUESTS = 64  # of readers who left
 
@@ -95,6 +99,9 @@ class MachineRelay:
         self._renew = False
         self._probed_at: float | None = None
         self._scheduled = False
+        self._unworked = 0  # bytes that came since `_work`
+        self._worked_at = float("-inf")
+        self._work_timer: Timer | None = None
         self._closed = False
         self._timer: Timer | None = None
         self._timer_at: float | None = None
@@ -220,7 +227,12 @@ class MachineRelay:
         """Take bytes of the line."""
         if self._fault is None and not self._renew:
             self._guard(lambda: self.session.receive(data))
-        self.schedule()
+        self._unworked += len(data)
+        due = self._worked_at + _WORK_SECONDS
+        if self._unworked >= _WORK_BYTES or self._loop.now() >= due:
+            self.schedule()
+        elif self._work_timer is None:
+            self._work_timer = self._loop.call_at(due, self.schedule)
 
     def writable(self) -> None:
         """Go on sending."""
@@ -260,8 +272,12 @@ class MachineRelay:
 
     def _work(self) -> None:
         self._scheduled = False
+        if self._work_timer is not None:
+            self._work_timer.cancel()
+            self._work_timer = None
         if self._closed:
             return
+        self._unworked, self._worked_at = 0, self._loop.now()
         try:
             if self._renew:
                 self.session.begin_anew()
