@@ -25,10 +25,11 @@ _KEEPALIVE_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 1.0  # after the disk was full
 _SEND_BYTES = 65536
-# While bytes pour in, a turn's work is done once for so many of them, or so long after the last
-# one: each costs the guest an acknowledgement to read, which is slower than we are.
-_WORK_BYTES = 131072
-_WORK_SECONDS = 0.004
+# While bytes pour in, so many at once, a turn's work is done once for so many of them, or so long
+# after the last one: each costs the guest an acknowledgement to read, and it is slower than we are.
+_BULK_BYTES = 16384
+_WORK_BYTES = 262144
+_WORK_SECONDS = 0.008
 _STDIN_BYTES = 32768  # in one record of the spool
 _BEQUESTS = 64  # of readers who left
 
@@ -229,7 +230,8 @@ class MachineRelay:
             self._guard(lambda: self.session.receive(data))
         self._unworked += len(data)
         due = self._worked_at + _WORK_SECONDS
-        if self._unworked >= _WORK_BYTES or self._loop.now() >= due:
+        pours_in = len(data) >= _BULK_BYTES
+        if not pours_in or self._unworked >= _WORK_BYTES or self._loop.now() >= due:
             self.schedule()
         elif self._work_timer is None:
             self._work_timer = self._loop.call_at(due, self.schedule)
