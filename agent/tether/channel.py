@@ -36,7 +36,7 @@ class Limits:
     write_bytes: int
 
 
-VIRTIO_LIMITS = Limits(32768, 524288, 262144)
+VIRTIO_LIMITS = Limits(131072, 524288, 262144)
 # What the driver moves in one call: a buffer of a page, and at most so much of what is written.
 _PORT_READ_BYTES = 4096
 _PORT_WRITE_BYTES = 32768

@@ -26,7 +26,7 @@ from agent.wire import CONTROL_LIMIT, STDERR, STDIN, STDOUT, Endpoint, stream_of
 # What is read of an output at once. A pipe holds as much: each read of a full one wakes its writer,
 # who takes the processor, and what comes back from that has lost its place in every cache.
 READ_BYTES = 262144
-PIECE_BYTES = 32768  # of that, for the endpoint: a frame's payload at most, not copied once more
+PIECE_BYTES = 131072  # of that, for the endpoint: a frame's payload at most, not copied once more
 MAX_FAILURE = CONTROL_LIMIT // 32  # letters; JSON escapes may cost six bytes each
 
 

@@ -47,9 +47,12 @@ class StandardInput:
         try:
             while self._waiting:
                 # Together: each write to an empty pipe wakes its reader, who takes the processor.
-                count = os.writev(self.descriptor, list(islice(self._waiting, _TOGETHER)))
+                chunks = list(islice(self._waiting, _TOGETHER))
+                count = os.writev(self.descriptor, chunks)
                 done += count
                 self._forget(count)
+                if count < sum(map(len, chunks)):
+                    return done  # it has no more room
             if self._finishing:
                 self._write_end()
         except BlockingIOError:

@@ -14,8 +14,8 @@ import sys
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, "/usr/lib/saltflat")  # where the boot image has it
-from agent.tether.channel import make_raw  # noqa: E402 - after the path
-from agent.wire.c_frame import HEADER, MAGIC, TAG_PERSON, TAG_SIZE  # noqa: E402 - after the path
+from agent.tether.channel import make_raw
+from agent.wire.c_frame import HEADER, MAGIC, TAG_PERSON, TAG_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,13 +90,13 @@ def echo(line: int) -> None:
 
 
 def open_line(where: str) -> int:
-    """Open the line that is the plain loop's alone: a virtio port by its name, or a ttyS by path."""
+    """Open the plain loop's own line: a virtio port by its name, or a ttyS by its path."""
     if where.startswith("/"):
         major, minor = (int(word) for word in _text(f"/sys/class/tty{where[4:]}/dev").split(":"))
     else:
         (folder,) = (
             f"{_PORTS}/{port}"
-            for port in os.listdir(_PORTS)
+            for port in os.listdir(_PORTS)  # noqa: PTH208 - the guest's library has no pathlib
             if _text(f"{_PORTS}/{port}/name") == where
         )
         major, minor = (int(word) for word in _text(f"{folder}/dev").split(":"))
@@ -108,7 +108,7 @@ def open_line(where: str) -> int:
 
 
 def _text(path: str) -> str:
-    with open(path, encoding="ascii") as file:  # the guest's library has no pathlib
+    with open(path, encoding="ascii") as file:
         return file.read().strip()
 
 

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 
 from agent.tether.channel import SERIAL_LIMITS, VIRTIO_LIMITS
+from agent.wire.c_frame import FRAME_OVERHEAD
 from converter.machine.model import Channel
-from scripts.benches.relay_parts.guest_worker import TAG_SIZE, frame, keyed
+from scripts.benches.relay_parts.guest_worker import frame, keyed
 from scripts.benches.relay_parts.machine import (
     FILE_BYTES,
     RANDOM,
@@ -25,7 +26,6 @@ from scripts.benches.relay_parts.machine import (
     payloads,
     write_all,
 )
-from agent.wire.c_frame import FRAME_OVERHEAD
 
 _READ_BYTES = 65536
 _VIRTIO_FILES = 32  # sent in a row; at more than 10 MB/s

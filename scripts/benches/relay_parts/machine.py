@@ -12,6 +12,7 @@ import functools
 import itertools
 import os
 import random
+import select
 import secrets
 import shutil
 import socket
@@ -49,6 +50,7 @@ FILE_BYTES = 1 << 20  # of each file of bytes to send
 RANDOM, TEXT = "/data/random", "/data/text"
 _ROOT_UUID = "6f1c9a3e-1111-4222-8333-0123456789ab"
 _BOOT_SECONDS = 120.0
+_PATIENCE_SECONDS = 180.0  # with the worker, whatever it does
 _PORT = "bench"
 _CLIENT = """
 import sys
@@ -68,6 +70,7 @@ import sys
 
 sys.path.insert(0, "/usr/lib/saltflat")
 from agent.tether import __main__, channel
+
 
 def open_serial(device, _open=channel._open_serial):
     try:
@@ -110,6 +113,8 @@ class Bench:
         """Wait until the worker says it."""
         line = b""
         while not line.endswith(b"\n"):
+            if not select.select([self.worker.said], [], [], _PATIENCE_SECONDS)[0]:
+                raise TimeoutError(f"the worker does not say {word}")
             letter = os.read(self.worker.said, 1)
             if not letter:
                 raise RuntimeError("the machine or its relay has ended")
@@ -167,9 +172,7 @@ def booted(channel: Channel) -> Iterator[Bench]:
         where = _PORT if channel is Channel.VIRTIO_SERIAL else "/dev/ttyS1"
         python = f"/usr/bin/python{boot.python}"
         run = RunConfig(args=(python, "-ISB", "/worker.py", where), stdin=True)
-        config = GuestConfig(
-            key=key, root_uuid=_ROOT_UUID, hostname="bench", image={}, run=run
-        )
+        config = GuestConfig(key=key, root_uuid=_ROOT_UUID, hostname="bench", image={}, run=run)
         (folder / CONFIG_FILE).write_bytes(config.encode(channel))
         write_key(folder / "machine", key)
         relay = RelayProcess(folder / "machine", folder / "line")
@@ -179,9 +182,7 @@ def booted(channel: Channel) -> Iterator[Bench]:
         plain = _connect(folder / "plain")
         stack.callback(plain.close)
         attached = stack.enter_context(_client(folder))
-        bench = Bench(
-            accelerator.name, attached, plain, folder, relay.process.pid, machine.pid
-        )
+        bench = Bench(accelerator.name, attached, plain, folder, relay.process.pid, machine.pid)
         try:
             bench.expect("ready")
             yield bench
