@@ -19,7 +19,7 @@ _SMALLEST = 256  # bytes that are worth trying
 _WORTH = 0.9  # of the size, after which it was not worth it
 _MISSES = 2  # in a row, before frames are skipped
 _FIRST_SKIP = 8
-_LONGEST_SKIP = 256
+_LONGEST_SKIP = 32  # a try costs a twentieth of a frame's time; text may come at any time
 
 Buffer = Union[bytes, bytearray, memoryview]
 

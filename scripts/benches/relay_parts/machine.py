@@ -12,8 +12,8 @@ import functools
 import itertools
 import os
 import random
-import select
 import secrets
+import select
 import shutil
 import socket
 import subprocess
