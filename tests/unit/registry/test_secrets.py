@@ -15,6 +15,7 @@ import pytest
 
 from converter.errors import AuthError, SaltflatError, UnavailableError
 from converter.registry import listing, push
+from converter.registry.artifacts import ArtifactRepository
 from converter.registry.auth.credentials import Credential
 from converter.registry.client import RegistryClient, RegistryOptions
 from converter.registry.pace import Pace
@@ -26,6 +27,11 @@ PASSWORD = "hush-password"
 IDENTITY = "hush-identity"
 BASIC = base64.b64encode(f"ali:{PASSWORD}".encode()).decode()
 ALI = Credential("ali", PASSWORD, place="the test")
+MANIFEST = {
+    "schemaVersion": 2,
+    "config": {"mediaType": "application/x", "digest": DIGEST, "size": 0},
+    "layers": [],
+}
 SECRETS = (TOKEN, PASSWORD, IDENTITY, BASIC)
 
 
@@ -186,7 +192,7 @@ def test_a_body_is_not_redirected_to_another_host(
 ) -> None:
     server.answer = lambda _: Answer(307, headers={"Location": f"http://{other.host}/x"})
     with client(server) as registry, pytest.raises(UnavailableError, match="nobody else"):
-        push.push_manifest(registry, "a/b", "1", b"{}", "application/x")
+        ArtifactRepository(registry, "a/b").push_manifest(MANIFEST, "1")
     assert other.requests == []
 
 
