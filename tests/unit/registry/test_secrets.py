@@ -101,8 +101,8 @@ def assert_no_secret(text: str) -> None:
 
 
 def read(registry: RegistryClient) -> bytes:
-    with registry.blob("a/b", DIGEST) as chunks:
-        return b"".join(chunks)
+    with registry.place_of("a/b", DIGEST).part(0) as part:
+        return b"".join(part.chunks)
 
 
 def test_nothing_is_shown_before_it_is_asked_for(server: ScriptedServer) -> None:
