@@ -8,7 +8,6 @@ because the kernel panics without it.
 from __future__ import annotations
 
 import functools
-import gc
 import os
 import resource
 import time
@@ -66,7 +65,6 @@ def main() -> None:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         syscalls.keep_freed_memory(_KEPT_BYTES)
-        gc.freeze()  # what has been imported stays: no collection need look at it
         words = _read("/proc/cmdline")
         if PROBE_WORD in words.split():
             _answer_probe()
