@@ -40,7 +40,7 @@ VIRTIO_LIMITS = Limits(131072, 524288, 262144)
 # What the driver moves in one call: a buffer of a page, and at most so much of what is written.
 _PORT_READ_BYTES = 4096
 _PORT_WRITE_BYTES = 32768
-_PORT_TURN_BYTES = 65536
+_PORT_TURN_BYTES = 262144
 # Whatever is in flight stands before a control message: 32 KiB is 80 ms of a good serial line.
 # The receive side must stay far below the 1.3 MB after which the tty layer drops bytes.
 SERIAL_LIMITS = Limits(4096, 32768, 4096)
