@@ -109,9 +109,10 @@ class LocalMachines:
         deadline = time.monotonic() + _BUSY_SECONDS
         while (lock := folder.try_lock(STARTING)) is None:
             owner = folder.supervisor()
-            if owner is not None and owner.role == SERVING:
+            serves = owner is not None and owner.role == SERVING
+            if serves and folder.state().status is Status.RUNNING:
                 return None
-            if owner is not None:  # the last run has ended, and somebody still reads its output
+            if owner is not None and not serves:  # somebody still reads the last run's output
                 owner.mark.signal(signal.SIGTERM)
             _wait_turn(folder, deadline)
         try:
