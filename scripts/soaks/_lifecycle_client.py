@@ -17,14 +17,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from agent.host import client  # noqa: E402 - after the path
-from agent.host.errors import RelayError  # noqa: E402
-from agent.host.stdio import Stdio  # noqa: E402
-from converter import events  # noqa: E402
-from converter.errors import SaltflatError  # noqa: E402
-from converter.machine.foreground import Attachment, run_in_foreground  # noqa: E402
-from converter.machine.local import LocalMachines  # noqa: E402
-from converter.machine.machines import MachineRequest  # noqa: E402
-from converter.machine.spec_json import read_spec  # noqa: E402
+from agent.host.errors import RelayError  # noqa: E402 - after the path
+from agent.host.stdio import Stdio  # noqa: E402 - after the path
+from converter import events  # noqa: E402 - after the path
+from converter.errors import SaltflatError  # noqa: E402 - after the path
+from converter.machine.foreground import Attachment, run_in_foreground  # noqa: E402 - after the path
+from converter.machine.local import LocalMachines  # noqa: E402 - after the path
+from converter.machine.machines import MachineRequest  # noqa: E402 - after the path
+from converter.machine.spec_json import read_spec  # noqa: E402 - after the path
 
 
 def main() -> None:
