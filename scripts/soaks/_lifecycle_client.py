@@ -6,6 +6,7 @@ the other on the machine that `create` made, or on whichever is there.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ from converter.machine.spec_json import read_spec  # noqa: E402 - after the path
 
 def main() -> None:
     """Do the verbs; what they refuse is no matter here."""
+    faulthandler.register(signal.SIGUSR1)  # where it hangs, if it does
     work = Path(sys.argv[1])
     machines = LocalMachines(work / "state", accelerator="tcg")
     for verb in sys.argv[3:]:

@@ -42,7 +42,7 @@ _LIVES = (
 )
 _OTHERS = (("adopt", "adopt", "adopt"), ("start", "start"), ("remove",), ("kill", "start"))
 _LIFE_SECONDS = 2.5  # about as long as a life takes that nobody disturbs
-_PATIENCE_SECONDS = 40.0
+_PATIENCE_SECONDS = 90.0
 
 
 def run(count: int, seed: int) -> list[str]:
@@ -108,9 +108,12 @@ def _round(work: Path, spec: Path, rng: random.Random) -> list[str]:
         try:
             client.wait(_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
+            client.send_signal(signal.SIGUSR1)
+            time.sleep(1)
             client.kill()
             client.wait()
-            return [f"a client of {lives} did not end", *_check(work)]
+            where = (work / "clients.log").read_text()[-2000:]
+            return [f"a client of {lives} did not end: {where}", *_check(work)]
     log.close()
     return [f"{failure} ({lives})" for failure in _check(work)]
 
