@@ -1,0 +1,114 @@
+"""Which machines use a volume, and which of them run. Owns the folder `users/` of a volume.
+
+users/<machine id>    one file for each machine that was made with the volume, running or not
+
+The file is void when the machine's folder is gone. While the machine runs it is locked (flock) by
+a descriptor that QEMU itself inherits: so the lock lasts exactly as long as something may write to
+the disk, whoever of us is killed, and a reboot of the host leaves none. All of this happens while
+the lock of the folder of all volumes is held.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter.atomic import write_atomic
+from converter.errors import SaltflatError
+
+USERS = "users"
+_SCHEMA = 1
+_LIMIT_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A machine that uses a volume."""
+
+    machine_id: str
+    name: str
+    read_only: bool
+    running: bool
+
+
+def enter(volume: Path, *, machine_id: str, name: str, read_only: bool) -> None:
+    """Note that a machine uses the volume in folder `volume`. Raises OSError."""
+    document = {"schema": _SCHEMA, "name": name, "read_only": read_only}
+    write_atomic(volume / USERS / machine_id, json.dumps(document, sort_keys=True).encode())
+
+
+def leave(volume: Path, machine_id: str) -> None:
+    """Note that a machine uses the volume no more; it may not have done so. Raises OSError."""
+    with suppress(FileNotFoundError):
+        (volume / USERS / machine_id).unlink()
+
+
+def users_of(volume: Path, machines: Path) -> Iterator[User]:
+    """Yield the users of the volume in folder `volume`, in the order of their ids.
+
+    `machines` is the folder that has the machines' own. Raises OSError.
+    """
+    folder = volume / USERS
+    for note in sorted(folder.iterdir()) if folder.is_dir() else ():
+        machine_id = note.name
+        if machine_id.startswith("."):  # unfinished
+            continue
+        try:
+            descriptor = os.open(note, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            running = not _lock(descriptor, fcntl.LOCK_SH)
+            if running or (machines / machine_id).is_dir():
+                yield _read(os.read(descriptor, _LIMIT_BYTES), machine_id, running=running)
+        finally:
+            os.close(descriptor)
+
+
+def hold(volume: Path, machines: Path, *, machine_id: str, name: str, read_only: bool) -> int:
+    """Mark a machine as running with the volume; return the descriptor that keeps the mark.
+
+    The mark is there until every process that inherited the descriptor has closed it. Raises
+    SaltflatError while the machine runs already, or another one does and either of them writes.
+    """
+    for user in users_of(volume, machines):
+        if user.running and (user.machine_id == machine_id or not (read_only and user.read_only)):
+            verb = "reads" if user.read_only else "writes to"
+            raise SaltflatError(
+                f"Volume {volume.name} is in use: the machine {user.name} "
+                f"({user.machine_id[:12]}) runs and {verb} it.",
+                expected="one running machine that writes to a volume, or any number that read it",
+                hint=f"Stop it first: saltflat stop {user.name}; or mount it with :ro in both. "
+                "A volume is a disk, not a shared folder.",
+            )
+    note = volume / USERS / machine_id
+    if not note.exists():
+        enter(volume, machine_id=machine_id, name=name, read_only=read_only)
+    descriptor = os.open(note, os.O_RDONLY | os.O_CLOEXEC)
+    if not _lock(descriptor, fcntl.LOCK_EX):
+        os.close(descriptor)
+        raise AssertionError("somebody locks a note without the lock of all volumes")
+    return descriptor
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(raw: bytes, machine_id: str, *, running: bool) -> User:
+    """Read a note. A damaged one is a user all the same, of the kind that needs the most care."""
+    try:
+        document = json.loads(raw)
+        name, read_only = str(document["name"]), document["read_only"] is True
+    except (ValueError, KeyError, TypeError, RecursionError):
+        name, read_only = machine_id[:12], False
+    return User(machine_id=machine_id, name=name, read_only=read_only, running=running)
