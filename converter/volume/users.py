@@ -14,12 +14,12 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from converter.atomic import write_atomic
-from converter.errors import SaltflatError
+from converter.errors import UsageError
 
 USERS = "users"
 _SCHEMA = 1
@@ -36,16 +36,32 @@ class User:
     running: bool
 
 
-def enter(volume: Path, *, machine_id: str, name: str, read_only: bool) -> None:
-    """Note that a machine uses the volume in folder `volume`. Raises OSError."""
-    document = {"schema": _SCHEMA, "name": name, "read_only": read_only}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What a machine wants of a volume. `anonymous`: the volume was made for it and has no name."""
+
+    read_only: bool
+    anonymous: bool
+
+
+def enter(volume: Path, *, machine_id: str, name: str, use: Use) -> None:
+    """Note that the machine of that id and name uses the volume in folder `volume`; OSError."""
+    document = {"schema": _SCHEMA, "name": name, **asdict(use)}
     write_atomic(volume / USERS / machine_id, json.dumps(document, sort_keys=True).encode())
 
 
-def leave(volume: Path, machine_id: str) -> None:
-    """Note that a machine uses the volume no more; it may not have done so. Raises OSError."""
-    with suppress(FileNotFoundError):
-        (volume / USERS / machine_id).unlink()
+def leave(volume: Path, machine_id: str) -> bool:
+    """Note that a machine uses the volume no more, if it did; OSError.
+
+    Return whether the volume was made for it and has no name.
+    """
+    note = volume / USERS / machine_id
+    try:
+        raw = note.read_bytes()
+    except FileNotFoundError:
+        return False
+    note.unlink()
+    return _parse(raw).get("anonymous") is True
 
 
 def users_of(volume: Path, machines: Path) -> Iterator[User]:
@@ -70,16 +86,17 @@ def users_of(volume: Path, machines: Path) -> Iterator[User]:
             os.close(descriptor)
 
 
-def hold(volume: Path, machines: Path, *, machine_id: str, name: str, read_only: bool) -> int:
+def hold(volume: Path, machines: Path, *, machine_id: str, name: str, use: Use) -> int:
     """Mark a machine as running with the volume; return the descriptor that keeps the mark.
 
     The mark is there until every process that inherited the descriptor has closed it. Raises
-    SaltflatError while the machine runs already, or another one does and either of them writes.
+    UsageError while the machine runs already, or another one does and either of them writes.
     """
     for user in users_of(volume, machines):
-        if user.running and (user.machine_id == machine_id or not (read_only and user.read_only)):
+        shared = use.read_only and user.read_only
+        if user.running and (user.machine_id == machine_id or not shared):
             verb = "reads" if user.read_only else "writes to"
-            raise SaltflatError(
+            raise UsageError(
                 f"Volume {volume.name} is in use: the machine {user.name} "
                 f"({user.machine_id[:12]}) runs and {verb} it.",
                 expected="one running machine that writes to a volume, or any number that read it",
@@ -88,7 +105,7 @@ def hold(volume: Path, machines: Path, *, machine_id: str, name: str, read_only:
             )
     note = volume / USERS / machine_id
     if not note.exists():
-        enter(volume, machine_id=machine_id, name=name, read_only=read_only)
+        enter(volume, machine_id=machine_id, name=name, use=use)
     descriptor = os.open(note, os.O_RDONLY | os.O_CLOEXEC)
     if not _lock(descriptor, fcntl.LOCK_EX):
         os.close(descriptor)
@@ -106,9 +123,18 @@ def _lock(descriptor: int, kind: int) -> bool:
 
 def _read(raw: bytes, machine_id: str, *, running: bool) -> User:
     """Read a note. A damaged one is a user all the same, of the kind that needs the most care."""
+    document = _parse(raw)
+    return User(
+        machine_id=machine_id,
+        name=str(document.get("name", machine_id[:12])),
+        read_only=document.get("read_only") is True,
+        running=running,
+    )
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
     try:
         document = json.loads(raw)
-        name, read_only = str(document["name"]), document["read_only"] is True
-    except (ValueError, KeyError, TypeError, RecursionError):
-        name, read_only = machine_id[:12], False
-    return User(machine_id=machine_id, name=name, read_only=read_only, running=running)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -29,10 +29,10 @@ from converter.atomic import (
     temp_name,
     write_atomic,
 )
-from converter.errors import IntegrityError, NotFoundError, SaltflatError, UsageError
+from converter.errors import IntegrityError, NotFoundError, UsageError
 from converter.store.locks import locked
 from converter.volume import users
-from converter.volume.mounted import Mounted
+from converter.volume.mount import VolumeMount
 from converter.volume.name import check_name, is_name, new_name
 from converter.volume.record import RECORD_LIMIT_BYTES, Volume, decode
 from converter.volume.request import VolumeRequest
@@ -60,6 +60,7 @@ class Volumes:
     """The volumes under one state folder, where machines have theirs too. Makes what is missing."""
 
     def __init__(self, state: Path) -> None:
+        state = state.absolute()  # a hypervisor has another working directory
         self.root = state / _VOLUMES
         self._machines = state / _MACHINES
 
@@ -112,12 +113,14 @@ class Volumes:
         size than was asked for.
         """
         with self._locked():
-            return self._create(name, size_bytes=size_bytes, labels=labels or {})
+            return self._create(
+                name or new_name(), size_bytes=size_bytes, labels=labels, anonymous=name is None
+            )
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Remove a volume with all that is on it.
 
-        Raises NotFoundError unless `force`, SaltflatError if a machine uses it, running or not.
+        Raises NotFoundError unless `force`, UsageError if a machine uses it, running or not.
         """
         check_name(name)
         with self._locked():
@@ -147,84 +150,72 @@ class Volumes:
 
     # Machines
 
-    def attach(
-        self, machine_id: str, machine_name: str, requests: Iterable[VolumeRequest]
-    ) -> tuple[Mounted, ...]:
-        """Give a new machine what it asks for: make what is missing, and note the user.
+    def prepare(self, requests: Iterable[VolumeRequest]) -> tuple[VolumeMount, ...]:
+        """Return what a machine is to be made with; the volumes that have names are made.
+
+        The others are left to `attach`, so that none is left over if there will be no machine.
+        Raises as `create`.
+        """
+        mounts = []
+        for request in requests:
+            if request.name is not None:
+                self.create(request.name, size_bytes=request.size_bytes, labels=request.labels)
+            mounts.append(
+                VolumeMount(
+                    name=request.name or new_name(),
+                    target=request.target,
+                    read_only=request.read_only,
+                    copy=request.copy,
+                    anonymous=request.name is None,
+                )
+            )
+        return tuple(mounts)
+
+    def attach(self, machine_id: str, machine_name: str, mounts: Iterable[VolumeMount]) -> None:
+        """Note that a new machine uses its volumes, durably; make those that are missing.
 
         The machine's folder must be there: without it the notes are void. After an error nothing
-        is left of it but named volumes. Raises as `create`.
+        is left of this. Raises OSError and as `create`.
         """
-        mounted: list[Mounted] = []
-        requests = tuple(requests)
+        uses = _uses(mounts)
+        if not uses:
+            return
         with self._locked():
             try:
-                for request in requests:
-                    volume = self._create(
-                        request.name, size_bytes=request.size_bytes, labels=request.labels
-                    )
-                    mounted.append(
-                        Mounted(
-                            name=volume.name,
-                            target=request.target,
-                            read_only=request.read_only,
-                            copy=request.copy,
-                            anonymous=request.name is None,
-                        )
-                    )
-                for name, read_only in _modes(mounted).items():
-                    users.enter(
-                        self.root / name,
-                        machine_id=machine_id,
-                        name=machine_name,
-                        read_only=read_only,
-                    )
+                for name, use in uses.items():
+                    self._create(name, anonymous=use.anonymous)
+                    users.enter(self.root / name, machine_id=machine_id, name=machine_name, use=use)
             except BaseException:
-                self._detach(machine_id, mounted, remove_anonymous=True)
+                self._detach(machine_id, remove_anonymous=True)
                 raise
-        return tuple(mounted)
 
-    def detach(
-        self, machine_id: str, mounted: Iterable[Mounted], *, remove_anonymous: bool
-    ) -> None:
-        """Let go of what a machine had, which no longer runs. May be repeated. Raises OSError.
+    def detach(self, machine_id: str, *, remove_anonymous: bool) -> None:
+        """Let go of all that a machine has, which does not run. May be repeated. Raises OSError.
 
         `remove_anonymous` also deletes the volumes that were made for it without a name, if no
         other machine uses them.
         """
-        with self._locked():
-            self._detach(machine_id, tuple(mounted), remove_anonymous=remove_anonymous)
+        if self.root.is_dir():
+            with self._locked():
+                self._detach(machine_id, remove_anonymous=remove_anonymous)
 
     @contextmanager
     def lend(
-        self, machine_id: str, machine_name: str, mounted: Iterable[Mounted]
+        self, machine_id: str, machine_name: str, mounts: Iterable[VolumeMount]
     ) -> Iterator[tuple[Lent, ...]]:
-        """Yield the disks for a machine that is to run, each once, in the order of `mounted`.
+        """Yield the disks for a machine that is to run, each once, in the order of `mounts`.
 
         The hypervisor's process must inherit their descriptors: the volumes are taken for as long
-        as a process has them. This one closes its own at the block's end. Raises SaltflatError if
-        one is in use, NotFoundError if it is gone.
+        as a process has them. This one closes its own at the block's end. Raises UsageError if one
+        is in use, NotFoundError if it is gone.
         """
         lent: list[Lent] = []
+        uses = _uses(mounts)
         try:
-            with self._locked():
-                for name, read_only in _modes(mounted).items():
-                    volume = self.get(name)
-                    descriptor = users.hold(
-                        self.root / name,
-                        self._machines,
-                        machine_id=machine_id,
-                        name=machine_name,
-                        read_only=read_only,
-                    )
-                    lent.append(
-                        Lent(
-                            volume=volume,
-                            disk=self.disk(name),
-                            read_only=read_only,
-                            descriptor=descriptor,
-                        )
-                    )
+            if uses:
+                with self._locked():
+                    for name, use in uses.items():
+                        lent.append(self._lend(machine_id, machine_name, name, use))
             yield tuple(lent)
         finally:
             for one in lent:
@@ -233,7 +224,12 @@ class Volumes:
     # With the lock held
 
     def _create(
-        self, name: str | None, *, size_bytes: int | None, labels: Mapping[str, str]
+        self,
+        name: str,
+        *,
+        size_bytes: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        anonymous: bool,
     ) -> Volume:
         # Whoever runs and removes machines with volumes need not load a file system's writer.
         from converter.volume.disk import (  # noqa: PLC0415 - see above
@@ -241,8 +237,6 @@ class Volumes:
             write_volume,
         )
 
-        anonymous = name is None
-        name = name or new_name()
         check_name(name)
         size_bytes = None if size_bytes is None else whole_size(size_bytes)
         if (self.root / name).is_dir():
@@ -260,7 +254,7 @@ class Volumes:
             uuid=uuid.uuid4(),
             size_bytes=size_bytes or DEFAULT_SIZE_BYTES,
             created_ns=time.time_ns(),
-            labels=labels,
+            labels=labels or {},
             anonymous=anonymous,
         )
         folder = temp_directory(self.root / name)
@@ -284,14 +278,24 @@ class Volumes:
         sync_directory(self.root)
         return volume
 
-    def _detach(
-        self, machine_id: str, mounted: Iterable[Mounted], *, remove_anonymous: bool
-    ) -> None:
-        for one in mounted:
-            folder = self.root / one.name
-            users.leave(folder, machine_id)
-            if remove_anonymous and one.anonymous and folder.is_dir() and not self._used(one.name):
-                self._remove(one.name)
+    def _lend(self, machine_id: str, machine_name: str, name: str, use: users.Use) -> Lent:
+        volume = self.get(name)
+        descriptor = users.hold(
+            self.root / name,
+            self._machines,
+            machine_id=machine_id,
+            name=machine_name,
+            use=use,
+        )
+        return Lent(
+            volume=volume, disk=self.disk(name), read_only=use.read_only, descriptor=descriptor
+        )
+
+    def _detach(self, machine_id: str, *, remove_anonymous: bool) -> None:
+        for name in self.names():
+            made_for_it = users.leave(self.root / name, machine_id)
+            if remove_anonymous and made_for_it and not self._used(name):
+                self._remove(name)
 
     def _used(self, name: str) -> bool:
         return any(True for _ in users.users_of(self.root / name, self._machines))
@@ -300,7 +304,7 @@ class Volumes:
         found = tuple(users.users_of(self.root / name, self._machines))
         if found:
             names = ", ".join(f"{user.name} ({user.machine_id[:12]})" for user in found)
-            raise SaltflatError(
+            raise UsageError(
                 f"Volume {name} is in use by {names}.",
                 expected="a volume that no machine has, running or not",
                 hint=f"Remove the machine first: saltflat rm {found[0].name}",
@@ -327,12 +331,13 @@ class Volumes:
             yield
 
 
-def _modes(mounted: Iterable[Mounted]) -> dict[str, bool]:
-    """Return each volume once, and whether all of its mounts are read-only."""
-    modes: dict[str, bool] = {}
-    for one in mounted:
-        modes[one.name] = modes.get(one.name, True) and one.read_only
-    return modes
+def _uses(mounts: Iterable[VolumeMount]) -> dict[str, users.Use]:
+    """Return each volume once. One that is mounted twice is written to if either mount is."""
+    uses: dict[str, users.Use] = {}
+    for mount in mounts:
+        read_only = mount.read_only and (mount.name not in uses or uses[mount.name].read_only)
+        uses[mount.name] = users.Use(read_only=read_only, anonymous=mount.anonymous)
+    return uses
 
 
 def _private(path: str, flags: int) -> int:

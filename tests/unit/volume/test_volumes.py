@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from converter.errors import IntegrityError, NotFoundError, SaltflatError, UsageError
+from converter.errors import IntegrityError, NotFoundError, UsageError
 from converter.vmdk.reader import read_link
 from converter.volume import disk
-from converter.volume.mounted import Mounted, mounted_from_json
+from converter.volume.mount import VolumeMount, read_mount
 from converter.volume.record import Volume, decode
 from converter.volume.request import VolumeRequest
 from converter.volume.volumes import DEFAULT_SIZE_BYTES, Volumes
@@ -31,6 +31,14 @@ def volumes(tmp_path: Path) -> Volumes:
     for machine in (ONE, TWO, THREE):
         (tmp_path / "state/machines" / machine).mkdir(parents=True)
     return Volumes(tmp_path / "state")
+
+
+def attach(
+    volumes: Volumes, machine: str, name: str, requests: list[VolumeRequest]
+) -> tuple[VolumeMount, ...]:
+    mounts = volumes.prepare(requests)
+    volumes.attach(machine, name, mounts)
+    return mounts
 
 
 def machine_is_gone(volumes: Volumes, machine: str) -> None:
@@ -93,62 +101,72 @@ def test_removal(volumes: Volumes) -> None:
 
 
 def test_a_volume_is_kept_for_a_machine_that_does_not_run(volumes: Volumes) -> None:
-    mounted = volumes.attach(ONE, "web", [DATA])
+    attach(volumes, ONE, "web", [DATA])
     for force in (False, True):
-        with pytest.raises(SaltflatError, match=r"in use by web \(111111111111\)"):
+        with pytest.raises(UsageError, match=r"in use by web \(111111111111\)"):
             volumes.remove("data", force=force)
     assert volumes.prune(named=True) == []
-    volumes.detach(ONE, mounted, remove_anonymous=True)
+    volumes.detach(ONE, remove_anonymous=True)
     assert volumes.users("data") == ()
-    volumes.detach(ONE, mounted, remove_anonymous=True)  # again, as after a kill
+    volumes.detach(ONE, remove_anonymous=True)  # again, as after a kill
     volumes.remove("data")
 
 
 def test_a_note_without_its_machine_is_void(volumes: Volumes) -> None:
-    volumes.attach(ONE, "web", [DATA])
+    attach(volumes, ONE, "web", [DATA])
     machine_is_gone(volumes, ONE)
     assert volumes.users("data") == ()
     volumes.remove("data")
 
 
 def test_anonymous_volumes_go_with_their_machine_on_request(volumes: Volumes) -> None:
-    mounted = volumes.attach(ONE, "web", [DATA, UNNAMED])
+    mounted = attach(volumes, ONE, "web", [DATA, UNNAMED])
     assert [one.anonymous for one in mounted] == [False, True]
-    volumes.detach(ONE, mounted, remove_anonymous=False)
+    volumes.detach(ONE, remove_anonymous=False)
     assert len(volumes.names()) == 2
     assert volumes.prune() == [mounted[1].name]
-    again = volumes.attach(TWO, "db", [DATA, UNNAMED])
-    volumes.detach(TWO, again, remove_anonymous=True)
+    attach(volumes, TWO, "db", [DATA, UNNAMED])
+    volumes.detach(TWO, remove_anonymous=True)
     assert volumes.names() == ["data"]
     assert volumes.prune() == []
     assert volumes.prune(named=True) == ["data"]
 
 
 def test_an_anonymous_volume_that_somebody_else_has_by_its_name_stays(volumes: Volumes) -> None:
-    (mine,) = volumes.attach(ONE, "web", [UNNAMED])
-    volumes.attach(TWO, "backup", [VolumeRequest(name=mine.name, target="/from")])
-    volumes.detach(ONE, [mine], remove_anonymous=True)
+    (mine,) = attach(volumes, ONE, "web", [UNNAMED])
+    attach(volumes, TWO, "backup", [VolumeRequest(name=mine.name, target="/from")])
+    volumes.detach(ONE, remove_anonymous=True)
     assert volumes.names() == [mine.name]
 
 
-def test_nothing_unnamed_is_left_of_an_attempt_that_fails(volumes: Volumes) -> None:
+def test_without_a_machine_no_unnamed_volume_is_made(volumes: Volumes) -> None:
     volumes.create("data", size_bytes=1 << 30)
     wrong = VolumeRequest(name="data", target="/data", size_bytes=2 << 30)
     with pytest.raises(UsageError, match="is there already"):
-        volumes.attach(ONE, "web", [UNNAMED, VolumeRequest(name="new", target="/new"), wrong])
+        volumes.prepare([UNNAMED, VolumeRequest(name="new", target="/new"), wrong])
+    volumes.prepare([UNNAMED, UNNAMED])
     assert volumes.names() == ["data", "new"]
-    assert volumes.users("new") == ()
+
+
+def test_nothing_is_left_of_an_attempt_that_fails(volumes: Volumes) -> None:
+    mounts = volumes.prepare([DATA, UNNAMED])
+    (volumes.root / "data/volume.json").write_bytes(b"")
+    for order in (mounts, mounts[::-1]):
+        with pytest.raises(IntegrityError):
+            volumes.attach(ONE, "web", order)
+        assert volumes.names() == ["data"]
+        assert volumes.users("data") == ()
 
 
 def test_one_machine_writes_or_several_read(volumes: Volumes) -> None:
-    writer = volumes.attach(ONE, "writer", [DATA])
-    reader = volumes.attach(TWO, "reader", [DATA_RO])
-    other = volumes.attach(THREE, "other", [DATA_RO])
+    writer = attach(volumes, ONE, "writer", [DATA])
+    reader = attach(volumes, TWO, "reader", [DATA_RO])
+    other = attach(volumes, THREE, "other", [DATA_RO])
     with volumes.lend(ONE, "writer", writer) as lent:
         assert [(one.disk, one.read_only) for one in lent] == [(volumes.disk("data"), False)]
         for machine, mounted in ((TWO, reader), (ONE, writer)):
             with (
-                pytest.raises(SaltflatError, match=r"the machine writer .* runs and writes to it"),
+                pytest.raises(UsageError, match=r"the machine writer .* runs and writes to it"),
                 volumes.lend(machine, "x", mounted),
             ):
                 pass
@@ -156,7 +174,7 @@ def test_one_machine_writes_or_several_read(volumes: Volumes) -> None:
         running = {user.name: user.running for user in volumes.users("data")}
         assert running == {"writer": False, "reader": True, "other": True}
         with (
-            pytest.raises(SaltflatError, match="runs and reads it"),
+            pytest.raises(UsageError, match="runs and reads it"),
             volumes.lend(ONE, "writer", writer),
         ):
             pass
@@ -165,7 +183,7 @@ def test_one_machine_writes_or_several_read(volumes: Volumes) -> None:
 
 
 def test_a_volume_at_two_places_is_one_disk(volumes: Volumes) -> None:
-    both = volumes.attach(ONE, "web", [DATA_RO, VolumeRequest(name="data", target="/rw"), UNNAMED])
+    both = attach(volumes, ONE, "web", [DATA_RO, VolumeRequest(name="data", target="/rw"), UNNAMED])
     with volumes.lend(ONE, "web", both) as lent:
         assert [(one.volume.name, one.read_only) for one in lent] == [
             ("data", False),
@@ -174,7 +192,7 @@ def test_a_volume_at_two_places_is_one_disk(volumes: Volumes) -> None:
 
 
 def test_the_mark_lasts_as_long_as_a_process_that_inherited_it(volumes: Volumes) -> None:
-    mounted = volumes.attach(ONE, "web", [DATA])
+    mounted = attach(volumes, ONE, "web", [DATA])
     with volumes.lend(ONE, "web", mounted) as lent:
         child = subprocess.Popen(
             [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"],
@@ -192,28 +210,28 @@ def test_the_mark_lasts_as_long_as_a_process_that_inherited_it(volumes: Volumes)
 
 
 def test_a_running_machine_without_a_folder_still_counts(volumes: Volumes) -> None:
-    mounted = volumes.attach(ONE, "web", [DATA])
+    mounted = attach(volumes, ONE, "web", [DATA])
     machine_is_gone(volumes, ONE)
-    with volumes.lend(ONE, "web", mounted), pytest.raises(SaltflatError, match="in use by web"):
+    with volumes.lend(ONE, "web", mounted), pytest.raises(UsageError, match="in use by web"):
         volumes.remove("data")
 
 
 def test_a_note_that_was_lost_is_made_again(volumes: Volumes) -> None:
-    mounted = volumes.attach(ONE, "web", [DATA])
+    mounted = attach(volumes, ONE, "web", [DATA])
     (volumes.root / "data/users" / ONE).unlink()
     with volumes.lend(ONE, "web", mounted):
         assert [user.name for user in volumes.users("data")] == ["web"]
 
 
 def test_a_damaged_note_is_the_most_careful_user(volumes: Volumes) -> None:
-    volumes.attach(ONE, "web", [DATA_RO])
+    attach(volumes, ONE, "web", [DATA_RO])
     (volumes.root / "data/users" / ONE).write_bytes(b"[")
     (user,) = volumes.users("data")
     assert (user.name, user.read_only) == (ONE[:12], False)
 
 
 def test_a_volume_that_is_gone_is_named(volumes: Volumes) -> None:
-    gone = Mounted(name="gone", target="/x", read_only=False, copy=True, anonymous=False)
+    gone = VolumeMount(name="gone", target="/x", read_only=False, copy=True, anonymous=False)
     with pytest.raises(NotFoundError, match="no volume gone"), volumes.lend(ONE, "web", [gone]):
         pass
 
@@ -307,13 +325,13 @@ def test_a_volume_without_a_record_is_seen_and_can_be_removed(volumes: Volumes) 
 
 
 def test_a_machine_s_entry() -> None:
-    entry = Mounted(name="data", target="/data", read_only=True, copy=False, anonymous=False)
-    assert mounted_from_json(entry.to_json()) == entry
+    entry = VolumeMount(name="data", target="/data", read_only=True, copy=False, anonymous=False)
+    assert read_mount(entry.to_json()) == entry
     for changes in ({"name": ".."}, {"target": "x"}, {"copy": 1}, {"name": None}):
-        with pytest.raises(IntegrityError):
-            mounted_from_json({**entry.to_json(), **changes})
-    with pytest.raises(IntegrityError):
-        mounted_from_json([])
+        with pytest.raises(ValueError, match="no volume of a machine"):
+            read_mount({**entry.to_json(), **changes})
+    with pytest.raises(ValueError, match="no volume of a machine"):
+        read_mount([])
 
 
 def test_the_same_identity_gives_the_same_disk(tmp_path: Path) -> None:
