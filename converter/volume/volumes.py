@@ -36,6 +36,7 @@ from converter.volume.mount import VolumeMount
 from converter.volume.name import check_name, is_name, new_name
 from converter.volume.record import RECORD_LIMIT_BYTES, Volume, decode
 from converter.volume.request import VolumeRequest
+from converter.volume.users import USERS, Use, User
 
 DEFAULT_SIZE_BYTES = 10 << 30
 DISK_FILE = "disk.vmdk"
@@ -93,7 +94,7 @@ class Volumes:
         """Return where a volume's disk is."""
         return self.root / name / DISK_FILE
 
-    def users(self, name: str) -> tuple[users.User, ...]:
+    def users(self, name: str) -> tuple[User, ...]:
         """Return the machines that use a volume, running or not."""
         with self._locked(shared=True):
             return tuple(users.users_of(self.root / name, self._machines))
@@ -260,7 +261,7 @@ class Volumes:
         folder = temp_directory(self.root / name)
         try:
             folder.chmod(0o700)
-            (folder / users.USERS).mkdir(mode=0o700)
+            (folder / USERS).mkdir(mode=0o700)
             with open(folder / DISK_FILE, "xb", buffering=0, opener=_private) as file:
                 write_volume(
                     file,
@@ -278,7 +279,7 @@ class Volumes:
         sync_directory(self.root)
         return volume
 
-    def _lend(self, machine_id: str, machine_name: str, name: str, use: users.Use) -> Lent:
+    def _lend(self, machine_id: str, machine_name: str, name: str, use: Use) -> Lent:
         volume = self.get(name)
         descriptor = users.hold(
             self.root / name,
@@ -331,12 +332,12 @@ class Volumes:
             yield
 
 
-def _uses(mounts: Iterable[VolumeMount]) -> dict[str, users.Use]:
+def _uses(mounts: Iterable[VolumeMount]) -> dict[str, Use]:
     """Return each volume once. One that is mounted twice is written to if either mount is."""
-    uses: dict[str, users.Use] = {}
+    uses: dict[str, Use] = {}
     for mount in mounts:
         read_only = mount.read_only and (mount.name not in uses or uses[mount.name].read_only)
-        uses[mount.name] = users.Use(read_only=read_only, anonymous=mount.anonymous)
+        uses[mount.name] = Use(read_only=read_only, anonymous=mount.anonymous)
     return uses
 
 
