@@ -215,6 +215,8 @@ def _target(path: str, text: str) -> str:
         _refuse(text, path, "the root is the image's own")
     if target == "/proc" or target.startswith("/proc/"):
         _refuse(text, path, "/proc is the kernel's")
+    if target == "/dev":
+        _refuse(text, path, "/dev has the machine's own devices")
     return target
 
 

@@ -59,6 +59,7 @@ def test_specifications(text: str, expected: VolumeRequest) -> None:
         ("/", "the root"),
         ("db:/proc", "kernel"),
         ("db:/proc/sys", "kernel"),
+        ("db:/dev/", "devices"),
         ("db:/a\0b", "NUL"),
         ("db:/data:r", "the mode 'r'"),
         ("db:/data:ro,rw", "the mode"),
