@@ -21,7 +21,10 @@ from converter.vmdk.scratch import write_scratch
 from converter.volume.mount import VolumeMount
 from converter.volume.volumes import Lent
 
-_RESERVED_TARGET = 7  # of VMware's adapters, their own
+# What a guest's driver looks at on an adapter: targets 0 to 15 but for 7, the adapter's own. The
+# root disk has the first place of the first adapter.
+_PLACES = 15
+_RESERVED_TARGET = 7
 
 
 def make_overlays(folder: Path, lent: Sequence[Lent]) -> None:
@@ -48,13 +51,17 @@ def make_overlays(folder: Path, lent: Sequence[Lent]) -> None:
 
 
 def volume_arguments(lent: Sequence[Lent]) -> list[str]:
-    """Return QEMU's arguments for the volumes, for an adapter `scsi` that has the root disk."""
+    """Return QEMU's arguments for the volumes; the adapter `scsi` is there, with the root disk."""
     arguments: list[str] = []
     for number, volume in enumerate(lent):
         for node in _nodes(number, volume):
             arguments += ["-blockdev", json.dumps(node)]
-        target = number + 1 if number + 1 < _RESERVED_TARGET else number + 2
-        device = f"scsi-hd,bus=scsi.0,scsi-id={target},drive=volume{number}"
+        adapter, place = divmod(number + 1, _PLACES)
+        name = f"scsi{adapter or ''}"
+        if not place:
+            arguments += ["-device", f"pvscsi,id={name}"]
+        target = place + (place >= _RESERVED_TARGET)
+        device = f"scsi-hd,bus={name}.0,scsi-id={target},drive=volume{number}"
         arguments += ["-device", f"{device},serial={volume.volume.serial}"]
     return arguments
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 from converter.errors import UsageError
 from converter.volume.name import check_name
 
-MOST_VOLUMES = 60  # an adapter has 64 targets, less its own and the root disk's
+MOST_VOLUMES = 59  # four adapters of 15 disks, as vSphere has them, less the root disk
 
 _ACCESS = frozenset({"rw", "ro"})
 _COPY = frozenset({"nocopy"})
