@@ -20,6 +20,7 @@ from agent.tether.uevents import UeventListener
 
 FOLDER = "/volumes"  # in the agent's world, a folder for each disk
 
+_TARGETS = 16  # of an adapter
 _SERIAL_HEADER_BYTES = 4  # of SCSI's page 0x80: device type, page, length
 
 
@@ -111,8 +112,9 @@ def _find(
         found = _look_for(serials)
         return found if len(found) == len(serials) else None
 
-    # They follow the root disk, but for the one number that is an adapter's own.
-    for target in range(1, len(serials) + 2):
+    # They follow the root disk, but for the one number that is an adapter's own, and then begin
+    # again on another adapter.
+    for target in range(min(len(serials) + 2, _TARGETS)):
         disks.scan_scsi("0 {} 0".format(target))
     found = events.wait_until(look, disks.FIRST_LOOK_SECONDS)
     if found is None:
