@@ -23,6 +23,10 @@ class VolumeOptions:
     specifications: tuple[str, ...]
     mounts: tuple[str, ...]
 
+    def check(self) -> None:
+        """Raise UsageError for what is wrong whatever the image says."""
+        self.requests({})
+
     def requests(self, image: Mapping[str, Any]) -> tuple[VolumeRequest, ...]:
         """Return what is asked for, with what the image's own `config` object adds.
 

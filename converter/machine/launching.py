@@ -27,6 +27,8 @@ from converter.machine.directory import (
 from converter.machine.model import KEY_BYTES, MachineSpec
 from converter.machine.qemu import check_disks, write_guest_document
 from converter.machine.qemu_command import Accelerator, machine_arguments
+from converter.machine.volume_disks import guest_volumes, make_overlays
+from converter.volume.volumes import Lent
 
 _ROOT = Path(__file__).resolve().parents[2]
 _READY_SECONDS = 60.0
@@ -35,19 +37,31 @@ _LOG_BYTES = 4096
 
 
 def prepare(
-    folder: MachineFolder, spec: MachineSpec, accelerator: Accelerator, *, temporary: bool
+    folder: MachineFolder,
+    spec: MachineSpec,
+    accelerator: Accelerator,
+    *,
+    temporary: bool,
+    volumes: Sequence[Lent] = (),
 ) -> None:
     """Write all that a start needs: a new key, the guest's document, QEMU's arguments.
 
-    The lock is held. Raises NotFoundError when a disk is gone, HypervisorError.
+    `volumes` are the machine's, in its hands already. The lock is held. Raises NotFoundError when a
+    disk is gone, IntegrityError for a damaged volume, HypervisorError.
     """
     check_disks(folder.path, spec)
     key = secrets.token_bytes(KEY_BYTES)
     try:
-        write_guest_document(folder.path, spec, key)
+        make_overlays(folder.path, volumes)
+        write_guest_document(folder.path, spec, key, guest_volumes(spec.volumes, volumes))
         write_key(folder.relay, key)
         arguments = machine_arguments(
-            spec, accelerator, machine=folder.id, channel=LINE_SOCKET, temporary=temporary
+            spec,
+            accelerator,
+            machine=folder.id,
+            channel=LINE_SOCKET,
+            temporary=temporary,
+            volumes=volumes,
         )
         write_private(folder.path / START_FILE, {"arguments": arguments})
     except OSError as error:
@@ -57,16 +71,17 @@ def prepare(
         ) from error
 
 
-def launch(folder: MachineFolder, mode: str, lock: int, *, others: Sequence[int] = ()) -> int:
+def launch(folder: MachineFolder, mode: str, lock: int, *, for_qemu: Sequence[int] = ()) -> int:
     """Start the supervisor, which takes over `lock`; return when its relay can be reached.
 
-    `others` are descriptors that live as long as it does. The result is a descriptor: until it is
-    closed the supervisor does not leave. Raises HypervisorError, NotFoundError.
+    `for_qemu` are descriptors that QEMU gets, which the supervisor does not keep. The result is a
+    descriptor: until it is closed the supervisor does not leave. Raises HypervisorError,
+    NotFoundError.
     """
     ready, told = os.pipe()
     hold, held = os.pipe()
     try:
-        _spawn(folder, mode, [lock, told, hold, *others])
+        _spawn(folder, mode, [lock, told, hold, *for_qemu])
         os.close(told)
         told = -1
         _wait_until_ready(folder, ready)
@@ -94,7 +109,7 @@ def _spawn(folder: MachineFolder, mode: str, inherited: Sequence[int]) -> None:
         for source, number in zip(inherited, numbers, strict=True)
     ]
     arguments = [sys.executable, "-P", "-m", "converter.machine.supervisor", mode]
-    arguments += [os.fspath(folder.path), *map(str, numbers[:3])]
+    arguments += [os.fspath(folder.path), *map(str, numbers)]
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     try:
         os.posix_spawn(

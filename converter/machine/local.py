@@ -49,6 +49,7 @@ from converter.machine.removal import all_names, remove_machine
 from converter.machine.settle import look, settle
 from converter.machine.spec_json import read_spec
 from converter.machine.state import CUT_END, Status
+from converter.volume.volumes import Volumes
 
 STOP_SECONDS = 10.0  # docker's, between the stop signal and SIGKILL
 
@@ -71,6 +72,7 @@ class LocalMachines:
         self, root: Path, *, monitor: Monitor = ignore, accelerator: str | None = None
     ) -> None:
         self._registry = Registry(root)
+        self._volumes = Volumes(root)
         self._kvm_record = self._registry.machines.parent / "kvm.json"
         self._monitor = monitor
         self._accelerator = accelerator
@@ -120,8 +122,10 @@ class LocalMachines:
             document = folder.machine()
             spec = _spec(folder)
             accelerator = self._choose(spec)
-            prepare(folder, spec, accelerator, temporary=document["auto_remove"] is True)
-            return launch(folder, "start", lock)
+            temporary = document["auto_remove"] is True
+            with self._volumes.lend(folder.id, str(document["name"]), spec.volumes) as lent:
+                prepare(folder, spec, accelerator, temporary=temporary, volumes=lent)
+                return launch(folder, "start", lock, for_qemu=[one.descriptor for one in lent])
         finally:
             os.close(lock)
 

@@ -2,10 +2,10 @@
 
 users/<machine id>    one file for each machine that was made with the volume, running or not
 
-The file is void when the machine's folder is gone. While the machine runs it is locked (flock) by
-a descriptor that QEMU itself inherits: so the lock lasts exactly as long as something may write to
-the disk, whoever of us is killed, and a reboot of the host leaves none. All of this happens while
-the lock of the folder of all volumes is held.
+The file is void when the machine's folder is gone, or was never finished. While the machine runs it
+is locked (flock) by a descriptor that QEMU itself inherits: so the lock lasts exactly as long as
+something may write to the disk, whoever of us is killed, and a reboot of the host leaves none. All
+of this happens while the lock of the folder of all volumes is held.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def users_of(volume: Path, machines: Path) -> Iterator[User]:
             continue
         try:
             running = not _lock(descriptor, fcntl.LOCK_SH)
-            if running or (machines / machine_id).is_dir():
+            if running or _is_there(machines, machine_id):
                 yield _read(os.read(descriptor, _LIMIT_BYTES), machine_id, running=running)
         finally:
             os.close(descriptor)
@@ -111,6 +111,11 @@ def hold(volume: Path, machines: Path, *, machine_id: str, name: str, use: Use) 
         os.close(descriptor)
         raise AssertionError("somebody locks a note without the lock of all volumes")
     return descriptor
+
+
+def _is_there(machines: Path, machine_id: str) -> bool:
+    """Say whether a machine's folder is there, or is being made."""
+    return any((machines / name).is_dir() for name in (machine_id, f".new-{machine_id}"))
 
 
 def _lock(descriptor: int, kind: int) -> bool:

@@ -175,8 +175,8 @@ class Volumes:
     def attach(self, machine_id: str, machine_name: str, mounts: Iterable[VolumeMount]) -> None:
         """Note that a new machine uses its volumes, durably; make those that are missing.
 
-        The machine's folder must be there: without it the notes are void. After an error nothing
-        is left of this. Raises OSError and as `create`.
+        The machine's folder must be there, finished or not: without it the notes are void. After
+        an error nothing is left of this. Raises OSError and as `create`.
         """
         uses = _uses(mounts)
         if not uses:
@@ -281,6 +281,11 @@ class Volumes:
 
     def _lend(self, machine_id: str, machine_name: str, name: str, use: Use) -> Lent:
         volume = self.get(name)
+        if not self.disk(name).is_file():
+            raise IntegrityError(
+                f"Volume {name} has no disk.",
+                hint=f"Put {self.disk(name)} back, or remove what is left of the volume.",
+            )
         descriptor = users.hold(
             self.root / name,
             self._machines,

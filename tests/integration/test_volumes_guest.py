@@ -8,37 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import json
 import os
-import secrets
-import shutil
+import signal
 import struct
 import subprocess
-import tarfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from agent.host.transport import UnixListener, private_directory
+from agent.host import Stdio, client
+from converter.errors import UsageError
 from converter.layer.entry import Entry, Kind
-from converter.machine.model import CHANNEL_NAME, Channel, GuestConfig, RunConfig
-from converter.machine.qemu_command import (
-    CONFIG_FILE,
-    FW_CFG_NAME,
-    KERNEL_COMMAND_LINE,
-    Accelerator,
-    base_arguments,
-    disk_nodes,
-)
-from converter.machine.volume_disks import guest_volumes, make_overlays, volume_arguments
-from converter.volume.mount import VolumeMount
+from converter.machine.directory import MachineFolder
+from converter.machine.local import LocalMachines
+from converter.machine.machines import Status
+from converter.machine.model import GuestConfig, MachineSpec, RunConfig
+from converter.vmdk.scratch import write_disk
 from converter.volume.request import VolumeRequest
 from converter.volume.volumes import Volumes
 from tests.guests import trees
-from tests.guests.host import BOOT_SECONDS, GuestHost, Record
+from tests.guests.machines import local_machines, request
 from tests.guests.trees import file, folder, symlink
 from tests.images import prepared
 from tests.images.trees import Node, differences, read_tree
@@ -47,6 +39,7 @@ from tinykernel.record import load_boot_image
 pytestmark = [pytest.mark.integration, pytest.mark.vm]
 
 MIB = 1 << 20
+CAPACITY_BYTES = 512 * MIB
 ROOT_UUID = "6f1c9a3e-2222-4222-8333-0123456789ab"
 PROGRAM = bytes(range(256)) * 500
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)  # net_bind_service, effective
@@ -111,96 +104,86 @@ def image() -> list[Entry]:
     ]
 
 
-@dataclass
-class Machine:
-    """A machine with volumes that runs, and the host that speaks with it."""
+@dataclass(frozen=True)
+class Host:
+    """A state folder, and what machines are made from."""
 
-    process: subprocess.Popen[bytes]
-    folder: Path
-    host: GuestHost
-    number: int = 0
+    work: Path
+    link: Path
 
     @property
-    def main(self) -> Record:
-        return self.host.processes[0]
+    def volumes(self) -> Volumes:
+        return Volumes(self.work / "state")
 
-    def run(self, kind: str = "exec", stdin: bytes | None = None, **fields: object) -> Record:
-        """Run something beside the main process, to its end."""
-        self.number += 1
-        record = self.host.start(self.number, kind, **fields)
-        if stdin is not None:
-            self.host.write(self.number, stdin, end=True)
-        self.host.wait(lambda: record.closed)
-        return record
+    @property
+    def machines(self) -> LocalMachines:
+        return local_machines(self.work)
+
+    def create(self, requests: Iterable[VolumeRequest], **options: object) -> str:
+        """Make a machine whose process waits to be stopped; return its id."""
+        (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
+        script = "trap 'exit 3' TERM; sleep 100000 & wait"
+        spec = MachineSpec(
+            chain=(self.link,),
+            capacity_bytes=CAPACITY_BYTES,
+            boot=load_boot_image(boot.parent),
+            guest=GuestConfig(
+                root_uuid=ROOT_UUID,
+                hostname="guest",
+                image={},
+                run=RunConfig(args=("/bin/sh", "-c", script)),
+            ),
+            memory_mib=256,
+            volumes=self.volumes.prepare(requests),
+        )
+        return self.machines.create(request(spec, self.work, **options)).id
+
+    @contextlib.contextmanager
+    def started(self, machine: str) -> Iterator[Guest]:
+        """Start a machine; cut its power if it has not been stopped by the block's end."""
+        self.machines.start(machine)
+        try:
+            guest = Guest(self, machine)
+            while client.describe(guest.address)["started"] is None:
+                assert self.machines.find(machine).status is Status.RUNNING
+                time.sleep(0.05)
+            yield guest
+        finally:
+            self.machines.remove(machine, force=True)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A machine that runs."""
+
+    host: Host
+    id: str
+
+    def execute(self, script: str) -> tuple[int, str]:
+        """Run a script in it; return its exit code and all that it says."""
+        output = self.host.work / f"output-{self.id[:8]}"
+        with output.open("wb") as file:
+            stdio = Stdio(None, file.fileno(), file.fileno())
+            execution = client.Execution(["/bin/sh", "-ec", script])
+            status = client.execute(self.address, execution, stdio)
+        assert status.failure is None, status
+        return status.code, output.read_text()
 
     def shell(self, script: str) -> str:
         """Run a script that must succeed; return what it says."""
-        record = self.run(args=["/bin/sh", "-ec", script])
-        assert record.code == 0, (script, record.stdout, record.stderr, record.messages)
-        return record.stdout.decode()
+        code, said = self.execute(script)
+        assert code == 0, (script, said)
+        return said
 
-    def end(self) -> None:
+    @property
+    def address(self) -> client.Address:
+        return self.host.machines.address(self.id)
+
+    def stop(self) -> None:
         """End the machine in an orderly way."""
-        self.host.endpoint.control({"type": "power-off"})
-        self.host.wait(lambda: self.process.poll() is not None, 60)
-        assert self.process.returncode == 0
-        console = (self.folder / "console.log").read_text(errors="replace")
-        assert "still in use" not in console, console
-
-
-@contextlib.contextmanager
-def booted(volumes: Volumes, link: Path, mounts: tuple[VolumeMount, ...]) -> Iterator[Machine]:
-    """Boot a machine whose main process waits for its stdin to end."""
-    machine_id = secrets.token_hex(32)
-    place = volumes.root.parent / "machines" / machine_id
-    place.mkdir(parents=True)
-    volumes.attach(machine_id, machine_id[:6], mounts)
-    (boot_folder,) = (prepared.boot_store() / "boot").glob("*/boot.json")
-    boot = load_boot_image(boot_folder.parent)
-    run = RunConfig(args=("/bin/sh", "-c", "cat; exit 3"), stdin=True)
-    guest = GuestConfig(root_uuid=ROOT_UUID, hostname="guest", image={}, run=run)
-    key = secrets.token_bytes(32)
-    with (
-        private_directory() as sockets,
-        UnixListener(sockets / "line") as listener,
-        volumes.lend(machine_id, machine_id[:6], mounts) as lent,
-    ):
-        make_overlays(place, lent)
-        told = guest_volumes(mounts, lent)
-        (place / CONFIG_FILE).write_bytes(guest.encode(Channel.VIRTIO_SERIAL, key, told))
-        shutil.copyfile(link, place / "scratch.vmdk")
-        arguments = base_arguments(Accelerator("tcg", (7, 2)), boot.kernel, boot.initrd)
-        arguments += ["-append", f"{KERNEL_COMMAND_LINE} tether.config=fw_cfg", "-m", "256"]
-        arguments += ["-fw_cfg", f"name={FW_CFG_NAME},file={CONFIG_FILE}"]
-        for node in disk_nodes([], temporary=True):
-            arguments += ["-blockdev", json.dumps(node)]
-        arguments += ["-device", "pvscsi,id=scsi", "-device", "scsi-hd,bus=scsi.0,drive=scratch"]
-        arguments += volume_arguments(lent)
-        arguments += ["-chardev", f"socket,id=line,path={sockets}/line,server=off,reconnect=1"]
-        arguments += ["-device", "virtio-serial-pci"]
-        arguments += ["-device", f"virtserialport,chardev=line,name={CHANNEL_NAME}"]
-        arguments += ["-chardev", "null,id=nothing"]
-        arguments += ["-device", "isa-serial,chardev=nothing,index=0"]
-        with (place / "qemu.log").open("wb") as log:
-            process = subprocess.Popen(
-                arguments,
-                cwd=place,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[one.descriptor for one in lent],
-            )
-        host = GuestHost(listener, key)
-        try:
-            main = host.processes[0]
-            host.wait(lambda: bool(main.messages) or process.poll() is not None, BOOT_SECONDS)
-            console = (place / "console.log").read_text(errors="replace")
-            assert process.poll() is None, console + (place / "qemu.log").read_text()
-            yield Machine(process, place, host)
-        finally:
-            host._lose()
-            process.kill()
-            process.wait(30)
+        self.host.machines.stop(self.id, 30)
+        assert self.host.machines.wait(self.id).code == 3
+        assert "still in use" not in self.host.machines.console(self.id)
 
 
 @pytest.fixture(scope="module")
@@ -208,12 +191,12 @@ def link(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -
     for name in ("busybox", "qemu-img", "qemu-system-x86_64", "e2fsck"):
         tool(name)
     target = tmp_path_factory.mktemp("root") / "root.vmdk"
-    return trees.write_tree(target, image(), uuid=ROOT_UUID, capacity_bytes=512 * MIB)
+    return trees.write_tree(target, image(), uuid=ROOT_UUID, capacity_bytes=CAPACITY_BYTES)
 
 
 @pytest.fixture
-def volumes(tmp_path: Path) -> Volumes:
-    return Volumes(tmp_path / "state")
+def host(tmp_path: Path, link: Path) -> Host:
+    return Host(tmp_path, link)
 
 
 def used_volume(volumes: Volumes, name: str, entries: list[Entry], size_bytes: int) -> None:
@@ -265,14 +248,14 @@ def below(tree: dict[bytes, Node], top: bytes) -> dict[bytes, Node]:
     }
 
 
-def request(name: str, target: str, **fields: object) -> VolumeRequest:
-    size_bytes = 128 * MIB
-    return VolumeRequest(name=name, target=target, size_bytes=size_bytes, **fields)  # type: ignore[arg-type]  # fields pass through
+def wanted(name: str, target: str, **fields: object) -> VolumeRequest:
+    """Return the request for a small volume with a name."""
+    return VolumeRequest(name=name, target=target, size_bytes=128 * MIB, **fields)  # type: ignore[arg-type]  # fields pass through
 
 
-def test_a_machine_with_every_kind_of_volume(
-    volumes: Volumes, link: Path, tool: Callable[[str], str], tmp_path: Path
-) -> None:
+@pytest.mark.timeout(300)
+def test_a_machine_with_every_kind_of_volume(host: Host, tool: Callable[[str], str]) -> None:
+    volumes = host.volumes
     used_volume(volumes, "full", [file("used", b"used\n")], 128 * MIB)
     interrupted = [
         folder("", xattrs=((b"trusted.saltflat.filling", b""),)),
@@ -280,36 +263,36 @@ def test_a_machine_with_every_kind_of_volume(
         *(file(f"a/b/c/{number}") for number in range(50)),
     ]
     used_volume(volumes, "half", interrupted, 128 * MIB)
-    mounts = volumes.prepare(
-        [
-            request("data", "/data"),
-            request("nested", "/data/sub/nested"),
-            request("further", "/data/not/there/yet"),
-            request("nocopy", "/nocopy", copy=False),
-            request("full", "/full"),
-            request("half", "/half"),
-            request("blank", "/blank"),
-            request("linked", "/link/place"),
-            request("etc", "/etc"),
-            request("shm", "/dev/shm"),
-            request("ro", "/ro", read_only=True),
-            request("twice", "/one"),
-            request("twice", "/two", read_only=True),
-            VolumeRequest(target="/unnamed", size_bytes=64 * MIB),
-        ]
-    )
+    requests = [
+        wanted("data", "/data"),
+        wanted("nested", "/data/sub/nested"),
+        wanted("further", "/data/not/there/yet"),
+        wanted("nocopy", "/nocopy", copy=False),
+        wanted("full", "/full"),
+        wanted("half", "/half"),
+        wanted("blank", "/blank"),
+        wanted("linked", "/link/place"),
+        wanted("etc", "/etc"),
+        wanted("shm", "/dev/shm"),
+        wanted("ro", "/ro", read_only=True),
+        wanted("twice", "/one"),
+        wanted("twice", "/two", read_only=True),
+        VolumeRequest(target="/unnamed", size_bytes=64 * MIB),
+        *(wanted("further", f"/more/{number}") for number in range(2)),
+        *(wanted(f"many{number}", f"/many/{number}", read_only=True) for number in range(6)),
+    ]
+    machine = host.create(requests)
     before = digest(volumes.disk("ro"))
-    with booted(volumes, link, mounts) as machine:
-        assert "started" in machine.main.messages, machine.main.messages
-        shell = machine.shell
+    with host.started(machine) as guest:
+        shell = guest.shell
         options = {
             fields[4]: fields[5].split(",")
             for fields in map(str.split, shell("cat /proc/self/mountinfo").splitlines())
         }
         targets = {"/link/place": "/far/away/place"}
-        for mount in mounts:
-            found = options[targets.get(mount.target, mount.target)]
-            assert ("ro" if mount.read_only else "rw") in found
+        for one in requests:
+            found = options[targets.get(one.target, one.target)]
+            assert ("ro" if one.read_only else "rw") in found
             assert {"nosuid", "nodev", "noexec"}.isdisjoint(found)
         assert not any("/volumes" in target for target in options)
         # Copied from the image before anything was mounted, nested volumes too.
@@ -325,114 +308,118 @@ def test_a_machine_with_every_kind_of_volume(
         )
         assert shell("echo 1 > /one/file; cat /two/file; echo 2 > /dev/shm/x") == "1\n"
         for path in ("/ro/new", "/two/new", "/ro/image"):
-            refused = machine.run(args=["/bin/sh", "-c", f"echo x > {path}"])
-            assert b"Read-only file system" in refused.stderr
-        shell(
-            "echo kept > /data/new; echo deep > /data/not/there/yet/x; echo n > /data/sub/nested/n"
-        )
-        shell("echo far > /link/place/x; echo x > /unnamed/x; mkdir /half/new")
+            assert "Read-only file system" in guest.execute(f"echo x > {path}")[1]
+        shell("echo kept > /data/new; echo deep > /data/not/there/yet/x")
+        shell("echo n > /data/sub/nested/n; echo far > /link/place/x; echo x > /unnamed/x")
+        shell("mkdir /half/new")
         # Copies go where the process's files are.
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            member = tarfile.TarInfo("copied-in")
-            member.size = 3
-            tar.addfile(member, io.BytesIO(b"in\n"))
-        assert machine.run("copy-in", archive.getvalue(), path="/data").code == 0
-        out = machine.run("copy-out", path="/data/sub/nested")
-        with tarfile.open(fileobj=io.BytesIO(out.stdout)) as tar:
-            assert {"nested", "nested/inner", "nested/n"} <= set(tar.getnames())
-        machine.end()
+        (host.work / "copied-in").write_text("in\n")
+        client.copy_in(guest.address, host.work / "copied-in", "/data")
+        assert shell("cat /data/copied-in") == "in\n"
+        client.copy_out(guest.address, "/data/sub/nested", host.work / "out")
+        assert (host.work / "out/inner").read_text() == "inner\n"
+        assert (host.work / "out/n").read_text() == "n\n"
+        with pytest.raises(UsageError, match="in use"):
+            volumes.remove("data", force=True)
+        guest.stop()
+        with pytest.raises(UsageError, match="in use"):
+            volumes.remove("data")
     assert digest(volumes.disk("ro")) == before
-    assert not any(user.running for name in volumes.names() for user in volumes.users(name))
+    assert (
+        len(volumes.names()) == 19
+    )  # the unnamed one too, for it was not removed with its machine
+    assert not any(volumes.users(name) for name in volumes.names())
     for name in volumes.names():
         with flat(volumes.disk(name), tool):
             pass
     if os.geteuid() == 0:
-        compare_with_image(volumes, link, tool, tmp_path)
+        compare_with_image(host, tool)
 
 
-def compare_with_image(
-    volumes: Volumes, link: Path, tool: Callable[[str], str], tmp_path: Path
-) -> None:
+def compare_with_image(host: Host, tool: Callable[[str], str]) -> None:
     """Hold what was copied against the image, by the host's kernel."""
-    with flat(link, tool) as raw, kernel_mount(raw, tmp_path / "mount") as mount:
-        wanted = read_tree(mount)
-    trees_of = {}
+    place = host.work / "mount"
+    with flat(host.link, tool) as raw, kernel_mount(raw, place) as mount:
+        image_tree = read_tree(mount)
+    found = {}
     for name in ("data", "nested", "further", "half", "etc", "linked"):
-        with (
-            flat(volumes.disk(name), tool) as raw,
-            kernel_mount(raw, tmp_path / "mount") as mount,
-        ):
-            trees_of[name] = read_tree(mount)
+        with flat(host.volumes.disk(name), tool) as raw, kernel_mount(raw, place) as mount:
+            found[name] = read_tree(mount)
             if name == "data":
-                sparse = (mount / "sparse").stat()
-                assert sparse.st_blocks * 512 <= 16384
-    data = trees_of["data"]
+                assert (mount / "sparse").stat().st_blocks * 512 <= 16384
+    data = found["data"]
     added = {name for name in data if name.split(b"/")[0] in (b"new", b"copied-in", b"not")}
     assert added == {b"new", b"copied-in", b"not", b"not/there", b"not/there/yet"}
     kept = {name: node for name, node in data.items() if name not in added}
-    found = differences(below(wanted, b"data"), kept, unpacked_ns=2**80)
+    unlike = differences(below(image_tree, b"data"), kept, unpacked_ns=2**80)
     # The process has put names into the top folder since.
-    assert [line for line in found if not line.startswith("b'': mtime_ns")] == []
-    assert set(trees_of["nested"]) == {b"", b"inner", b"n"}
-    assert set(trees_of["further"]) == {b"", b"x"}
-    assert set(trees_of["half"]) == {b"", b"whole", b"new"}
-    assert set(trees_of["linked"]) == {b"", b"x"}
-    assert not trees_of["half"][b""].xattrs
-    assert {b"passwd", b"group", b"hosts"} <= set(trees_of["etc"])
+    assert [line for line in unlike if not line.startswith("b'': mtime_ns")] == []
+    assert set(found["nested"]) == {b"", b"inner", b"n"}
+    assert set(found["further"]) == {b"", b"x"}
+    assert set(found["half"]) == {b"", b"whole", b"new"}
+    assert set(found["linked"]) == {b"", b"x"}
+    assert not found["half"][b""].xattrs
+    assert {b"passwd", b"group", b"hosts"} <= set(found["etc"])
 
 
+@pytest.mark.timeout(300)
 def test_readers_share_a_volume_whose_machine_lost_its_power(
-    volumes: Volumes, link: Path, tool: Callable[[str], str]
+    host: Host, tool: Callable[[str], str]
 ) -> None:
-    mounts = volumes.prepare([request("data", "/data")])
-    with booted(volumes, link, mounts) as machine:
-        machine.shell(
-            "echo first > /data/new; sync; echo second >> /data/new; rm /data/plain; sync"
-        )
-        assert [user.running for user in volumes.users("data")] == [True]
-        # Its power is cut: the context's end kills the hypervisor.
+    volumes = host.volumes
+    writer = host.create([wanted("data", "/data")], name="writer")
+    with host.started(writer) as guest:
+        guest.shell("echo first > /data/new; sync; echo second >> /data/new; rm /data/plain; sync")
+        with pytest.raises(UsageError, match=r"the machine writer .* writes to it"):
+            host.machines.start(host.create([wanted("data", "/data", read_only=True)]))
+        os.kill(supervisor_of(host, writer), signal.SIGKILL)
+        # Whatever is killed of us, the volume is taken as long as the hypervisor runs.
+        assert [user.running for user in volumes.users("data") if user.name == "writer"] == [True]
+    # Its power was cut.
     before = digest(volumes.disk("data"))
-    readers = [replace(mount, read_only=True) for mount in mounts]
-    with (
-        booted(volumes, link, tuple(readers)) as one,
-        booted(volumes, link, tuple(readers)) as other,
-    ):
-        for machine in (one, other):
-            assert machine.shell("test -e /data/plain || cat /data/new") == "first\nsecond\n"
-        one.end()
-        other.end()
+    readers = [host.create([wanted("data", "/data", read_only=True)]) for _ in range(2)]
+    with host.started(readers[0]) as one, host.started(readers[1]) as other:
+        for guest in (one, other):
+            assert guest.shell("test -e /data/plain || cat /data/new") == "first\nsecond\n"
+        one.stop()
+        other.stop()
     assert digest(volumes.disk("data")) == before
-    with booted(volumes, link, mounts) as machine:
+    with host.started(host.create([wanted("data", "/data")], auto_remove=True)) as guest:
         # What the image has is not copied over it again.
-        assert machine.shell("test -e /data/plain || cat /data/new") == "first\nsecond\n"
-        machine.end()
+        assert guest.shell("test -e /data/plain || cat /data/new") == "first\nsecond\n"
+        host.machines.stop(guest.id, 30)
     with flat(volumes.disk("data"), tool):
         pass
 
 
 @pytest.mark.parametrize(
-    ("target", "size_mib", "kind", "says"),
+    ("target", "kind", "says"),
     [
-        ("/a-file", 64, "volume", "the volume for /a-file cannot take over"),
-        ("/large", 64, "volume", "No space left on device"),
-        ("/data", 0, "disk", "has the serial number"),
+        ("/a-file", "volume", "the volume for /a-file cannot take over"),
+        ("/large", "volume", "No space left on device"),
+        ("/data", "disk", "has the serial number"),
     ],
 )
 def test_what_the_guest_cannot_do_reaches_the_host(
-    volumes: Volumes, link: Path, target: str, size_mib: int, kind: str, says: str
+    host: Host, target: str, kind: str, says: str
 ) -> None:
-    size_bytes = (size_mib or 64) * MIB
-    mounts = volumes.prepare([VolumeRequest(name="data", target=target, size_bytes=size_bytes)])
-    if not size_mib:
-        volumes.disk("data").unlink()
-        with volumes.disk("data").open("xb", buffering=0) as target_file:
-            trees.write_disk(
-                target_file, capacity_bytes=64 * MIB, cid=1, writes=(), file_name="disk.vmdk"
-            )
-    with booted(volumes, link, mounts) as machine:
-        machine.host.wait(lambda: machine.main.code is not None, BOOT_SECONDS)
-        failure = machine.main.messages["failed"]
-        assert (failure["code"], failure["kind"]) == (125, kind)
-        assert says in failure["message"]
-        machine.host.wait(lambda: machine.process.poll() is not None)
+    first = VolumeRequest(name="data", target=target, size_bytes=64 * MIB)
+    if kind == "disk":  # there is one, but no file system is on it
+        host.volumes.create("data", size_bytes=64 * MIB)
+        host.volumes.disk("data").unlink()
+        with host.volumes.disk("data").open("xb", buffering=0) as blank:
+            write_disk(blank, capacity_bytes=64 * MIB, cid=1, writes=(), file_name="disk.vmdk")
+    machine = host.create([first, VolumeRequest(target="/unnamed", size_bytes=64 * MIB)])
+    host.machines.start(machine)
+    status = host.machines.wait(machine)
+    assert status.failure is not None
+    assert (status.code, status.failure.kind) == (125, kind)
+    assert says in status.failure.message
+    host.machines.remove(machine, volumes=True)
+    assert host.volumes.names() == ["data"]
+
+
+def supervisor_of(host: Host, machine: str) -> int:
+    owner = MachineFolder(host.work / "state/machines" / machine).supervisor()
+    assert owner is not None
+    return owner.mark.pid
