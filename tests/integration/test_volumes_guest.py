@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from agent.host import Stdio, client
-from converter.errors import UsageError
+from converter.errors import NotFoundError, UsageError
 from converter.layer.entry import Entry, Kind
 from converter.machine.directory import MachineFolder
 from converter.machine.local import LocalMachines
@@ -100,7 +100,7 @@ def image() -> list[Entry]:
         folder("blank", 0o700, uid=3, gid=4),
         symlink("link", "/far/away"),
         file("a-file"),
-        file("large/file", os.urandom(1 << 20) * 100),
+        file("large/file", os.urandom(1 << 20) * 70),
     ]
 
 
@@ -149,7 +149,8 @@ class Host:
                 time.sleep(0.05)
             yield guest
         finally:
-            self.machines.remove(machine, force=True)
+            with contextlib.suppress(NotFoundError):  # by itself
+                self.machines.remove(machine, force=True)
 
 
 @dataclass(frozen=True)
