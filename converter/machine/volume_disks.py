@@ -83,7 +83,8 @@ def guest_volumes(mounts: Iterable[VolumeMount], lent: Iterable[Lent]) -> tuple[
 def _nodes(number: int, volume: Lent) -> Iterator[dict[str, Any]]:
     disk: dict[str, Any] = {"driver": "file", "filename": os.fspath(volume.disk)}
     if not volume.read_only:
-        yield {"driver": "vmdk", "node-name": f"volume{number}", "file": disk}
+        # A name of a parent in the descriptor, if somebody put one there, is not followed.
+        yield {"driver": "vmdk", "node-name": f"volume{number}", "file": disk, "backing": None}
         return
     yield {
         "driver": "vmdk",

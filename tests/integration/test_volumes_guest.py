@@ -254,7 +254,7 @@ def wanted(name: str, target: str, **fields: object) -> VolumeRequest:
     return VolumeRequest(name=name, target=target, size_bytes=128 * MIB, **fields)  # type: ignore[arg-type]  # fields pass through
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_machine_with_every_kind_of_volume(host: Host, tool: Callable[[str], str]) -> None:
     volumes = host.volumes
     used_volume(volumes, "full", [file("used", b"used\n")], 128 * MIB)
@@ -363,7 +363,7 @@ def compare_with_image(host: Host, tool: Callable[[str], str]) -> None:
     assert {b"passwd", b"group", b"hosts"} <= set(found["etc"])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_readers_share_a_volume_whose_machine_lost_its_power(
     host: Host, tool: Callable[[str], str]
 ) -> None:
@@ -393,6 +393,7 @@ def test_readers_share_a_volume_whose_machine_lost_its_power(
         pass
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("target", "kind", "says"),
     [

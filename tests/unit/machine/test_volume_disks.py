@@ -46,6 +46,7 @@ def test_a_volume_is_known_by_its_serial_number() -> None:
         "driver": "file",
         "filename": "/state,x/volumes/volume-5/disk.vmdk",
     }
+    assert node["backing"] is None
     assert "cache" not in node  # what the guest flushes is on the host's disk
     (device,) = options(arguments, "-device")
     assert device == f"scsi-hd,bus=scsi.0,scsi-id=1,drive=volume0,serial={5:032x}"
