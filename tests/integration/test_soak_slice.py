@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soaks import entries, exits, headers, kill, line, overlay, pulls, vmotion
+from scripts.soaks import entries, exits, headers, kill, lifecycle, line, overlay, pulls, vmotion
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -31,6 +31,14 @@ def test_thirty_of_five_hundred_pulls(tool: Callable[[str], str]) -> None:
 def test_twenty_thousand_of_a_million_members() -> None:
     assert entries.COUNT == 1_000_000
     assert entries.run(20_000, seed=3) == []
+
+
+@pytest.mark.vm
+def test_five_of_three_hundred_lives_of_machines(tool: Callable[[str], str]) -> None:
+    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64"):
+        tool(name)
+    assert lifecycle.COUNT == 300
+    assert lifecycle.run(5, seed=4) == []
 
 
 @pytest.mark.root
