@@ -11,7 +11,7 @@ import zstandard
 
 from converter.errors import IntegrityError
 from converter.ext4 import c_ext4 as c
-from converter.ext4.filesystem import FileSystem
+from converter.ext4.filesystem import INODES_PER_GRAIN, FileSystem
 from converter.ext4.geometry import INODES_PER_GROUP, Geometry
 from converter.ext4.state import (
     HEAD,
@@ -53,8 +53,10 @@ def _node(filesystem: FileSystem) -> int:
 
 def _inode_byte(filesystem: FileSystem, offset: int, value: int) -> None:
     """Set a byte of the inode of d/f."""
-    at = (_node(filesystem) - 1) * c.INODE_SIZE + offset
-    filesystem.tables[0][at] = value
+    grain, index = divmod(_node(filesystem) - 1, INODES_PER_GRAIN)
+    content = bytearray(filesystem.grains[grain])
+    content[index * c.INODE_SIZE + offset] = value
+    filesystem.grains[grain] = content
 
 
 def _forget_inode(filesystem: FileSystem) -> None:
@@ -121,7 +123,7 @@ AT_LOADING = [
         lambda fs: setattr(fs.allocator.others, "index", INODES_PER_GROUP // 2 - 1),
         "the same inodes to directories and to other",
     ),
-    Case("a free inode has a name", _forget_inode, "has a name, but is not in use"),
+    Case("a free inode has a name", _forget_inode, "by its table alone"),
     Case("another type", lambda fs: _inode_byte(fs, 1, 0x41), "not of the kind"),
     Case("links", lambda fs: fs.tree.set_links(_node(fs), 3), "counts other names"),
     Case("a text of no link", lambda fs: fs.tree.set_symlink(_node(fs), b"x"), "without a link"),
