@@ -11,6 +11,7 @@ import zstandard
 
 from converter.errors import IntegrityError
 from converter.ext4 import c_ext4 as c
+from converter.ext4.allocator import Sequence
 from converter.ext4.filesystem import INODES_PER_GRAIN, FileSystem
 from converter.ext4.geometry import INODES_PER_GROUP, Geometry
 from converter.ext4.state import (
@@ -172,8 +173,9 @@ def test_loading_finds_inodes_behind_those_that_are_handed_out() -> None:
     filesystem = _filesystem(512 << 20)
     allocator = filesystem.allocator
     node = 3 * INODES_PER_GROUP + 1
-    allocator.others.group, allocator.others.index = 3, 0
+    allocator.others = Sequence(3, 0)
     assert allocator.new_node() == node
+    allocator.settle()
     allocator.others.group, allocator.others.index = 1, 1
     with pytest.raises(IntegrityError, match="behind those that it hands out"):
         load_states([dump_state(filesystem)])
