@@ -47,9 +47,8 @@ def _write(filesystem: FileSystem, layer: list[Entry], *, first: bool = False) -
 
 
 def _node(filesystem: FileSystem) -> int:
-    """Return the inode of d/f."""
-    ((_, names),) = [each for each in filesystem.tree.directories.items() if b"f" in each[1]]
-    return names[b"f"] >> KIND_BITS
+    """Return the inode of d/f and d/g."""
+    return _names(filesystem)[b"g"] >> KIND_BITS
 
 
 def _inode_byte(filesystem: FileSystem, offset: int, value: int) -> None:
@@ -64,10 +63,43 @@ def _forget_inode(filesystem: FileSystem) -> None:
     filesystem.allocator.free_inode(_node(filesystem), directory=False)
 
 
+def _names(filesystem: FileSystem) -> dict[bytes, int]:
+    """Return the names in d."""
+    (names,) = [each for each in filesystem.tree.directories.values() if b"g" in each]
+    return names
+
+
+def _rename(filesystem: FileSystem, name: bytes) -> None:
+    names = _names(filesystem)
+    names[name] = names.pop(b"f")
+
+
+def _lose_names(filesystem: FileSystem) -> None:
+    """Leave the inode of d/f and d/g in use without a name."""
+    filesystem.tree.set_links(_node(filesystem), 1)
+    _names(filesystem).clear()
+
+
+def _name_twice(filesystem: FileSystem) -> None:
+    """Give the directory d a second name."""
+    packed = filesystem.tree.directories[ROOT][b"d"]
+    filesystem.tree.bind(ROOT, b"e", packed)
+    filesystem.tree.set_links(packed >> KIND_BITS, 2)
+
+
+def _use_inode(filesystem: FileSystem) -> None:
+    filesystem.allocator.new_node()
+    filesystem.allocator.settle()
+
+
+def _root_mode(filesystem: FileSystem, mode: int) -> None:
+    root = filesystem.read_inode(ROOT)
+    filesystem.write_inode(ROOT, root._replace(i_mode=mode), None)
+
+
 def _link(filesystem: FileSystem, text: bytes) -> None:
     """Make d/f a symbolic link."""
-    (names,) = [each for each in filesystem.tree.directories.values() if b"f" in each]
-    names[b"f"] = _node(filesystem) << KIND_BITS | Kind.SYMLINK
+    _names(filesystem)[b"f"] = _node(filesystem) << KIND_BITS | Kind.SYMLINK
     filesystem.tree.set_symlink(_node(filesystem), text)
 
 
@@ -125,6 +157,14 @@ AT_LOADING = [
         "the same inodes to directories and to other",
     ),
     Case("a free inode has a name", _forget_inode, "by its table alone"),
+    Case("an inode in use without content", _use_inode, "by its bitmap or"),
+    Case("an inode without a name", _lose_names, "other names than there are"),
+    Case("a directory with two names", _name_twice, "a directory with two names"),
+    Case("a slash in a name", lambda fs: _rename(fs, b"f/x"), "a slash or a NUL"),
+    Case("a NUL in a name", lambda fs: _rename(fs, b"f\0"), "a slash or a NUL"),
+    Case("a name of dots", lambda fs: _rename(fs, b".."), "empty or dots"),
+    Case("an empty name", lambda fs: _rename(fs, b""), "empty or dots"),
+    Case("a root that is a file", lambda fs: _root_mode(fs, c.S_IFREG), "root is no directory"),
     Case("another type", lambda fs: _inode_byte(fs, 1, 0x41), "not of the kind"),
     Case("links", lambda fs: fs.tree.set_links(_node(fs), 3), "counts other names"),
     Case("a text of no link", lambda fs: fs.tree.set_symlink(_node(fs), b"x"), "without a link"),
