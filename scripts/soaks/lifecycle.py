@@ -26,7 +26,7 @@ from converter.machine.machines import Status
 from converter.machine.model import GuestConfig, MachineSpec, RunConfig
 from converter.machine.spec_json import spec_document
 from converter.store.layout import Store
-from converter.store.pins import lasting_pins
+from converter.store.pins import pins
 from tests.guests import disk
 from tests.images import prepared
 from tinykernel.record import load_boot_image
@@ -144,7 +144,7 @@ def _check(work: Path) -> list[str]:
         failures.append(f"QEMU {_qemus(work)} outlived its machine")
     if not _until(lambda: not _supervisors(work)):
         failures.append(f"supervisor {_supervisors(work)} outlived its machine")
-    if lasting_pins(Store(work / "store"))[0]:
+    if pins(Store(work / "store"))[0]:
         failures.append("a pin is left that counts")
     _end_all(work)
     return failures
