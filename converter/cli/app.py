@@ -146,6 +146,7 @@ def _report(output: Output, error: SaltflatError) -> int:
             "schema": 1,
             "error": {
                 "kind": error.kind,
+                **({"cause": error.cause} if error.cause else {}),
                 "what": error.what,
                 "expected": error.expected,
                 "hint": error.hint,

@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ _READ_BYTES = 65536
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
-    """The socket of a machine's relay (relay.sock in its folder)."""
+    """The socket of a machine's relay (relay.sock in its folder), or of one for many machines."""
 
     path: Path
+    machine: str = ""  # which of many
 
     def connect(self, seconds: float) -> socket.socket:
         """Return a connected socket. Raises ChannelError."""
@@ -39,7 +40,7 @@ class UnixAddress:
     @property
     def hello(self) -> dict[str, Any]:
         """What the first frame says beside the version."""
-        return {}
+        return {"machine": self.machine} if self.machine else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class TlsAddress:
     port: int
     machine: str
     context: ssl.SSLContext
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     def connect(self, seconds: float) -> socket.socket:
         """Return a connected socket. Raises ChannelError."""
