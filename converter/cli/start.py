@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from converter.cli.attaching import Seat, attach_seat, detach_keys_option, sig_proxy_option
+from converter.cli.attaching import Seat, attach_seat
 from converter.cli.each import for_each
-from converter.cli.options import open_machines, state_option
+from converter.cli.options import detach_keys_option, open_machines, sig_proxy_option, state_option
 from converter.cli.output import Output
 from converter.cli.reach import AdoptingAddress, explained, machines_argument
 from converter.errors import UsageError
@@ -31,7 +31,7 @@ def command(
     attached: bool,
     interactive: bool,
     sig_proxy: bool,
-    detach_keys: str,
+    detach_keys: bytes,
     state_root: Path,
 ) -> int:
     """Start machines that were created or have ended; each boots on its own disk, as it left it.

@@ -37,7 +37,7 @@ def web(here: Host) -> str:
 
 def test_ps_shows_it(here, web):
     heading, line = here.good("ps").splitlines()
-    assert heading.split() == "MACHINE ID IMAGE COMMAND CREATED STATUS NAMES".split()
+    assert heading.split() == ["MACHINE", "ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"]
     assert line.startswith(web[:12])
     assert line.endswith("web")
     assert " Up " in line
@@ -130,7 +130,7 @@ def test_attach_passes_input_and_signals_on_and_can_leave(here, web):
         assert client.stdout.readline() == b"hup\n"
         client.kill()
     # The end of a client's input is not the end of the process's.
-    with here.begin("attach", "--no-sig-proxy", "web", stdin=True) as client:
+    with here.begin("attach", "--sig-proxy=false", "web", stdin=True) as client:
         client.stdin.write(b"again\n")
         client.stdin.close()
         assert client.stdout.readline() == b"read again\n"
@@ -147,10 +147,10 @@ def test_attach_passes_input_and_signals_on_and_can_leave(here, web):
 def _connected(pid: int) -> bool:
     """Say whether a process has a socket open: before that, it is only about to attach."""
     try:
-        names = [os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")]
+        open_files = [file.readlink().name for file in Path(f"/proc/{pid}/fd").iterdir()]
     except OSError:
         return False
-    return any(name.startswith("socket:") for name in names)
+    return any(name.startswith("socket:") for name in open_files)
 
 
 def test_logs_follow_what_comes(here, web):
