@@ -88,7 +88,7 @@ def test_logs_tell_the_streams_apart(here, web):
 
 def test_exec_has_the_processes_exit_code_and_streams(here, web):
     done = here("exec", "web", "sh", "-c", "echo $FROM_RUN$ADDED; pwd; id -un >&2; exit 9")
-    assert (done.returncode, done.stdout, done.stderr) == (9, b"1\n/srv/app\n", b"app\n")
+    assert (done.returncode, done.stdout, done.stderr) == (9, b"1\n/var/srv/app\n", b"app\n")
     done = here(
         "exec",
         "-u",
