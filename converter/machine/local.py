@@ -45,7 +45,7 @@ from converter.machine.model import MachineSpec
 from converter.machine.process import qemu_version, tail
 from converter.machine.qemu_command import CONSOLE_FILE, Accelerator
 from converter.machine.registry import Registry
-from converter.machine.removal import remove_machine
+from converter.machine.removal import all_names, remove_machine
 from converter.machine.settle import look, settle
 from converter.machine.spec_json import read_spec
 from converter.machine.state import CUT_END, Status
@@ -233,10 +233,10 @@ class LocalMachines:
 
     def remove(self, machine: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove a machine; see Machines."""
-        folder = self._registry.folder(machine)
-        deadline = time.monotonic() + _BUSY_SECONDS
         ours = False  # to end it, so that it is no fault when it goes by itself
         try:
+            folder = self._registry.folder(machine)
+            deadline = time.monotonic() + _BUSY_SECONDS
             while (lock := folder.try_lock(CHANGING)) is None:
                 owner = folder.supervisor()
                 if owner is not None and owner.role == LINGERING:
@@ -254,6 +254,8 @@ class LocalMachines:
             finally:
                 os.close(lock)
         except NotFoundError:
+            with all_names(self._registry.machines):  # whoever removes it has finished then
+                pass
             if not ours:
                 raise
 

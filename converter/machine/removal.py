@@ -42,5 +42,5 @@ def remove_machine(folder: MachineFolder, *, volumes: bool) -> None:
         except FileNotFoundError:
             raise no_machine(folder.id) from None
         shutil.rmtree(gone)
-    if store is not None:
-        unpin(store, folder.id)
+        if store is not None:
+            unpin(store, folder.id)
