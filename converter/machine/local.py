@@ -33,7 +33,6 @@ from converter.machine.directory import (
     CHANGING,
     LINGERING,
     QEMU_LOG,
-    SERVING,
     STARTING,
     MachineFolder,
 )
@@ -109,10 +108,10 @@ class LocalMachines:
         deadline = time.monotonic() + _BUSY_SECONDS
         while (lock := folder.try_lock(STARTING)) is None:
             owner = folder.supervisor()
-            if owner is not None and owner.role == SERVING:
+            if owner is not None and owner.role == LINGERING:
+                owner.mark.signal(signal.SIGTERM)  # somebody still reads the last run's output
+            elif owner is not None and folder.state().status is Status.RUNNING:
                 return None
-            if owner is not None:  # the last run has ended, and somebody still reads its output
-                owner.mark.signal(signal.SIGTERM)
             _wait_turn(folder, deadline)
         try:
             if settle(folder).status is Status.RUNNING:

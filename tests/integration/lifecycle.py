@@ -15,6 +15,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import tempfile
 import termios
 import time
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.host import client
+from agent.host.stdio import Stdio
 from tests.images import prepared
 from tests.images.cache import ROOT
 
@@ -99,6 +102,21 @@ class Host:
             self.good("inspect", "--type", "machine", "--format", "json", name)
         )
         return found
+
+    def address(self, machine: str) -> client.Address:
+        """Return where a running machine's relay is, for the library."""
+        return client.UnixAddress(self.state / "machines" / machine / "relay" / "relay.sock")
+
+    def inside(self, machine: str, script: str) -> str:
+        """Run a script as root in a machine, by the library; demand 0 and return its stdout."""
+        execution = client.Execution(args=("sh", "-c", script), user="0")
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            stdio = Stdio(None, out.fileno(), err.fileno())
+            status = client.execute(self.address(machine), execution, stdio)
+            err.seek(0)
+            assert status.code == 0, err.read()
+            out.seek(0)
+            return out.read().decode()
 
     def log(self, name: str) -> str:
         """Return what a machine's process printed on stdout."""
