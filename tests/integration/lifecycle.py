@@ -142,7 +142,7 @@ def until(condition: Any, seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it never became so"
-        time.sleep(0.05)
+        time.sleep(0.3)
     return found
 
 

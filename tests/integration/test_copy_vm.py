@@ -12,7 +12,7 @@ import pytest
 from agent.host import CopyError, client
 from tests.integration.lifecycle import Host, host
 
-pytestmark = [pytest.mark.integration, pytest.mark.vm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.vm, pytest.mark.timeout(600)]
 
 
 @dataclass(frozen=True)

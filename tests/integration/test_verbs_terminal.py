@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.integration.lifecycle import Host, Terminal, host, until
 
-pytestmark = [pytest.mark.integration, pytest.mark.vm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.vm, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,6 @@ def test_an_attachment_survives_its_relay(here):
         terminal.type(b"echo be$((1+1))fore\r")
         terminal.expect(b"be2fore")
         supervisor = here.inspect("shell")["details"]["supervisor_pid"]
-        import os
 
         os.kill(supervisor, signal.SIGKILL)
         terminal.type(b"echo af$((1+1))ter\r")
