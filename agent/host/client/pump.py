@@ -132,12 +132,12 @@ class Pump:
             for output in self._outputs.values():
                 if ready.get(output.descriptor, 0):
                     self._pending_bytes -= output.flush()
+            self._read_frames(ready)  # before signals: what has come may say that there is a process
             if self._manners.inbox is not None and ready.get(self._manners.inbox.fileno()):
                 for number in self._manners.inbox.drain():
                     self._take_signal(number)
             if self._stdin is not None and ready.get(self._stdin, 0) & _READABLE:
                 self._read_stdin(self._stdin)
-            self._read_frames(ready)
         except LostError as error:
             if self._status is None:
                 self._reopen(error)
@@ -264,7 +264,10 @@ class Pump:
             connection.send_frame(FrameKind.STDIN_END)
 
     def _take_signal(self, number: int) -> None:
-        reachable = self._manners.sig_proxy and self.started
+        ended = self._status is not None
+        if ended and not self._pending_bytes:
+            return  # the process was faster, and its status is the result
+        reachable = self._manners.sig_proxy and self.started and not ended
         action = self._policy.decide(number, time.monotonic(), reachable=reachable)
         if action is Action.RESIZE:
             self._send_size()
