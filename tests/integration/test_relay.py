@@ -15,6 +15,7 @@ import pytest
 from agent.host import (
     AbortedError,
     DetachedError,
+    RequestError,
     SignalInbox,
     Stdio,
 )
@@ -182,6 +183,25 @@ def test_executions_have_their_own_streams_and_status():
         assert (told["args"], told["env"], told["process"]) == (["7", "x"], ["A=b"], 1)
         assert logged(folder, STDOUT) == b"main"
         assert clients.execute_detached(relay.address, clients.Execution(["0"])) is None
+
+
+def test_an_execution_without_stdin_leaves_ours_alone():
+    with relayed(Program(ends=False)) as (relay, _guest, _folder), null() as nowhere:
+        in_r, in_w = os.pipe()
+        os.write(in_w, b"for somebody else")
+        os.close(in_w)
+        stdio = Stdio(in_r, nowhere, nowhere)
+        assert clients.execute(relay.address, clients.Execution(["6"]), stdio).code == 6
+        assert os.read(in_r, 100) == b"for somebody else"
+        os.close(in_r)
+
+
+def test_what_is_refused_in_the_middle_is_told():
+    """A size that no terminal has: the relay says so and ends the connection, and no other does."""
+    with relayed(Program(ends=False)) as (relay, _guest, _folder), null() as nowhere:
+        manners = clients.Manners(terminal_size=lambda: (-1, 80))
+        with pytest.raises(RequestError, match="rows"):
+            clients.attach(relay.address, Stdio(None, nowhere, nowhere), manners=manners)
 
 
 def test_hundreds_of_executions_one_after_the_other_and_many_at_once():

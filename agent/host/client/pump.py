@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.host.client.connection import Connection, LostError
+from agent.host.client.connection import Connection, LostError, raise_refusal
 from agent.host.client.keys import DetachKeys
 from agent.host.errors import AbortedError, DetachedError, GuestLostError, RelayError
 from agent.host.output import Output
@@ -132,7 +132,8 @@ class Pump:
             for output in self._outputs.values():
                 if ready.get(output.descriptor, 0):
                     self._pending_bytes -= output.flush()
-            self._read_frames(ready)  # before signals: what has come may say that there is a process
+            # Before signals: what has come may say that there is a process to send them to.
+            self._read_frames(ready)
             if self._manners.inbox is not None and ready.get(self._manners.inbox.fileno()):
                 for number in self._manners.inbox.drain():
                     self._take_signal(number)
@@ -192,6 +193,8 @@ class Pump:
             self._taken = taken
         elif frame.kind == FrameKind.EVENT:
             self._take_event(frame.json())
+        elif frame.kind == FrameKind.RESPONSE:
+            raise_refusal(frame.json())  # of something that was said meanwhile
 
     def _reach(self, position: object) -> None:
         if isinstance(position, int) and position and self.position is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.host.client.connection import Address, Connection
@@ -101,8 +101,10 @@ def execute(
     """Execute another process in the guest; return how it ended.
 
     Its output comes to us alone, so a relay that is killed ends this with LostError; the process
-    goes on. Raises as `attach`.
+    goes on. What is on `stdio.stdin` is for it only with `execution.stdin`. Raises as `attach`.
     """
+    if not execution.stdin:
+        stdio = replace(stdio, stdin=None)
     return _run(address, execution.request(detach=False), stdio, manners or Manners())
 
 
