@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soaks import entries, exits, headers, kill, line, overlay, pulls, vmotion
+from scripts.soaks import entries, exits, flood, headers, kill, line, overlay, pulls, vmotion
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -56,6 +56,12 @@ def test_forty_of_a_thousand_migrations() -> None:
 def test_a_hundred_of_a_thousand_processes_that_exit_at_once(boot_store: Path) -> None:
     assert exits.COUNT == 1_000
     assert exits.run(100, seed=2) == []
+
+
+@pytest.mark.vm
+def test_four_of_two_hundred_megabytes_for_a_slow_client_and_for_nobody(boot_store: Path) -> None:
+    assert flood.COUNT == 200
+    assert flood.run(4, seed=2) == []
 
 
 @pytest.mark.vm
