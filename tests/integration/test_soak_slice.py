@@ -10,7 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soaks import entries, exits, flood, headers, kill, line, overlay, pulls, vmotion
+from scripts.soaks import (
+    copies,
+    entries,
+    exits,
+    flood,
+    headers,
+    kill,
+    line,
+    overlay,
+    pulls,
+    relay_frames,
+    vmotion,
+)
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -50,6 +62,16 @@ def test_sixty_of_three_thousand_random_archives(tool: Callable[[str], str]) -> 
 def test_forty_of_a_thousand_migrations() -> None:
     assert vmotion.COUNT == 1000
     assert vmotion.run(40, seed=3) == []
+
+
+def test_twenty_thousand_of_a_million_copied_entries() -> None:
+    assert copies.COUNT == 1_000_000
+    assert copies.run(20_000, seed=1) == []
+
+
+def test_twenty_thousand_of_a_million_hostile_frames_into_a_relay() -> None:
+    assert relay_frames.COUNT == 1_000_000
+    assert relay_frames.run(20_000, seed=2) == []
 
 
 @pytest.mark.vm
