@@ -104,9 +104,7 @@ class Unpacked:
 def first_member(stream: Stream) -> tarfile.TarInfo | None:
     """Return the header that a stream begins with; None when it is empty. Raises CopyError."""
     try:
-        with tarfile.open(
-            fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Header, errorlevel=1
-        ) as archive:
+        with _Archive.open(fileobj=cast(IO[bytes], stream), mode="r|", errorlevel=1) as archive:
             return archive.next()
     except tarfile.ReadError as error:
         if str(error) == "empty file":
