@@ -6,6 +6,7 @@ the other on the machine that `create` made, or on whichever is there.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -17,18 +18,19 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from agent.host import client  # noqa: E402 - after the path
-from agent.host.errors import RelayError  # noqa: E402
-from agent.host.stdio import Stdio  # noqa: E402
-from converter import events  # noqa: E402
-from converter.errors import SaltflatError  # noqa: E402
-from converter.machine.foreground import Attachment, run_in_foreground  # noqa: E402
-from converter.machine.local import LocalMachines  # noqa: E402
-from converter.machine.machines import MachineRequest  # noqa: E402
-from converter.machine.spec_json import read_spec  # noqa: E402
+from agent.host.errors import RelayError  # noqa: E402 - after the path
+from agent.host.stdio import Stdio  # noqa: E402 - after the path
+from converter import events  # noqa: E402 - after the path
+from converter.errors import SaltflatError  # noqa: E402 - after the path
+from converter.machine.foreground import Attachment, run_in_foreground  # noqa: E402 - after the path
+from converter.machine.local import LocalMachines  # noqa: E402 - after the path
+from converter.machine.machines import MachineRequest  # noqa: E402 - after the path
+from converter.machine.spec_json import read_spec  # noqa: E402 - after the path
 
 
 def main() -> None:
     """Do the verbs; what they refuse is no matter here."""
+    faulthandler.register(signal.SIGUSR1)  # where it hangs, if it does
     work = Path(sys.argv[1])
     machines = LocalMachines(work / "state", accelerator="tcg")
     for verb in sys.argv[3:]:

@@ -26,7 +26,7 @@ from converter.machine.machines import Status
 from converter.machine.model import GuestConfig, MachineSpec, RunConfig
 from converter.machine.spec_json import spec_document
 from converter.store.layout import Store
-from converter.store.pins import lasting_pins
+from converter.store.pins import pins
 from tests.guests import disk
 from tests.images import prepared
 from tinykernel.record import load_boot_image
@@ -42,7 +42,7 @@ _LIVES = (
 )
 _OTHERS = (("adopt", "adopt", "adopt"), ("start", "start"), ("remove",), ("kill", "start"))
 _LIFE_SECONDS = 2.5  # about as long as a life takes that nobody disturbs
-_PATIENCE_SECONDS = 40.0
+_PATIENCE_SECONDS = 90.0
 
 
 def run(count: int, seed: int) -> list[str]:
@@ -108,9 +108,12 @@ def _round(work: Path, spec: Path, rng: random.Random) -> list[str]:
         try:
             client.wait(_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
+            client.send_signal(signal.SIGUSR1)
+            time.sleep(1)
             client.kill()
             client.wait()
-            return [f"a client of {lives} did not end", *_check(work)]
+            where = (work / "clients.log").read_text()[-2000:]
+            return [f"a client of {lives} did not end: {where}", *_check(work)]
     log.close()
     return [f"{failure} ({lives})" for failure in _check(work)]
 
@@ -141,7 +144,7 @@ def _check(work: Path) -> list[str]:
         failures.append(f"QEMU {_qemus(work)} outlived its machine")
     if not _until(lambda: not _supervisors(work)):
         failures.append(f"supervisor {_supervisors(work)} outlived its machine")
-    if lasting_pins(Store(work / "store"))[0]:
+    if pins(Store(work / "store"))[0]:
         failures.append("a pin is left that counts")
     _end_all(work)
     return failures

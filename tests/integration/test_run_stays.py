@@ -78,7 +78,7 @@ def test_a_run_whose_supervisor_is_killed_and_its_second_life(
     cidfile = tmp_path / "cid"
     process = started(
         saltflat,
-        run(script, "-i", "--name", "twice", "--cidfile", str(cidfile)),
+        run(script, "-i", "-u", "root", "--name", "twice", "--cidfile", str(cidfile)),
         tmp_path / "errors",
     )
     assert process.stdout is not None
