@@ -29,6 +29,7 @@ from converter.machine.spec_json import read_spec, spec_document
 from converter.machine.state import Status
 from converter.store.layout import Store
 from converter.store.pins import pin
+from converter.volume.volumes import Volumes
 
 MACHINE_SCHEMA = 1
 ID = re.compile(r"[0-9a-f]{64}")
@@ -84,10 +85,11 @@ class Registry:
                 )
             new.path.mkdir(mode=0o700)
             make_scratch(new.path, spec)
+            name = request.name or new_name(names)
             document = {
                 "schema": MACHINE_SCHEMA,
                 "id": machine,
-                "name": request.name or new_name(names),
+                "name": name,
                 "created_ns": time.time_ns(),
                 "image": request.image,
                 "image_digest": request.image_digest,
@@ -100,6 +102,7 @@ class Registry:
             store = Store(request.store)
             kept = [link.stem for link in spec.chain if link.parent == store.links]
             pin(store, machine, [spec.boot.id, *kept], holder=final.path)
+            Volumes(self.machines.parent).attach(machine, name, spec.volumes)
             new.path.rename(final.path)
         return _record(final, document)
 
