@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.host.client.connection import Address, Connection
+from agent.host.client.connection import RECONNECT_SECONDS, Address, Connection
 from agent.host.client.pump import Manners, Pump
+from agent.host.client.ready import until_started
 from agent.host.errors import GuestLostError
 from agent.host.relay.c_relay import WRITER_SIZE, FrameKind
 from agent.host.relay.condition import condition_error
 from agent.host.relay.status import reported_status
 from agent.host.status import ExitStatus
 from agent.host.stdio import Stdio
-
-RECONNECT_SECONDS = 30.0
 
 
 def attach(
@@ -98,12 +97,16 @@ class Execution:
 def execute(
     address: Address, execution: Execution, stdio: Stdio, *, manners: Manners | None = None
 ) -> ExitStatus:
-    """Execute another process in the guest; return how it ended.
+    """Execute another process in the guest, once that has booted; return how it ended.
 
     Its output comes to us alone, so a relay that is killed ends this with LostError; the process
-    goes on. Raises as `attach`.
+    goes on. What is on `stdio.stdin` is for it only with `execution.stdin`. Raises as `attach`.
     """
-    return _run(address, execution.request(detach=False), stdio, manners or Manners())
+    if not execution.stdin:
+        stdio = replace(stdio, stdin=None)
+    manners = manners or Manners()
+    until_started(address, manners.inbox)
+    return _run(address, execution.request(detach=False), stdio, manners)
 
 
 def execute_detached(address: Address, execution: Execution) -> ExitStatus | None:
@@ -111,6 +114,7 @@ def execute_detached(address: Address, execution: Execution) -> ExitStatus | Non
 
     None: it runs. Raises RequestError, GuestLostError.
     """
+    until_started(address)
     with Connection(address) as connection:
         connection.ask(execution.request(detach=True))
         while True:
@@ -165,12 +169,6 @@ def _raise_end(event: Mapping[str, Any]) -> None:
         )
         if error is not None:
             raise error
-
-
-def describe(address: Address) -> dict[str, Any]:
-    """Return how things stand, as docs/relay.md has it under `status`."""
-    with Connection(address) as connection:
-        return dict(connection.ask({"type": "status"})["status"])
 
 
 def send_signal(address: Address, number: int) -> None:
