@@ -29,7 +29,7 @@ from agent.host.status import ExitStatus
 _STDIN_BYTES = 32768  # in one frame
 _PENDING_BYTES = 262144  # of output that may wait for its descriptor
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
-_FINAL = frozenset(("ended", "fault"))
+_FINAL = frozenset(("ended", "fault", "forgotten"))
 _POLL_SECONDS = 1.0
 
 
@@ -101,8 +101,9 @@ class Pump:
 
     def _open(self) -> None:
         self._connection, taken = self._connect(self)
-        # What it has, we need not keep; the rest we send again.
-        del self._kept[: taken - self._taken]
+        # What it has, we need not keep; the rest we send again. A relay that has less than before
+        # begins to count anew: the machine was given another key.
+        del self._kept[: max(0, taken - self._taken)]
         self._taken = taken
         self._unsent = len(self._kept)
         self._end_unsent = self._ended
@@ -223,6 +224,7 @@ class Pump:
                 float(event.get("seconds", 0)),
                 str(event.get("detail", "")),
                 str(event.get("console", "")),
+                str(event.get("line", "")),
             )
             if error is not None:
                 raise error

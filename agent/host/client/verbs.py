@@ -156,12 +156,17 @@ def _raise_end(event: Mapping[str, Any]) -> None:
     """Raise when the event says that nothing more will come."""
     if event.get("type") == "lost":
         raise GuestLostError("The guest was restarted while the process ran.")
-    if event.get("type") == "condition" and event.get("condition") in {"ended", "fault"}:
+    if event.get("type") == "condition" and event.get("condition") in {
+        "ended",
+        "fault",
+        "forgotten",
+    }:
         error = condition_error(
             str(event["condition"]),
             float(event.get("seconds", 0)),
             str(event.get("detail", "")),
             str(event.get("console", "")),
+            str(event.get("line", "")),
         )
         if error is not None:
             raise error

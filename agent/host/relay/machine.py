@@ -21,7 +21,6 @@ from agent.host.vspc.identity import Claims
 from agent.host.vspc.seam import Line, Notice, Scheduler, Timer
 from agent.wire import ProtocolError, Reason, RefusedError
 
-_KEEPALIVE_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 1.0  # after the disk was full
 _SEND_BYTES = 65536
@@ -53,6 +52,13 @@ class Reader(Protocol):
         """Learn that there is more, or that something changed."""
 
 
+class Visitor(Protocol):
+    """Somebody who has said hello, and is to learn that this relay of the machine is no more."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 @dataclass
 class _Bequest:
     """Stdin of a reader who left before the guest had room for it."""
@@ -82,6 +88,7 @@ class MachineRelay:
     ) -> None:
         self.options = options or RelayOptions()
         self.readers: set[Reader] = set()
+        self.visitors: set[Visitor] = set()
         self._bequests: list[_Bequest] = []
         self._line = line
         self._loop = loop
@@ -91,6 +98,7 @@ class MachineRelay:
         self._ever_connected = False
         self._gone: str | None = None
         self._fault: str | None = None
+        self._forgotten = False  # the fault is that we do not know the guest's session
         self._stuck: str | None = None
         self._renew = False
         self._probed_at: float | None = None
@@ -134,7 +142,8 @@ class MachineRelay:
             seconds = self._loop.now() - heard
         limit = self.options.patience.of(condition)
         detail = self._gone if condition is Condition.ENDED else self._fault or self._stuck
-        return Diagnosis(condition, seconds, limit is not None and seconds >= limit, detail or "")
+        overdue = limit is not None and seconds >= limit
+        return Diagnosis(condition, seconds, overdue, detail or "", self.options.line)
 
     def description(self) -> dict[str, Any]:
         """Return all that can be told, as JSON."""
@@ -145,6 +154,7 @@ class MachineRelay:
             "seconds": round(diagnosis.seconds, 3),
             "overdue": diagnosis.overdue,
             "detail": diagnosis.detail,
+            "line": str(diagnosis.line),
             "console": session.console.text() if diagnosis.overdue else "",
             "started": session.state.started,
             "ended": session.state.ended,
@@ -231,10 +241,12 @@ class MachineRelay:
         return not self.readers and self.session.endpoint.away
 
     def close(self) -> None:
-        """Write down what there is, and let go of everything."""
+        """Write down what there is, and let go of everything and everybody."""
         if not self._closed:
             self._work()
             self._closed = True
+            for visitor in list(self.visitors):
+                visitor.close()
             self._look_timer.cancel()
             if self._timer is not None:
                 self._timer.cancel()
@@ -250,6 +262,7 @@ class MachineRelay:
             if error.reason == Reason.UNKNOWN:  # it was restarted, and knows nothing of before
                 self._renew = True
             else:
+                self._forgotten = error.reason in {Reason.SESSION, Reason.FORGOTTEN}
                 self._blame(str(error))
         except ProtocolError as error:
             self._blame(str(error))
@@ -366,7 +379,7 @@ class MachineRelay:
         if self._probed_at is not None and heard is not None and heard >= self._probed_at:
             self._probed_at = None
         quiet_since = max(self._since, heard or self._since)
-        keepalive = min(_KEEPALIVE_SECONDS, self.options.patience.silence / 2)
+        keepalive = min(self.options.keepalive_seconds, self.options.patience.silence / 2)
         if (
             endpoint.established
             and self._probed_at is None
@@ -397,7 +410,7 @@ class MachineRelay:
         if self.session.state.ended is not None:
             return Condition.EXITED
         if self._fault is not None:
-            return Condition.FAULT
+            return Condition.FORGOTTEN if self._forgotten else Condition.FAULT
         if self._gone is not None:
             return Condition.ENDED
         if self._stuck is not None:
