@@ -148,11 +148,13 @@ def _run(
         def start_beside(message: Mapping[str, object]) -> process.Launch:
             if message["type"] == "exec":
                 return process.start_beside(config.parse_exec(message, job), main, cgroup=directory)
-            path, follow = config.parse_copy(message)
+            asked = config.parse_copy(message)
             takes = message["type"] == "copy-in"
-            copy = functools.partial(copy_out.run, path, follow=follow)
+            copy = functools.partial(
+                copy_out.run, asked.path, follow=asked.follow, shallow=asked.shallow
+            )
             if takes:
-                copy = functools.partial(copy_in.run, path)
+                copy = functools.partial(copy_in.run, asked.path)
             copying = replace(job, run=config.RunConfig(stdin=takes))
             return process.start_beside(copying, main, cgroup=directory, builtin=copy)
 

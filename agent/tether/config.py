@@ -103,6 +103,15 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class CopyRequest:
+    """What to copy, whether a link there is followed, and whether what is in a folder stays out."""
+
+    path: str
+    follow: bool
+    shallow: bool
+
+
+@dataclass(frozen=True)
 class Job:
     """What to run, and on which root file system."""
 
@@ -227,12 +236,16 @@ def parse_exec(message: Mapping[str, object], job: Job) -> Job:
     return replace(job, run=run)
 
 
-def parse_copy(message: Mapping[str, object]) -> Tuple[str, bool]:
-    """Check a request to copy; return the path and whether a link there is followed."""
+def parse_copy(message: Mapping[str, object]) -> CopyRequest:
+    """Check a request to copy."""
     path = _text(message, "path", "copy.path")
     if not path.startswith("/"):
         raise _wrong("copy.path", "an absolute path")
-    return path, _flag(message, "follow", "copy.follow")
+    return CopyRequest(
+        path,
+        follow=_flag(message, "follow", "copy.follow"),
+        shallow=_flag(message, "shallow", "copy.shallow"),
+    )
 
 
 def _parse_image(image: Mapping[str, object]) -> ImageConfig:

@@ -14,11 +14,14 @@ import click
 from converter.cli.output import Output
 from converter.cli.registries import registry_options
 from converter.errors import SaltflatError
+from converter.events import Monitor
 from converter.groups import DEFAULT_MAX_LINKS
 from converter.image.fetch import PARALLEL_FETCHES
 from converter.image.platform import Platform
 from converter.image.source import SourceOptions
 from converter.layer.limits import DEFAULT_LIMITS, RATIO_FREE_BYTES, Limits
+from converter.machine.machines import Machines
+from converter.machine.state_root import default_state_root
 from converter.pipeline import ConvertOptions
 from converter.store.layout import Store, default_store
 from converter.store.links import ChainParameters
@@ -55,6 +58,20 @@ def store_option(command: _Command) -> _Command:
         show_envvar=True,
         show_default="$XDG_DATA_HOME/saltflat",
         help="Folder that keeps blobs, links and boot images.",
+    )(command)
+
+
+def state_option(command: _Command) -> _Command:
+    """Add --state; the command gets it as `state_root`, for `open_machines`."""
+    return click.option(
+        "--state",
+        "state_root",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default_state_root,
+        envvar="SALTFLAT_STATE",
+        show_envvar=True,
+        show_default="$XDG_STATE_HOME/saltflat",
+        help="Folder that keeps machines and volumes.",
     )(command)
 
 
@@ -265,6 +282,13 @@ def limit_options(command: _Command) -> _Command:
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped
+
+
+def open_machines(state_root: Path, monitor: Monitor) -> Machines:
+    """Open the machines that --state names."""
+    from converter.machine.local import LocalMachines  # noqa: PLC0415 - most verbs have no machine
+
+    return LocalMachines(state_root, monitor=monitor)
 
 
 def open_store(root: Path) -> Store:

@@ -332,9 +332,14 @@ def test_copies_go_both_ways(tmp_path):
             archive.add(tree, arcname="tree")
         program.kept = out.getvalue()
     with relayed(program) as (relay, _guest, _folder):
-        clients.copy_in(relay.address, tree, "/srv")
-        clients.copy_out(relay.address, "/srv/tree", tmp_path / "copied")
-        (told, _out) = [m for m in program.controls if m["type"].startswith("copy")]
-        assert (told["type"], told["path"]) == ("copy-in", "/srv")
+        clients.copy_in(relay.address, str(tree), "/srv")
+        clients.copy_out(relay.address, "/srv/tree", str(tmp_path / "copied"))
+        asked = [m for m in program.controls if m["type"].startswith("copy")]
+        assert [(m["type"], m["path"], m.get("shallow")) for m in asked] == [
+            ("copy-out", "/srv", True),
+            ("copy-in", "/srv", None),
+            ("copy-out", "/srv/tree", True),
+            ("copy-out", "/srv/tree", False),
+        ]
     assert (tmp_path / "copied" / "big").read_bytes() == (tree / "big").read_bytes()
     assert (tmp_path / "copied" / "link").readlink().name == "big"

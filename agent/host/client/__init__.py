@@ -6,7 +6,7 @@ Every function takes the Address of a relay: UnixAddress of the socket in its fo
 from __future__ import annotations
 
 from agent.host.client.connection import Address, LostError, TlsAddress, UnixAddress
-from agent.host.client.copy import copy_in, copy_out
+from agent.host.client.copy import copy_in, copy_out, receive_archive, send_archive
 from agent.host.client.keys import DEFAULT_DETACH_KEYS, read_keys
 from agent.host.client.logs import Note, Output, Query, lines, logs, saved_logs, saved_status
 from agent.host.client.pump import Manners
@@ -48,8 +48,10 @@ __all__ = [
     "logs",
     "power_off",
     "read_keys",
+    "receive_archive",
     "saved_logs",
     "saved_status",
+    "send_archive",
     "send_signal",
     "stop",
     "wait",

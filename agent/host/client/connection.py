@@ -15,13 +15,14 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from agent.host.errors import AccessError, ChannelError, RelayError, RequestError
 from agent.host.relay.c_relay import CLIENT_VERSION, FrameKind
 from agent.host.relay.frames import Frame, FrameError, FrameParser, encode_frame, encode_json
 from agent.host.relay.sockets import connect_unix
 
+RECONNECT_SECONDS = 30.0  # for the next relay to come, where one was killed
 _ANSWER_SECONDS = 30.0
 _READ_BYTES = 65536
 
@@ -71,7 +72,15 @@ class TlsAddress:
         return {"machine": self.machine, **({"token": self.token} if self.token else {})}
 
 
-Address = UnixAddress | TlsAddress
+class Address(Protocol):
+    """Where a relay is: what connections are made to."""
+
+    def connect(self, seconds: float) -> socket.socket:
+        """Return a connected socket. Raises ChannelError."""
+
+    @property
+    def hello(self) -> dict[str, Any]:
+        """What the first frame says beside the version."""
 
 
 class LostError(RelayError):

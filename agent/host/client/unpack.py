@@ -87,14 +87,35 @@ class Unpacked:
     left_out: int = 0
 
 
+def first_member(stream: Stream) -> tarfile.TarInfo | None:
+    """Return the header that a stream begins with; None when it is empty. Raises CopyError."""
+    try:
+        with tarfile.open(
+            fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Header, errorlevel=1
+        ) as archive:
+            return archive.next()
+    except tarfile.ReadError as error:
+        if str(error) == "empty file":
+            return None
+        raise _no_archive(error) from error
+    except _NO_ARCHIVE as error:
+        raise _no_archive(error) from error
+
+
 def unpack(
-    stream: Stream, target: int, *, rename: str | None = None, limits: Limits | None = None
+    stream: Stream,
+    target: int,
+    *,
+    rename: str | None = None,
+    limits: Limits | None = None,
+    keep_owners: bool = False,
 ) -> Unpacked:
     """Unpack `stream` below the folder that the descriptor `target` is open on.
 
     `rename` replaces the first part of every name: what is copied gets the name that the user
-    gave. Files get the mode's lower nine bits and our owner, as `docker cp` gives them; symbolic
-    links are made as they are, never followed. Raises CopyError at the first member that would
+    gave. Files get the mode's lower nine bits and our owner, as `docker cp` gives them, or with
+    `keep_owners` the stream's; symbolic links are made as they are, never followed. `target` itself
+    stays as it is. Raises CopyError at the first member that would
     lead out or is none, with what came before it left in place.
     """
     limits = limits or Limits()
@@ -115,20 +136,23 @@ def unpack(
                         expected=f"at most {limits.entries} entries and {limits.bytes} bytes",
                     )
                 parts = _parts(member.name, rename)
-                _make(archive, member, target, parts, rename, done=done)
-                if member.isdir() and len(folder_modes) < _FOLDERS:
+                owner = (member.uid, member.gid) if keep_owners else None
+                _make(archive, member, target, parts, rename, owner=owner, done=done)
+                if parts and member.isdir() and len(folder_modes) < _FOLDERS:
                     folder_modes.append((parts, member.mode & _SAFE_MODE))
         # Modes of folders last: one that forbids writing would have kept its content out.
         for parts, mode in reversed(folder_modes):
             with contextlib.suppress(OSError), _folder(target, parts, make=False) as folder:
                 os.fchmod(folder, mode | stat.S_IRWXU)
     except _NO_ARCHIVE as error:
-        raise CopyError(
-            f"What the guest sends is no tar stream: {printable(str(error))}."
-        ) from error
+        raise _no_archive(error) from error
     except OSError as error:
         raise CopyError(f"What the guest sends cannot be written: {error.strerror}.") from error
     return done
+
+
+def _no_archive(error: Exception) -> CopyError:
+    return CopyError(f"What the guest sends is no tar stream: {printable(str(error))}.")
 
 
 def _parts(name: str, rename: str | None) -> list[str]:
@@ -152,6 +176,7 @@ def _make(
     parts: list[str],
     rename: str | None,
     *,
+    owner: tuple[int, int] | None,
     done: Unpacked,
 ) -> None:
     if not parts:
@@ -159,15 +184,19 @@ def _make(
             raise _hostile(member.name, "a file without a name")
         return
     if member.isdir():
-        with _folder(target, parts, make=True):
-            return
+        with _folder(target, parts, make=True) as folder:
+            if owner is not None:
+                os.fchown(folder, *owner)
+        return
     with _folder(target, parts[:-1], make=True) as folder:
         name = parts[-1]
         if member.isreg():
-            _make_file(archive, member, folder, name)
+            _make_file(archive, member, folder, name, owner)
         elif member.issym():
             _clear(folder, name)
             os.symlink(member.linkname, name, dir_fd=folder)
+            if owner is not None:
+                os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
         elif member.islnk():
             _make_link(member, target, folder, name, rename)
         else:
@@ -198,7 +227,13 @@ def _folder(target: int, parts: list[str], *, make: bool) -> Iterator[int]:
         os.close(folder)
 
 
-def _make_file(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, name: str) -> None:
+def _make_file(
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    folder: int,
+    name: str,
+    owner: tuple[int, int] | None,
+) -> None:
     _clear(folder, name)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=folder)
@@ -209,6 +244,8 @@ def _make_file(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, n
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
+        if owner is not None:
+            os.fchown(descriptor, *owner)
         os.fchmod(descriptor, member.mode & _SAFE_MODE)
         _set_time(descriptor, member)
     finally:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.host.client.connection import Address, Connection
+from agent.host.client.connection import RECONNECT_SECONDS, Address, Connection
 from agent.host.client.pump import Manners, Pump
 from agent.host.errors import GuestLostError
 from agent.host.relay.c_relay import WRITER_SIZE, FrameKind
@@ -19,8 +19,6 @@ from agent.host.relay.condition import condition_error
 from agent.host.relay.status import reported_status
 from agent.host.session import Stdio
 from agent.host.status import ExitStatus
-
-RECONNECT_SECONDS = 30.0
 
 
 def attach(
