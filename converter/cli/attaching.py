@@ -14,7 +14,14 @@ from typing import Any, TypeVar
 
 import click
 
-from agent.host.client import DEFAULT_DETACH_KEYS, Address, Manners, attach, read_keys
+from agent.host.client import (
+    DEFAULT_DETACH_KEYS,
+    UNANSWERED,
+    Address,
+    Manners,
+    attach,
+    read_keys,
+)
 from agent.host.errors import AbortedError, DetachedError
 from agent.host.session import Stdio
 from agent.host.signals import catch_signals
@@ -24,8 +31,6 @@ from converter.cli.output import Output
 from converter.errors import UsageError
 
 SIGNALLED = 128  # plus the signal's number: how shells tell it
-# What a foreground command does not wait through; the relay says when each is overdue.
-FATAL = frozenset({"never-connected", "no-hello", "silent", "disconnected"})
 _STDOUT_FIRST = (1, 0, 2)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -91,7 +96,7 @@ def seated(output: Output, seat: Seat) -> Iterator[tuple[Stdio, Manners]]:
             end_stdin=seat.end_stdin,
             inbox=inbox,
             terminal_size=terminal_size if seat.tty else None,
-            fatal=FATAL,
+            fatal=UNANSWERED,
         )
         yield Stdio(stdin=stdin), manners
 
