@@ -32,6 +32,7 @@ from agent.tether import (
 from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.line import Line
+from agent.tether.renewals import Renewals
 from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
 from agent.wire import Endpoint, ProtocolError, Role
@@ -83,6 +84,7 @@ def _serve(command_line: str, started: float) -> None:
         document = config.load_document(source.read())
         source.forget()
         connection = config.parse_connection(document)
+        renewals = Renewals(source, config.parse_renewal(document).epoch)
         rules, fault = _output_rules(document)
         ids = modules.read_pci_ids()
         drivers = modules.drivers_for(ids)
@@ -104,7 +106,9 @@ def _serve(command_line: str, started: float) -> None:
                 now=time.monotonic(),
             ),
         )
-        with Supervisor(line, linger_seconds=rules.linger_seconds) as supervisor:
+        with Supervisor(
+            line, linger_seconds=rules.linger_seconds, renew=renewals.look
+        ) as supervisor:
             try:
                 if fault is not None:
                     raise fault

@@ -7,7 +7,7 @@ then forgotten, because the document holds the channel's key and the process mus
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from typing import Optional, Protocol
 
 from agent.tether import config, log, syscalls
 from agent.tether.errors import StartError
@@ -25,6 +25,12 @@ class ConfigSource(Protocol):
 
     def forget(self) -> None:
         """Make the document unreachable from this guest, as far as this source can."""
+
+    def look_again(self) -> Optional[bytes]:
+        """Return the bytes of a document that has come since, and forget it; None: none has.
+
+        Nothing but this place can give a machine another key.
+        """
 
 
 class FileSource:
@@ -50,6 +56,15 @@ class FileSource:
         except OSError as error:
             log.error("the config could not be removed: {}".format(error))
 
+    def look_again(self) -> Optional[bytes]:
+        """Return the content of another file that was put there whole."""
+        try:
+            found = self.read()
+        except StartError:
+            return None
+        self.forget()
+        return found
+
 
 class FwCfgSource:
     """QEMU's firmware configuration device, by way of its sysfs driver."""
@@ -69,6 +84,9 @@ class FwCfgSource:
             syscalls.unload_module(FW_CFG_MODULE)
         except OSError as error:
             log.error("{} could not be unloaded: {}".format(FW_CFG_MODULE, error))
+
+    def look_again(self) -> Optional[bytes]:
+        """Return None: what QEMU has there is fixed when it starts."""
 
 
 def choose_source(command_line: str, modules: ModuleLoader) -> ConfigSource:
