@@ -54,7 +54,7 @@ STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGPWR)  # SIGINT is Ctrl
 
 # How often a new key is looked for: a host that is not there may have lost the old one.
 RENEW_AWAY_SECONDS = 2.0
-RENEW_SECONDS = 30.0
+RENEW_SECONDS = 10.0
 NONCE_BYTES = 32
 
 # Starts what an "exec", "copy-in" or "copy-out" message asks for; StartError when it cannot.
@@ -78,7 +78,7 @@ class Supervisor:
         self._line = line
         self._endpoint = line.endpoint
         self._renew = renew  # returns another key when there is one
-        self._renew_at = clock() + RENEW_AWAY_SECONDS
+        self._looked_at = clock()  # for another key
         self._linger_seconds = linger_seconds
         self._clock = clock
         self._processes: Dict[int, Relayed] = {}  # by number, until they are over
@@ -184,14 +184,20 @@ class Supervisor:
 
     # --- another key -----------------------------------------------------------------------------
 
+    def _renew_at(self) -> Optional[float]:
+        """Return when to look for another key."""
+        if self._renew is None:
+            return None
+        return self._looked_at + (RENEW_AWAY_SECONDS if self._endpoint.away else RENEW_SECONDS)
+
     def _look_for_key(self, now: float) -> None:
-        if self._renew is None or now < self._renew_at:
+        due = self._renew_at()
+        if self._renew is None or due is None or now < due:
             return
         key = self._renew()
+        self._looked_at = self._clock()
         if key is not None:
-            self._begin_anew(key, now)
-        seconds = RENEW_AWAY_SECONDS if self._endpoint.away else RENEW_SECONDS
-        self._renew_at = self._clock() + seconds
+            self._begin_anew(key, self._looked_at)
 
     def _begin_anew(self, key: bytes, now: float) -> None:
         """Go on with the main process in a new session; what else runs ends with the old one."""
@@ -228,8 +234,7 @@ class Supervisor:
         if self._line.has_more:
             return 0.0
         drain_at = self._draining[0][0] if self._draining else None
-        renew_at = self._renew_at if self._renew is not None else None
-        times = (wake_at, self._kill_at, drain_at, renew_at, self._line.deadline())
+        times = (wake_at, self._kill_at, drain_at, self._renew_at(), self._line.deadline())
         due = [time for time in times if time is not None]
         wait = min(due, default=math.inf) - self._clock()
         return min(MAX_WAIT_SECONDS, max(MIN_WAIT_SECONDS, wait))

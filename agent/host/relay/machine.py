@@ -96,6 +96,7 @@ class MachineRelay:
         self._changed = changed
         self._connected = False
         self._ever_connected = False
+        self._connected_at = loop.now()
         self._gone: str | None = None
         self._fault: str | None = None
         self._forgotten = False  # the fault is that we do not know the guest's session
@@ -137,9 +138,9 @@ class MachineRelay:
         """Return how things stand."""
         condition = self._see()
         seconds = self._loop.now() - self._since
-        heard = self.session.endpoint.last_heard
-        if condition is Condition.SILENT and heard is not None:
-            seconds = self._loop.now() - heard
+        if condition is Condition.SILENT:
+            heard = self.session.endpoint.last_heard
+            seconds = self._loop.now() - (self._connected_at if heard is None else heard)
         limit = self.options.patience.of(condition)
         detail = self._gone if condition is Condition.ENDED else self._fault or self._stuck
         overdue = limit is not None and seconds >= limit
@@ -206,6 +207,7 @@ class MachineRelay:
     def connected(self, claims: Claims) -> None:
         """Greet the guest on a new connection."""
         self._connected = self._ever_connected = True
+        self._connected_at = self._loop.now()
         self._gone = None
         self._probed_at = None
         self._notice(Notice(f"connected: {claims}", minor=True))
@@ -421,7 +423,9 @@ class MachineRelay:
             return Condition.NO_HELLO
         if not self._connected:
             return Condition.DISCONNECTED
-        probed = self._probed_at
-        if probed is not None and self._loop.now() - probed >= self.options.patience.silence:
+        # It owes the answer to a probe; or on a new connection, of this process or another before
+        # it, the one to our HELLO.
+        asked = self._probed_at if self.session.endpoint.established else self._connected_at
+        if asked is not None and self._loop.now() - asked >= self.options.patience.silence:
             return Condition.SILENT
         return Condition.ALIVE
