@@ -7,11 +7,14 @@ then forgotten, because the document holds the channel's key and the process mus
 from __future__ import annotations
 
 import os
-from typing import Optional, Protocol
+from typing import TYPE_CHECKING, Optional, Protocol
 
 from agent.tether import config, log, syscalls
 from agent.tether.errors import StartError
 from agent.tether.modules import ModuleLoader
+
+if TYPE_CHECKING:
+    from agent.tether.guestinfo import GuestInfo
 
 FW_CFG_MODULE = "qemu_fw_cfg"
 FW_CFG_FILE = "/sys/firmware/qemu_fw_cfg/by_name/opt/org.saltflat/config/raw"
@@ -89,8 +92,13 @@ class FwCfgSource:
         """Return None: what QEMU has there is fixed when it starts."""
 
 
-def choose_source(command_line: str, modules: ModuleLoader) -> ConfigSource:
-    """Return the source that `tether.config=fw_cfg|file:/path` names; the last one counts."""
+def choose_source(
+    command_line: str, modules: ModuleLoader, guestinfo: Optional[GuestInfo] = None
+) -> ConfigSource:
+    """Return the source that `tether.config=fw_cfg|guestinfo|file:/path` names; the last counts.
+
+    `guestinfo` is None on a machine that is not VMware's.
+    """
     named = [
         word[len("tether.config=") :]
         for word in command_line.split()
@@ -103,4 +111,11 @@ def choose_source(command_line: str, modules: ModuleLoader) -> ConfigSource:
         return FwCfgSource(modules)
     if kind == "file" and path.startswith("/"):
         return FileSource(path)
-    raise StartError("config", "tether.config={}: expected fw_cfg or file:/path".format(named[-1]))
+    if kind == "guestinfo" and not path:
+        if guestinfo is None:
+            raise StartError("config", "tether.config=guestinfo: this is no VMware machine")
+        return guestinfo.source()
+    raise StartError(
+        "config",
+        "tether.config={}: expected fw_cfg, guestinfo or file:/path".format(named[-1]),
+    )

@@ -73,12 +73,14 @@ class Supervisor:
         *,
         linger_seconds: float = LINGER_SECONDS,
         renew: Optional[Callable[[], Optional[bytes]]] = None,
+        report: Optional[Callable[[Mapping[str, object]], None]] = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._line = line
         self._endpoint = line.endpoint
         self._renew = renew  # returns another key when there is one
         self._looked_at = clock()  # for another key
+        self._report = report  # is told how the main process ended, whether or not a host is there
         self._linger_seconds = linger_seconds
         self._clock = clock
         self._processes: Dict[int, Relayed] = {}  # by number, until they are over
@@ -155,7 +157,9 @@ class Supervisor:
         """Wait until the host has everything, `message` last; for an absent one only so long."""
         gone_at: Optional[float] = None
         self._farewell = message
-        self._line.send(self._clock())
+        self._line.send(self._clock())  # first, for the report may take a while
+        if self._report is not None:
+            self._report(message)
         while True:
             if not self._farewell_said and self._may_say_farewell():
                 self._endpoint.control(message)
