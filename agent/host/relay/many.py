@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections import deque
 
 from agent.host.errors import ChannelError
 from agent.host.loop import Loop
@@ -21,6 +22,7 @@ from agent.host.vspc.identity import Claims
 from agent.host.vspc.seam import Backend, Line, LineUser, Log, Notice
 
 _LOOK_SECONDS = 1.0  # between two looks at the roster
+_OPENED_AT_ONCE = 16  # machines; each costs files, and others wait meanwhile
 _DROP_BYTES = 65536  # at a time, of what a VM says that is no machine
 _LOCK_NAME = "lock"
 
@@ -48,6 +50,7 @@ class Machines:
         self._strangers = strangers
         self._machines: dict[str, Machine] = {}
         self._plugs: set[Plug] = set()  # of VMs that are connected and no machine's
+        self._unseen: deque[str] = deque()  # machines that are still to be looked at
         self._lock = _lock(roster)
         self._seen: object = None
         self._refresh()
@@ -89,6 +92,7 @@ class Machines:
     def close(self) -> None:
         """Write down what there is, and close everything."""
         self._timer.cancel()
+        self._unseen.clear()
         for machine in self._machines.values():
             machine.close()
         self._machines.clear()
@@ -102,15 +106,26 @@ class Machines:
             self._refresh()
 
     def _refresh(self) -> None:
-        """Have a relay for each machine that there is, with the key that it has."""
+        """Have a relay for each machine that there is, with the key that it has.
+
+        Thousands take a while, in which others are served; a machine that is asked for has one at
+        once.
+        """
         self._seen = self.roster.changes()
         names = self.roster.names()
         for gone in self._machines.keys() - set(names):
             self._drop(gone)
-        for name in names:
-            self._machine(name)
         for plug in list(self._plugs):
             plug.try_again()
+        if not self._unseen and names:
+            self.loop.call_soon(self._look_at_some)
+        self._unseen = deque(names)
+
+    def _look_at_some(self) -> None:
+        for _ in range(min(_OPENED_AT_ONCE, len(self._unseen))):
+            self._machine(self._unseen.popleft())
+        if self._unseen:
+            self.loop.call_soon(self._look_at_some)
 
     def _machine(self, name: str) -> Machine | None:
         """Return a machine as the roster has it now."""
