@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from converter.cli.attaching import Seat, attach_seat, detach_keys_option, sig_proxy_option
+from converter.cli.attaching import Seat, attach_seat
+from converter.cli.options import detach_keys_option, sig_proxy_option
 from converter.cli.output import Output
 from converter.cli.reach import Place, machine_argument, place_options
 
@@ -29,7 +30,7 @@ def command(
     no_stdin: bool,
     tty: bool,
     sig_proxy: bool,
-    detach_keys: str,
+    detach_keys: bytes,
     place: Place,
 ) -> int:
     """Connect to the main process of MACHINE: see what it prints from now on, and type into it.

@@ -10,22 +10,14 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import click
 
-from agent.host.client import (
-    DEFAULT_DETACH_KEYS,
-    UNANSWERED,
-    Address,
-    Manners,
-    attach,
-    read_keys,
-)
+from agent.host.client import UNANSWERED, Address, Manners, attach
 from agent.host.errors import AbortedError, DetachedError
-from agent.host.session import Stdio
 from agent.host.signals import catch_signals
 from agent.host.status import ExitStatus
+from agent.host.stdio import Stdio
 from agent.host.terminal import raw_mode, window_size
 from converter.cli.output import Output
 from converter.errors import UsageError
@@ -33,7 +25,6 @@ from converter.errors import UsageError
 SIGNALLED = 128  # plus the signal's number: how shells tell it
 _STDOUT_FIRST = (1, 0, 2)
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 Errors = Callable[[], contextlib.AbstractContextManager[None]]
 
 
@@ -41,12 +32,13 @@ Errors = Callable[[], contextlib.AbstractContextManager[None]]
 class Seat:
     """How the user sits at a process: `stdin` is passed on, `tty` says that it has a terminal.
 
-    `detach_keys` are as the user wrote them. With `end_stdin` the end of our input is its end.
+    The `detach_keys` count at a terminal only: elsewhere input may be any bytes. With `end_stdin`
+    the end of our input is its end.
     """
 
     stdin: bool
     tty: bool
-    detach_keys: str = DEFAULT_DETACH_KEYS
+    detach_keys: bytes = b""
     sig_proxy: bool = True
     end_stdin: bool = True
 
@@ -58,17 +50,6 @@ class Seat:
                 expected="a terminal, as the process has one that it is passed on to",
                 hint="Do not pass input on (leave out -i, or attach --no-stdin), or leave out -t.",
             )
-        self.keys()
-
-    def keys(self) -> bytes:
-        """Return the bytes of the detach keys. Raises UsageError."""
-        try:
-            return read_keys(self.detach_keys)
-        except ValueError as error:
-            raise UsageError(
-                f"--detach-keys {self.detach_keys!r} cannot be used: {error}.",
-                expected='keys with commas between, like "ctrl-p,ctrl-q"; "" for none',
-            ) from error
 
 
 def terminal_size() -> tuple[int, int] | None:
@@ -91,7 +72,7 @@ def seated(output: Output, seat: Seat) -> Iterator[tuple[Stdio, Manners]]:
         if seat.tty and stdin is not None:
             stack.enter_context(raw_mode(stdin))
         manners = Manners(
-            detach_keys=seat.keys() if seat.tty else b"",
+            detach_keys=seat.detach_keys if seat.tty else b"",
             sig_proxy=seat.sig_proxy,
             end_stdin=seat.end_stdin,
             inbox=inbox,
@@ -140,28 +121,3 @@ def exit_code(status: ExitStatus) -> int:
     if status.failure is not None:
         click.echo(f"Error: {status.failure.message}", err=True)
     return status.code
-
-
-def detach_keys_option(command: _Command) -> _Command:
-    """Add --detach-keys; the command gets it as `detach_keys`."""
-    return click.option(
-        "--detach-keys",
-        default=DEFAULT_DETACH_KEYS,
-        metavar="KEYS",
-        envvar="SALTFLAT_DETACH_KEYS",
-        show_envvar=True,
-        show_default=True,
-        help="Keys that end this client and not the process, at a terminal.",
-    )(command)
-
-
-def sig_proxy_option(command: _Command) -> _Command:
-    """Add --sig-proxy; the command gets it as `sig_proxy`."""
-    return click.option(
-        "--sig-proxy/--no-sig-proxy",
-        default=True,
-        envvar="SALTFLAT_SIG_PROXY",
-        show_envvar=True,
-        show_default=True,
-        help="Pass signals on to the process; at a terminal they end this client.",
-    )(command)

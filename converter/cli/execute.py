@@ -7,16 +7,16 @@ from pathlib import Path
 import click
 
 from agent.host.client import Execution, Manners, execute, execute_detached
-from agent.host.session import Stdio
 from agent.host.status import ExitStatus
+from agent.host.stdio import Stdio
 from converter.cli.attaching import (
     Seat,
-    detach_keys_option,
     exit_code,
     relayed,
     terminal_size,
 )
 from converter.cli.environment import read_environment
+from converter.cli.options import detach_keys_option
 from converter.cli.output import Output
 from converter.cli.reach import Place, machine_argument, place_options
 from converter.cli.stdin import claim_stdin
@@ -56,7 +56,7 @@ def command(
     env_files: tuple[Path, ...],
     user: str | None,
     workdir: str | None,
-    detach_keys: str,
+    detach_keys: bytes,
     place: Place,
 ) -> int:
     """Run COMMAND in the running machine MACHINE, beside its main process and with its environment.

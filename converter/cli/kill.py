@@ -9,7 +9,7 @@ import click
 from converter.cli.each import for_each
 from converter.cli.options import open_machines, state_option
 from converter.cli.output import Output
-from converter.cli.reach import machines_argument
+from converter.cli.reach import machines_argument, require_running
 from converter.cli.signal_names import read_signal
 
 
@@ -43,7 +43,9 @@ def command(output: Output, *, names: tuple[str, ...], signal_text: str, state_r
     machines = open_machines(state_root, output.monitor)
 
     def kill(name: str) -> str:
-        machines.kill(machines.find(name).id, number)
+        record = machines.find(name)
+        require_running(record)
+        machines.kill(record.id, number)
         return name
 
     return for_each(output, names, kill)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from agent.host.client.keys import DEFAULT_DETACH_KEYS, read_keys
 from converter.cli.output import Output
 from converter.cli.registries import registry_options
 from converter.errors import SaltflatError
@@ -72,6 +73,41 @@ def state_option(command: _Command) -> _Command:
         show_envvar=True,
         show_default="$XDG_STATE_HOME/saltflat",
         help="Folder that keeps machines and volumes.",
+    )(command)
+
+
+def detach_keys_option(command: _Command) -> _Command:
+    """Add --detach-keys; the command gets the bytes as `detach_keys`."""
+
+    def read(_ctx: click.Context, _param: click.Parameter, value: str) -> bytes:
+        try:
+            return read_keys(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return click.option(
+        "--detach-keys",
+        default=DEFAULT_DETACH_KEYS,
+        envvar="SALTFLAT_DETACH_KEYS",
+        show_envvar=True,
+        show_default=True,
+        metavar="KEYS",
+        callback=read,
+        help="Keys that leave the process running and the client ended; empty for none.",
+    )(command)
+
+
+def sig_proxy_option(command: _Command) -> _Command:
+    """Add --sig-proxy; the command gets it as `sig_proxy`."""
+    return click.option(
+        "--sig-proxy",
+        type=bool,
+        default=True,
+        envvar="SALTFLAT_SIG_PROXY",
+        show_envvar=True,
+        show_default=True,
+        metavar="BOOLEAN",
+        help="Pass signals on to the process; false leaves it alone when a signal ends the client.",
     )(command)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from agent.host.client import Address
-from agent.host.errors import AbortedError, ChannelError, CopyError, DetachedError, RelayError
+from agent.host.errors import AbortedError, CopyError, DetachedError, RelayError
 from converter.cli.options import open_machines, state_option
 from converter.cli.output import Output
 from converter.cli.relay_address import RelayPlace, relay_errors, relay_options
@@ -46,13 +45,8 @@ class Place:
             return Reached(self.relay.address(name), None, relay_errors)
         machines = self.machines
         record = machines.find(name)
-        if record.status is not Status.RUNNING:
-            raise UsageError(
-                f"The machine {record.name} does not run: it is {record.status}.",
-                expected="a running machine",
-                hint=f"Start it: saltflat start {record.name}",
-            )
-        address = AdoptingAddress(machines, record.id)
+        require_running(record)
+        address = machines.address(record.id)
         return Reached(address, record, functools.partial(explained, machines, record.id))
 
 
@@ -65,26 +59,14 @@ class Reached:
     errors: Callable[[], contextlib.AbstractContextManager[None]]
 
 
-class AdoptingAddress:
-    """A machine's relay on this host, which is started again for us if it was killed meanwhile."""
-
-    def __init__(self, machines: Machines, machine: str) -> None:
-        self._machines = machines
-        self._machine = machine
-        self._address = machines.address(machine)
-
-    def connect(self, seconds: float) -> socket.socket:
-        """Return a connected socket. Raises ChannelError, and as Machines.address does."""
-        try:
-            return self._address.connect(seconds)
-        except ChannelError:
-            self._address = self._machines.address(self._machine)
-            return self._address.connect(seconds)
-
-    @property
-    def hello(self) -> dict[str, Any]:
-        """What the first frame says beside the version."""
-        return self._address.hello
+def require_running(record: MachineRecord) -> None:
+    """Raise UsageError for a machine that does not run."""
+    if record.status is not Status.RUNNING:
+        raise UsageError(
+            f"The machine {record.name} does not run: it is {record.status}.",
+            expected="a running machine",
+            hint=f"Start it: saltflat start {record.name}",
+        )
 
 
 @contextlib.contextmanager

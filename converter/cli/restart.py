@@ -10,6 +10,7 @@ from converter.cli.each import for_each
 from converter.cli.options import open_machines, state_option
 from converter.cli.output import Output
 from converter.cli.reach import machines_argument, timeout_option
+from converter.errors import UsageError
 from converter.machine.machines import Status
 
 
@@ -23,7 +24,8 @@ def command(
 ) -> int:
     """Stop machines as `stop` does, and start them again on their own disks.
 
-    A machine that does not run is only started. With several machines the exit code is 1 if one
+    A machine that does not run is only started; one of run --rm would remove itself and is refused.
+    With several machines the exit code is 1 if one
     could not be restarted; the others are.
 
     \b
@@ -38,10 +40,13 @@ def command(
         if record.status is not Status.RUNNING:
             machines.start(record.id)
             return name
-        # Within the block a machine that removes itself when it ends is still there to start.
-        with machines.started(record.id):
-            machines.stop(record.id, timeout)
-            machines.start(record.id)
+        if record.auto_remove:
+            raise UsageError(
+                f"The machine {record.name} removes itself when it is stopped.",
+                expected="a machine that was run without --rm",
+            )
+        machines.stop(record.id, timeout)
+        machines.start(record.id)
         return name
 
     return for_each(output, names, restart, together=True)

@@ -10,6 +10,8 @@ from converter.cli.each import for_each
 from converter.cli.options import open_machines, state_option
 from converter.cli.output import Output
 from converter.cli.reach import machines_argument
+from converter.errors import UsageError
+from converter.machine.machines import Status
 
 
 @click.command("rm")
@@ -35,7 +37,14 @@ def command(
     machines = open_machines(state_root, output.monitor)
 
     def remove(name: str) -> str:
-        machines.remove(machines.find(name).id, force=force, volumes=volumes)
+        record = machines.find(name)
+        if record.status is Status.RUNNING and not force:
+            raise UsageError(
+                f"The machine {record.name} runs.",
+                expected="a machine that has ended, or -f",
+                hint=f"Stop it first: saltflat stop {record.name}",
+            )
+        machines.remove(record.id, force=force, volumes=volumes)
         return name
 
     return for_each(output, names, remove, together=True)

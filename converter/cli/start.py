@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from converter.cli.attaching import Seat, attach_seat, detach_keys_option, sig_proxy_option
+from converter.cli.attaching import Seat, attach_seat
 from converter.cli.each import for_each
-from converter.cli.options import open_machines, state_option
+from converter.cli.options import detach_keys_option, open_machines, sig_proxy_option, state_option
 from converter.cli.output import Output
-from converter.cli.reach import AdoptingAddress, explained, machines_argument
+from converter.cli.reach import explained, machines_argument
 from converter.errors import UsageError
 from converter.machine.machines import Machines, Status
 
@@ -31,7 +31,7 @@ def command(
     attached: bool,
     interactive: bool,
     sig_proxy: bool,
-    detach_keys: str,
+    detach_keys: bytes,
     state_root: Path,
 ) -> int:
     """Start machines that were created or have ended; each boots on its own disk, as it left it.
@@ -83,6 +83,4 @@ def _start_attached(output: Output, machines: Machines, name: str, asked: Seat) 
     replay = "none" if record.status is Status.RUNNING else "all"
     with machines.started(record.id):
         errors = functools.partial(explained, machines, record.id)
-        return attach_seat(
-            output, AdoptingAddress(machines, record.id), errors, seat, replay=replay
-        )
+        return attach_seat(output, machines.address(record.id), errors, seat, replay=replay)

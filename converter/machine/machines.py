@@ -7,7 +7,6 @@ number of times, and stays, with its disk and its log, until it is removed.
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -22,20 +21,13 @@ from agent.host.status import ExitStatus
 from converter.errors import SaltflatError
 from converter.machine.model import MachineSpec
 from converter.machine.spec_json import spec_document
+from converter.machine.state import Status
+
+__all__ = ["MachineRecord", "MachineRequest", "Machines", "Status"]
 
 RECORD_SCHEMA = 1
 SHORT_ID_DIGITS = 12  # of an id, where a person reads it
-UNKNOWN_END = ExitStatus(255)  # of a machine whose process nobody saw ending
 NAME_RULE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")  # docker's
-
-
-class Status(enum.StrEnum):
-    """Docker's words for how a machine is."""
-
-    CREATED = "created"  # never started
-    RUNNING = "running"
-    EXITED = "exited"  # ended, by itself or not; can be started again
-    DEAD = "dead"  # what is left of it cannot be read; can only be removed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +169,8 @@ class Machines(Protocol):
         guest that does not answer has its power cut soon after that.
         """
 
-    def kill(self, machine: str, signal: int) -> None:
-        """Send the process a signal. With SIGKILL, return when the machine has ended.
+    def kill(self, machine: str, number: int) -> None:
+        """Send the process the signal `number`. With SIGKILL, return when the machine has ended.
 
         A guest that does not answer to SIGKILL has its power cut. Raises UsageError when the
         machine does not run.
@@ -197,7 +189,7 @@ class Machines(Protocol):
         """
 
     def log_folder(self, machine: str) -> Path:
-        """Return the folder for agent.host.client.saved_logs, of a machine whether it runs or not."""
+        """Return the folder for agent.host.client.saved_logs; the machine may run or not."""
 
     def console(self, machine: str) -> str:
         """Return the last part of the guest's console."""

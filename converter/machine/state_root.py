@@ -1,4 +1,4 @@
-"""Where what outlives a command is kept on this host: machines, volumes. Owns the folder's place."""
+"""Where what outlives a command is kept on this host: machines, volumes. Owns only the place."""
 
 from __future__ import annotations
 

@@ -100,7 +100,10 @@ def _relayed(count: int) -> dict[str, object]:
                 connected.close()
     return {
         "relayed machines": {"with a session each": count},
-        "relayed: seconds": {"until all have a relay": opening, "until all have a session": meeting},
+        "relayed: seconds": {
+            "until all have a relay": opening,
+            "until all have a session": meeting,
+        },
         "relayed: bytes": {
             "for each machine that is known": (known - before) // count,
             "for each with a session, in all": (met - before) // count,

@@ -11,11 +11,11 @@ from agent.host.client.copy import copy_in, copy_out, receive_archive, send_arch
 from agent.host.client.keys import DEFAULT_DETACH_KEYS, read_keys
 from agent.host.client.logs import Note, Output, Query, lines, logs, saved_logs, saved_status
 from agent.host.client.pump import Manners
+from agent.host.client.ready import describe, until_started
 from agent.host.client.unpack import Limits, Unpacked
 from agent.host.client.verbs import (
     Execution,
     attach,
-    describe,
     execute,
     execute_detached,
     power_off,
@@ -56,5 +56,6 @@ __all__ = [
     "send_archive",
     "send_signal",
     "stop",
+    "until_started",
     "wait",
 ]

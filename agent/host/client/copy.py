@@ -24,6 +24,7 @@ from agent.host.client.landing import (
     wants_folder,
 )
 from agent.host.client.pack import pack
+from agent.host.client.ready import until_started
 from agent.host.client.transfer import Transfer
 from agent.host.client.unpack import Limits, Unpacked, first_member, unpack
 from agent.host.errors import CopyError
@@ -41,6 +42,7 @@ class Found:
 
 def look(address: Address, path: str, *, follow: bool = False) -> Found | None:
     """Return what is at `path` in the guest; None: nothing. Raises CopyError."""
+    until_started(address)
     with Connection(address) as connection:
         connection.ask({"type": "copy-out", "path": path, "follow": follow, "shallow": True})
         transfer = Transfer(connection)
@@ -174,6 +176,7 @@ def receive_archive(
 ) -> None:
     """Hand the tar stream of `source` to `write`, as the guest sends it. Raises CopyError."""
     source = _absolute(source)
+    until_started(address)
     with Connection(address) as connection:
         connection.ask({"type": "copy-out", "path": source, "follow": follow})
         transfer = Transfer(connection)

@@ -14,11 +14,12 @@ from typing import Any
 from agent.host.client.conditions import UNANSWERED, raise_condition
 from agent.host.client.connection import RECONNECT_SECONDS, Address, Connection
 from agent.host.client.pump import Manners, Pump
+from agent.host.client.ready import until_started
 from agent.host.errors import GuestLostError
 from agent.host.relay.c_relay import WRITER_SIZE, FrameKind
 from agent.host.relay.status import reported_status
-from agent.host.session import Stdio
 from agent.host.status import ExitStatus
+from agent.host.stdio import Stdio
 
 
 def attach(
@@ -96,12 +97,14 @@ class Execution:
 def execute(
     address: Address, execution: Execution, stdio: Stdio, *, manners: Manners | None = None
 ) -> ExitStatus:
-    """Execute another process in the guest; return how it ended.
+    """Execute another process in the guest, once that has booted; return how it ended.
 
     Its output comes to us alone, so a relay that is killed ends this with LostError; the process
     goes on. Raises as `attach`.
     """
-    return _run(address, execution.request(detach=False), stdio, manners or Manners())
+    manners = manners or Manners()
+    until_started(address, manners.inbox)
+    return _run(address, execution.request(detach=False), stdio, manners)
 
 
 def execute_detached(address: Address, execution: Execution) -> ExitStatus | None:
@@ -113,6 +116,7 @@ def execute_detached(address: Address, execution: Execution) -> ExitStatus | Non
     def judge(event: Mapping[str, Any]) -> None:
         _raise_end(event, UNANSWERED)
 
+    until_started(address)
     with Connection(address) as connection:
         connection.ask(execution.request(detach=True), on_event=judge)
         while True:
@@ -159,12 +163,6 @@ def _raise_end(event: Mapping[str, Any], fatal: frozenset[str] = frozenset()) ->
     if event.get("type") == "lost":
         raise GuestLostError("The guest was restarted while the process ran.")
     raise_condition(event, fatal)
-
-
-def describe(address: Address) -> dict[str, Any]:
-    """Return how things stand, as docs/relay.md has it under `status`."""
-    with Connection(address) as connection:
-        return dict(connection.ask({"type": "status"})["status"])
 
 
 def send_signal(address: Address, number: int) -> None:
