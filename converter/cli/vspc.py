@@ -6,7 +6,6 @@ import contextlib
 import re
 import signal
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -15,15 +14,16 @@ from agent.host.loop import READABLE
 from agent.host.relay import (
     SOCKET_NAME,
     LineKind,
-    Machines,
     Patience,
     RelayOptions,
-    Roster,
-    RulesFile,
     local_door,
+    read_patience,
     server_context,
     tls_door,
 )
+from agent.host.relay.many import Machines
+from agent.host.relay.roster import Roster
+from agent.host.relay.rules_file import RulesFile
 from agent.host.signals import SignalInbox
 from agent.host.vspc import (
     DESCRIPTORS_FOR_A_RELAY,
@@ -45,7 +45,6 @@ from converter.errors import UsageError
 from converter.events import Note
 
 _CLIENTS = re.compile(r"(?:\[([^\[\]]+)\]|([^:/\[\]]*)):(\d{1,5})")
-_PATIENCE = tuple(one.name for one in fields(Patience))
 # Of thousands of machines each is asked now and then, so none can be asked often.
 _KEEPALIVE_SECONDS = 20.0
 
@@ -67,16 +66,10 @@ for _verb in (vspc_machines.add, vspc_machines.rekey, vspc_machines.remove, vspc
 
 def _patience(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Patience:
     """Read --patience WHAT=SECONDS."""
-    given: dict[str, float] = {}
-    for value in values:
-        what, _, seconds = value.partition("=")
-        try:
-            given[what] = float(seconds)
-        except ValueError:
-            given[what] = -1
-        if what not in _PATIENCE or not 0 < given[what] < 1e9:
-            raise click.BadParameter(f"{value!r}: write {'|'.join(_PATIENCE)}=SECONDS.")
-    return Patience(**given)
+    try:
+        return read_patience(values)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from error
 
 
 @command.command("serve")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from agent.host.errors import ChannelError
-from agent.host.relay import Enrolment, MachineExistsError, NoMachineError, Roster
+from agent.host.relay.roster import Enrolment, MachineExistsError, NoMachineError, Roster
 from agent.host.vspc import BusyError, ListenError, RuleError
 from converter.cli.options import format_option
 from converter.cli.output import Output

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from agent.host.relay import Roster
+from agent.host.relay.roster import Roster
 from agent.host.vspc.telnet import TelnetDecoder, escape
 from tests.integration.vspc.many_guests import Guests
 from tests.integration.vspc.many_vms import (

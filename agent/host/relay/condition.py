@@ -7,7 +7,8 @@ hello and went silent" have different causes and different remedies, so they are
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 from agent.host.errors import (
     GuestFaultError,
@@ -18,6 +19,9 @@ from agent.host.errors import (
     OutputError,
     RelayError,
 )
+
+PATIENCE_VARIABLE = "SALTFLAT_PATIENCE"  # for machines of this host
+_LONGEST_SECONDS = 1e9
 
 
 class LineKind(enum.StrEnum):
@@ -63,6 +67,21 @@ class Patience:
             Condition.FORGOTTEN: 0.0,
             Condition.STUCK: 0.0,
         }.get(condition)
+
+
+def read_patience(settings: Iterable[str]) -> Patience:
+    """Read WHAT=SECONDS, each WHAT a member of Patience; the last counts. Raises ValueError."""
+    names = [one.name for one in fields(Patience)]
+    given: dict[str, float] = {}
+    for setting in settings:
+        what, _, seconds = setting.partition("=")
+        try:
+            given[what] = float(seconds)
+        except ValueError:
+            given[what] = -1
+        if what not in names or not 0 < given[what] < _LONGEST_SECONDS:
+            raise ValueError(f"{setting!r} is not {'|'.join(names)}=SECONDS")
+    return Patience(**given)
 
 
 @dataclass(frozen=True, slots=True)
