@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,12 +33,13 @@ from converter.machine.directory import (
     CHANGING,
     LINGERING,
     QEMU_LOG,
+    SERVING,
     STARTING,
     MachineFolder,
 )
 from converter.machine.explain import translated_error
 from converter.machine.kvm import choose_accelerator
-from converter.machine.launching import launch, prepare
+from converter.machine.launching import Launch, prepare
 from converter.machine.machines import MachineRecord, MachineRequest
 from converter.machine.model import MachineSpec
 from converter.machine.process import qemu_version, tail
@@ -96,33 +97,42 @@ class LocalMachines:
     @contextmanager
     def started(self, machine: str) -> Iterator[None]:
         """Start a machine, and have its relay stay for the block; see Machines."""
-        hold = self._start(self._registry.folder(machine))
+        launch = self._start(self._registry.folder(machine))
         try:
             yield
         finally:
-            if hold is not None:
-                os.close(hold)
+            if launch is not None:
+                launch.close()
 
-    def _start(self, folder: MachineFolder) -> int | None:
+    def _start(self, folder: MachineFolder) -> Launch | None:
         """Start or adopt; return what is to be closed when the relay may go, None: it ran."""
         deadline = time.monotonic() + _BUSY_SECONDS
         while (lock := folder.try_lock(STARTING)) is None:
             owner = folder.supervisor()
-            if owner is not None and owner.role == LINGERING:
-                owner.mark.signal(signal.SIGTERM)  # somebody still reads the last run's output
-            elif owner is not None and folder.state().status is Status.RUNNING:
+            serves = owner is not None and owner.role == SERVING
+            if serves and folder.state().status is Status.RUNNING:
                 return None
+            if owner is not None and not serves:  # somebody still reads the last run's output
+                owner.mark.signal(signal.SIGTERM)
             _wait_turn(folder, deadline)
         try:
-            if settle(folder).status is Status.RUNNING:
-                return launch(folder, "adopt", lock)
-            document = folder.machine()
-            spec = _spec(folder)
-            accelerator = self._choose(spec)
-            prepare(folder, spec, accelerator, temporary=document["auto_remove"] is True)
-            return launch(folder, "start", lock)
+            runs = settle(folder).status is Status.RUNNING
+            launch = Launch(folder, "adopt" if runs else "start", lock)
+            try:
+                if not runs:
+                    self._prepare(folder)
+                launch.go()
+            except BaseException:
+                launch.close()
+                raise
+            return launch
         finally:
             os.close(lock)
+
+    def _prepare(self, folder: MachineFolder) -> None:
+        temporary = folder.machine()["auto_remove"] is True
+        spec = _spec(folder)
+        prepare(folder, spec, self._choose(spec), temporary=temporary)
 
     def _choose(self, spec: MachineSpec) -> Accelerator:
         version = qemu_version()
@@ -152,7 +162,8 @@ class LocalMachines:
                 return
             _wait_turn(folder, deadline)
         try:
-            os.close(launch(folder, "adopt", lock))
+            with closing(Launch(folder, "adopt", lock)) as launch:
+                launch.go()
         finally:
             os.close(lock)
 

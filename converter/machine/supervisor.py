@@ -4,8 +4,9 @@
 
 MODE is `start`, or `adopt` for a machine whose supervisor was killed, whether its QEMU still runs
 or not. LOCK, READY and HOLD are descriptors: the folder's lock, held already; a pipe that is told
-in one line of JSON that the relay can be reached, or why not; a pipe that is closed at the other
-end when nobody counts on the relay any more. QEMU does not die with this process.
+in one line of JSON that the relay can be reached, or why not; a pipe that says when to go, and is
+closed at the other end when nobody counts on the relay any more. QEMU does not die with this
+process.
 
 SIGTERM cuts the machine's power, or lets a machine that has ended go at once. Start-up is part of
 every `run`, so imports are few.
@@ -36,6 +37,7 @@ from agent.host.signals import SignalInbox
 from agent.host.vspc.seam import Notice
 from converter.errors import NotFoundError
 from converter.machine.directory import (
+    GO,
     LINE_SOCKET,
     LINGERING,
     MACHINE_FILE,
@@ -279,7 +281,8 @@ def main(arguments: list[str]) -> int:
     for descriptor in (lock, ready, hold):
         os.set_inheritable(descriptor, False)
     folder = MachineFolder(path)
-    supervisor: Supervisor | None = None
+    if os.read(hold, len(GO)) != GO:  # who started us has failed at something, or was killed
+        return 0
     try:
         supervisor = Supervisor(folder, lock=lock, hold=hold)
         if mode == "start":

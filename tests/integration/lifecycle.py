@@ -61,7 +61,7 @@ class Host:
         }
 
     def __call__(
-        self, *arguments: str | Path, stdin: bytes = b"", seconds: float = 90
+        self, *arguments: str | Path, stdin: bytes = b"", seconds: float = 200
     ) -> subprocess.CompletedProcess[bytes]:
         """Run to the end, whatever the exit code."""
         return subprocess.run(
@@ -137,7 +137,7 @@ def host(folder: Path, layout: Path, boot_store: Path) -> Iterator[Host]:
             assert done.returncode == 0, done.stderr.decode()
 
 
-def until(condition: Any, seconds: float = 60) -> Any:
+def until(condition: Any, seconds: float = 200) -> Any:
     """Wait until something is so; return what it is."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -192,7 +192,7 @@ class Terminal:
         """Press keys."""
         os.write(self.controller, keys)
 
-    def expect(self, text: bytes, seconds: float = 60) -> bytes:
+    def expect(self, text: bytes, seconds: float = 200) -> bytes:
         """Return what was shown up to and with `text`; what is behind it comes next time."""
         deadline = time.monotonic() + seconds
         while text not in self.screen:
@@ -203,7 +203,7 @@ class Terminal:
         shown, _, self.screen = self.screen.partition(text)
         return shown + text
 
-    def end(self, seconds: float = 60) -> int:
+    def end(self, seconds: float = 200) -> int:
         """Wait for the command; return its exit code, or minus the signal that ended it."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:

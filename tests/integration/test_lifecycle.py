@@ -28,7 +28,7 @@ from converter.machine.model import GuestConfig, MachineSpec, RunConfig
 from converter.machine.process_mark import own_mark
 from converter.machine.state import UNKNOWN_END
 from converter.store.layout import Store
-from converter.store.pins import lasting_pins
+from converter.store.pins import pins
 from tests.guests import disk
 from tests.guests.machines import local_machines, request
 from tinykernel.record import load_boot_image
@@ -67,7 +67,7 @@ def machines(tmp_path: Path) -> Iterator[LocalMachines]:
     assert [path.name for path in (tmp_path / "state/machines").iterdir()] in ([], [".lock"])
     assert qemus(tmp_path) == []
     if (tmp_path / "store").is_dir():
-        assert lasting_pins(Store(tmp_path / "store"))[0] == frozenset()
+        assert pins(Store(tmp_path / "store"))[0] == frozenset()
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_created_found_and_removed(
     for nothing in ("", "BOX", "box ", "../box", made.id[1:]):
         with pytest.raises(NotFoundError):
             machines.find(nothing)
-    kept, void = lasting_pins(Store(tmp_path / "store"))
+    kept, void = pins(Store(tmp_path / "store"))
     assert (kept, void) == ({spec.boot.id}, ())
     machines.remove(made.id)
     with pytest.raises(NotFoundError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import signal
 import tarfile
 import threading
 import time
@@ -12,7 +13,10 @@ import time
 import pytest
 
 from agent.host import (
+    AbortedError,
     DetachedError,
+    RequestError,
+    SignalInbox,
     Stdio,
 )
 from agent.host import client as clients
@@ -181,6 +185,25 @@ def test_executions_have_their_own_streams_and_status():
         assert clients.execute_detached(relay.address, clients.Execution(["0"])) is None
 
 
+def test_an_execution_without_stdin_leaves_ours_alone():
+    with relayed(Program(ends=False)) as (relay, _guest, _folder), null() as nowhere:
+        in_r, in_w = os.pipe()
+        os.write(in_w, b"for somebody else")
+        os.close(in_w)
+        stdio = Stdio(in_r, nowhere, nowhere)
+        assert clients.execute(relay.address, clients.Execution(["6"]), stdio).code == 6
+        assert os.read(in_r, 100) == b"for somebody else"
+        os.close(in_r)
+
+
+def test_what_is_refused_in_the_middle_is_told():
+    """A size that no terminal has: the relay says so and ends the connection, and no other does."""
+    with relayed(Program(ends=False)) as (relay, _guest, _folder), null() as nowhere:
+        manners = clients.Manners(terminal_size=lambda: (-1, 80))
+        with pytest.raises(RequestError, match="rows"):
+            clients.attach(relay.address, Stdio(None, nowhere, nowhere), manners=manners)
+
+
 def test_hundreds_of_executions_one_after_the_other_and_many_at_once():
     program = Program(ends=False)
     with relayed(program) as (relay, _guest, _folder), null() as nowhere:
@@ -230,6 +253,68 @@ def test_detach_keys_leave_the_process_alone():
         assert not program.stdin_ended
         os.close(in_r)
         os.close(in_w)
+
+
+class Late(Program):
+    """Does nothing until it is told to: what a guest does that boots."""
+
+    boots = True
+
+    def __call__(self, guest, events):
+        return not self.boots and super().__call__(guest, events)
+
+
+@pytest.mark.parametrize("attaches", ["before the start", "after it", "after it, to another relay"])
+def test_signals_go_to_the_process(attaches):
+    """A client hears of the start whenever it comes, and from then on its signals have a target."""
+    program = Late(ends=False)
+    program.boots = attaches == "before the start"
+    heard = threading.Event()
+
+    def listen(event):
+        if event["type"] == "started":
+            assert event["pid"] == 1
+            heard.set()
+
+    with relayed(program) as (relay, _guest, _folder):
+        if not program.boots:
+            until(lambda: (clients.describe(relay.address)["started"] or {}).get("pid") == 1)
+        if attaches == "after it, to another relay":
+            relay.kill()
+            relay.start()
+        inbox = SignalInbox()
+        manners = clients.Manners(inbox=inbox, on_event=listen)
+        attached = Attached(relay.address, None, manners=manners)
+        program.boots = False
+        assert heard.wait(20)
+        inbox.put(signal.SIGTERM)
+        until(lambda: {"type": "signal", "signal": 15} in program.controls)
+        if attaches == "before the start":
+            relay.kill()  # and the client of a relay that was started again knows it still
+            relay.start()
+            inbox.put(signal.SIGHUP)
+            until(lambda: {"type": "signal", "signal": 1} in program.controls)
+        program.ends, program.reads = True, False
+        attached.join(20)
+        assert attached.result.code == 0
+        inbox.close()
+
+
+def test_a_signal_before_the_start_ends_the_client_and_nothing_else():
+    """As with docker's client: before there is a process, the signal is for the client."""
+    program = Late(reads=False)
+    with relayed(program) as (relay, guest, _folder):
+        inbox = SignalInbox()
+        inbox.put(signal.SIGINT)
+        attached = Attached(relay.address, None, manners=clients.Manners(inbox=inbox))
+        attached.join(20)
+        assert isinstance(attached.result, AbortedError)
+        assert attached.result.signal == signal.SIGINT
+        inbox.close()
+        program.boots = False
+        guest.join()
+        assert clients.wait(relay.address).code == 0
+        assert program.controls == []
 
 
 def test_logs_follow_tail_and_tell_the_streams_apart():

@@ -160,6 +160,23 @@ RULES = {
         unless=("converter.machine.vsphere",),
         why="pyvmomi is an extra, and slow to load",
     ),
+    "supervisor-lean": Rule(
+        who=tuple(
+            f"converter.machine.{name}"
+            for name in ("supervisor", "directory", "process_mark", "state")
+        ),
+        only=(
+            *("agent.host", "converter.errors", "converter.atomic", "converter.machine.directory"),
+            *("converter.machine.process_mark", "converter.machine.state"),
+            "converter.machine.removal",  # when there is nothing left to be quick for
+        ),
+        why="every run waits for a supervisor to start",
+    ),
+    "machine-no-pipeline": Rule(
+        who=("converter.machine",),
+        never=("converter.layer", "converter.ext4", "converter.rootfs", "converter.registry"),
+        why="machines are made of disks, however those came to be",
+    ),
     "agent-host-by-machine": Rule(
         who=("converter",),
         never=("agent.host", "agent.tether"),
@@ -207,6 +224,9 @@ def test_rules_hold() -> None:
         ("converter.machine.vsphere.session", "import pyVmomi", set()),
         ("converter.machine.vsphere_import", "import pyVmomi", set()),
         ("converter.store.links", "from agent.host import relay", {"agent-host-by-machine"}),
+        ("converter.machine.supervisor", "import click", {"one-voice", "supervisor-lean"}),
+        ("converter.machine.directory", "from converter.vmdk import reader", {"supervisor-lean"}),
+        ("converter.machine.local", "from converter.ext4 import writer", {"machine-no-pipeline"}),
         ("converter.registry.client", "import oras.provider", {"oras-by-registry"}),
         ("converter.registry.oras_port", "import oras.provider", set()),
         ("converter.pipeline", "from converter.artifact import cache", {"artifact-on-request"}),

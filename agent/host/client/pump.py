@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.host.client.conditions import raise_condition
-from agent.host.client.connection import Connection, LostError
+from agent.host.client.connection import Connection, LostError, raise_refusal
 from agent.host.client.keys import DetachKeys
 from agent.host.errors import AbortedError, DetachedError, GuestLostError, RelayError
 from agent.host.output import Output
@@ -132,12 +132,13 @@ class Pump:
             for output in self._outputs.values():
                 if ready.get(output.descriptor, 0):
                     self._pending_bytes -= output.flush()
+            # Before signals: what has come may say that there is a process to send them to.
+            self._read_frames(ready)
             if self._manners.inbox is not None and ready.get(self._manners.inbox.fileno()):
                 for number in self._manners.inbox.drain():
                     self._take_signal(number)
             if self._stdin is not None and ready.get(self._stdin, 0) & _READABLE:
                 self._read_stdin(self._stdin)
-            self._read_frames(ready)
         except LostError as error:
             if self._status is None:
                 self._reopen(error)
@@ -192,6 +193,8 @@ class Pump:
             self._taken = taken
         elif frame.kind == FrameKind.EVENT:
             self._take_event(frame.json())
+        elif frame.kind == FrameKind.RESPONSE:
+            raise_refusal(frame.json())  # of something that was said meanwhile
 
     def _reach(self, position: object) -> None:
         if isinstance(position, int) and position and self.position is not None:
@@ -206,6 +209,7 @@ class Pump:
                 raise GuestLostError("The relay reported an end that is none.")
         elif kind == "started":
             self.started = True
+            self._send_size()  # what was said before it ran had nobody to hear it
         elif kind == "lost":
             raise GuestLostError(
                 "The guest was restarted while the process ran.",
@@ -256,7 +260,10 @@ class Pump:
             connection.send_frame(FrameKind.STDIN_END)
 
     def _take_signal(self, number: int) -> None:
-        reachable = self._manners.sig_proxy and self.started
+        ended = self._status is not None
+        if ended and not self._pending_bytes:
+            return  # the process was faster, and its status is the result
+        reachable = self._manners.sig_proxy and self.started and not ended
         action = self._policy.decide(number, time.monotonic(), reachable=reachable)
         if action is Action.RESIZE:
             self._send_size()

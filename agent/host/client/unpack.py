@@ -23,7 +23,10 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_BYTES = 255
 _DEPTH = 256
 _SHOWN_CHARACTERS = 200
-_EXTENSION_BYTES = 1 << 20  # of a header that says more about the next member
+# Of all headers that say more about one member; each of them is held while the next is read.
+_EXTENSION_BYTES = 1 << 20
+_GLOBAL_BYTES = 1 << 16  # of all headers about whatever follows, which are copied for each member
+_TRAILING_BYTES = 1 << 20  # behind the end of the archive: tar fills its last record with zeros
 _EXTENSIONS = frozenset(
     (
         tarfile.GNUTYPE_LONGNAME,
@@ -42,7 +45,6 @@ _NO_ARCHIVE = (
     ArithmeticError,
     RecursionError,
 )
-_FOLDERS = 100_000  # whose modes are set
 _SAFE_MODE = 0o777  # no setuid, setgid or sticky bit of a stranger's
 
 
@@ -62,13 +64,17 @@ class Limits:
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header. tarfile itself would read one of any length into memory."""
+    """A member's header. tarfile itself would read any number of any length into memory."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Self | tarfile.TarInfo:
+        assert isinstance(archive, _Archive)
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError("a sparse file, whose map may be of any length")
-        if self.type in _EXTENSIONS and self.size > _EXTENSION_BYTES:
-            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        if self.type in _EXTENSIONS:
+            archive.extension_bytes += self.size
+            archive.global_bytes += self.size if self.type == tarfile.XGLTYPE else 0
+            if archive.extension_bytes > _EXTENSION_BYTES or archive.global_bytes > _GLOBAL_BYTES:
+                raise tarfile.ReadError(f"a header of {self.size} bytes")
         made: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # not public
         return made
 
@@ -76,6 +82,14 @@ class _Header(tarfile.TarInfo):
         raise tarfile.ReadError("a sparse file, whose map may be of any length")
 
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _no_sparse
+
+
+class _Archive(tarfile.TarFile):
+    """An archive that counts what its headers hold."""
+
+    tarinfo = _Header
+    extension_bytes = 0  # about the next member
+    global_bytes = 0  # about whatever follows
 
 
 @dataclass(slots=True)
@@ -90,9 +104,7 @@ class Unpacked:
 def first_member(stream: Stream) -> tarfile.TarInfo | None:
     """Return the header that a stream begins with; None when it is empty. Raises CopyError."""
     try:
-        with tarfile.open(
-            fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Header, errorlevel=1
-        ) as archive:
+        with _Archive.open(fileobj=cast(IO[bytes], stream), mode="r|", errorlevel=1) as archive:
             return archive.next()
     except tarfile.ReadError as error:
         if str(error) == "empty file":
@@ -120,16 +132,15 @@ def unpack(
     """
     limits = limits or Limits()
     done = Unpacked()
-    folder_modes: list[tuple[list[str], int]] = []
     try:
-        with tarfile.open(
-            fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Header, errorlevel=1
-        ) as archive:
+        with _Archive.open(fileobj=cast(IO[bytes], stream), mode="r|", errorlevel=1) as archive:
             # Not `archive.members`: tarfile keeps every member, for ever.
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # typeshed lacks it
+                archive.extension_bytes = 0
                 done.entries += 1
-                done.bytes += member.size if member.isreg() else 0
+                has_content = member.isreg() or member.type not in tarfile.SUPPORTED_TYPES
+                done.bytes += member.size if has_content else 0
                 if done.entries > limits.entries or done.bytes > limits.bytes:
                     raise CopyError(
                         "The guest sends more than may be copied at a time.",
@@ -138,12 +149,7 @@ def unpack(
                 parts = _parts(member.name, rename)
                 owner = (member.uid, member.gid) if keep_owners else None
                 _make(archive, member, target, parts, rename, owner=owner, done=done)
-                if parts and member.isdir() and len(folder_modes) < _FOLDERS:
-                    folder_modes.append((parts, member.mode & _SAFE_MODE))
-        # Modes of folders last: one that forbids writing would have kept its content out.
-        for parts, mode in reversed(folder_modes):
-            with contextlib.suppress(OSError), _folder(target, parts, make=False) as folder:
-                os.fchmod(folder, mode | stat.S_IRWXU)
+        _read_rest(stream)
     except _NO_ARCHIVE as error:
         raise _no_archive(error) from error
     except OSError as error:
@@ -153,6 +159,18 @@ def unpack(
 
 def _no_archive(error: Exception) -> CopyError:
     return CopyError(f"What the guest sends is no tar stream: {printable(str(error))}.")
+
+
+def _read_rest(stream: Stream) -> None:
+    """Read what fills the stream behind the archive's end."""
+    rest = 0
+    while data := stream.read(_CHUNK_BYTES):
+        rest += len(data)
+        if rest > _TRAILING_BYTES:
+            raise CopyError(
+                "The guest goes on sending behind the end of the archive.",
+                expected=f"at most {_TRAILING_BYTES} bytes of filling",
+            )
 
 
 def _parts(name: str, rename: str | None) -> list[str]:
@@ -187,6 +205,9 @@ def _make(
         with _folder(target, parts, make=True) as folder:
             if owner is not None:
                 os.fchown(folder, *owner)
+            with contextlib.suppress(OSError):
+                # For its owner all is allowed, or its content might be kept out.
+                os.fchmod(folder, member.mode & _SAFE_MODE | stat.S_IRWXU)
         return
     with _folder(target, parts[:-1], make=True) as folder:
         name = parts[-1]

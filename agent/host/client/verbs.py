@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.host.client.conditions import UNANSWERED, raise_condition
@@ -100,8 +100,10 @@ def execute(
     """Execute another process in the guest, once that has booted; return how it ended.
 
     Its output comes to us alone, so a relay that is killed ends this with LostError; the process
-    goes on. Raises as `attach`.
+    goes on. What is on `stdio.stdin` is for it only with `execution.stdin`. Raises as `attach`.
     """
+    if not execution.stdin:
+        stdio = replace(stdio, stdin=None)
     manners = manners or Manners()
     until_started(address, manners.inbox)
     return _run(address, execution.request(detach=False), stdio, manners)
