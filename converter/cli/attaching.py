@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import click
 
-from agent.host.client import Address, Manners, attach
+from agent.host.client import UNANSWERED, Address, Manners, attach
 from agent.host.errors import AbortedError, DetachedError
 from agent.host.signals import catch_signals
 from agent.host.status import ExitStatus
@@ -23,8 +23,6 @@ from converter.cli.output import Output
 from converter.errors import UsageError
 
 SIGNALLED = 128  # plus the signal's number: how shells tell it
-# What a foreground command does not wait through; the relay says when each is overdue.
-FATAL = frozenset({"never-connected", "no-hello", "silent", "disconnected"})
 _STDOUT_FIRST = (1, 0, 2)
 
 Errors = Callable[[], contextlib.AbstractContextManager[None]]
@@ -79,7 +77,7 @@ def seated(output: Output, seat: Seat) -> Iterator[tuple[Stdio, Manners]]:
             end_stdin=seat.end_stdin,
             inbox=inbox,
             terminal_size=terminal_size if seat.tty else None,
-            fatal=FATAL,
+            fatal=UNANSWERED,
         )
         yield Stdio(stdin=stdin), manners
 

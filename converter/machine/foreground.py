@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from agent.host import client
+from agent.host.client import UNANSWERED
 from agent.host.errors import AbortedError, DetachedError, MachineEndedError, RelayError
 from agent.host.signals import SignalInbox
 from agent.host.status import ExitStatus
@@ -22,7 +23,6 @@ from converter.events import Monitor, StepFinished, StepStarted
 from converter.machine.machines import MachineRecord, Machines
 
 _STEP = "start machine"
-_FATAL = frozenset({"never-connected", "no-hello", "silent", "disconnected"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,5 +100,5 @@ def _manners(attachment: Attachment) -> client.Manners:
         sig_proxy=attachment.sig_proxy,
         inbox=attachment.inbox,
         terminal_size=None if terminal is None else lambda: window_size(terminal),
-        fatal=_FATAL,
+        fatal=UNANSWERED,
     )

@@ -5,6 +5,7 @@ Every function takes the Address of a relay: UnixAddress of the socket in its fo
 
 from __future__ import annotations
 
+from agent.host.client.conditions import UNANSWERED
 from agent.host.client.connection import Address, LostError, TlsAddress, UnixAddress
 from agent.host.client.copy import copy_in, copy_out, receive_archive, send_archive
 from agent.host.client.keys import DEFAULT_DETACH_KEYS, read_keys
@@ -26,6 +27,7 @@ from agent.host.errors import ChannelError
 
 __all__ = [
     "DEFAULT_DETACH_KEYS",
+    "UNANSWERED",
     "Address",
     "ChannelError",
     "Execution",

@@ -12,7 +12,7 @@ import select
 import socket
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,10 +124,16 @@ class Connection:
         """Close it."""
         self._socket.close()
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(
+        self,
+        request: Mapping[str, Any],
+        *,
+        on_event: Callable[[Mapping[str, Any]], None] = lambda _event: None,
+    ) -> dict[str, Any]:
         """Send the request that this connection is for; return the answer.
 
-        Raises RequestError, AccessError or LostError.
+        `on_event` gets what the relay says before that, while it waits for the guest. Raises
+        RequestError, AccessError or LostError.
         """
         self.send(encode_json(FrameKind.REQUEST, request))
         while True:
@@ -136,6 +142,8 @@ class Connection:
                 answer = frame.json()
                 raise_refusal(answer)
                 return answer
+            if frame.kind == FrameKind.EVENT:
+                on_event(frame.json())
 
     def say(self, request: Mapping[str, Any]) -> None:
         """Send a request that is not answered: resize or signal, while attached."""

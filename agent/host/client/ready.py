@@ -9,9 +9,9 @@ import select
 import signal
 from typing import Any
 
+from agent.host.client.conditions import raise_condition
 from agent.host.client.connection import Address, Connection
-from agent.host.errors import AbortedError
-from agent.host.relay.condition import condition_error
+from agent.host.errors import AbortedError, AccessError
 from agent.host.signals import SignalInbox
 
 _LOOK_SECONDS = 0.1
@@ -32,18 +32,13 @@ def until_started(address: Address, inbox: SignalInbox | None = None) -> None:
     if inbox is not None:
         poll.register(inbox.fileno(), select.POLLIN)
     while True:
-        status = describe(address)
+        try:
+            status = describe(address)
+        except AccessError:
+            return  # who may execute need not be allowed to look; the relay waits as well
         if status["started"] is not None or status["ended"] is not None:
             return
-        if status["overdue"]:
-            error = condition_error(
-                str(status["condition"]),
-                float(status["seconds"]),
-                str(status["detail"]),
-                str(status["console"]),
-            )
-            if error is not None:
-                raise error
+        raise_condition({**status, "type": "condition"}, frozenset({str(status["condition"])}))
         poll.poll(_LOOK_SECONDS * 1000)
         for number in inbox.drain() if inbox is not None else ():
             if number != signal.SIGWINCH:
