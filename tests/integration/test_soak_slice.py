@@ -17,6 +17,7 @@ from scripts.soaks import (
     flood,
     headers,
     kill,
+    lifecycle,
     line,
     overlay,
     pulls,
@@ -43,6 +44,14 @@ def test_thirty_of_five_hundred_pulls(tool: Callable[[str], str]) -> None:
 def test_twenty_thousand_of_a_million_members() -> None:
     assert entries.COUNT == 1_000_000
     assert entries.run(20_000, seed=3) == []
+
+
+@pytest.mark.vm
+def test_five_of_three_hundred_lives_of_machines(tool: Callable[[str], str]) -> None:
+    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64"):
+        tool(name)
+    assert lifecycle.COUNT == 300
+    assert lifecycle.run(5, seed=4) == []
 
 
 @pytest.mark.root
