@@ -12,7 +12,7 @@ import os
 import resource
 import time
 from dataclasses import replace
-from typing import List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
 
 from agent.tether import (
     c_linux,
@@ -27,14 +27,19 @@ from agent.tether import (
     resolve,
     sources,
     syscalls,
+    volumes,
     world,
 )
 from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.line import Line
-from agent.tether.supervisor import Supervisor
+from agent.tether.renewals import Renewals
+from agent.tether.supervisor import MAIN, Supervisor, describe_failure
 from agent.tether.uevents import UeventListener
 from agent.wire import Endpoint, ProtocolError, Role
+
+if TYPE_CHECKING:
+    from agent.tether.guestinfo import GuestInfo
 
 PROBE_WORD = "tether.probe"
 PROBE_ANSWER = b"saltflat-probe-ok\n"
@@ -79,47 +84,83 @@ def main() -> None:
 
 
 def _serve(command_line: str, started: float) -> None:
-    """Read the config, open the channel, and report whatever happens through it."""
+    """Be the guest; what goes wrong before there is a channel is told to guestinfo, if any."""
     with UeventListener() as events:
         loader = modules.read_order()
-        source = sources.choose_source(command_line, loader)
-        document = config.load_document(source.read())
-        source.forget()
-        connection = config.parse_connection(document)
-        rules, fault = _output_rules(document)
-        ids = modules.read_pci_ids()
-        drivers = modules.drivers_for(ids)
-        if isinstance(connection.channel, config.Vsock):
-            drivers += modules.drivers_for(ids, modules.VSOCK_DRIVERS)
-        for name in drivers:
-            loader.load(name)
-        transport = channel.open_transport(connection.channel, events)
-        line = Line(
-            transport,
-            Endpoint(
-                Role.GUEST,
-                connection.key,
-                nonce=os.urandom(32),
-                max_payload=transport.limits.max_payload_bytes,
-                window=transport.limits.window_bytes,
-                buffer_bytes=rules.ring_bytes,
-                away_seconds=rules.away_seconds,
-                now=time.monotonic(),
-            ),
-        )
-        with Supervisor(line, linger_seconds=rules.linger_seconds) as supervisor:
-            try:
-                if fault is not None:
-                    raise fault
-                _run(config.parse_job(document), supervisor, loader, events, started)
-            except StartError as error:
-                log.error("{}: {}".format(error.kind, error.message))
-                supervisor.report_failure(error)
-            except ProtocolError:
-                raise  # nobody is left to report to
-            except Exception as error:  # a fault of ours is the host's business as well
-                log.error(log.describe(error))
-                supervisor.report_failure(StartError("internal", log.describe(error)))
+        shared = _open_guestinfo(loader)
+        try:
+            _serve_host(command_line, started, events, loader, shared)
+        except StartError as error:
+            if shared is not None:
+                shared.report(describe_failure(MAIN, error))
+            raise
+
+
+def _open_guestinfo(loader: modules.ModuleLoader) -> Optional[GuestInfo]:
+    """Return VMware's variables, if this is VMware's machine; a guest runs without them as well."""
+    if c_linux.PCI_VMWARE_VMCI not in modules.read_pci_ids():
+        return None
+    from agent.tether import guestinfo  # noqa: PLC0415 - other machines do not pay its memory
+
+    try:
+        return guestinfo.open_guestinfo(loader)
+    except StartError as error:
+        log.error("guestinfo cannot be used: {}".format(error.message))
+        return None
+
+
+def _serve_host(
+    command_line: str,
+    started: float,
+    events: UeventListener,
+    loader: modules.ModuleLoader,
+    shared: Optional[GuestInfo],
+) -> None:
+    """Read the config, open the channel, and report whatever happens through it."""
+    source = sources.choose_source(command_line, loader, shared)
+    document = config.load_document(source.read())
+    source.forget()
+    connection = config.parse_connection(document)
+    renewals = Renewals(source, config.parse_renewal(document).epoch)
+    rules, fault = _output_rules(document)
+    ids = modules.read_pci_ids()
+    drivers = modules.drivers_for(ids)
+    if isinstance(connection.channel, config.Vsock):
+        drivers += modules.drivers_for(ids, modules.VSOCK_DRIVERS)
+    for name in drivers:
+        loader.load(name)
+    transport = channel.open_transport(connection.channel, events)
+    line = Line(
+        transport,
+        Endpoint(
+            Role.GUEST,
+            connection.key,
+            nonce=os.urandom(32),
+            max_payload=transport.limits.max_payload_bytes,
+            window=transport.limits.window_bytes,
+            buffer_bytes=rules.ring_bytes,
+            away_seconds=rules.away_seconds,
+            now=time.monotonic(),
+        ),
+    )
+    with Supervisor(
+        line,
+        linger_seconds=rules.linger_seconds,
+        renew=renewals.look,
+        report=None if shared is None else shared.report,
+    ) as supervisor:
+        try:
+            if fault is not None:
+                raise fault
+            _run(config.parse_job(document), supervisor, loader, events, started)
+        except StartError as error:
+            log.error("{}: {}".format(error.kind, error.message))
+            supervisor.report_failure(error)
+        except ProtocolError:
+            raise  # nobody is left to report to
+        except Exception as error:  # a fault of ours is the host's business as well
+            log.error(log.describe(error))
+            supervisor.report_failure(StartError("internal", log.describe(error)))
 
 
 def _run(
@@ -133,7 +174,8 @@ def _run(
     stop_signal = resolve.resolve_stop_signal(job.image)
     loader.load("ext4")
     device, superblock = disks.find_root(job.root_uuid, events)
-    disks.mount_root(device, superblock, ROOT)
+    disks.mount(device, superblock, ROOT, "the root disk")
+    volume_mounts = volumes.mount_disks(job.volumes, events)
     world.bring_loopback_up()
     group = ControlGroup("process")
     directory = group.open()
@@ -142,6 +184,7 @@ def _run(
             job,
             root=ROOT,
             agent_mounts=tuple(target for _, target, _ in AGENT_MOUNTS),
+            volume_mounts=volume_mounts,
             cgroup=directory,
         )
         log.info("process cloned after {:.0f} ms".format(1000 * (time.monotonic() - started)))
@@ -151,11 +194,13 @@ def _run(
         def start_beside(message: Mapping[str, object]) -> process.Launch:
             if message["type"] == "exec":
                 return process.start_beside(config.parse_exec(message, job), main, cgroup=directory)
-            path, follow = config.parse_copy(message)
+            asked = config.parse_copy(message)
             takes = message["type"] == "copy-in"
-            copy = functools.partial(copy_out.run, path, follow=follow)
+            copy = functools.partial(
+                copy_out.run, asked.path, follow=asked.follow, shallow=asked.shallow
+            )
             if takes:
-                copy = functools.partial(copy_in.run, path)
+                copy = functools.partial(copy_in.run, asked.path)
             copying = replace(job, run=config.RunConfig(stdin=takes))
             return process.start_beside(copying, main, cgroup=directory, builtin=copy)
 
@@ -232,8 +277,8 @@ def _read(path: str) -> str:
 
 
 def _power_off() -> None:
-    """Leave the root disk clean and switch the machine off, whatever has happened before."""
-    for step in (_bury_children, _release_root, os.sync):
+    """Leave the disks clean and switch the machine off, whatever has happened before."""
+    for step in (_bury_children, volumes.release_disks, _release_root, os.sync):
         try:
             step()
         except Exception as error:  # the next step is still worth doing
@@ -252,7 +297,7 @@ def _bury_children() -> None:
 
 def _release_root() -> None:
     if os.path.ismount(ROOT):
-        disks.release_root(ROOT)
+        disks.release(ROOT)
 
 
 if __name__ == "__main__":

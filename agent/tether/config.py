@@ -17,12 +17,14 @@ from agent.tether.errors import StartError
 SCHEMA = 1
 MAX_DOCUMENT_BYTES = 4 << 20
 KEY_BYTES = 32
+MAX_EPOCH = (1 << 53) - 1  # what every reader of JSON takes exactly
 RING_BYTES = (1 << 16, 1 << 30)  # the least and the most that may be asked for
 _HOST_CID = 2  # VMADDR_CID_HOST, linux/vm_sockets.h
 _MAX_32_BITS = (1 << 32) - 1
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z", re.ASCII)
+_SERIAL_NUMBER = re.compile(r"[a-z0-9-]{1,64}\Z", re.ASCII)
 _SERIAL_DEVICE = re.compile(r"/dev/tty[A-Za-z]{1,4}[0-9]{1,3}\Z", re.ASCII)
 
 Arguments = Tuple[str, ...]
@@ -57,6 +59,14 @@ class Connection:
 
     key: bytes
     channel: Union[VirtioSerial, Serial, Vsock]
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A key, and its place in the order of a machine's keys: only a higher epoch's is taken."""
+
+    epoch: int
+    key: bytes
 
 
 @dataclass(frozen=True)
@@ -103,13 +113,36 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class CopyRequest:
+    """What to copy, whether a link there is followed, and whether what is in a folder stays out."""
+
+    path: str
+    follow: bool
+    shallow: bool
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A further disk, by its serial number, and where the process sees its file system.
+
+    `copy`: if it is empty, it takes over what the image has there.
+    """
+
+    serial: str
+    path: str
+    read_only: bool = False
+    copy: bool = False
+
+
+@dataclass(frozen=True)
 class Job:
-    """What to run, and on which root file system."""
+    """What to run, on which root file system, and with which volumes."""
 
     root_uuid: str
     host_name: str
     image: ImageConfig
     run: RunConfig
+    volumes: Tuple[Volume, ...] = ()
 
 
 def load_document(raw: bytes) -> Mapping[str, object]:
@@ -136,14 +169,7 @@ def load_document(raw: bytes) -> Mapping[str, object]:
 
 def parse_connection(document: Mapping[str, object]) -> Connection:
     """Check and return the channel and its key, so that later errors can be reported through it."""
-    key = _text(document, "key", "key")
-    try:
-        key_bytes = bytes.fromhex(key)
-    except ValueError:
-        key_bytes = b""
-    if len(key_bytes) != KEY_BYTES or len(key) != 2 * KEY_BYTES:
-        # The value is a secret: say what is expected, never what was there.
-        raise _wrong("key", "{} hexadecimal digits".format(2 * KEY_BYTES))
+    key_bytes = parse_renewal(document).key
     channel = _object(document, "channel", "channel")
     kind = _text(channel, "kind", "channel.kind")
     if kind == "virtio-serial":
@@ -166,6 +192,20 @@ def parse_connection(document: Mapping[str, object]) -> Connection:
             ),
         )
     raise _wrong("channel.kind", "virtio-serial, serial or vsock")
+
+
+def parse_renewal(document: Mapping[str, object]) -> Renewal:
+    """Check and return the key and its epoch: all that counts in a document that comes later."""
+    epoch = _whole(document, "epoch", "epoch", 0, MAX_EPOCH, default=0)
+    key = _text(document, "key", "key")
+    try:
+        key_bytes = bytes.fromhex(key)
+    except ValueError:
+        key_bytes = b""
+    if len(key_bytes) != KEY_BYTES or len(key) != 2 * KEY_BYTES:
+        # The value is a secret: say what is expected, never what was there.
+        raise _wrong("key", "{} hexadecimal digits".format(2 * KEY_BYTES))
+    return Renewal(epoch, key_bytes)
 
 
 def parse_output(document: Mapping[str, object]) -> OutputRules:
@@ -200,6 +240,7 @@ def parse_job(document: Mapping[str, object]) -> Job:
         host_name=host_name,
         image=_parse_image(_object(document, "image", "image")),
         run=_parse_run(_object(document, "run", "run")),
+        volumes=_parse_volumes(document.get("volumes")),
     )
 
 
@@ -227,12 +268,16 @@ def parse_exec(message: Mapping[str, object], job: Job) -> Job:
     return replace(job, run=run)
 
 
-def parse_copy(message: Mapping[str, object]) -> Tuple[str, bool]:
-    """Check a request to copy; return the path and whether a link there is followed."""
+def parse_copy(message: Mapping[str, object]) -> CopyRequest:
+    """Check a request to copy."""
     path = _text(message, "path", "copy.path")
     if not path.startswith("/"):
         raise _wrong("copy.path", "an absolute path")
-    return path, _flag(message, "follow", "copy.follow")
+    return CopyRequest(
+        path,
+        follow=_flag(message, "follow", "copy.follow"),
+        shallow=_flag(message, "shallow", "copy.shallow"),
+    )
 
 
 def _parse_image(image: Mapping[str, object]) -> ImageConfig:
@@ -258,6 +303,28 @@ def _parse_run(run: Mapping[str, object]) -> RunConfig:
         rows=_cells(run, "rows", "run.rows"),
         columns=_cells(run, "cols", "run.cols"),
     )
+
+
+def _parse_volumes(value: object) -> Tuple[Volume, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise _wrong("volumes", "a list of objects")
+    volumes = []
+    for number, entry in enumerate(value):
+        field = "volumes[{}]".format(number)
+        if not isinstance(entry, dict):
+            raise _wrong(field, "an object")
+        serial = _text(entry, "serial", field + ".serial").lower()
+        if not _SERIAL_NUMBER.match(serial):
+            raise _wrong(field + ".serial", "1 to 64 letters, digits or dashes")
+        path = _text(entry, "path", field + ".path")
+        if not path.startswith("/"):
+            raise _wrong(field + ".path", "an absolute path")
+        read_only = _flag(entry, "read_only", field + ".read_only")
+        copy = _flag(entry, "copy", field + ".copy")
+        volumes.append(Volume(serial, path, read_only, copy))
+    return tuple(volumes)
 
 
 def _wrong(field: str, expected: str) -> StartError:

@@ -6,14 +6,17 @@ Both streams come in the order of the log, told apart, each piece with the time 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agent.host.client.connection import Address, Connection
+from agent.host.client.connection import RECONNECT_SECONDS, Address, Connection, LostError
+from agent.host.errors import ChannelError
 from agent.host.relay.c_relay import GAP, OUTPUT, FrameKind, RecordKind
-from agent.host.relay.journal import read_state
+from agent.host.relay.journal import key_mark, read_state
+from agent.host.relay.keys import read_key
 from agent.host.relay.log import Missing, read_records, tail_position
 from agent.host.relay.records import Record
 from agent.host.relay.session import JOURNAL_NAME, LOG_NAME
@@ -22,6 +25,7 @@ from agent.host.status import ExitStatus
 from agent.wire import STDERR, kind_of
 
 _LONGEST_LINE = 1 << 20
+_LOOK_SECONDS = 0.1  # between two looks for the next relay
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ def logs(
 ) -> Iterator[Output | Note]:
     """Yield the log from a relay; with `follow`, until the main process has ended.
 
-    Raises ChannelError when no relay is there, LostError when it is killed.
+    Who follows goes on with the next relay when one is killed, and gets each byte once. Raises
+    ChannelError when no relay is there, LostError when it is killed and none comes.
     """
     query = query or Query()
     request: dict[str, Any] = {"type": "logs", "follow": follow, "since_ns": query.since_ns}
@@ -71,21 +76,61 @@ def logs(
         request["tail"] = query.tail
     if query.until_ns is not None:
         request["until_ns"] = query.until_ns
-    with Connection(address) as connection:
-        connection.ask(request)
-        while True:
-            frame = connection.next_frame(None)
-            if frame.kind in {FrameKind.STDOUT, FrameKind.STDERR}:
-                _process, time_ns, _position = OUTPUT.unpack_from(frame.payload)
-                stderr = frame.kind == FrameKind.STDERR
-                yield Output(time_ns, stderr, frame.payload[OUTPUT.size :])
-            elif frame.kind == FrameKind.EVENT:
-                event = frame.json()
-                if event.get("type") == "end":
-                    return
-                note = _read_event(event)
-                if note is not None:
-                    yield note
+    reading = _Reading(address, request)
+    while not reading.done:
+        try:
+            yield from reading.entries()
+        except LostError:
+            if not follow:
+                raise
+            reading.reconnect(RECONNECT_SECONDS)
+
+
+class _Reading:
+    """One reading of a log, over one connection after the other."""
+
+    def __init__(self, address: Address, request: dict[str, Any]) -> None:
+        self.done = False
+        self._address = address
+        self._request = request
+        self._connection: Connection | None = None
+
+    def entries(self) -> Iterator[Output | Note]:
+        """Yield until the end or until the relay is lost."""
+        with self._connection or Connection(self._address) as connection:
+            self._connection = None
+            connection.ask(self._request)
+            while not self.done:
+                frame = connection.next_frame(None)
+                if frame.kind in {FrameKind.STDOUT, FrameKind.STDERR}:
+                    _process, time_ns, position = OUTPUT.unpack_from(frame.payload)
+                    stderr = frame.kind == FrameKind.STDERR
+                    yield Output(time_ns, stderr, frame.payload[OUTPUT.size :])
+                    self._reach(position)
+                elif frame.kind == FrameKind.EVENT:
+                    event = frame.json()
+                    self.done = event.get("type") == "end"
+                    note = _read_event(event)
+                    if note is not None:
+                        yield note
+                    self._reach(event.get("end" if note and note.kind == "missed" else "position"))
+
+    def reconnect(self, seconds: float) -> None:
+        """Connect to the relay that comes after one that was lost. Raises ChannelError."""
+        until = time.monotonic() + seconds
+        while self._connection is None:
+            try:
+                self._connection = Connection(self._address)
+            except (ChannelError, LostError):
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+
+    def _reach(self, position: object) -> None:
+        """Go on from there, should the relay be lost; the last lines were found by then."""
+        if isinstance(position, int) and position:
+            self._request["position"] = position
+            self._request.pop("tail", None)
 
 
 def _read_event(event: dict[str, Any]) -> Note | None:
@@ -146,12 +191,15 @@ def _read_record(record: Record) -> Note | None:
 def saved_status(folder: Path) -> ExitStatus | None:
     """Return how the main process ended, from a relay's folder; None: that is not known.
 
-    Raises ValueError on a journal of another version.
+    A status of an earlier boot, with another key than the folder has now, is none. Raises
+    ValueError on a journal of another version.
     """
     try:
-        return reported_status(read_state(folder / JOURNAL_NAME).ended)
-    except FileNotFoundError:
+        state = read_state(folder / JOURNAL_NAME)
+        ours = state.key == key_mark(read_key(folder))
+    except (FileNotFoundError, ChannelError):
         return None
+    return reported_status(state.ended) if ours else None
 
 
 def lines(entries: Iterable[Output | Note]) -> Iterator[Output | Note]:

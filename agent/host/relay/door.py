@@ -51,6 +51,11 @@ class Door:
         host, port = self._listener.getsockname()[:2]
         return host, port
 
+    @property
+    def clients(self) -> int:
+        """Return how many are inside."""
+        return len(self._clients)
+
     def close(self) -> None:
         """Let nobody in any more, and let everybody go."""
         if self._open:
@@ -107,7 +112,13 @@ def tls_door(
 ) -> Door:
     """Open a door at a TCP address, inside TLS. Raises ChannelError."""
     try:
-        listener = socket.create_server(address, backlog=64)
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        listener = socket.create_server(
+            address,
+            family=family,
+            backlog=64,
+            dualstack_ipv6=address[0] == "::" and socket.has_dualstack_ipv6(),
+        )
     except OSError as error:
         raise ChannelError(f"{address[0]}:{address[1]} cannot be listened at: {error}.") from error
     listener.setblocking(False)
