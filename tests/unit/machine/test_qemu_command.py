@@ -100,10 +100,7 @@ def test_the_console_is_the_second_port_on_both_lines(
 
 def test_only_an_emulated_guest_copies_in_words(make_spec) -> None:
     kvm = Accelerator("kvm", TCG.qemu_version)
-    found = [
-        options(machine_arguments(make_spec(), accelerator, channel=SOCKET), "-cpu")
-        for accelerator in (TCG, kvm)
-    ]
+    found = [options(arguments_of(make_spec(), each), "-cpu") for each in (TCG, kvm)]
     assert found == [["max,erms=off,fsrm=off"], ["max"]]
 
 
