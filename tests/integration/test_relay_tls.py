@@ -13,7 +13,8 @@ import pytest
 
 from agent.host import AccessError, ChannelError
 from agent.host import client as clients
-from agent.host.relay import RelayServer, read_rules, server_context, tls_door
+from agent.host.relay import RelayServer, read_rules
+from agent.host.relay.tls import server_context, tls_door
 from tests.integration.relay_guest import Guest, Program
 from tests.integration.relay_runs import Attached, machine_folder
 
