@@ -257,7 +257,7 @@ class LocalMachines:
                 owner = folder.supervisor()
                 if owner is not None and owner.role == LINGERING:
                     owner.mark.signal(signal.SIGTERM)
-                elif owner is not None:
+                elif owner is not None and folder.state().status is Status.RUNNING:
                     _refuse_running(folder, force=force)
                     ours = True
                     self._cut(folder)

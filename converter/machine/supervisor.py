@@ -26,7 +26,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.host.loop import READABLE
-from agent.host.relay import Condition, RelayServer
+from agent.host.relay import (
+    PATIENCE_VARIABLE,
+    Condition,
+    RelayOptions,
+    RelayServer,
+    read_patience,
+)
 from agent.host.signals import SignalInbox
 from agent.host.vspc.seam import Notice
 from converter.errors import NotFoundError
@@ -60,7 +66,11 @@ class Supervisor:
         self._hold: int | None = hold
         self._inbox = SignalInbox()
         self._server = RelayServer(
-            folder.relay, folder.path / LINE_SOCKET, notice=_log, changed=self._changed
+            folder.relay,
+            folder.path / LINE_SOCKET,
+            options=_relay_options(),
+            notice=_log,
+            changed=self._changed,
         )
         self._loop = self._server.loop
         self._child: subprocess.Popen[bytes] | None = None
@@ -252,6 +262,15 @@ def spawn(
             pass_fds=descriptors,
             preexec_fn=leave_mark,  # noqa: PLW1509 - there are no other threads
         )
+
+
+def _relay_options() -> RelayOptions:
+    """Return what the environment of whoever started us says. Raises ValueError."""
+    settings = os.environ.get(PATIENCE_VARIABLE, "").split()
+    try:
+        return RelayOptions(patience=read_patience(settings))
+    except ValueError as error:
+        raise ValueError(f"{PATIENCE_VARIABLE}: {error}.") from error
 
 
 def _log(notice: Notice) -> None:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.host.client.conditions import raise_condition
 from agent.host.client.connection import Connection, LostError, raise_refusal
 from agent.host.client.keys import DetachKeys
 from agent.host.errors import AbortedError, DetachedError, GuestLostError, RelayError
 from agent.host.output import Output
 from agent.host.relay.c_relay import OUTPUT, STDIN_HEADER, STDIN_WINDOW, TAKEN, FrameKind
-from agent.host.relay.condition import condition_error
 from agent.host.relay.frames import Frame
 from agent.host.relay.status import reported_status
 from agent.host.signals import Action, SignalInbox, SignalPolicy
@@ -29,7 +29,6 @@ from agent.host.stdio import Stdio
 _STDIN_BYTES = 32768  # in one frame
 _PENDING_BYTES = 262144  # of output that may wait for its descriptor
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
-_FINAL = frozenset(("ended", "fault"))
 _POLL_SECONDS = 1.0
 
 
@@ -101,8 +100,9 @@ class Pump:
 
     def _open(self) -> None:
         self._connection, taken = self._connect(self)
-        # What it has, we need not keep; the rest we send again.
-        del self._kept[: taken - self._taken]
+        # What it has, we need not keep; the rest we send again. A relay that has less than before
+        # begins to count anew: the machine was given another key.
+        del self._kept[: max(0, taken - self._taken)]
         self._taken = taken
         self._unsent = len(self._kept)
         self._end_unsent = self._ended
@@ -209,26 +209,19 @@ class Pump:
                 raise GuestLostError("The relay reported an end that is none.")
         elif kind == "started":
             self.started = True
+            self._send_size()  # what was said before it ran had nobody to hear it
         elif kind == "lost":
             raise GuestLostError(
                 "The guest was restarted while the process ran.",
                 expected="the process's exit status",
             )
         elif kind == "condition":
-            self._judge(event)
+            self.judge(event)
         self._manners.on_event(event)
 
-    def _judge(self, event: dict[str, Any]) -> None:
-        condition = str(event.get("condition"))
-        if event.get("overdue") is True and condition in self._manners.fatal | _FINAL:
-            error = condition_error(
-                condition,
-                float(event.get("seconds", 0)),
-                str(event.get("detail", "")),
-                str(event.get("console", "")),
-            )
-            if error is not None:
-                raise error
+    def judge(self, event: Mapping[str, Any]) -> None:
+        """Raise what the event means, when that ends us."""
+        raise_condition(event, self._manners.fatal)
 
     # --- what goes -------------------------------------------------------------------------------
 

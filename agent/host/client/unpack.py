@@ -101,14 +101,33 @@ class Unpacked:
     left_out: int = 0
 
 
+def first_member(stream: Stream) -> tarfile.TarInfo | None:
+    """Return the header that a stream begins with; None when it is empty. Raises CopyError."""
+    try:
+        with _Archive.open(fileobj=cast(IO[bytes], stream), mode="r|", errorlevel=1) as archive:
+            return archive.next()
+    except tarfile.ReadError as error:
+        if str(error) == "empty file":
+            return None
+        raise _no_archive(error) from error
+    except _NO_ARCHIVE as error:
+        raise _no_archive(error) from error
+
+
 def unpack(
-    stream: Stream, target: int, *, rename: str | None = None, limits: Limits | None = None
+    stream: Stream,
+    target: int,
+    *,
+    rename: str | None = None,
+    limits: Limits | None = None,
+    keep_owners: bool = False,
 ) -> Unpacked:
     """Unpack `stream` below the folder that the descriptor `target` is open on.
 
     `rename` replaces the first part of every name: what is copied gets the name that the user
-    gave. Files get the mode's lower nine bits and our owner, as `docker cp` gives them; symbolic
-    links are made as they are, never followed. Raises CopyError at the first member that would
+    gave. Files get the mode's lower nine bits and our owner, as `docker cp` gives them, or with
+    `keep_owners` the stream's; symbolic links are made as they are, never followed. `target` itself
+    stays as it is. Raises CopyError at the first member that would
     lead out or is none, with what came before it left in place.
     """
     limits = limits or Limits()
@@ -128,15 +147,18 @@ def unpack(
                         expected=f"at most {limits.entries} entries and {limits.bytes} bytes",
                     )
                 parts = _parts(member.name, rename)
-                _make(archive, member, target, parts, rename, done=done)
+                owner = (member.uid, member.gid) if keep_owners else None
+                _make(archive, member, target, parts, rename, owner=owner, done=done)
         _read_rest(stream)
     except _NO_ARCHIVE as error:
-        raise CopyError(
-            f"What the guest sends is no tar stream: {printable(str(error))}."
-        ) from error
+        raise _no_archive(error) from error
     except OSError as error:
         raise CopyError(f"What the guest sends cannot be written: {error.strerror}.") from error
     return done
+
+
+def _no_archive(error: Exception) -> CopyError:
+    return CopyError(f"What the guest sends is no tar stream: {printable(str(error))}.")
 
 
 def _read_rest(stream: Stream) -> None:
@@ -172,6 +194,7 @@ def _make(
     parts: list[str],
     rename: str | None,
     *,
+    owner: tuple[int, int] | None,
     done: Unpacked,
 ) -> None:
     if not parts:
@@ -179,17 +202,22 @@ def _make(
             raise _hostile(member.name, "a file without a name")
         return
     if member.isdir():
-        with _folder(target, parts, make=True) as folder, contextlib.suppress(OSError):
-            # For its owner all is allowed, or its content might be kept out.
-            os.fchmod(folder, member.mode & _SAFE_MODE | stat.S_IRWXU)
+        with _folder(target, parts, make=True) as folder:
+            if owner is not None:
+                os.fchown(folder, *owner)
+            with contextlib.suppress(OSError):
+                # For its owner all is allowed, or its content might be kept out.
+                os.fchmod(folder, member.mode & _SAFE_MODE | stat.S_IRWXU)
         return
     with _folder(target, parts[:-1], make=True) as folder:
         name = parts[-1]
         if member.isreg():
-            _make_file(archive, member, folder, name)
+            _make_file(archive, member, folder, name, owner)
         elif member.issym():
             _clear(folder, name)
             os.symlink(member.linkname, name, dir_fd=folder)
+            if owner is not None:
+                os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
         elif member.islnk():
             _make_link(member, target, folder, name, rename)
         else:
@@ -220,7 +248,13 @@ def _folder(target: int, parts: list[str], *, make: bool) -> Iterator[int]:
         os.close(folder)
 
 
-def _make_file(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, name: str) -> None:
+def _make_file(
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    folder: int,
+    name: str,
+    owner: tuple[int, int] | None,
+) -> None:
     _clear(folder, name)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=folder)
@@ -231,6 +265,8 @@ def _make_file(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, n
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
+        if owner is not None:
+            os.fchown(descriptor, *owner)
         os.fchmod(descriptor, member.mode & _SAFE_MODE)
         _set_time(descriptor, member)
     finally:

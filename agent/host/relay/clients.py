@@ -104,6 +104,7 @@ class Client:
         """Have no part in the machine any more."""
         machine, view = self._machine, self._view
         if machine is not None:
+            machine.visitors.discard(self)
             machine.leave(self)
             if isinstance(view, ProcessView):
                 machine.session.processes.leave(view.process)
@@ -285,6 +286,7 @@ class Client:
             self._refuse("denied", "there is no such machine, or it is not yours to reach")
             return
         self._machine = machine
+        machine.visitors.add(self)
         self._name = name
         self._say(encode_json(FrameKind.HELLO, {"version": CLIENT_VERSION}))
 

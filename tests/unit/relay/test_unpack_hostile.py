@@ -11,7 +11,7 @@ import tarfile
 import pytest
 
 from agent.host import CopyError
-from agent.host.client.unpack import Limits, unpack
+from agent.host.client.unpack import Limits, first_member, unpack
 
 
 def member(name, kind=tarfile.REGTYPE, data=b"", **attributes):
@@ -46,6 +46,18 @@ def place(tmp_path):
     assert (outside / "secret").read_text() == "kept"
     assert (outside / "secret").stat().st_nlink == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "target"]
+
+
+def test_the_first_member_alone_is_read():
+    with io.BytesIO() as made:
+        with tarfile.open(fileobj=made, mode="w") as archive:
+            for name in ("first", "second"):
+                archive.addfile(tarfile.TarInfo(name))
+        stream = io.BytesIO(made.getvalue())
+    assert first_member(stream).name == "first"
+    assert first_member(io.BytesIO()) is None
+    with pytest.raises(CopyError, match="no tar stream"):
+        first_member(io.BytesIO(b"something else" * 100))
 
 
 @pytest.mark.parametrize("name", ["../outside/x", "a/../../outside/x", "/tmp/x", "..", "a/.."])
