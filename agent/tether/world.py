@@ -13,9 +13,9 @@ import os
 import socket
 import stat
 from dataclasses import dataclass
-from typing import Mapping, Tuple
+from typing import Mapping, Sequence, Tuple
 
-from agent.tether import c_linux, syscalls
+from agent.tether import c_linux, syscalls, volumes
 from agent.tether.c_linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_STRICTATIME
 
 TTY_GROUP = 5  # `tty` in every distribution, and in Docker's devpts options
@@ -122,13 +122,22 @@ def enter_root(root: str, agent_mounts: Tuple[str, ...]) -> None:
     os.chdir("/")
 
 
-def build(host_name: str) -> None:
-    """Set the host name and lay out everything above the image's files, in this order's needs."""
+def build(host_name: str, held: Sequence[volumes.Held] = ()) -> None:
+    """Set the host name and lay out everything above the image's files, in this order's needs.
+
+    A volume takes the place of a mount of ours at its path, and lies below the network files.
+    """
     syscalls.set_host_name(host_name)
-    _place_network_files(network_files(host_name))
+    files = _make_network_files(network_files(host_name))
+    taken = {one.volume.path for one in held}
     for mount in MOUNTS:
-        _apply(mount)
+        if mount.target not in taken:
+            _apply(mount)
     _make_devices()
+    volumes.place(held)
+    for path, tree in files.items():
+        _place_network_file(path, tree)
+    volumes.finish(held)
     for path in READ_ONLY_PATHS:
         _make_read_only(path)
     for path in MASKED_PATHS:
@@ -171,11 +180,12 @@ def _make_devices() -> None:
         os.symlink(target, path)
 
 
-def _place_network_files(files: Mapping[str, str]) -> None:
-    """Bind each file over the image's own, from a tmpfs that has no path of its own afterwards.
+def _make_network_files(files: Mapping[str, str]) -> Mapping[str, int]:
+    """Return a mount of each file that is nowhere yet, from a tmpfs that has no path afterwards.
 
-    It is mounted for a moment where /proc will be: binding keeps the files, not the place.
+    It is mounted for a moment where /proc will be.
     """
+    trees = {}
     os.makedirs("/proc", 0o555, exist_ok=True)
     syscalls.mount(
         "tmpfs", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=1024k"
@@ -185,12 +195,18 @@ def _place_network_files(files: Mapping[str, str]) -> None:
         with open(source, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(source, 0o644)
-        target = os.path.realpath(path)  # images make resolv.conf a link into /run
-        os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
-        if not os.path.exists(target):
-            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-        syscalls.mount(source, target, None, c_linux.MS_BIND)
+        trees[path] = syscalls.open_tree(source)
     syscalls.unmount("/proc", c_linux.MNT_DETACH)
+    return trees
+
+
+def _place_network_file(path: str, tree: int) -> None:
+    """Mount a file over the image's own."""
+    target = os.path.realpath(path)  # images make resolv.conf a link into /run
+    os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
+    if not os.path.exists(target):
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    syscalls.move_mount(tree, target)
 
 
 def _make_read_only(path: str) -> None:

@@ -28,6 +28,7 @@ from converter.cli.options import (
 )
 from converter.cli.output import Output
 from converter.cli.stdin import claim_stdin
+from converter.cli.volume_options import VolumeOptions, volume_options
 from converter.errors import UsageError
 from converter.events import Event, StepFinished
 from converter.image.reference import BundleReference
@@ -39,6 +40,7 @@ from converter.pipeline import ConvertOptions
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle import read_bundle
 from converter.store.locks import using
+from converter.volume.volumes import Volumes
 
 SIGNALLED = 128  # plus the signal's number: how shells tell it
 
@@ -99,6 +101,7 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
     show_default=True,
     help="The line that carries the process's input and output.",
 )
+@volume_options
 @conversion_options
 @cache_options
 @source_options
@@ -127,6 +130,7 @@ def command(
     cpus: float,
     storage_options: tuple[str, ...],
     channel: str,
+    volumes: VolumeOptions,
     conversion: ConvertOptions,
     caching: Caching,
     origin: Origin,
@@ -148,7 +152,7 @@ def command(
       docker save app:1 | saltflat run docker-archive:-
       saltflat run -it -e LANG=C.UTF-8 -u nobody ./bundle
       saltflat run --rm --storage-opt size=200G debian:12 df -h /
-      saltflat run -d --name db registry.example/team/postgres:16
+      saltflat run -d --name db -v data:/var/lib/postgresql/data registry.example/team/postgres:16
     """
     if tty and interactive and not detach and not sys.stdin.isatty():
         raise UsageError(
@@ -159,6 +163,7 @@ def command(
     if interactive and not detach:
         claim_stdin("run -i")
     disk_bytes = _disk_bytes(storage_options)
+    volumes.check()
     if cidfile is not None and cidfile.exists():
         raise UsageError(
             f"{cidfile} exists; another machine may be using it.",
@@ -205,10 +210,11 @@ def command(
             hostname=hostname,
             disk_bytes=disk_bytes,
         )
+        mounts = Volumes(state_root).prepare(volumes.requests(spec.guest.image))
         # Before the store is let go of: from here on the machine holds what it stands on.
         machine = machines.create(
             MachineRequest(
-                spec=spec,
+                spec=replace(spec, volumes=mounts),
                 image=source,
                 image_digest=root.digest,
                 store=store.root,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from agent.host import client
 from agent.host.client import UNANSWERED
-from agent.host.errors import AbortedError, DetachedError, RelayError
+from agent.host.errors import AbortedError, DetachedError, MachineEndedError, RelayError
 from agent.host.signals import SignalInbox
 from agent.host.status import ExitStatus
 from agent.host.stdio import Stdio
@@ -72,6 +72,10 @@ def run_in_foreground(
                     _end(machines, machine)
                 raise
             except RelayError as error:
+                if isinstance(error, MachineEndedError):
+                    status = machines.wait(machine.id)
+                    if status.signal is not None:  # somebody has cut its power
+                        return status
                 explained = machines.explain(machine.id, error)
                 _end(machines, machine)
                 raise explained from error

@@ -29,6 +29,8 @@ from converter.machine.directory import (
 from converter.machine.model import KEY_BYTES, MachineSpec
 from converter.machine.qemu import check_disks, write_guest_document
 from converter.machine.qemu_command import Accelerator, machine_arguments
+from converter.machine.volume_disks import guest_volumes, make_overlays
+from converter.volume.volumes import Lent
 
 _ROOT = Path(__file__).resolve().parents[2]
 _READY_SECONDS = 60.0
@@ -37,19 +39,31 @@ _LOG_BYTES = 4096
 
 
 def prepare(
-    folder: MachineFolder, spec: MachineSpec, accelerator: Accelerator, *, temporary: bool
+    folder: MachineFolder,
+    spec: MachineSpec,
+    accelerator: Accelerator,
+    *,
+    temporary: bool,
+    volumes: Sequence[Lent] = (),
 ) -> None:
     """Write all that a start needs: a new key, the guest's document, QEMU's arguments.
 
-    The lock is held. Raises NotFoundError when a disk is gone, HypervisorError.
+    `volumes` are the machine's, in its hands already. The lock is held. Raises NotFoundError when a
+    disk is gone, IntegrityError for a damaged volume, HypervisorError.
     """
     check_disks(folder.path, spec)
     key = secrets.token_bytes(KEY_BYTES)
     try:
-        write_guest_document(folder.path, spec, key)
+        make_overlays(folder.path, volumes)
+        write_guest_document(folder.path, spec, key, guest_volumes(spec.volumes, volumes))
         write_key(folder.relay, key)
         arguments = machine_arguments(
-            spec, accelerator, machine=folder.id, channel=LINE_SOCKET, temporary=temporary
+            spec,
+            accelerator,
+            machine=folder.id,
+            channel=LINE_SOCKET,
+            temporary=temporary,
+            volumes=volumes,
         )
         write_private(folder.path / START_FILE, {"arguments": arguments})
     except OSError as error:
@@ -63,19 +77,19 @@ class Launch:
     """A supervisor on its way. It takes over `lock`, and does nothing until it is told to go.
 
     So it gets ready while its starter prepares the machine: a Python program takes its time.
-    `others` are descriptors that live as long as the supervisor does. Closing this without `go`
-    ends it. Raises HypervisorError.
+    `for_qemu` are descriptors that QEMU gets, which the supervisor does not keep. Closing this
+    without `go` ends it. Raises HypervisorError.
     """
 
     def __init__(
-        self, folder: MachineFolder, mode: str, lock: int, *, others: Sequence[int] = ()
+        self, folder: MachineFolder, mode: str, lock: int, *, for_qemu: Sequence[int] = ()
     ) -> None:
         self._folder = folder
         self._ready, told = os.pipe()
         try:
             hold, self._held = os.pipe()
             try:
-                _spawn(folder, mode, [lock, told, hold, *others])
+                _spawn(folder, mode, [lock, told, hold, *for_qemu])
             except BaseException:
                 os.close(self._held)
                 raise
@@ -117,7 +131,7 @@ def _spawn(folder: MachineFolder, mode: str, inherited: Sequence[int]) -> None:
     ]
     # Without what is installed: it needs the standard library and us.
     arguments = [sys.executable, "-S", "-P", "-m", "converter.machine.supervisor", mode]
-    arguments += [os.fspath(folder.path), *map(str, numbers[:3])]
+    arguments += [os.fspath(folder.path), *map(str, numbers)]
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     try:
         os.posix_spawn(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +49,7 @@ from converter.machine.removal import all_names, remove_machine
 from converter.machine.settle import look, settle
 from converter.machine.spec_json import read_spec
 from converter.machine.state import CUT_END, Status
+from converter.volume.volumes import Lent, Volumes
 
 STOP_SECONDS = 10.0  # docker's, between the stop signal and SIGKILL
 
@@ -71,6 +72,7 @@ class LocalMachines:
         self, root: Path, *, monitor: Monitor = ignore, accelerator: str | None = None
     ) -> None:
         self._registry = Registry(root)
+        self._volumes = Volumes(root)
         self._kvm_record = self._registry.machines.parent / "kvm.json"
         self._monitor = monitor
         self._accelerator = accelerator
@@ -117,22 +119,26 @@ class LocalMachines:
             _wait_turn(folder, deadline)
         try:
             runs = settle(folder).status is Status.RUNNING
-            launch = Launch(folder, "adopt" if runs else "start", lock)
-            try:
-                if not runs:
-                    self._prepare(folder)
-                launch.go()
-            except BaseException:
-                launch.close()
-                raise
-            return launch
+            name = str(folder.machine()["name"])
+            # A QEMU that runs has its volumes in its own hands.
+            spec = None if runs else _spec(folder)
+            with self._volumes.lend(folder.id, name, spec.volumes if spec else ()) as lent:
+                held = [volume.descriptor for volume in lent]
+                launch = Launch(folder, "start" if spec else "adopt", lock, for_qemu=held)
+                try:
+                    if spec is not None:
+                        self._prepare(folder, spec, lent)
+                    launch.go()
+                except BaseException:
+                    launch.close()
+                    raise
+                return launch
         finally:
             os.close(lock)
 
-    def _prepare(self, folder: MachineFolder) -> None:
+    def _prepare(self, folder: MachineFolder, spec: MachineSpec, volumes: Sequence[Lent]) -> None:
         temporary = folder.machine()["auto_remove"] is True
-        spec = _spec(folder)
-        prepare(folder, spec, self._choose(spec), temporary=temporary)
+        prepare(folder, spec, self._choose(spec), temporary=temporary, volumes=volumes)
 
     def _choose(self, spec: MachineSpec) -> Accelerator:
         version = qemu_version()
@@ -251,7 +257,7 @@ class LocalMachines:
                 owner = folder.supervisor()
                 if owner is not None and owner.role == LINGERING:
                     owner.mark.signal(signal.SIGTERM)
-                elif owner is not None:
+                elif owner is not None and folder.state().status is Status.RUNNING:
                     _refuse_running(folder, force=force)
                     ours = True
                     self._cut(folder)

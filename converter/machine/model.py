@@ -9,11 +9,12 @@ import enum
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from converter.errors import UsageError
+from converter.volume.mount import VolumeMount
 from tinykernel.record import BootImage
 
 GUEST_SCHEMA = 1
@@ -77,8 +78,8 @@ class GuestConfig:
     image: Mapping[str, Any]
     run: RunConfig
 
-    def encode(self, channel: Channel, key: bytes) -> bytes:
-        """Return the document's bytes for a guest that talks on `channel`.
+    def encode(self, channel: Channel, key: bytes, volumes: Sequence[GuestVolume] = ()) -> bytes:
+        """Return the document's bytes for a guest that talks on `channel` and has `volumes`.
 
         They hold `key`, KEY_BYTES secret bytes that authenticate the channel both ways, fresh for
         each boot. Raises ValueError for a key of another length.
@@ -93,18 +94,22 @@ class GuestConfig:
             "hostname": self.hostname,
             "image": dict(self.image),
             "run": self.run.to_json(),
+            "volumes": [asdict(volume) for volume in volumes],
         }
         return json.dumps(document, sort_keys=True).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeMount:
-    """A volume of a machine and where the guest mounts it. Anonymous ones go with the machine."""
+class GuestVolume:
+    """A volume as the guest is told of it: the disk's serial number, and where to mount it.
 
-    name: str
-    target: str
-    read_only: bool = False
-    anonymous: bool = False
+    `copy` lets an empty volume take over what the image has there.
+    """
+
+    serial: str
+    path: str
+    read_only: bool
+    copy: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

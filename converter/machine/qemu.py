@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from converter.errors import NotFoundError, UsageError
-from converter.machine.model import MachineSpec
+from converter.machine.model import GuestVolume, MachineSpec
 from converter.machine.qemu_command import CONFIG_FILE, SCRATCH_FILE
 from converter.vmdk.c_vmdk import CAPACITY_MAX, SECTOR
 from converter.vmdk.descriptor import ParentRef
@@ -17,7 +18,9 @@ from converter.vmdk.scratch import write_scratch
 _PARENT_HINT = "chain.vmdk"
 
 
-def write_guest_document(folder: Path, spec: MachineSpec, key: bytes) -> None:
+def write_guest_document(
+    folder: Path, spec: MachineSpec, key: bytes, volumes: Sequence[GuestVolume] = ()
+) -> None:
     """Write the document that the guest reads at its next boot; it holds the key. Raises OSError.
 
     Not durable: each boot has another.
@@ -25,7 +28,7 @@ def write_guest_document(folder: Path, spec: MachineSpec, key: bytes) -> None:
     path = folder / CONFIG_FILE
     path.unlink(missing_ok=True)
     with _private_file(path) as file:
-        file.write(spec.guest.encode(spec.channel, key))
+        file.write(spec.guest.encode(spec.channel, key, volumes))
 
 
 def check_disks(folder: Path, spec: MachineSpec) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from uuid import UUID
 
 from converter.machine.model import CHANNEL_NAME, Channel, MachineSpec
+from converter.machine.volume_disks import volume_arguments
+from converter.volume.volumes import Lent
 
 PROGRAM = "qemu-system-x86_64"
 
@@ -48,6 +50,7 @@ def machine_arguments(
     machine: str,
     channel: str | Path,
     temporary: bool,
+    volumes: Sequence[Lent] = (),
 ) -> list[str]:
     """Return QEMU's arguments, the program's name first, for a run in the machine's folder.
 
@@ -62,6 +65,7 @@ def machine_arguments(
     for node in disk_nodes(spec.chain, temporary=temporary):
         arguments += ["-blockdev", json.dumps(node)]
     arguments += ["-device", "pvscsi,id=scsi", "-device", "scsi-hd,bus=scsi.0,drive=scratch"]
+    arguments += volume_arguments(volumes)
     line = _reconnecting_socket("line", channel, accelerator.qemu_version)
     if spec.channel is Channel.SERIAL:
         arguments += ["-chardev", line, "-device", "isa-serial,chardev=line,index=0"]

@@ -1,4 +1,4 @@
-"""Take a machine away: its folder, its name, its hold on the store. Owns the order of that.
+"""Take a machine away: its folder, its name, its hold on store and volumes. Owns the order.
 
 Machines are taken away at once, by a rename; what is left behind of that by a process that was
 killed is swept by the next who creates or removes one.
@@ -15,6 +15,7 @@ from converter.errors import IntegrityError
 from converter.machine.directory import MachineFolder, no_machine
 from converter.store.locks import locked
 from converter.store.pins import unpin
+from converter.volume.volumes import Volumes
 
 NAMES_LOCK = ".lock"
 NEW_PREFIX = ".new-"
@@ -31,7 +32,11 @@ def all_names(machines: Path) -> Iterator[None]:
 
 
 def remove_machine(folder: MachineFolder, *, volumes: bool) -> None:
-    """Remove a machine that does not run; its lock is held. Raises NotFoundError, OSError."""
+    """Remove a machine that does not run; its lock is held. Raises NotFoundError, OSError.
+
+    `volumes` takes those away that were made for it and have no name.
+    """
+    Volumes(folder.path.parent.parent).detach(folder.id, remove_anonymous=volumes)
     store: Path | None = None
     with suppress(IntegrityError, KeyError, TypeError):  # then a gc finds the pin void
         store = Path(folder.machine()["store"])

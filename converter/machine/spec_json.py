@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import UsageError
-from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig, VolumeMount
+from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
+from converter.volume.mount import read_mount
 from tinykernel.record import decode_record
 
 
@@ -27,15 +28,7 @@ def spec_document(spec: MachineSpec) -> dict[str, Any]:
         "memory_mib": spec.memory_mib,
         "cpus": spec.cpus,
         "channel": spec.channel.value,
-        "volumes": [
-            {
-                "name": volume.name,
-                "target": volume.target,
-                "read_only": volume.read_only,
-                "anonymous": volume.anonymous,
-            }
-            for volume in spec.volumes
-        ],
+        "volumes": [volume.to_json() for volume in spec.volumes],
     }
 
 
@@ -56,15 +49,7 @@ def read_spec(document: Mapping[str, Any]) -> MachineSpec:
             memory_mib=int(document["memory_mib"]),
             cpus=float(document["cpus"]),
             channel=Channel(document["channel"]),
-            volumes=tuple(
-                VolumeMount(
-                    name=str(volume["name"]),
-                    target=str(volume["target"]),
-                    read_only=volume["read_only"] is True,
-                    anonymous=volume["anonymous"] is True,
-                )
-                for volume in document["volumes"]
-            ),
+            volumes=tuple(map(read_mount, document["volumes"])),
         )
     except (KeyError, TypeError, AttributeError, UsageError) as error:
         raise ValueError(f"no specification of a machine: {error!r}") from error

@@ -1,12 +1,12 @@
 """The process that owns one machine: starts QEMU, relays, writes down the end, serves who is left.
 
-    python -m converter.machine.supervisor MODE FOLDER LOCK READY HOLD
+    python -m converter.machine.supervisor MODE FOLDER LOCK READY HOLD [FOR_QEMU...]
 
 MODE is `start`, or `adopt` for a machine whose supervisor was killed, whether its QEMU still runs
 or not. LOCK, READY and HOLD are descriptors: the folder's lock, held already; a pipe that is told
 in one line of JSON that the relay can be reached, or why not; a pipe that says when to go, and is
-closed at the other end when nobody counts on the relay any more. QEMU does not die with this
-process.
+closed at the other end when nobody counts on the relay any more. FOR_QEMU are descriptors that QEMU
+inherits and this process does not keep. QEMU does not die with this process.
 
 SIGTERM cuts the machine's power, or lets a machine that has ended go at once. Start-up is part of
 every `run`, so imports are few.
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.host.loop import READABLE
@@ -85,17 +85,20 @@ class Supervisor:
 
     # --- the beginning ---------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start QEMU. Raises OSError."""
+    def start(self, for_qemu: Sequence[int] = ()) -> None:
+        """Start QEMU, which gets the descriptors `for_qemu`. Raises OSError."""
         before = self._folder.state()
         arguments = json.loads((self._folder.path / START_FILE).read_bytes())["arguments"]
         self._started_ns = time.time_ns()
         self._folder.write_state(State(status=Status.RUNNING, started_ns=self._started_ns))
         try:
-            self._child = spawn(arguments, self._folder.path)
+            self._child = spawn(arguments, self._folder.path, for_qemu)
         except OSError:
             self._folder.write_state(before)
             raise
+        finally:
+            for descriptor in for_qemu:
+                os.close(descriptor)
         self._pidfd = os.pidfd_open(self._child.pid)
 
     def adopt(self) -> None:
@@ -233,7 +236,9 @@ class Supervisor:
         self._loop.call_at(self._loop.now() + _TURN_SECONDS, call)
 
 
-def spawn(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
+def spawn(
+    arguments: list[str], folder: Path, descriptors: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
     """Start QEMU in its folder, a process that leaves its mark before it becomes QEMU.
 
     It inherits the folder's lock until then: so whoever gets the lock after a supervisor that was
@@ -254,6 +259,7 @@ def spawn(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            pass_fds=descriptors,
             preexec_fn=leave_mark,  # noqa: PLW1509 - there are no other threads
         )
 
@@ -277,7 +283,7 @@ def _log(notice: Notice) -> None:
 def main(arguments: list[str]) -> int:
     """Own a machine; return the exit code."""
     mode, path = arguments[0], Path(arguments[1])
-    lock, ready, hold = (int(number) for number in arguments[2:5])
+    lock, ready, hold, *for_qemu = (int(number) for number in arguments[2:])
     for descriptor in (lock, ready, hold):
         os.set_inheritable(descriptor, False)
     folder = MachineFolder(path)
@@ -286,7 +292,7 @@ def main(arguments: list[str]) -> int:
     try:
         supervisor = Supervisor(folder, lock=lock, hold=hold)
         if mode == "start":
-            supervisor.start()
+            supervisor.start(for_qemu)
         else:
             supervisor.adopt()
         folder.say_role(lock, SERVING)

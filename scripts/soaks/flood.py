@@ -52,9 +52,9 @@ _CLOCK = """
 while read line; do
     read up rest < /proc/uptime; winch=0; term=0
     test -e /winch && read winch < /winch; test -e /term && read term < /term
-    echo $up $winch $term
+    echo $up ${winch:-0} ${term:-0}
 done
-"""
+"""  # empty, while a trap writes it anew
 _BLOCKS = "i=0; while test $i -lt {count}; do yes $i | head -c 1000000; i=$((i+1)); done; exit 7"
 
 
@@ -80,16 +80,18 @@ def _to_a_slow_client(work: Path, link: Path, count: int) -> Iterator[str]:
         _Clock(guest.address) as clock,
     ):
         until(lambda: client.got > _MB, BOOT_SECONDS + _PATIENCE_SECONDS)  # the log is full
-        waits = [_answer(clock, client.resize, 1) for _ in range(_MEASURES)]
-        waits.append(_answer(clock, lambda: clients.stop(guest.address, 3600), 2))
+        resizes = [_answer(clock, client.resize, 1) for _ in range(_MEASURES)]
+        stops = [_answer(clock, lambda: clients.stop(guest.address, 3600), 2) for _ in range(3)]
         told = guest.describe()
         ahead = told["end"] - client.got
         client.hurry()
         client.join(_PATIENCE_SECONDS + size / _SLOWEST)
-        text = ", ".join(f"{wait:.2f}" for wait in waits)
-        print(f"slow client: answers after {text} s of the guest's; {ahead=}", file=sys.stderr)
-        if statistics.median(waits) > _ANSWER_SECONDS or waits[-1] > _ANSWER_SECONDS:
-            yield f"control was answered after {text} s"
+        for what, waits in (("resize", resizes), ("stop", stops)):
+            text = ", ".join(f"{wait:.2f}" for wait in waits)
+            print(f"slow client: {what} came after {text} s of the guest's", file=sys.stderr)
+            if statistics.median(waits) > _ANSWER_SECONDS:  # one may have met a host without time
+                yield f"{what} came after {text} s of the guest's"
+        print(f"slow client: {ahead} bytes behind the process", file=sys.stderr)
         if ahead > _LOG["log_bytes"] + _ON_THE_WAY or told["ended"]:
             yield f"the process was {ahead} bytes ahead of its client, ended: {told['ended']}"
         output, said = client.output[:size], client.output[size:].split()[:1]

@@ -12,7 +12,7 @@ import os
 import secrets
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from agent.wire import (
     process_of,
     stream_of,
 )
-from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
+from converter.machine.model import Channel, GuestConfig, GuestVolume, MachineSpec, RunConfig
 from converter.machine.process import QemuProcess, qemu_version
 from converter.machine.qemu import make_scratch, write_guest_document
 from converter.machine.qemu_command import Accelerator, machine_arguments
@@ -201,8 +201,8 @@ class _Guest(GuestConfig):
 
     output: dict[str, object]
 
-    def encode(self, channel: Channel, key: bytes) -> bytes:
-        document = json.loads(super().encode(channel, key))
+    def encode(self, channel: Channel, key: bytes, volumes: Sequence[GuestVolume] = ()) -> bytes:
+        document = json.loads(super().encode(channel, key, volumes))
         return json.dumps({**document, "output": self.output}).encode()
 
 

@@ -9,6 +9,7 @@ import signal
 import tarfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -382,6 +383,38 @@ def test_a_guest_that_was_restarted_begins_another_boot_in_the_same_log():
             guest.close()
         finally:
             relay.kill()
+
+
+def test_who_follows_the_log_goes_on_with_the_next_relay():
+    program = Program(out=b"before\n", reads=False, ends=False)
+    with relayed(program) as (relay, guest, _folder):
+        followed = clients.logs(relay.address, follow=True)
+        seen = bytearray()
+        while seen != b"before\n":
+            entry = next(followed)
+            seen += entry.data if isinstance(entry, clients.Output) else b""
+        relay.kill()
+        relay.start()
+        program.out += b"after\n"
+        program.ends = True
+        seen += b"".join(e.data for e in followed if isinstance(e, clients.Output))
+        assert seen == b"before\nafter\n"
+        guest.join()
+
+
+def test_an_execution_waits_for_the_guest_to_boot():
+    with machine_folder() as (folder, line, key):
+        relay = RelayProcess(folder, line)
+        execution = clients.Execution(args=("5",))
+        with null() as nowhere, ThreadPoolExecutor() as pool:
+            stdio = Stdio(None, nowhere, nowhere)
+            done = pool.submit(clients.execute, relay.address, execution, stdio)
+            until(lambda: clients.describe(relay.address)["condition"] == "never-connected")
+            assert not done.done()
+            guest = Guest(line, key, Program(ends=False))
+            assert done.result(60).code == 5
+            guest.close()
+        relay.kill()
 
 
 def test_a_new_key_begins_a_new_session():

@@ -149,6 +149,11 @@ RULES = {
         ),
         why="rooms do not know the order in which they are used",
     ),
+    "volume-no-machine": Rule(
+        who=("converter.volume",),
+        never=("converter.machine", "converter.image", "converter.pipeline", "agent"),
+        why="machines have volumes; a volume knows who uses it by a note, not by asking",
+    ),
     "bottom": Rule(
         who=("converter.errors", "converter.events", "converter.atomic"),
         never=PACKAGES,
@@ -224,6 +229,7 @@ def test_rules_hold() -> None:
         ("converter.machine.vsphere.session", "import pyVmomi", set()),
         ("converter.machine.vsphere_import", "import pyVmomi", set()),
         ("converter.store.links", "from agent.host import relay", {"agent-host-by-machine"}),
+        ("converter.volume.users", "from converter.machine import x", {"volume-no-machine"}),
         ("converter.machine.supervisor", "import click", {"one-voice", "supervisor-lean"}),
         ("converter.machine.directory", "from converter.vmdk import reader", {"supervisor-lean"}),
         ("converter.machine.local", "from converter.ext4 import writer", {"machine-no-pipeline"}),

@@ -10,7 +10,7 @@ import pytest
 
 from agent.tether import config
 from converter.errors import UsageError
-from converter.machine.model import Channel, GuestConfig, RunConfig
+from converter.machine.model import Channel, GuestConfig, GuestVolume, RunConfig
 
 KEY = bytes(range(32))
 
@@ -34,7 +34,20 @@ def test_the_document_has_the_agreed_form(guest: GuestConfig) -> None:
             "rows": None,
             "cols": None,
         },
+        "volumes": [],
     }
+
+
+def test_the_guest_reads_its_volumes(guest: GuestConfig) -> None:
+    told = [
+        GuestVolume(serial="ab" * 16, path="/a", read_only=True, copy=False),
+        GuestVolume(serial="cd" * 16, path="/a/b", read_only=False, copy=True),
+    ]
+    document = config.load_document(guest.encode(Channel.SERIAL, KEY, told))
+    assert config.parse_job(document).volumes == (
+        config.Volume("ab" * 16, "/a", read_only=True, copy=False),
+        config.Volume("cd" * 16, "/a/b", read_only=False, copy=True),
+    )
 
 
 def test_the_guest_reads_what_the_host_writes(guest: GuestConfig) -> None:
