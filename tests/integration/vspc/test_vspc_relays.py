@@ -207,17 +207,13 @@ def test_a_machine_that_is_removed_is_not_there_any_more(lab: Lab, site: Site) -
         assert clients.describe(site.local(vm))["condition"] == "no-hello"
 
 
-@pytest.mark.parametrize(
-    "name", ["..", "db-1/../db-1", "a\0b", "\ud800", "x" * 60000, "", "uuids"], ids=str.__len__
-)
-def test_a_name_that_is_none(name: str, site: Site) -> None:
+def test_a_name_that_is_none_is_no_machine(site: Site) -> None:
     site.add(Vm(1, name="db-1"))
-    with site.serving() as server:
-        address = clients.UnixAddress(site.relays / "relay.sock", name)
-        with pytest.raises(AccessError, match="no such machine"):
-            clients.describe(address)
+    with site.serving():
+        for name in ("..", "db-1/../db-1", "a\0b", "\ud800", "x" * 60000, "", "uuids"):
+            with pytest.raises(AccessError, match="no such machine"):
+                clients.describe(clients.UnixAddress(site.relays / "relay.sock", name))
         assert clients.describe(site.local(Vm(1, name="db-1")))["condition"] == "never-connected"
-        assert server.process.poll() is None
 
 
 def test_rules_count_from_the_moment_they_are_written(lab: Lab, site: Site) -> None:
