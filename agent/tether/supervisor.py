@@ -87,6 +87,7 @@ class Supervisor:
         self._children: Dict[int, Relayed] = {}  # by pid, until they are collected
         self._opened: Set[int] = set()  # numbers whose streams are there and that nobody uses
         self._draining: Deque[Tuple[float, Relayed]] = deque()
+        self._fed: Set[Relayed] = set()  # got something for their stdin in this turn
         self._leaving: List[Relayed] = []  # over, and their output is on its way
         self._main: Optional[Relayed] = None
         self._start: Optional[Starter] = None
@@ -227,6 +228,9 @@ class Supervisor:
         now = self._clock()
         for event in self._line.receive(now):
             self._handle(event)
+        for process in self._fed:
+            process.flush()
+        self._fed.clear()
         self._let_timers_run(now)
         self._look_for_key(now)
         self._line.send(now)
@@ -316,6 +320,7 @@ class Supervisor:
                 self._endpoint.consumed(event.stream, len(event.data))
             else:
                 process.receive(event.data)
+                self._fed.add(process)
         elif isinstance(event, Writable):
             process = self._processes.get(process_of(event.stream))
             if process is not None:
@@ -324,6 +329,7 @@ class Supervisor:
             process = self._processes.get(process_of(event.stream))
             if process is not None:
                 process.finish_input()
+                self._fed.add(process)
         elif isinstance(event, Control):
             self._obey(event.message)
         elif isinstance(event, Opened):
