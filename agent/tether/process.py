@@ -15,7 +15,7 @@ import socket
 from dataclasses import dataclass
 from typing import Callable, List, Optional
 
-from agent.tether import c_linux, child, syscalls, world
+from agent.tether import c_linux, child, device_rules, syscalls, world
 from agent.tether.child import Builtin, Pipes, Plan
 from agent.tether.config import Job
 from agent.tether.errors import StartError
@@ -124,16 +124,21 @@ class Launch:
 def start(job: Job, *, root: str, agent_mounts: tuple[str, ...], cgroup: int) -> Launch:
     """Start the job's process in a world of its own, in `root` and the cgroup of this descriptor.
 
-    Raises StartError when there can be no process at all.
+    The group is kept from the machine's devices first, unless the process is privileged. Raises
+    StartError when there can be no process at all.
     """
+    host = job.run.host
+    if not host.privileged:
+        device_rules.restrict(cgroup)
+    namespaces = NAMESPACES & ~c_linux.CLONE_NEWPID if host.machine_processes else NAMESPACES
 
     def enter() -> None:
         world.enter_root(root, agent_mounts)
-        world.build(job.host_name)
+        world.build(job.host_name, host)
 
     return _launch(
         Plan(job, enter, is_main=True),
-        lambda: syscalls.clone_process(NAMESPACES, exit_signal=signal.SIGCHLD, cgroup=cgroup),
+        lambda: syscalls.clone_process(namespaces, exit_signal=signal.SIGCHLD, cgroup=cgroup),
     )
 
 

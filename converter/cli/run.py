@@ -20,12 +20,13 @@ from converter.cli.options import (
     store_option,
 )
 from converter.cli.output import Output
+from converter.cli.run_options import RunOptions, run_options
 from converter.cli.stdin import claim_stdin
 from converter.errors import UsageError
 from converter.events import Event, StepFinished
 from converter.image.reference import BundleReference
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
-from converter.machine.model import Channel, RunConfig
+from converter.machine.model import Channel
 from converter.machine.qemu import QemuDriver
 from converter.machine.run import Stdio, run_machine
 from converter.pipeline import ConvertOptions
@@ -41,13 +42,7 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
 )
 @click.argument("source")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option("-i", "--interactive", is_flag=True, help="Pass standard input to the process.")
-@click.option("-t", "--tty", is_flag=True, help="Give the process a terminal.")
-@click.option("-e", "--env", multiple=True, metavar="KEY[=VALUE]", help="Set a variable.")
-@click.option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user.")
-@click.option("-w", "--workdir", metavar="DIR", help="Run in this folder.")
-@click.option("--entrypoint", metavar="COMMAND", help="Replace the image's entrypoint.")
-@click.option("--hostname", metavar="NAME", help="The machine's host name.")
+@run_options
 @click.option(
     "--memory",
     type=size,
@@ -94,13 +89,7 @@ def command(
     *,
     source: str,
     command: tuple[str, ...],
-    interactive: bool,
-    tty: bool,
-    env: tuple[str, ...],
-    user: str | None,
-    workdir: str | None,
-    entrypoint: str | None,
-    hostname: str | None,
+    options: RunOptions,
     memory: int,
     cpus: float,
     storage_options: tuple[str, ...],
@@ -123,13 +112,13 @@ def command(
       saltflat run -it -e LANG=C.UTF-8 -u nobody ./bundle
       saltflat run --storage-opt size=200G debian:12 df -h /
     """
-    if tty and not (sys.stdin.isatty() or not interactive):
+    if options.tty and not (sys.stdin.isatty() or not options.interactive):
         raise UsageError(
             "Standard input is not a terminal.",
             expected="a terminal with -i and -t together, as docker wants it",
             hint="Leave out -t when input comes from a pipe or a file.",
         )
-    if interactive:
+    if options.interactive:
         claim_stdin("run -i")
     disk_bytes = _disk_bytes(storage_options)
     store = open_store(store_root)
@@ -153,25 +142,14 @@ def command(
         # Let go of the store, but not of what the machine stands on, until the command ends.
         pin = pinned(store, [boot.id, *(disk.stem for disk in root.disks)])
         click.get_current_context().with_resource(pin)
-    rows, columns = _terminal_size() if tty else (None, None)
     spec = machine_spec(
         root,
         boot,
-        RunConfig(
-            args=command or None,
-            entrypoint=None if entrypoint is None else tuple(filter(None, [entrypoint])),
-            env=_environment(env),
-            user=user,
-            workdir=workdir,
-            tty=tty,
-            stdin=interactive,
-            rows=rows,
-            cols=columns,
-        ),
+        options.run_config(command, terminal_size=_terminal_size() if options.tty else None),
         memory_mib=memory >> 20,
         cpus=cpus,
         channel=Channel(channel),
-        hostname=hostname,
+        hostname=options.hostname,
         disk_bytes=disk_bytes,
     )
 
@@ -181,7 +159,7 @@ def command(
             output.close()  # from here on the terminal is the guest's
 
     driver = QemuDriver(kvm_record=store.cache / "kvm.json", monitor=output.monitor)
-    stdio = Stdio(stdin=sys.stdin.fileno() if interactive else None)
+    stdio = Stdio(stdin=sys.stdin.fileno() if options.interactive else None)
     try:
         status = run_machine(spec, driver=driver, stdio=stdio, monitor=until_running)
     except AbortedError as error:
@@ -191,20 +169,6 @@ def command(
     if status.failure is not None:
         click.echo(f"Error: {status.failure.message}", err=True)
     return status.code
-
-
-def _environment(settings: tuple[str, ...]) -> tuple[str, ...]:
-    """Resolve -e as docker does: KEY alone takes the caller's value, or nothing if it has none."""
-    resolved = []
-    for setting in settings:
-        key, equals, _ = setting.partition("=")
-        if not key:
-            raise UsageError(f"-e {setting!r} names no variable.", expected="-e KEY[=VALUE]")
-        if equals:
-            resolved.append(setting)
-        elif key in os.environ:
-            resolved.append(f"{key}={os.environ[key]}")
-    return tuple(resolved)
 
 
 def _disk_bytes(settings: tuple[str, ...]) -> int | None:

@@ -9,10 +9,12 @@ import enum
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.tether.host_config import DEFAULTS as HOST_DEFAULTS
+from agent.tether.host_config import HostConfig
 from converter.errors import UsageError
 from tinykernel.record import BootImage
 
@@ -48,6 +50,7 @@ class RunConfig:
     stdin: bool = False
     rows: int | None = None
     cols: int | None = None
+    host_config: HostConfig = HOST_DEFAULTS  # privileges, limits, mounts, names
 
     def to_json(self) -> dict[str, Any]:
         """Return the "run" object of the guest's document."""
@@ -61,6 +64,7 @@ class RunConfig:
             "stdin": self.stdin,
             "rows": self.rows,
             "cols": self.cols,
+            "host_config": None if self.host_config == HOST_DEFAULTS else asdict(self.host_config),
         }
 
 
