@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -11,19 +10,22 @@ from uuid import UUID
 from converter.errors import IntegrityError
 from converter.identity import identity_of
 from converter.image.platform import Platform
-from converter.machine.model import KEY_BYTES, Channel, GuestConfig, MachineSpec, RunConfig
+from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
 from converter.pipeline import Chain
 from converter.store.bundle import Bundle
 from tinykernel.record import BootImage
 
 MIB = 1 << 20
-_HOSTNAME_BYTES = 6  # twelve hex digits, as docker's short container ids
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The disk that a machine starts from: `disks` base first, `base_link_id` the lowest's id."""
+    """The disk that a machine starts from: `disks` base first, `base_link_id` the lowest's id.
 
+    `digest` is that of the image's manifest.
+    """
+
+    digest: str
     disks: tuple[Path, ...]
     base_link_id: str
     capacity_bytes: int
@@ -34,6 +36,7 @@ class Root:
 def root_of_chain(chain: Chain) -> Root:
     """Return the root that an image in the store gives."""
     return Root(
+        str(chain.image.digest),
         chain.disks,
         chain.links[0].link_id,
         chain.parameters.capacity_bytes,
@@ -45,6 +48,7 @@ def root_of_chain(chain: Chain) -> Root:
 def root_of_bundle(bundle: Bundle) -> Root:
     """Return the root that a bundle gives."""
     return Root(
+        bundle.digest,
         bundle.disks,
         bundle.links[0].link_id,
         bundle.parameters.capacity_bytes,
@@ -64,7 +68,7 @@ def machine_spec(
     hostname: str | None = None,
     disk_bytes: int | None = None,
 ) -> MachineSpec:
-    """Return what the hypervisor is to start: a new key and, without a name, a new host name.
+    """Return what the hypervisor is to start. A machine without `hostname` is called by its id.
 
     The disk has `disk_bytes`, rounded up to whole MiB, or as much as the root. Which sizes are
     possible is known to the driver.
@@ -75,9 +79,8 @@ def machine_spec(
     except (ValueError, AttributeError) as error:
         raise IntegrityError(f"The image's configuration is not readable: {error}.") from error
     guest = GuestConfig(
-        key=secrets.token_bytes(KEY_BYTES),
         root_uuid=str(UUID(bytes=identity_of(root.base_link_id).uuid)),
-        hostname=hostname or secrets.token_hex(_HOSTNAME_BYTES),
+        hostname=hostname or "",
         image=execution,
         run=run,
     )

@@ -108,7 +108,7 @@ def load_boot_image(folder: Path) -> BootImage:
                 expected=f"schema {SCHEMA} or older",
                 hint="use a newer saltflat, or build the boot image anew: saltflat boot build",
             )
-        image = _decode(folder, document)
+        image = decode_record(folder, document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(folder, f"{RECORD_FILE}: {error!r}") from error
     for path, sha256 in ((image.kernel, image.kernel_sha256), (image.initrd, image.initrd_sha256)):
@@ -122,7 +122,11 @@ def load_boot_image(folder: Path) -> BootImage:
     return image
 
 
-def _decode(folder: Path, document: Mapping[str, Any]) -> BootImage:
+def decode_record(folder: Path, document: Mapping[str, Any]) -> BootImage:
+    """Return the boot image that `document`, of `to_json`, describes; its files are not looked at.
+
+    Raises KeyError, TypeError, ValueError or AttributeError for what is no such document.
+    """
     kernel, initrd = document["kernel"], document["initrd"]
     if document["schema"] != SCHEMA:
         raise ValueError(f"schema {document['schema']!r}")

@@ -20,9 +20,9 @@ from agent.host.errors import (
     RelayError,
     RequestError,
 )
-from agent.host.session import Session, Stdio, Timeouts
 from agent.host.signals import SignalInbox, catch_signals
 from agent.host.status import ExitStatus, Failure
+from agent.host.stdio import Stdio
 from agent.host.terminal import raw_mode, window_size
 from agent.host.transport import UnixListener, private_directory
 
@@ -42,10 +42,8 @@ __all__ = [
     "OutputError",
     "RelayError",
     "RequestError",
-    "Session",
     "SignalInbox",
     "Stdio",
-    "Timeouts",
     "UnixListener",
     "catch_signals",
     "private_directory",

@@ -27,6 +27,7 @@ from agent.tether import (
     resolve,
     sources,
     syscalls,
+    volumes,
     world,
 )
 from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
@@ -130,7 +131,8 @@ def _run(
     stop_signal = resolve.resolve_stop_signal(job.image, job.run)
     loader.load("ext4")
     device, superblock = disks.find_root(job.root_uuid, events)
-    disks.mount_root(device, superblock, ROOT)
+    disks.mount(device, superblock, ROOT, "the root disk")
+    volume_mounts = volumes.mount_disks(job.volumes, events)
     world.bring_loopback_up()
     group = ControlGroup("process")
     directory = group.open()
@@ -139,6 +141,7 @@ def _run(
             job,
             root=ROOT,
             agent_mounts=tuple(target for _, target, _ in AGENT_MOUNTS),
+            volume_mounts=volume_mounts,
             cgroup=directory,
         )
         log.info("process cloned after {:.0f} ms".format(1000 * (time.monotonic() - started)))
@@ -234,8 +237,8 @@ def _read(path: str) -> str:
 
 
 def _power_off() -> None:
-    """Leave the root disk clean and switch the machine off, whatever has happened before."""
-    for step in (_bury_children, _release_root, os.sync):
+    """Leave the disks clean and switch the machine off, whatever has happened before."""
+    for step in (_bury_children, volumes.release_disks, _release_root, os.sync):
         try:
             step()
         except Exception as error:  # the next step is still worth doing
@@ -254,7 +257,7 @@ def _bury_children() -> None:
 
 def _release_root() -> None:
     if os.path.ismount(ROOT):
-        disks.release_root(ROOT)
+        disks.release(ROOT)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,12 @@ SYS_delete_module = 176
 SYS_setns = 308
 SYS_finit_module = 313
 SYS_bpf = 321
+SYS_open_tree = 428
+SYS_move_mount = 429
 SYS_pidfd_open = 434
 SYS_clone3 = 435
 SYS_close_range = 436
+SYS_mount_setattr = 442
 
 # linux/mount.h
 MS_RDONLY = 0x1
@@ -39,6 +42,15 @@ MS_PRIVATE = 0x40000
 MS_RELATIME = 0x200000
 MS_STRICTATIME = 0x1000000
 MNT_DETACH = 0x2
+OPEN_TREE_CLONE = 0x1
+MOVE_MOUNT_F_EMPTY_PATH = 0x4  # the source is the descriptor itself
+MOUNT_ATTR_RDONLY = 0x1
+# struct mount_attr: attr_set attr_clr propagation userns_fd
+MOUNT_ATTR = struct.Struct("=4Q")
+
+# linux/fcntl.h
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
 
 # linux/sched.h
 CLONE_NEWNS = 0x00020000

@@ -32,6 +32,7 @@ _MAX_32_BITS = (1 << 32) - 1
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z", re.ASCII)
+_SERIAL_NUMBER = re.compile(r"[a-z0-9-]{1,64}\Z", re.ASCII)
 _SERIAL_DEVICE = re.compile(r"/dev/tty[A-Za-z]{1,4}[0-9]{1,3}\Z", re.ASCII)
 
 
@@ -111,13 +112,27 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class Volume:
+    """A further disk, by its serial number, and where the process sees its file system.
+
+    `copy`: if it is empty, it takes over what the image has there.
+    """
+
+    serial: str
+    path: str
+    read_only: bool = False
+    copy: bool = False
+
+
+@dataclass(frozen=True)
 class Job:
-    """What to run, and on which root file system."""
+    """What to run, on which root file system, and with which volumes."""
 
     root_uuid: str
     host_name: str
     image: ImageConfig
     run: RunConfig
+    volumes: Tuple[Volume, ...] = ()
 
 
 def load_document(raw: bytes) -> Mapping[str, object]:
@@ -208,6 +223,7 @@ def parse_job(document: Mapping[str, object]) -> Job:
         host_name=host_name,
         image=_parse_image(_object(document, "image", "image")),
         run=_parse_run(_object(document, "run", "run")),
+        volumes=_parse_volumes(document.get("volumes")),
     )
 
 
@@ -268,6 +284,28 @@ def _parse_run(run: Mapping[str, object]) -> RunConfig:
         columns=_cells(run, "cols", "run.cols"),
         host=parse_host_config(run.get("host_config")),
     )
+
+
+def _parse_volumes(value: object) -> Tuple[Volume, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise _wrong("volumes", "a list of objects")
+    volumes = []
+    for number, entry in enumerate(value):
+        field = "volumes[{}]".format(number)
+        if not isinstance(entry, dict):
+            raise _wrong(field, "an object")
+        serial = _text(entry, "serial", field + ".serial").lower()
+        if not _SERIAL_NUMBER.match(serial):
+            raise _wrong(field + ".serial", "1 to 64 letters, digits or dashes")
+        path = _text(entry, "path", field + ".path")
+        if not path.startswith("/"):
+            raise _wrong(field + ".path", "an absolute path")
+        read_only = _flag(entry, "read_only", field + ".read_only")
+        copy = _flag(entry, "copy", field + ".copy")
+        volumes.append(Volume(serial, path, read_only, copy))
+    return tuple(volumes)
 
 
 def _seconds(output: Mapping[str, object], name: str, default: float) -> float:

@@ -1,4 +1,4 @@
-"""The root disk: found by its file system's UUID, grown to the disk's size, mounted, released.
+"""Disks: the root found by its file system's UUID; any grown to the disk's size, mounted, released.
 
 Owns block devices and what the ext4 superblock says of them. It knows nothing of namespaces.
 """
@@ -62,10 +62,10 @@ def find_root(uuid: str, events: UeventListener) -> Tuple[str, Ext4Superblock]:
 
     The drivers must have been loaded, after `events` was opened.
     """
-    _scan_scsi("0 0 0")
+    scan_scsi("0 0 0")
     found = events.wait_until(lambda: _look_for(uuid), FIRST_LOOK_SECONDS)
     if found is None:
-        _scan_scsi("- - -")
+        scan_scsi("- - -")
         found = events.wait_until(lambda: _look_for(uuid), WIDE_LOOK_SECONDS)
     if found is None:
         seen = ", ".join(_describe_disks()) or "none at all"
@@ -75,41 +75,42 @@ def find_root(uuid: str, events: UeventListener) -> Tuple[str, Ext4Superblock]:
     return found
 
 
-def mount_root(device: str, superblock: Ext4Superblock, target: str) -> None:
-    """Mount the root file system and grow it to its disk; StartError("disk") when it cannot."""
+def mount(device: str, superblock: Ext4Superblock, target: str, what: str) -> None:
+    """Mount a file system and grow it to its disk; StartError("disk") when it cannot.
+
+    `what` names the disk in messages.
+    """
     os.makedirs(target, exist_ok=True)
     try:
         blocks = growth_in_blocks(superblock, _size_in_bytes(device))
         syscalls.mount(device, target, "ext4", 0, _KEEP_TABLES if blocks is None else None)
     except OSError as error:
         raise StartError(
-            "disk", "the root disk {} cannot be mounted: {}".format(device, error.strerror)
+            "disk", "{} {} cannot be mounted: {}".format(what, device, error.strerror)
         ) from error
     if blocks is None:
         return
     try:
         _grow(target, blocks)
-        log.info(
-            "root file system grown from {} to {} blocks".format(superblock.block_count, blocks)
-        )
+        log.info("{} grown from {} to {} blocks".format(what, superblock.block_count, blocks))
     except OSError as error:
         # The process can still run in the space that there is.
-        log.error("the root file system was not grown: {}".format(error))
+        log.error("{} was not grown: {}".format(what, error))
     try:
         syscalls.mount(None, target, None, c_linux.MS_REMOUNT, _KEEP_TABLES)
     except OSError as error:
         log.error("new inode tables are zeroed in the background: {}".format(error))
 
 
-def release_root(target: str) -> None:
-    """Unmount the root file system; freeze it when something still holds it, so that it is clean.
+def release(target: str) -> None:
+    """Unmount a file system; freeze it when something still holds it, so that it is clean.
 
     The process's namespaces must be gone: they hold the file system too.
     """
     try:
         syscalls.unmount(target)
     except OSError as error:
-        log.error("the root disk is still in use, freezing it: {}".format(error))
+        log.error("{} is still in use, freezing it: {}".format(target, error))
         os.sync()
         descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -143,18 +144,20 @@ def _grow(target: str, blocks: int) -> None:
 
 
 def _look_for(uuid: str) -> Optional[Tuple[str, Ext4Superblock]]:
-    for name in _disk_names():
-        superblock = _read_superblock("/dev/" + name)
+    for name in disk_names():
+        superblock = read_superblock("/dev/" + name)
         if superblock is not None and superblock.uuid == uuid:
             return "/dev/" + name, superblock
     return None
 
 
-def _disk_names() -> List[str]:
+def disk_names() -> List[str]:
+    """Return the names of all block devices."""
     return sorted(os.listdir(BLOCK_DEVICES)) if os.path.isdir(BLOCK_DEVICES) else []
 
 
-def _read_superblock(device: str) -> Ext4Superblock | None:
+def read_superblock(device: str) -> Ext4Superblock | None:
+    """Return the ext4 superblock of a block device, None if it has or gives none (yet)."""
     try:
         descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -175,15 +178,15 @@ def _read_superblock(device: str) -> Ext4Superblock | None:
 
 def _describe_disks() -> List[str]:
     descriptions = []
-    for name in _disk_names():
-        superblock = _read_superblock("/dev/" + name)
+    for name in disk_names():
+        superblock = read_superblock("/dev/" + name)
         descriptions.append(
             "{} ({})".format(name, superblock.uuid if superblock else "no ext4 file system")
         )
     return descriptions
 
 
-def _scan_scsi(address: str) -> None:
+def scan_scsi(address: str) -> None:
     """Make each SCSI adapter look at "channel target lun"; a dash stands for all of them."""
     for host in sorted(os.listdir(SCSI_HOSTS)) if os.path.isdir(SCSI_HOSTS) else ():
         try:

@@ -13,9 +13,9 @@ import os
 import signal
 import socket
 from dataclasses import dataclass
-from typing import Callable, List, Optional
+from typing import Callable, List, Mapping, Optional
 
-from agent.tether import c_linux, child, device_rules, syscalls, world
+from agent.tether import c_linux, child, device_rules, syscalls, volumes, world
 from agent.tether.child import Builtin, Pipes, Plan
 from agent.tether.config import Job
 from agent.tether.errors import StartError
@@ -121,11 +121,19 @@ class Launch:
         )
 
 
-def start(job: Job, *, root: str, agent_mounts: tuple[str, ...], cgroup: int) -> Launch:
+def start(
+    job: Job,
+    *,
+    root: str,
+    agent_mounts: tuple[str, ...],
+    volume_mounts: Mapping[str, str],
+    cgroup: int,
+) -> Launch:
     """Start the job's process in a world of its own, in `root` and the cgroup of this descriptor.
 
-    The group is kept from the machine's devices first, unless the process is privileged. Raises
-    StartError when there can be no process at all.
+    `volume_mounts` are where the agent has the job's volumes, by serial number. The group is kept
+    from the machine's devices first, unless the process is privileged. Raises StartError when there
+    can be no process at all.
     """
     host = job.run.host
     if not host.privileged:
@@ -133,8 +141,10 @@ def start(job: Job, *, root: str, agent_mounts: tuple[str, ...], cgroup: int) ->
     namespaces = NAMESPACES & ~c_linux.CLONE_NEWPID if host.machine_processes else NAMESPACES
 
     def enter() -> None:
-        world.enter_root(root, agent_mounts)
-        world.build(job.host_name, host)
+        held = volumes.hold(job.volumes, volume_mounts)
+        world.enter_root(root, (*agent_mounts, *volume_mounts.values()))
+        volumes.fill(held)
+        world.build(job.host_name, host, held)
 
     return _launch(
         Plan(job, enter, is_main=True),

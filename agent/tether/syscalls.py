@@ -46,6 +46,43 @@ def unmount(target: str, flags: int = 0) -> None:
     _call(c_linux.SYS_umount2, os.fsencode(target), flags, path=target)
 
 
+def open_tree(path: str) -> int:
+    """Return a mount of what is mounted at `path` that has no place yet, as open_tree(2)."""
+    return _call(
+        c_linux.SYS_open_tree,
+        c_linux.AT_FDCWD,
+        os.fsencode(path),
+        c_linux.OPEN_TREE_CLONE | os.O_CLOEXEC,
+        path=path,
+    )
+
+
+def move_mount(tree: int, target: str) -> None:
+    """Give a mount of `open_tree` its place, as move_mount(2); the descriptor stays one of it."""
+    _call(
+        c_linux.SYS_move_mount,
+        tree,
+        b"",
+        c_linux.AT_FDCWD,
+        os.fsencode(target),
+        c_linux.MOVE_MOUNT_F_EMPTY_PATH,
+        path=target,
+    )
+
+
+def make_read_only(tree: int) -> None:
+    """Make one mount read-only, not the file system that it shows, as mount_setattr(2)."""
+    attributes = c_linux.MOUNT_ATTR.pack(c_linux.MOUNT_ATTR_RDONLY, 0, 0, 0)
+    _call(
+        c_linux.SYS_mount_setattr,
+        tree,
+        b"",
+        c_linux.AT_EMPTY_PATH,
+        attributes,
+        len(attributes),
+    )
+
+
 def load_module(descriptor: int, parameters: str = "") -> None:
     """Load the kernel module in an open file, as finit_module(2)."""
     _call(c_linux.SYS_finit_module, descriptor, parameters.encode("ascii"), 0)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import socket
 import stat
 from dataclasses import dataclass, replace
-from typing import Iterator, List, Mapping, Tuple
+from typing import Iterator, List, Mapping, Sequence, Tuple
 
-from agent.tether import c_linux, network_files, syscalls
+from agent.tether import c_linux, network_files, syscalls, volumes
 from agent.tether.c_linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_STRICTATIME
 from agent.tether.errors import StartError
 from agent.tether.host_config import HostConfig
@@ -142,16 +143,30 @@ def plan_mounts(host: HostConfig) -> List[Mount]:
     return mounts
 
 
-def build(host_name: str, host: HostConfig) -> None:
-    """Set the host name and lay out everything above the image's files, in this order's needs."""
+def build(host_name: str, host: HostConfig, held: Sequence[volumes.Held] = ()) -> None:
+    """Set the host name and lay out everything above the image's files, in this order's needs.
+
+    A volume takes the place of a mount of ours at its path. What the run adds, volumes and
+    --tmpfs, goes by depth, and lies below the network files.
+    """
     syscalls.set_host_name(host_name)
-    for mount in plan_mounts(host):
-        _apply(mount)
+    files = _make_network_files(network_files.compose(host_name, host))
+    taken = {one.volume.path for one in held}
+    mounts = [mount for mount in plan_mounts(host) if mount.target not in taken]
+    for mount in mounts:
+        if not mount.is_own:
+            _apply(mount)
     _set_sysctls({**DEFAULT_SYSCTLS, **dict(host.sysctls)})
-    _place_network_files(network_files.compose(host_name, host), read_only=host.read_only)
     _make_devices()
     if host.privileged:
         _make_machine_devices()
+    own = [(mount.target, functools.partial(_apply, mount)) for mount in mounts if mount.is_own]
+    own += [(one.volume.path, functools.partial(volumes.place, (one,))) for one in held]
+    for _, put in sorted(own, key=lambda one: one[0].count("/")):
+        put()
+    for path, tree in files.items():
+        _place_network_file(path, tree, read_only=host.read_only)
+    volumes.finish(held)
     if not (host.privileged or host.open_system_paths):
         for path in READ_ONLY_PATHS:
             _make_read_only(path)
@@ -247,26 +262,33 @@ def _machine_devices() -> Iterator[Tuple[int, str, int]]:
                 yield kind, os.path.join("/dev", name), os.makedev(major, minor)
 
 
-def _place_network_files(files: Mapping[str, str], *, read_only: bool) -> None:
-    """Bind each file over the image's own, from a tmpfs that has no path of its own afterwards.
+def _make_network_files(files: Mapping[str, str]) -> Mapping[str, int]:
+    """Return a mount of each file that is nowhere yet, from a tmpfs that has no path afterwards.
 
-    It is mounted on /proc for a moment: binding keeps the files, not the place.
+    It is mounted for a moment where /proc will be.
     """
+    trees = {}
+    os.makedirs("/proc", 0o555, exist_ok=True)
     syscalls.mount("tmpfs", "/proc", "tmpfs", 0, "mode=755,size=1024k")
     for path, text in files.items():
         source = os.path.join("/proc", os.path.basename(path))
         with open(source, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(source, 0o644)
-        target = os.path.realpath(path)  # images make resolv.conf a link into /run
-        os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
-        if not os.path.lexists(target):
-            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-        syscalls.mount(source, target, None, c_linux.MS_BIND)
-        if read_only:
-            flags = c_linux.MS_BIND | c_linux.MS_REMOUNT | MS_RDONLY
-            syscalls.mount(None, target, None, flags)
+        trees[path] = syscalls.open_tree(source)
     syscalls.unmount("/proc", c_linux.MNT_DETACH)
+    return trees
+
+
+def _place_network_file(path: str, tree: int, *, read_only: bool) -> None:
+    """Mount a file over the image's own."""
+    target = os.path.realpath(path)  # images make resolv.conf a link into /run
+    os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
+    if not os.path.exists(target):
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    syscalls.move_mount(tree, target)
+    if read_only:
+        syscalls.mount(None, target, None, c_linux.MS_BIND | c_linux.MS_REMOUNT | MS_RDONLY)
 
 
 def _make_read_only(path: str) -> None:

@@ -33,6 +33,7 @@ _VERBS = {
     "push": ("push", "Push a chain to a registry, beside its image."),
     "pull": ("pull", "Pull a chain from a registry."),
     "boot": ("boot", "Build and list boot images."),
+    "volume": ("volume", "Make, list and remove volumes."),
     "store": ("store", "List, check and clean what is kept."),
     "vspc": ("vspc", "Serve the serial ports of vSphere's machines."),
     "doctor": ("doctor", "Say what is missing on this host."),

@@ -11,14 +11,18 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from agent.host.client.keys import DEFAULT_DETACH_KEYS, read_keys
 from converter.cli.output import Output
 from converter.cli.registries import registry_options
 from converter.errors import SaltflatError
+from converter.events import Monitor
 from converter.groups import DEFAULT_MAX_LINKS
 from converter.image.fetch import PARALLEL_FETCHES
 from converter.image.platform import Platform
 from converter.image.source import SourceOptions
 from converter.layer.limits import DEFAULT_LIMITS, RATIO_FREE_BYTES, Limits
+from converter.machine.machines import Machines
+from converter.machine.state_root import default_state_root
 from converter.pipeline import ConvertOptions
 from converter.store.layout import Store, default_store
 from converter.store.links import ChainParameters
@@ -55,6 +59,55 @@ def store_option(command: _Command) -> _Command:
         show_envvar=True,
         show_default="$XDG_DATA_HOME/saltflat",
         help="Folder that keeps blobs, links and boot images.",
+    )(command)
+
+
+def state_option(command: _Command) -> _Command:
+    """Add --state; the command gets it as `state_root`, for `open_machines`."""
+    return click.option(
+        "--state",
+        "state_root",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default_state_root,
+        envvar="SALTFLAT_STATE",
+        show_envvar=True,
+        show_default="$XDG_STATE_HOME/saltflat",
+        help="Folder that keeps machines and volumes.",
+    )(command)
+
+
+def detach_keys_option(command: _Command) -> _Command:
+    """Add --detach-keys; the command gets the bytes as `detach_keys`."""
+
+    def read(_ctx: click.Context, _param: click.Parameter, value: str) -> bytes:
+        try:
+            return read_keys(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return click.option(
+        "--detach-keys",
+        default=DEFAULT_DETACH_KEYS,
+        envvar="SALTFLAT_DETACH_KEYS",
+        show_envvar=True,
+        show_default=True,
+        metavar="KEYS",
+        callback=read,
+        help="Keys that leave the process running and the client ended; empty for none.",
+    )(command)
+
+
+def sig_proxy_option(command: _Command) -> _Command:
+    """Add --sig-proxy; the command gets it as `sig_proxy`."""
+    return click.option(
+        "--sig-proxy",
+        type=bool,
+        default=True,
+        envvar="SALTFLAT_SIG_PROXY",
+        show_envvar=True,
+        show_default=True,
+        metavar="BOOLEAN",
+        help="Pass signals on to the process; false leaves it alone when a signal ends the client.",
     )(command)
 
 
@@ -265,6 +318,13 @@ def limit_options(command: _Command) -> _Command:
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped
+
+
+def open_machines(state_root: Path, monitor: Monitor) -> Machines:
+    """Open the machines that --state names."""
+    from converter.machine.local import LocalMachines  # noqa: PLC0415 - most verbs have no machine
+
+    return LocalMachines(state_root, monitor=monitor)
 
 
 def open_store(root: Path) -> Store:

@@ -1,38 +1,47 @@
-"""The verb `run`: an image's process in a virtual machine, in the foreground."""
+"""The verb `run`: an image's process in a virtual machine, attached or in the background."""
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from agent.host.errors import AbortedError
+from agent.host.errors import AbortedError, DetachedError
+from agent.host.signals import catch_signals
+from agent.host.stdio import Stdio
 from converter.cli.caching import Caching, cache_options
 from converter.cli.images import convert_source, parse_argument
 from converter.cli.options import (
     Origin,
     conversion_options,
+    detach_keys_option,
+    open_machines,
     open_store,
+    sig_proxy_option,
     size,
     source_options,
+    state_option,
     store_option,
 )
 from converter.cli.output import Output
 from converter.cli.run_options import RunOptions, run_options
 from converter.cli.stdin import claim_stdin
+from converter.cli.volume_options import VolumeOptions, volume_options
 from converter.errors import UsageError
 from converter.events import Event, StepFinished
 from converter.image.reference import BundleReference
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
+from converter.machine.foreground import Attachment, run_in_foreground
+from converter.machine.machines import MachineRecord, MachineRequest, Machines
 from converter.machine.model import Channel
-from converter.machine.qemu import QemuDriver
-from converter.machine.run import Stdio, run_machine
 from converter.pipeline import ConvertOptions
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle import read_bundle
-from converter.store.locks import pinned, using
+from converter.store.locks import using
+from converter.volume.volumes import Volumes
 
 SIGNALLED = 128  # plus the signal's number: how shells tell it
 
@@ -43,6 +52,14 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
 @click.argument("source")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @run_options
+@click.option("-d", "--detach", is_flag=True, help="Leave it running and print the machine's id.")
+@click.option("--name", metavar="NAME", help="The machine's name; without it, two words.")
+@click.option("--rm", "auto_remove", is_flag=True, help="Remove the machine when it has ended.")
+@click.option(
+    "--cidfile",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the machine's id to this file, which must not exist.",
+)
 @click.option(
     "--memory",
     type=size,
@@ -79,9 +96,13 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
     show_default=True,
     help="The line that carries the process's input and output.",
 )
+@volume_options
 @conversion_options
 @cache_options
 @source_options
+@detach_keys_option
+@sig_proxy_option
+@state_option
 @store_option
 @click.pass_obj
 def command(
@@ -90,19 +111,28 @@ def command(
     source: str,
     command: tuple[str, ...],
     options: RunOptions,
+    detach: bool,
+    name: str | None,
+    auto_remove: bool,
+    cidfile: Path | None,
     memory: int,
     cpus: float,
     storage_options: tuple[str, ...],
     channel: str,
+    volumes: VolumeOptions,
     conversion: ConvertOptions,
     caching: Caching,
     origin: Origin,
+    detach_keys: bytes,
+    sig_proxy: bool,
+    state_root: Path,
     store_root: Path,
 ) -> int:
     """Run the image or bundle SOURCE in a virtual machine, as docker run would in a container.
 
     Everything after SOURCE is the process's command. The exit code is the process's own; 126 and
-    127 as docker has them, 125 for every failure of saltflat itself.
+    127 as docker has them, 125 for every failure of saltflat itself. The machine stays, with its
+    disk and its log, until it is removed: by --rm when it ends, or by saltflat rm.
 
     \b
     Examples:
@@ -110,19 +140,28 @@ def command(
       echo hi | saltflat run -i debian:12 cat
       docker save app:1 | saltflat run docker-archive:-
       saltflat run -it -e LANG=C.UTF-8 -u nobody ./bundle
-      saltflat run --storage-opt size=200G debian:12 df -h /
+      saltflat run --rm --storage-opt size=200G debian:12 df -h /
+      saltflat run -d --name db -v data:/var/lib/postgresql/data registry.example/team/postgres:16
     """
-    if options.tty and not (sys.stdin.isatty() or not options.interactive):
+    if options.tty and options.interactive and not detach and not sys.stdin.isatty():
         raise UsageError(
             "Standard input is not a terminal.",
             expected="a terminal with -i and -t together, as docker wants it",
             hint="Leave out -t when input comes from a pipe or a file.",
         )
-    if options.interactive:
+    if options.interactive and not detach:
         claim_stdin("run -i")
     disk_bytes = _disk_bytes(storage_options)
+    volumes.check()
+    if cidfile is not None and cidfile.exists():
+        raise UsageError(
+            f"{cidfile} exists; another machine may be using it.",
+            hint="Remove the file, or name another one with --cidfile.",
+        )
     store = open_store(store_root)
+    machines = open_machines(state_root, output.monitor)
     reference = parse_argument(source)
+    terminal_size = _terminal_size() if options.tty else None
     with using(store, monitor=output.monitor):
         if isinstance(reference, BundleReference):
             root = root_of_bundle(read_bundle(reference.path))
@@ -139,29 +178,60 @@ def command(
                     monitor=output.monitor,
                 )
             )
-        # Let go of the store, but not of what the machine stands on, until the command ends.
-        pin = pinned(store, [boot.id, *(disk.stem for disk in root.disks)])
-        click.get_current_context().with_resource(pin)
-    spec = machine_spec(
-        root,
-        boot,
-        options.run_config(command, terminal_size=_terminal_size() if options.tty else None),
-        memory_mib=memory >> 20,
-        cpus=cpus,
-        channel=Channel(channel),
-        hostname=options.hostname,
-        disk_bytes=disk_bytes,
+        spec = machine_spec(
+            root,
+            boot,
+            options.run_config(command, terminal_size=terminal_size),
+            memory_mib=memory >> 20,
+            cpus=cpus,
+            channel=Channel(channel),
+            hostname=options.hostname,
+            disk_bytes=disk_bytes,
+        )
+        mounts = Volumes(state_root).prepare(volumes.requests(spec.guest.image))
+        # Before the store is let go of: from here on the machine holds what it stands on.
+        machine = machines.create(
+            MachineRequest(
+                spec=replace(spec, volumes=mounts),
+                image=source,
+                image_digest=root.digest,
+                store=store.root,
+                name=name,
+                auto_remove=auto_remove,
+            )
+        )
+    if cidfile is not None:
+        cidfile.write_text(machine.id)
+    if detach:
+        machines.start(machine.id)
+        output.result(machine.id, {"schema": 1, "id": machine.id, "name": machine.name})
+        return 0
+    attachment = Attachment(
+        stdio=Stdio(stdin=sys.stdin.fileno() if options.interactive else None),
+        detach_keys=detach_keys if options.tty else b"",  # input that nobody types may be any bytes
+        sig_proxy=sig_proxy,
+        tty=options.tty,
     )
+    return _in_foreground(output, machines, machine, attachment)
+
+
+def _in_foreground(
+    output: Output, machines: Machines, machine: MachineRecord, attachment: Attachment
+) -> int:
+    """Run the machine, attached; return the exit code."""
 
     def until_running(event: Event) -> None:
         output.monitor(event)
         if isinstance(event, StepFinished):
             output.close()  # from here on the terminal is the guest's
 
-    driver = QemuDriver(kvm_record=store.cache / "kvm.json", monitor=output.monitor)
-    stdio = Stdio(stdin=sys.stdin.fileno() if options.interactive else None)
     try:
-        status = run_machine(spec, driver=driver, stdio=stdio, monitor=until_running)
+        with catch_signals() as inbox:
+            status = run_in_foreground(
+                machines, machine, replace(attachment, inbox=inbox), monitor=until_running
+            )
+    except DetachedError:
+        return 0
     except AbortedError as error:
         output.close()
         click.echo(f"Error: {error.what}", err=True)

@@ -12,8 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from converter.errors import IntegrityError, NotFoundError, UsageError
@@ -26,6 +25,7 @@ from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
 from converter.image.reference import DockerArchiveReference, parse_repository_tag
 from converter.image.resolve import Root, resolve_image
+from converter.image.sink import CheckedSink, copy_into
 from converter.layer.compression import HEAD_BYTES, Compression, recognise
 
 _NAMES_SHOWN = 20
@@ -72,11 +72,9 @@ class DockerArchiveSource:
         root = Root(manifest_raw, Digest.of(manifest_raw), c.DOCKER_MANIFEST)
         return resolve_image(str(self.reference), root, platform, lambda _config: config_raw)
 
-    @contextmanager
-    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Yield a layer's bytes, not yet verified. Raises NotFoundError."""
-        with self.local_blob(descriptor).chunks() as chunks:
-            yield chunks
+    def receive(self, descriptor: Descriptor, into: CheckedSink) -> None:
+        """Copy a layer into `into` and check it. Raises NotFoundError, IntegrityError."""
+        copy_into(self.local_blob(descriptor), into)
 
     def local_blob(self, descriptor: Descriptor) -> Content:
         """Return a layer where it lies, not verified. Raises NotFoundError."""

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from converter.atomic import make_directory
 from converter.events import Monitor, StepFinished, StepStarted
 from converter.image.digest import Digest
 from converter.image.model import Descriptor
-from converter.image.partial import PartialBlob, is_whole, partial_blob
+from converter.image.partial import is_whole, partial_blob
 from converter.image.source import Source
 
 PARALLEL_FETCHES = 4  # at a time, unless somebody says otherwise
-
-
-@runtime_checkable
-class ResumingSource(Protocol):
-    """A source that can go on in the middle of a blob."""
-
-    def receive(self, descriptor: Descriptor, into: PartialBlob) -> None:
-        """Complete the blob. What has arrived before an error stays in `into`."""
 
 
 def blob_path(blobs: Path, digest: Digest) -> Path:
@@ -35,7 +26,7 @@ def fetch_blob(
 
     A file of the right size is taken as it is: it got its name only after it was verified. When
     several want the same blob at once, one fetches it and the others wait for it; after an error or
-    a crash the next one goes on where it stopped, if the source can. `step` names the work for the
+    a crash the next one goes on where it stopped. `step` names the work for the
     monitor. Raises IntegrityError, OSError, and what the source raises; then no file has the final
     name.
     """
@@ -46,19 +37,11 @@ def fetch_blob(
         monitor(StepFinished(step, "already here"))
         return path
     make_directory(path.parent)
-    resuming = source if isinstance(source, ResumingSource) else None
-    keep = resuming is not None
-    with partial_blob(path, descriptor, step=step, monitor=monitor, keep=keep) as partial:
+    with partial_blob(path, descriptor, step=step, monitor=monitor) as partial:
         if partial is None:
             monitor(StepFinished(step, "fetched by another process"))
             return path
-        if resuming is not None:
-            resuming.receive(descriptor, partial)
-        else:
-            partial.restart()
-            with source.open_blob(descriptor) as chunks:
-                for chunk in chunks:
-                    partial.write(chunk)
+        source.receive(descriptor, partial)
         partial.commit(path)
     monitor(StepFinished(step, f"{descriptor.size_bytes} bytes"))
     return path

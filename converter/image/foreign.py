@@ -7,42 +7,33 @@ Layers", descriptor.md `urls`; distribution manifest-v2-2.md)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from converter.errors import NotFoundError, SaltflatError, UnavailableError
 from converter.image import c_oci as c
 from converter.image.files import Content
 from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
+from converter.image.sink import CheckedSink
 
 if TYPE_CHECKING:
-    from converter.image.registry_source import CheckedSink
+    from converter.image.source import Source
 
-Get = Callable[[str, str], AbstractContextManager[Iterator[bytes]]]  # (url, what it is)
+Receive = Callable[[str, Descriptor, CheckedSink], None]  # from a URL, as Source.receive
 
 MAX_URLS = 8
 
 
-class _Source(Protocol):
-    """What `converter.image.source.Source` is, of which this is a user and a kind."""
-
-    def resolve(self, platform: Platform) -> Image: ...
-    def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]: ...
-    def local_blob(self, descriptor: Descriptor) -> Content | None: ...
-
-
-class _ResumingSource(_Source, Protocol):
-    def receive(self, descriptor: Descriptor, into: CheckedSink) -> None: ...
-
-
 class WithForeignLayers:
-    """A source, and beside it the addresses that its descriptors name. `get` None forbids them."""
+    """A source, and beside it the addresses that its descriptors name.
 
-    def __init__(self, source: _Source, get: Get | None) -> None:
+    `elsewhere` fetches from one of them; None forbids it.
+    """
+
+    def __init__(self, source: Source, elsewhere: Receive | None) -> None:
         self._source = source
-        self._get = get
+        self._elsewhere = elsewhere
 
     def resolve(self, platform: Platform) -> Image:
         """Find the image for `platform`. Raises as the source does."""
@@ -57,26 +48,22 @@ class WithForeignLayers:
                 raise
             return None
 
-    @contextmanager
-    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Yield the blob's bytes as they arrive, not verified.
+    def receive(self, descriptor: Descriptor, into: CheckedSink) -> None:
+        """Complete the blob in `into` and check it.
 
-        Raises as the source does, and what `get` raises if all addresses fail.
+        Raises as the source does, and what the last address led to if all of them fail.
         """
-        with ExitStack() as stack:
-            try:
-                chunks = stack.enter_context(self._source.open_blob(descriptor))
-            except NotFoundError as error:
-                if not _is_foreign(descriptor):
-                    raise
-                chunks = stack.enter_context(self._elsewhere(descriptor, error))
-            yield chunks
+        try:
+            self._source.receive(descriptor, into)
+        except NotFoundError as error:
+            if not _is_foreign(descriptor):
+                raise
+            self._ask_elsewhere(descriptor, into, error)
 
-    @contextmanager
-    def _elsewhere(
-        self, descriptor: Descriptor, not_found: NotFoundError
-    ) -> Iterator[Iterator[bytes]]:
-        if self._get is None:
+    def _ask_elsewhere(
+        self, descriptor: Descriptor, into: CheckedSink, not_found: NotFoundError
+    ) -> None:
+        if self._elsewhere is None:
             raise NotFoundError(
                 f"Layer {descriptor.digest} is not where the image is, "
                 "for it may not be distributed.",
@@ -84,37 +71,14 @@ class WithForeignLayers:
                 hint="Fetch such layers from where the image says with --foreign-layers.",
             ) from not_found
         failed: SaltflatError | None = None
-        with ExitStack() as stack:
-            for url in descriptor.urls[:MAX_URLS]:
-                try:
-                    chunks = stack.enter_context(self._get(url, f"layer {descriptor.digest}"))
-                    break
-                except SaltflatError as error:
-                    failed = error
+        for url in descriptor.urls[:MAX_URLS]:
+            try:
+                self._elsewhere(url, descriptor, into)
+            except SaltflatError as error:
+                failed = error
             else:
-                raise failed or UnavailableError(f"No address has layer {descriptor.digest}.")
-            yield chunks
-
-
-class ResumingWithForeignLayers(WithForeignLayers):
-    """The same of a source that can go on in the middle of a blob."""
-
-    def __init__(self, source: _ResumingSource, get: Get | None) -> None:
-        super().__init__(source, get)
-        self._resuming = source
-
-    def receive(self, descriptor: Descriptor, into: CheckedSink) -> None:
-        """Complete the blob in `into` and check it. Raises as `open_blob` does."""
-        try:
-            self._resuming.receive(descriptor, into)
-        except NotFoundError as error:
-            if not _is_foreign(descriptor):
-                raise
-            into.restart()
-            with self._elsewhere(descriptor, error) as chunks:
-                for chunk in chunks:
-                    into.write(chunk)
-            into.check()
+                return
+        raise failed or UnavailableError(f"No address has layer {descriptor.digest}.")
 
 
 def _is_foreign(descriptor: Descriptor) -> bool:

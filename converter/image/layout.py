@@ -6,8 +6,6 @@ can lead us astray.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from converter.errors import IntegrityError, NotFoundError, UsageError
@@ -19,6 +17,7 @@ from converter.image.model import Descriptor, Image, Index
 from converter.image.platform import Platform
 from converter.image.reference import LayoutArchiveReference, LayoutReference
 from converter.image.resolve import Root, choose, read_document, resolve_image
+from converter.image.sink import CheckedSink, copy_into
 
 _NAMES_SHOWN = 20
 
@@ -42,11 +41,9 @@ class LayoutSource:
         root = Root(read_document(entry, self._read), entry.digest, entry.media_type)
         return resolve_image(str(self.reference), root, platform, self._read)
 
-    @contextmanager
-    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Yield the blob's bytes, not yet verified. Raises NotFoundError, IntegrityError."""
-        with self._blob(descriptor).chunks() as chunks:
-            yield chunks
+    def receive(self, descriptor: Descriptor, into: CheckedSink) -> None:
+        """Copy the blob into `into` and check it. Raises NotFoundError, IntegrityError."""
+        copy_into(self._blob(descriptor), into)
 
     def local_blob(self, descriptor: Descriptor) -> Content | None:
         """Return the blob where it lies: of the right size, not verified.

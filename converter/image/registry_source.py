@@ -7,10 +7,9 @@ is asked for; the registry itself is the last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from converter.errors import (
     AuthError,
@@ -27,9 +26,13 @@ from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
 from converter.image.reference import RegistryReference
 from converter.image.resolve import Root, resolve_image
+from converter.image.sink import CheckedSink
 from converter.image.verify import Verifier, verify_document
 from converter.registry.client import RegistryClient
-from converter.registry.download import Sink, download
+from converter.registry.download import download
+from converter.registry.foreign import foreign_place
+from converter.registry.options import RegistryOptions
+from converter.registry.parts import BlobPlace
 
 _Result = TypeVar("_Result")
 
@@ -40,19 +43,6 @@ class MirrorPlace:
 
     client: RegistryClient
     prefix: str = ""
-
-
-class CheckedSink(Sink, Protocol):
-    """Takes a blob's bytes, knows whether they are right, and can begin anew."""
-
-    def check(self) -> None:
-        """Raise IntegrityError unless the blob is whole and right."""
-
-    def restart(self) -> None:
-        """Forget all bytes."""
-
-    def note(self, text: str, /) -> None:
-        """Tell whoever watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +80,18 @@ class RegistrySource:
         root = self._first(self._root, _silent)
         return resolve_image(str(self.reference), root, platform, self._read)
 
-    @contextmanager
-    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Yield the blob's bytes as the registry sends them, not verified, with no second try.
-
-        Raises as `resolve` does. `receive` is the way to survive breaks, and to use mirrors.
-        """
-        place = self._places[-1]
-        with place.client.blob(place.repository, str(descriptor.digest)) as chunks:
-            yield chunks
-
     def receive(self, descriptor: Descriptor, into: CheckedSink) -> None:
         """Complete a blob in `into`, which holds its beginning, and check it.
 
         Raises as `resolve` does; what has arrived before an error stays in `into`, unless it is
         known to be wrong.
         """
-        self._first(lambda place: _receive(place, descriptor, into), into.note)
+        digest = str(descriptor.digest)
+
+        def from_place(place: _Place) -> None:
+            _receive(place.client.place_of(place.repository, digest), descriptor, into)
+
+        self._first(from_place, into.note)
 
     def local_blob(self, _descriptor: Descriptor) -> Content | None:
         """Return None: nothing of a registry is a file here."""
@@ -199,10 +184,21 @@ class _Memory:
         pass
 
 
-def _receive(place: _Place, descriptor: Descriptor, into: CheckedSink) -> None:
+def receive_foreign(
+    url: str, options: RegistryOptions, descriptor: Descriptor, into: CheckedSink
+) -> None:
+    """Complete a layer in `into` from an address that its image names, and check it.
+
+    Raises what `converter.registry.foreign` raises, and IntegrityError.
+    """
+    with foreign_place(url, options, what=f"layer {descriptor.digest}") as place:
+        _receive(place, descriptor, into)
+
+
+def _receive(place: BlobPlace, descriptor: Descriptor, into: CheckedSink) -> None:
     mixed = into.position > 0  # with bytes of another process, or of another registry
     try:
-        responses = _download(place, descriptor, into)
+        responses = download(place, descriptor.size_bytes, into)
         mixed = mixed or responses > 1
         into.check()
         return
@@ -212,16 +208,11 @@ def _receive(place: _Place, descriptor: Descriptor, into: CheckedSink) -> None:
             raise
     # Which of the pieces was wrong cannot be told. One answer, whole, decides.
     try:
-        _download(place, descriptor, into)
+        download(place, descriptor.size_bytes, into)
         into.check()
     except IntegrityError:
         into.restart()
         raise
-
-
-def _download(place: _Place, descriptor: Descriptor, into: CheckedSink) -> int:
-    digest = str(descriptor.digest)
-    return download(place.client, place.repository, digest, descriptor.size_bytes, into)
 
 
 def _silent(_text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from converter.events import Monitor, ignore
 from converter.image.archive import open_archive
 from converter.image.docker_archive import DockerArchiveSource
 from converter.image.files import Content, Folder
-from converter.image.foreign import ResumingWithForeignLayers, WithForeignLayers
+from converter.image.foreign import WithForeignLayers
 from converter.image.layout import LayoutSource
 from converter.image.model import Descriptor, Image
 from converter.image.platform import Platform
@@ -24,6 +24,7 @@ from converter.image.reference import (
     LayoutReference,
     RegistryReference,
 )
+from converter.image.sink import CheckedSink
 from converter.registry.options import Mirror, RegistryOptions
 
 if TYPE_CHECKING:
@@ -38,8 +39,11 @@ class Source(Protocol):
     def resolve(self, platform: Platform) -> Image:
         """Find the image for `platform`; its documents are verified."""
 
-    def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Yield a blob's raw bytes in chunks; see `converter.image.verify.verified`."""
+    def receive(self, descriptor: Descriptor, into: CheckedSink) -> None:
+        """Complete a blob in `into`, which may hold its beginning, and check it.
+
+        What has arrived before an error stays in `into`, unless it is known to be wrong.
+        """
 
     def local_blob(self, descriptor: Descriptor) -> Content | None:
         """Return the blob where it already lies on this host, not verified, or None."""
@@ -61,18 +65,18 @@ def open_source(
     goes. Archives are opened here and closed in the end; registries and folders are not contacted
     before the source is used. Raises what opening an archive raises.
     """
-    get = partial(_get, options) if foreign_layers else None
+    elsewhere = partial(_receive_foreign, options) if foreign_layers else None
     if isinstance(reference, LayoutReference):
-        yield WithForeignLayers(LayoutSource(reference, Folder(reference.path)), get)
+        yield WithForeignLayers(LayoutSource(reference, Folder(reference.path)), elsewhere)
     elif isinstance(reference, LayoutArchiveReference | DockerArchiveReference):
         with open_archive(reference.file, spool=spool, monitor=monitor) as files:
             if isinstance(reference, DockerArchiveReference):
                 yield DockerArchiveSource(reference, files)
             else:
-                yield WithForeignLayers(LayoutSource(reference, files), get)
+                yield WithForeignLayers(LayoutSource(reference, files), elsewhere)
     else:
         with _open_registry(reference, options) as source:
-            yield ResumingWithForeignLayers(source, get)
+            yield WithForeignLayers(source, elsewhere)
 
 
 @contextmanager
@@ -108,7 +112,11 @@ def _mirror_options(mirror: Mirror, options: RegistryOptions) -> RegistryOptions
     )
 
 
-def _get(options: RegistryOptions, url: str, what: str) -> AbstractContextManager[Iterator[bytes]]:
-    from converter.registry.foreign import get_foreign  # noqa: PLC0415 - as in _open_registry
+def _receive_foreign(
+    options: RegistryOptions, url: str, descriptor: Descriptor, into: CheckedSink
+) -> None:
+    from converter.image.registry_source import (  # noqa: PLC0415 - as in _open_registry
+        receive_foreign,
+    )
 
-    return get_foreign(url, options, what=what)
+    receive_foreign(url, options, descriptor, into)

@@ -1,6 +1,6 @@
 """What a machine is told: its disks, its size, and the document that the guest reads.
 
-Owns values only; no process, no file. Key material is kept out of every repr.
+Owns values only; no process, no file. The channel's key is no part of them: each boot has its own.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import enum
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.tether.host_config import DEFAULTS as HOST_DEFAULTS
 from agent.tether.host_config import HostConfig
 from converter.errors import UsageError
+from converter.volume.mount import VolumeMount
 from tinykernel.record import BootImage
 
 GUEST_SCHEMA = 1
@@ -70,42 +71,57 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestConfig:
-    """The one document that the guest reads at boot.
+    """What the one document says that the guest reads at boot, but for the key.
 
-    `image` is the OCI configuration's own "config" object; `key` 32 secret bytes that
-    authenticate the channel both ways, fresh for each run.
+    `image` is the OCI configuration's own "config" object. An empty `hostname` is for the driver
+    to fill.
     """
 
-    key: bytes = field(repr=False)
     root_uuid: str
     hostname: str
     image: Mapping[str, Any]
     run: RunConfig
 
-    def __post_init__(self) -> None:
-        if len(self.key) != KEY_BYTES:
-            raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(self.key)}")
+    def encode(self, channel: Channel, key: bytes, volumes: Sequence[GuestVolume] = ()) -> bytes:
+        """Return the document's bytes for a guest that talks on `channel` and has `volumes`.
 
-    def encode(self, channel: Channel) -> bytes:
-        """Return the document's bytes for a guest that talks on `channel`. They hold the key."""
+        They hold `key`, KEY_BYTES secret bytes that authenticate the channel both ways, fresh for
+        each boot. Raises ValueError for a key of another length.
+        """
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
         document = {
             "schema": GUEST_SCHEMA,
-            "key": self.key.hex(),
+            "key": key.hex(),
             "channel": channel.to_json(),
             "root": {"uuid": self.root_uuid},
             "hostname": self.hostname,
             "image": dict(self.image),
             "run": self.run.to_json(),
+            "volumes": [asdict(volume) for volume in volumes],
         }
         return json.dumps(document, sort_keys=True).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuestVolume:
+    """A volume as the guest is told of it: the disk's serial number, and where to mount it.
+
+    `copy` lets an empty volume take over what the image has there.
+    """
+
+    serial: str
+    path: str
+    read_only: bool
+    copy: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSpec:
-    """A machine to start: `chain` base first, opened read-only and never changed.
+    """What a machine is made of: `chain` base first, opened read-only and never changed.
 
     `capacity_bytes` is the disk's size as the guest sees it. `cpus` is rounded up to whole virtual
-    processors. Without a `folder` the machine lives in a private temporary one and leaves nothing.
+    processors.
     """
 
     chain: tuple[Path, ...]
@@ -115,7 +131,7 @@ class MachineSpec:
     memory_mib: int = 512
     cpus: float = 1
     channel: Channel = Channel.VIRTIO_SERIAL
-    folder: Path | None = None
+    volumes: tuple[VolumeMount, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel", Channel(self.channel))

@@ -1,4 +1,7 @@
-"""QEMU as a child process. Owns starting it so that it cannot outlive us, its folder, its logs."""
+"""QEMU as a child that cannot outlive us, for a probe or a test; its version, its logs.
+
+Machines are no such children: their supervisor starts them, and may come and go.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from converter.errors import HypervisorError, NotFoundError
+from converter.machine.directory import QEMU_LOG
 from converter.machine.qemu_command import CONSOLE_FILE, PROGRAM
-
-LOG_FILE = "qemu.log"
 
 _INSTALL_HINT = "install it: apt-get install qemu-system-x86"
 _TAIL_BYTES = 16384
@@ -22,7 +24,7 @@ _VERSION_TIMEOUT_SECONDS = 10
 
 
 class QemuProcess:
-    """A running QEMU and the folder that it lives in; satisfies driver.Machine.
+    """A running QEMU and the folder that it lives in; use it as a context manager.
 
     `temporary` says that the folder goes when the machine does.
     """
@@ -30,7 +32,7 @@ class QemuProcess:
     def __init__(self, arguments: Sequence[str], folder: Path, *, temporary: bool) -> None:
         self._folder = folder
         self._temporary = temporary
-        with (folder / LOG_FILE).open("wb") as log:
+        with (folder / QEMU_LOG).open("wb") as log:
             try:
                 self._process = subprocess.Popen(
                     # setpriv makes the kernel kill QEMU when the thread that started it ends,
@@ -77,11 +79,11 @@ class QemuProcess:
 
     def console(self) -> str:
         """Return the last part of the guest's console."""
-        return _tail(self._folder / CONSOLE_FILE)
+        return tail(self._folder / CONSOLE_FILE)
 
     def log(self) -> str:
         """Return the last part of what QEMU itself complained about."""
-        return _tail(self._folder / LOG_FILE)
+        return tail(self._folder / QEMU_LOG)
 
     def __enter__(self) -> QemuProcess:
         return self
@@ -118,7 +120,7 @@ def qemu_version() -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _tail(path: Path) -> str:
+def tail(path: Path) -> str:
     """Return the end of a file that something untrusted may have filled."""
     try:
         with path.open("rb") as file:

@@ -1,106 +1,53 @@
-"""The QEMU driver. Owns making a machine's folder and what is in it, and starting QEMU there."""
+"""What QEMU finds in a machine's folder: the machine's own disk and the guest's document."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from converter.errors import HypervisorError, UsageError
-from converter.events import Monitor
-from converter.machine.kvm import choose_accelerator
-from converter.machine.model import MachineSpec
-from converter.machine.process import QemuProcess, qemu_version
-from converter.machine.qemu_command import (
-    CONFIG_FILE,
-    SCRATCH_FILE,
-    Accelerator,
-    machine_arguments,
-)
+from converter.errors import NotFoundError, UsageError
+from converter.machine.model import GuestVolume, MachineSpec
+from converter.machine.qemu_command import CONFIG_FILE, SCRATCH_FILE
 from converter.vmdk.c_vmdk import CAPACITY_MAX, SECTOR
 from converter.vmdk.descriptor import ParentRef
 from converter.vmdk.reader import read_link
 from converter.vmdk.scratch import write_scratch
 
 _PARENT_HINT = "chain.vmdk"
-_DISK_BACKED_TEMP = "/var/tmp"  # noqa: S108  # mkdtemp makes a fresh name of mode 0700 there
 
 
-@dataclass(frozen=True, slots=True)
-class QemuDriver:
-    """Start machines under QEMU on this host.
+def write_guest_document(
+    folder: Path, spec: MachineSpec, key: bytes, volumes: Sequence[GuestVolume] = ()
+) -> None:
+    """Write the document that the guest reads at its next boot; it holds the key. Raises OSError.
 
-    `kvm_record` is the file that remembers whether KVM works here. `accelerator` "tcg" or "kvm"
-    takes that one without asking; None probes. A machine ends with the thread that started it.
+    Not durable: each boot has another.
     """
-
-    kvm_record: Path
-    monitor: Monitor
-    accelerator: str | None = None
-
-    def start(self, spec: MachineSpec, *, channel: Path) -> QemuProcess:
-        """Start a machine on a fresh scratch disk above its chain; see driver.Driver.
-
-        Raises NotFoundError when QEMU is missing, IntegrityError for a damaged link, UsageError
-        when the folder of a named machine exists, HypervisorError when it cannot be made.
-        """
-        version = qemu_version()
-        accelerator = self._choose(spec, version)
-        # Absolute: QEMU's working directory is the machine's folder.
-        chain = tuple(link.absolute() for link in spec.chain)
-        boot = replace(spec.boot, folder=spec.boot.folder.absolute())
-        spec = replace(spec, chain=chain, boot=boot)
-        folder = _private_folder(spec.folder)
-        try:
-            _make_scratch(folder / SCRATCH_FILE, chain[-1], spec.capacity_bytes)
-            with _private_file(folder / CONFIG_FILE) as file:
-                file.write(spec.guest.encode(spec.channel))
-            arguments = machine_arguments(spec, accelerator, channel=channel.absolute())
-            return QemuProcess(arguments, folder, temporary=spec.folder is None)
-        except BaseException as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise HypervisorError(
-                    f"the machine's folder cannot be filled: {error}",
-                    hint="set TMPDIR to a folder with room for the machine's disk",
-                ) from error
-            raise
-
-    def _choose(self, spec: MachineSpec, version: tuple[int, int]) -> Accelerator:
-        if self.accelerator is not None:
-            return Accelerator(self.accelerator, version)
-        return choose_accelerator(
-            spec.boot, qemu_version=version, record=self.kvm_record, monitor=self.monitor
-        )
+    path = folder / CONFIG_FILE
+    path.unlink(missing_ok=True)
+    with _private_file(path) as file:
+        file.write(spec.guest.encode(spec.channel, key, volumes))
 
 
-def _private_folder(named: Path | None) -> Path:
-    """Make the machine's folder, which nobody else can enter: it holds the channel's key."""
-    if named is None:
-        # Not /tmp, often a small one in memory: the scratch disk can grow to the disk's capacity.
-        parent = os.environ.get("TMPDIR") or _DISK_BACKED_TEMP
-        try:
-            return Path(tempfile.mkdtemp(prefix="saltflat-run-", dir=parent)).absolute()
-        except OSError as error:
-            raise HypervisorError(
-                f"there is no place for the machine's folder: {error}",
-                hint="set TMPDIR to a folder that you may write to",
-            ) from error
-    try:
-        named.mkdir(mode=0o700)
-    except FileExistsError as error:
-        raise UsageError(
-            f"a machine in {named} exists already", hint="choose another name"
-        ) from error
-    return named.absolute()
+def check_disks(folder: Path, spec: MachineSpec) -> None:
+    """Raise NotFoundError when a file is gone that the machine cannot start without."""
+    for path in (*spec.chain, folder / SCRATCH_FILE, spec.boot.kernel, spec.boot.initrd):
+        if not path.is_file():
+            raise NotFoundError(
+                f"{path} is gone, and the machine cannot start without it.",
+                hint="Put the file back, or remove the machine.",
+            )
 
 
-def _make_scratch(path: Path, top: Path, capacity_bytes: int) -> None:
-    """Make the machine's own disk, an empty child of `top`, at least as large as that."""
-    with read_link(top) as link:
+def make_scratch(folder: Path, spec: MachineSpec) -> None:
+    """Make the machine's own disk, an empty child of the chain, at least as large as that.
+
+    Raises UsageError for a size that cannot be, IntegrityError for a damaged link, OSError.
+    """
+    capacity_bytes = spec.capacity_bytes
+    with read_link(spec.chain[-1]) as link:
         if capacity_bytes < link.capacity_bytes:
             raise UsageError(
                 f"a disk of {capacity_bytes} bytes is smaller than the chain that it stands on",
@@ -112,7 +59,7 @@ def _make_scratch(path: Path, top: Path, capacity_bytes: int) -> None:
                 expected=f"at most {CAPACITY_MAX * SECTOR} bytes",
             )
         cid, grain_bytes = link.descriptor.cid, link.grain_bytes
-    with _private_file(path) as file:
+    with _private_file(folder / SCRATCH_FILE) as file:
         write_scratch(
             file,
             capacity_bytes=capacity_bytes,

@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from converter.machine.model import CHANNEL_NAME, Channel, MachineSpec
+from converter.machine.volume_disks import volume_arguments
+from converter.volume.volumes import Lent
 
 PROGRAM = "qemu-system-x86_64"
 
@@ -39,15 +42,29 @@ class Accelerator:
     qemu_version: tuple[int, int]
 
 
-def machine_arguments(spec: MachineSpec, accelerator: Accelerator, *, channel: Path) -> list[str]:
-    """Return QEMU's arguments, the program's name first, for a run in the machine's folder."""
+def machine_arguments(
+    spec: MachineSpec,
+    accelerator: Accelerator,
+    *,
+    machine: str,
+    channel: str | Path,
+    temporary: bool,
+    volumes: Sequence[Lent] = (),
+) -> list[str]:
+    """Return QEMU's arguments, the program's name first, for a run in the machine's folder.
+
+    The machine's id is among them, for whoever meets the process. The line connects to the socket
+    `channel`. Of a `temporary` machine's disk nothing is needed after it.
+    """
     arguments = base_arguments(accelerator, spec.boot.kernel, spec.boot.initrd)
+    arguments += ["-name", f"saltflat-{machine}", "-uuid", str(UUID(hex=machine[:32]))]
     arguments += ["-append", f"{KERNEL_COMMAND_LINE} {CONFIG_ARGUMENT}"]
     arguments += ["-m", str(spec.memory_mib), "-smp", str(spec.processors)]
     arguments += ["-fw_cfg", f"name={FW_CFG_NAME},file={CONFIG_FILE}"]
-    for node in disk_nodes(spec.chain, temporary=spec.folder is None):
+    for node in disk_nodes(spec.chain, temporary=temporary):
         arguments += ["-blockdev", json.dumps(node)]
     arguments += ["-device", "pvscsi,id=scsi", "-device", "scsi-hd,bus=scsi.0,drive=scratch"]
+    arguments += volume_arguments(volumes)
     line = _reconnecting_socket("line", channel, accelerator.qemu_version)
     if spec.channel is Channel.SERIAL:
         arguments += ["-chardev", line, "-device", "isa-serial,chardev=line,index=0"]
@@ -103,13 +120,14 @@ def disk_nodes(chain: Sequence[Path], *, temporary: bool) -> list[dict[str, Any]
         "backing": below,
     }
     if temporary:
-        # The disk does not outlive the machine, so a flush that reaches the platter serves nobody.
+        # Nobody reads the disk when the machine has ended, so a flush that reaches the platter
+        # serves nobody.
         scratch["cache"] = {"no-flush": True}
     nodes.append(scratch)
     return nodes
 
 
-def _reconnecting_socket(identifier: str, path: Path, version: tuple[int, int]) -> str:
+def _reconnecting_socket(identifier: str, path: str | Path, version: tuple[int, int]) -> str:
     """Connect as a client and try again each second: the host's end may come and go."""
     again = "reconnect-ms=1000" if version >= _RECONNECT_MS_SINCE else "reconnect=1"
     # -chardev takes no JSON; in its own syntax a comma is the only special character.

@@ -52,7 +52,7 @@ class ArtifactRepository:
 
     def download(self, digest: str, size_bytes: int, sink: Sink) -> None:
         """Fetch a blob into `sink`, not verified, over as many connections as it takes."""
-        download(self._client, self._repository, digest, size_bytes, sink)
+        download(self._client.place_of(self._repository, digest), size_bytes, sink)
 
     def manifest(self, identifier: str, *, accept: tuple[str, ...]) -> ManifestAnswer | None:
         """Fetch a manifest by tag or digest; None if there is none of that name."""

@@ -27,15 +27,15 @@ from converter.registry.auth.lookup import look_up
 from converter.registry.auth.token import MAX_TOKEN_BODY_BYTES, NO_POST, ServiceAnswer
 from converter.registry.options import RegistryOptions
 from converter.registry.pace import retry_after_seconds
+from converter.registry.parts import BlobPart, BlobPlace, is_part, part_of, range_header
 from converter.registry.patience import Patience
 from converter.registry.transport import MakeBody, Request, Transport, origin, place
 
-__all__ = ["MAX_MANIFEST_BYTES", "BlobPart", "ManifestAnswer", "RegistryClient", "RegistryOptions"]
+__all__ = ["MAX_MANIFEST_BYTES", "ManifestAnswer", "RegistryClient", "RegistryOptions"]
 
 MAX_MANIFEST_BYTES = 4 << 20  # distribution-spec: nobody may expect more to be taken
 _OK = (HTTPStatus.OK,)
 _INSUFFICIENT_SCOPE = re.compile(r'\berror\s*=\s*"?insufficient_scope\b', re.IGNORECASE)
-_CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +45,6 @@ class ManifestAnswer:
     raw: bytes
     media_type: str | None
     content_digest: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class BlobPart:
-    """A blob from the byte `start` on, not verified. `size_bytes` is None where it was not said."""
-
-    start: int
-    size_bytes: int | None
-    chunks: Iterator[bytes]
-
-
-class RangeRefusedError(SaltflatError):
-    """The registry cannot give the blob from this byte on; `size_bytes` is what it says it has."""
-
-    size_bytes: int | None = None
 
 
 class RegistryClient:
@@ -114,37 +99,22 @@ class RegistryClient:
 
         return self.patience().repeat(attempt)
 
-    @contextmanager
-    def blob(self, repository: str, digest: str) -> Iterator[Iterator[bytes]]:
-        """Yield a blob's bytes as they arrive, not verified.
-
-        A connection that ends early raises UnavailableError from the iterator.
-        """
-        # Only what precedes the first byte can be repeated here: `download` goes on in the middle.
-        opened = self.patience().repeat(lambda: self._open_blob(repository, digest))
-        with opened:
-            yield self._transport.body(opened, f"blob {digest}")
+    def place_of(self, repository: str, digest: str) -> BlobPlace:
+        """Return where a blob is, for `download`, which fetches it in as many parts as it takes."""
+        return BlobPlace(
+            self.host, f"blob {digest}", partial(self._part, repository, digest), self.patience
+        )
 
     @contextmanager
-    def blob_part(self, repository: str, digest: str, start: int) -> Iterator[BlobPart]:
-        """Yield a blob from the byte `start` on, or from 0 where the registry has no ranges.
-
-        One attempt only. Raises RangeRefusedError beside the others; the iterator TransientError.
-        """
+    def _part(self, repository: str, digest: str, start: int) -> Iterator[BlobPart]:
+        path = f"/v2/{quote(repository)}/blobs/{quote(digest, safe=':')}"
         what = f"blob {digest}"
-        with self._open_blob(repository, digest, start) as response:
-            total = _length(response.headers.get("Content-Length"))
-            if response.status_code == HTTPStatus.PARTIAL_CONTENT:
-                found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-                if not found or found[1] is None or int(found[1]) != start:
-                    raise RangeRefusedError(
-                        f"{self.host} sent another part of {what} than it was asked for.",
-                        expected=f"the bytes from {start} on",
-                    )
-                total = None if found[3] == "*" else int(found[3])
-            else:
-                start = 0
-            yield BlobPart(start, total, self._transport.body(response, what))
+        request = Request("GET", self._base + path, {"Accept": "*/*", **range_header(start)})
+        with self._send(request, Scope(repository), what) as response:
+            if not is_part(response, start, host=place(response.url), what=what):
+                raise self._refused(response, repository, what)
+            chunks = self._transport.body(response, what)
+            yield part_of(response, start, chunks, host=self.host, what=what)
 
     def whole(self, response: requests.Response, what: str) -> bytes:
         """Return a document that `exchange` got, of at most `MAX_MANIFEST_BYTES`.
@@ -181,26 +151,6 @@ class RegistryClient:
             if response.status_code not in expect:
                 raise self._refused(response, scope.repository, what)
             yield response
-
-    def _open_blob(self, repository: str, digest: str, start: int = 0) -> requests.Response:
-        path = f"/v2/{quote(repository)}/blobs/{quote(digest, safe=':')}"
-        what = f"blob {digest}"
-        headers = {"Accept": "*/*", **({"Range": f"bytes={start}-"} if start else {})}
-        request = Request("GET", self._base + path, headers)
-        response = self._send(request, Scope(repository), what)
-        if response.status_code == HTTPStatus.OK:
-            return response
-        if start and response.status_code == HTTPStatus.PARTIAL_CONTENT:
-            return response
-        with response:
-            if start and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-                refused = RangeRefusedError(
-                    f"{place(response.url)} has nothing of {what} from byte {start} on."
-                )
-                refused.size_bytes = int(found[3]) if found and found[3] != "*" else None
-                raise refused
-            raise self._refused(response, repository, what)
 
     def _send(self, request: Request, scope: Scope, what: str) -> requests.Response:
         ours = self._is_ours(request.url)
@@ -262,7 +212,3 @@ def _asks(response: requests.Response) -> bool:
     return response.status_code == HTTPStatus.FORBIDDEN and bool(
         _INSUFFICIENT_SCOPE.search(challenge)
     )
-
-
-def _length(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() else None

@@ -2,6 +2,7 @@
 
 Such an address is a stranger's: nothing that we know goes there, no credential, no token, no
 cookie, and nothing but https is spoken unless that was asked for. What arrives is not verified.
+Going on in the middle is `download`'s.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from converter.errors import AuthError, IntegrityError, NotFoundError, Unavailab
 from converter.registry import failures
 from converter.registry.options import RegistryOptions
 from converter.registry.pace import retry_after_seconds
+from converter.registry.parts import BlobPart, BlobPlace, is_part, part_of, range_header
 from converter.registry.patience import Patience
 from converter.registry.transport import Request, Transport, place
 
@@ -23,26 +25,28 @@ _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 @contextmanager
-def get_foreign(url: str, options: RegistryOptions, *, what: str) -> Iterator[Iterator[bytes]]:
-    """Yield the bytes at `url` as they arrive; `what` names them in errors.
+def foreign_place(url: str, options: RegistryOptions, *, what: str) -> Iterator[BlobPlace]:
+    """Yield the blob at `url`, to be downloaded; `what` names it in errors.
 
-    Of `options` only what concerns the connection is used. What fails before the first byte is
-    tried again. Raises UnavailableError, NotFoundError, AuthError, and IntegrityError for an
-    address that may not be followed.
+    Of `options` only what concerns the connection is used. Its parts raise UnavailableError,
+    NotFoundError and AuthError. Raises IntegrityError for an address that may not be followed.
     """
     _check_address(url, options, what)
+    host = place(url)
     with closing(Transport(options)) as transport:
-        request = Request("GET", url, {"Accept": "*/*"})
 
-        def attempt() -> Iterator[bytes]:
-            response = transport.send(request, what)
-            if response.status_code == HTTPStatus.OK:
-                return transport.body(response, what)
-            with response:
-                wish = retry_after_seconds(response.headers.get("Retry-After"))
-                raise _refused(response.status_code, place(response.url), what, wish)
+        @contextmanager
+        def part(start: int) -> Iterator[BlobPart]:
+            request = Request("GET", url, {"Accept": "*/*", **range_header(start)})
+            with transport.send(request, what) as response:
+                where = place(response.url)
+                if not is_part(response, start, host=where, what=what):
+                    wish = retry_after_seconds(response.headers.get("Retry-After"))
+                    raise _refused(response.status_code, where, what, wish)
+                chunks = transport.body(response, what)
+                yield part_of(response, start, chunks, host=where, what=what)
 
-        yield Patience(options.pace, options.retries).repeat(attempt)
+        yield BlobPlace(host, what, part, lambda: Patience(options.pace, options.retries))
 
 
 def _check_address(url: str, options: RegistryOptions, what: str) -> None:

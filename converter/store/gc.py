@@ -1,8 +1,9 @@
 """Delete what nobody needs. Owns what is needed (the roots), and the order of deletion.
 
-Roots are the image records, the pins of machines (`converter.store.locks`) and the default boot
-image. A complete image needs its links and its two documents, but not the blobs of its layers: they
-are a cache, and go unless they are asked to be kept. An incomplete one needs its blobs too.
+Roots are the image records, what machines stand on (`converter.store.locks` and `.pins`), and the
+default boot image. A complete image needs its links and its two documents, but not the blobs of its
+layers: they are a cache, and go unless they are asked to be kept. An incomplete one needs its blobs
+too.
 
 Everything is deleted before what it stands on: image records, then the records of links, children
 first, then files, each durable before the next. So whatever a gc leaves that was killed, or that
@@ -33,6 +34,7 @@ from converter.store.inventory import (
 )
 from converter.store.layout import Store
 from converter.store.locks import LINK_PREFIX, SWEEP_TIMEOUT_SECONDS, pins, sweeping
+from converter.store.pins import lasting_pins
 from tinykernel.record import RECORD_FILE
 
 
@@ -141,7 +143,7 @@ class _Needs:
         return sum(self._sizes[key] for key in self.unneeded(self._sizes))
 
     def is_in_use(self, image: ImageEntry) -> bool:
-        """Say whether a machine runs this image."""
+        """Say whether a machine stands on this image."""
         return image.record is not None and image.record.links[-1] in self._pinned
 
     def has_own_links(self, image: ImageEntry) -> bool:
@@ -261,8 +263,8 @@ def _delete_boot_folder(folder: Path) -> None:
 
 
 def _delete_locks(store: Store) -> None:
-    """Delete lock files that nobody holds: those of links, for the store is ours, and dead pins."""
+    """Delete what nobody holds: locks of links, for the store is ours, and pins of the dead."""
     for path in store.locks.glob(f"{LINK_PREFIX}*"):
         path.unlink()
-    for path in pins(store)[1]:
+    for path in (*pins(store)[1], *lasting_pins(store)[1]):
         path.unlink(missing_ok=True)

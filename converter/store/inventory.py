@@ -22,6 +22,7 @@ from converter.store.images import ImageRecord, read_image_record
 from converter.store.layout import Store
 from converter.store.links import LinkRecord, read_link_record
 from converter.store.locks import pins
+from converter.store.pins import lasting_pins
 from tinykernel.record import RECORD_FILE
 
 _LINK_FILE = re.compile(r"([0-9a-f]{64})\.(json|vmdk|state)")
@@ -101,7 +102,7 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All that a store has but its cache and its locks. `pinned` ids are in use by machines."""
+    """All that a store has but its cache and its locks. `pinned` ids are what machines stand on."""
 
     images: tuple[ImageEntry, ...]
     links: Mapping[str, LinkEntry]
@@ -160,15 +161,15 @@ class Inventory:
 def take_inventory(store: Store) -> Inventory:
     """Look through `store`. Exact while the store is held; else things may come and go meanwhile.
 
-    Raises OSError for a folder that cannot be read.
+    Raises OSError for a folder that cannot be read, IntegrityError for a pin that cannot.
     """
     leftovers: list[Leftover] = []
-    held, _dead = pins(store)
+    held = pins(store)[0] | lasting_pins(store)[0]
     images = tuple(_images(store, leftovers))
     links = {link.link_id: link for link in _links(store, leftovers)}
     blobs = {blob.digest: blob for blob in _blobs(store, leftovers)}
     boot_images = tuple(_boot_images(store, leftovers))
-    for folder in (store.root, store.cache):
+    for folder in (store.root, store.cache, store.pins):
         for path, size_bytes in _files(folder):
             if path.name.startswith(TEMP_PREFIX):
                 leftovers.append(Leftover(path, LeftoverKind.UNFINISHED, size_bytes))

@@ -8,6 +8,7 @@ links/<link id>.json       its record: written last, it makes the other two vali
 images/<image>.json        which images are here, and the links that each stands on
 boot/<boot id>/            boot images
 locks/                     lock files; may be deleted when nothing runs
+pins/<machine>.json        what machines stand on, for as long as they exist
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Store:
                 self.images,
                 self.boot,
                 self.locks,
+                self.pins,
                 self.cache,
             ):
                 make_directory(folder)
@@ -101,6 +103,11 @@ class Store:
     def locks(self) -> Path:
         """The folder of lock files."""
         return self.root / "locks"
+
+    @property
+    def pins(self) -> Path:
+        """The folder of pins that last as long as a machine."""
+        return self.root / "pins"
 
     @property
     def cache(self) -> Path:

@@ -87,6 +87,7 @@ def _answer(document: dict[str, Any]) -> dict[str, Any]:
             job,
             root=tether.ROOT,
             agent_mounts=tuple(target for _, target, _ in tether.AGENT_MOUNTS),
+            volume_mounts={},
             cgroup=directory,
         )
     except StartError as error:

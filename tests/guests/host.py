@@ -37,10 +37,10 @@ from agent.wire import (
     process_of,
     stream_of,
 )
-from converter import events
 from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
-from converter.machine.process import QemuProcess
-from converter.machine.qemu import QemuDriver
+from converter.machine.process import QemuProcess, qemu_version
+from converter.machine.qemu import make_scratch, write_guest_document
+from converter.machine.qemu_command import Accelerator, machine_arguments
 from tests.guests import disk
 from tests.images import prepared
 from tinykernel.record import load_boot_image
@@ -274,8 +274,8 @@ class _Guest(GuestConfig):
 
     output: dict[str, object]
 
-    def encode(self, channel: Channel) -> bytes:
-        document = json.loads(super().encode(channel))
+    def encode(self, channel: Channel, key: bytes) -> bytes:
+        document = json.loads(super().encode(channel, key))
         return json.dumps({**document, "output": self.output}).encode()
 
 
@@ -305,7 +305,7 @@ def booted(
     """Start a machine from the disk `link`; nobody listens on its line yet."""
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
-    guest = _Guest(key=key, root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
+    guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
     object.__setattr__(guest, "output", output or {})
     spec = MachineSpec(
         chain=(link,),
@@ -314,14 +314,22 @@ def booted(
         guest=guest,
         memory_mib=memory_mib,
         channel=channel,
-        folder=work / f"machine-{os.getpid()}-{secrets.token_hex(4)}",
     )
-    driver = QemuDriver(kvm_record=work / "kvm", monitor=events.ignore, accelerator="tcg")
+    machine_folder = work / f"machine-{os.getpid()}-{secrets.token_hex(4)}"
+    machine_folder.mkdir(mode=0o700)
+    make_scratch(machine_folder, spec)
+    write_guest_document(machine_folder, spec, key)
     with private_directory() as folder:
         path = folder / "line"
-        with driver.start(spec, channel=path) as machine:
-            assert spec.folder is not None
-            yield Booted(machine, spec.folder, key, path)
+        arguments = machine_arguments(
+            spec,
+            Accelerator("tcg", qemu_version()),
+            machine=secrets.token_hex(32),
+            channel=path,
+            temporary=False,
+        )
+        with QemuProcess(arguments, machine_folder, temporary=False) as machine:
+            yield Booted(machine, machine_folder, key, path)
 
 
 @contextlib.contextmanager

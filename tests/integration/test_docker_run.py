@@ -30,7 +30,7 @@ BY_COMMAND = (
 
 def run(saltflat: Saltflat, store: Path, *arguments: str) -> tuple[int, bytes, str]:
     flags = ("--hostname", rows.HOST_NAME, "--store", str(store))
-    done = saltflat("run", *flags, *arguments, timeout_seconds=200)
+    done = saltflat("run", "--rm", *flags, *arguments, timeout_seconds=200)
     return done.returncode, done.stdout, done.stderr.decode()
 
 

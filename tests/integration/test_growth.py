@@ -12,18 +12,15 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.host.session import Stdio, Timeouts
-from converter import events
+from agent.host import ExitStatus
 from converter.launch import machine_spec, root_of_bundle
 from converter.machine.model import Channel, RunConfig
-from converter.machine.qemu import QemuDriver
-from converter.machine.run import ExitStatus, run_machine
 from converter.store.bundle import read_bundle
+from tests.guests.machines import run_to_end
 from tests.images.layout import LayoutWriter
 from tests.images.tarball import TarBuilder
 from tests.images.trees import read_tree
@@ -141,27 +138,16 @@ def test_online_at_boot(
         channel=Channel.VIRTIO_SERIAL,
         disk_bytes=size_gib * GIB,
     )
-    spec = replace(spec, folder=tmp_path / "machine")
-    out = tmp_path / "out"
-    with out.open("wb") as stdout:
-        status = run_machine(
-            spec,
-            driver=QemuDriver(
-                kvm_record=tmp_path / "kvm", monitor=events.ignore, accelerator="tcg"
-            ),
-            stdio=Stdio(None, stdout.fileno(), stdout.fileno()),
-            monitor=events.ignore,
-            timeouts=Timeouts(hello=90),
-        )
-    said = out.read_text().split()
-    assert status == ExitStatus(0), said
+    outcome = run_to_end(spec, tmp_path)
+    said = outcome.stdout.decode().split()
+    assert outcome.status == ExitStatus(0), outcome.stderr
     assert len(said) == 4, said
     total_kib, full, free_kib, files = said
     assert (full, free_kib) == ("full", "0")
     assert 0.95 * size_gib < int(total_kib) / (1 << 20) <= size_gib
 
     raw = tmp_path / "after.raw"
-    scratch = tmp_path / "machine" / "scratch.vmdk"
+    scratch = outcome.folder / "scratch.vmdk"
     # What was filled was mostly allocated, not written. Inode tables above all must not have been:
     # there are 2 MiB of them for each 128 MiB.
     assert scratch.stat().st_blocks * 512 < (int(files) + 80) * MARK_BYTES

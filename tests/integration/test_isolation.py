@@ -36,7 +36,7 @@ PRIVILEGED_REACHES = {
 
 def attempts(saltflat: Saltflat, store: Path, *flags: str) -> dict[str, str]:
     source = f"oci:{escape.layout()}:latest"
-    done = saltflat("run", "--store", store, *flags, source, timeout_seconds=250)
+    done = saltflat("run", "--rm", "--store", store, *flags, source, timeout_seconds=250)
     lines = done.stdout.decode().splitlines()
     assert done.returncode == 0, done.stderr.decode()
     assert lines[-1] == "end "

@@ -6,24 +6,18 @@ The disk is mke2fs's and qemu-img's, so that nothing of our own writers can hide
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import subprocess
-import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.host.session import Stdio, Timeouts
+from agent.host.status import ExitStatus
 from converter import events
 from converter.errors import HypervisorError
 from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
-from converter.machine.qemu import QemuDriver
-from converter.machine.run import ExitStatus, run_machine
+from tests.guests.machines import Outcome, run_to_end
 from tinykernel.build import build_boot_image
 from tinykernel.record import BootImage
 
@@ -31,14 +25,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.vm]
 
 ROOT_UUID = "6b8e54d2-3f0a-4c1e-9f5d-2a7c1b0e9d84"
 CAPACITY_BYTES = 64 << 20
-TIMEOUTS = Timeouts(hello=90)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    status: ExitStatus
-    stdout: bytes
-    stderr: bytes
 
 
 @pytest.fixture(scope="module")
@@ -97,27 +83,12 @@ def _run(*command: str) -> None:
 
 
 @pytest.fixture
-def scratch_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where machines put what is temporary; nothing may be left there."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="saltflat-test-"))
-    yield folder
-    runtime = Path(os.environ["XDG_RUNTIME_DIR"])
-    left = [*folder.iterdir(), *runtime.iterdir()]
-    shutil.rmtree(runtime)
-    assert left == []
-
-
-@pytest.fixture
 def spec(boot: BootImage, chain: tuple[Path, ...]) -> MachineSpec:
     return MachineSpec(
         chain=chain,
         capacity_bytes=CAPACITY_BYTES,
         boot=boot,
         guest=GuestConfig(
-            key=secrets.token_bytes(32),
             root_uuid=ROOT_UUID,
             hostname="0123456789ab",
             image={"Env": ["FROM_IMAGE=1"]},
@@ -127,44 +98,35 @@ def spec(boot: BootImage, chain: tuple[Path, ...]) -> MachineSpec:
     )
 
 
-def driver(tmp_path: Path) -> QemuDriver:
-    return QemuDriver(kvm_record=tmp_path / "kvm.json", monitor=events.ignore, accelerator="tcg")
-
-
-def relay(spec: MachineSpec, tmp_path: Path, *script: str, stdin: bytes | None = None) -> Outcome:
-    """Run `sh -c script` and collect what it wrote."""
-    run = RunConfig(args=("/bin/sh", "-c", *script), stdin=stdin is not None)
+def relay(spec: MachineSpec, tmp_path: Path, script: str, stdin: bytes | None = None) -> Outcome:
+    """Run `sh -c script` and collect what it wrote; nothing may be left of the machine."""
+    run = RunConfig(args=("/bin/sh", "-c", script), stdin=stdin is not None)
     spec = replace(spec, guest=replace(spec.guest, run=run))
-    files = {name: tmp_path / name for name in ("out", "err", "in")}
-    files["in"].write_bytes(stdin or b"")
-    with (
-        files["out"].open("wb") as out,
-        files["err"].open("wb") as err,
-        files["in"].open() as given,
-    ):
-        stdio = Stdio(given.fileno() if stdin is not None else None, out.fileno(), err.fileno())
-        status = run_machine(
-            spec, driver=driver(tmp_path), stdio=stdio, monitor=events.ignore, timeouts=TIMEOUTS
-        )
-    return Outcome(status, files["out"].read_bytes(), files["err"].read_bytes())
+    given = tmp_path / "in"
+    given.write_bytes(stdin or b"")
+    try:
+        with given.open() as file:
+            descriptor = None if stdin is None else file.fileno()
+            return run_to_end(spec, tmp_path, stdin=descriptor, auto_remove=True)
+    finally:
+        assert [path.name for path in (tmp_path / "state/machines").iterdir()] == [".lock"]
+        assert not list((tmp_path / "store/pins").iterdir())
 
 
 @pytest.mark.parametrize("channel", list(Channel))
 def test_output_and_exit_code_come_back(
-    spec: MachineSpec, tmp_path: Path, scratch_root: Path, channel: Channel
+    spec: MachineSpec, tmp_path: Path, channel: Channel
 ) -> None:
     before = [link.read_bytes() for link in spec.chain]
     script = "echo out; echo err >&2; echo changed > /etc/changed; exit 7"
 
     outcome = relay(replace(spec, channel=channel), tmp_path, script)
 
-    assert outcome == Outcome(ExitStatus(7), b"out\n", b"err\n")
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (ExitStatus(7), b"out\n", b"err\n")
     assert [link.read_bytes() for link in spec.chain] == before
 
 
-def test_stdin_reaches_the_process_and_ends(
-    spec: MachineSpec, tmp_path: Path, scratch_root: Path
-) -> None:
+def test_stdin_reaches_the_process_and_ends(spec: MachineSpec, tmp_path: Path) -> None:
     data = bytes(range(256)) * 4096
     outcome = relay(spec, tmp_path, "cat; echo $FROM_IMAGE >&2", stdin=data)
     assert outcome.status.code == 0
@@ -172,28 +134,7 @@ def test_stdin_reaches_the_process_and_ends(
     assert outcome.stderr == b"1\n"
 
 
-def test_the_key_is_on_no_command_line(
-    spec: MachineSpec, tmp_path: Path, scratch_root: Path
-) -> None:
-    channel = scratch_root / "nobody.sock"
-    with driver(tmp_path).start(spec, channel=channel) as machine:
-        deadline = time.monotonic() + 20
-        line = b""
-        while not line.startswith(b"qemu-system") and time.monotonic() < deadline:
-            line = Path(f"/proc/{machine.pid}/cmdline").read_bytes()  # setpriv's, at first
-            time.sleep(0.01)
-        [folder] = [path for path in scratch_root.iterdir() if path.is_dir()]
-        assert folder.stat().st_mode & 0o777 == 0o700
-        assert (folder / "config.json").stat().st_mode & 0o777 == 0o600
-        assert spec.guest.key.hex() in (folder / "config.json").read_text()
-    assert line.startswith(b"qemu-system")
-    assert spec.guest.key.hex().encode() not in line
-    assert spec.guest.key not in line
-
-
-def test_a_disk_that_is_no_root_is_an_error_of_the_guest(
-    spec: MachineSpec, tmp_path: Path, scratch_root: Path
-) -> None:
+def test_a_disk_that_is_no_root_is_an_error_of_the_guest(spec: MachineSpec, tmp_path: Path) -> None:
     other = replace(spec.guest, root_uuid="00000000-0000-4000-8000-000000000000")
     outcome = relay(replace(spec, guest=other), tmp_path, "echo never")
     assert outcome.status.code == 125
@@ -201,9 +142,7 @@ def test_a_disk_that_is_no_root_is_an_error_of_the_guest(
     assert outcome.stdout == b""
 
 
-def test_a_kernel_panic_is_recognised(
-    spec: MachineSpec, tmp_path: Path, scratch_root: Path
-) -> None:
+def test_a_kernel_panic_is_recognised(spec: MachineSpec, tmp_path: Path) -> None:
     folder = tmp_path / "no-init"
     shutil.copytree(spec.boot.folder, folder)
     (folder / "initrd").write_bytes(b"")
@@ -213,7 +152,7 @@ def test_a_kernel_panic_is_recognised(
     assert "panic" in str(caught.value.hint)
 
 
-def test_what_qemu_refuses_is_shown(spec: MachineSpec, tmp_path: Path, scratch_root: Path) -> None:
+def test_what_qemu_refuses_is_shown(spec: MachineSpec, tmp_path: Path) -> None:
     folder = tmp_path / "no-kernel"
     shutil.copytree(spec.boot.folder, folder)
     (folder / "vmlinuz").unlink()
@@ -221,21 +160,3 @@ def test_what_qemu_refuses_is_shown(spec: MachineSpec, tmp_path: Path, scratch_r
     with pytest.raises(HypervisorError, match="ended with status 1") as caught:
         relay(replace(spec, boot=boot), tmp_path, "true")
     assert "vmlinuz" in str(caught.value.hint)
-
-
-def test_a_machine_that_is_killed_from_outside_is_reported(
-    spec: MachineSpec, tmp_path: Path, scratch_root: Path
-) -> None:
-    started: list[int] = []
-
-    class Watched(QemuDriver):
-        def start(self, spec: MachineSpec, *, channel: Path):
-            machine = super().start(spec, channel=channel)
-            started.append(machine.pid)
-            threading.Timer(1, os.kill, (machine.pid, 9)).start()
-            return machine
-
-    watched = Watched(kvm_record=tmp_path / "kvm", monitor=events.ignore, accelerator="tcg")
-    with pytest.raises(HypervisorError, match="killed by signal 9"):
-        run_machine(spec, driver=watched, stdio=Stdio(), monitor=events.ignore, timeouts=TIMEOUTS)
-    assert started

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import termios
@@ -18,11 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.host.session import Stdio, Timeouts
-from converter import events
+from agent.host import ExitStatus
 from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
-from converter.machine.qemu import QemuDriver
-from converter.machine.run import ExitStatus, run_machine
+from tests.guests.machines import run_to_end
 from tinykernel.record import load_boot_image
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm]
@@ -126,7 +123,6 @@ def relay(disk: Path, boot_store: Path, tmp_path: Path) -> Callable[..., Outcome
             capacity_bytes=capacity_bytes,
             boot=load_boot_image(boot.parent),
             guest=GuestConfig(
-                key=secrets.token_bytes(32),
                 root_uuid=ROOT_UUID,
                 hostname="0123456789ab",
                 image=image or {},
@@ -134,20 +130,9 @@ def relay(disk: Path, boot_store: Path, tmp_path: Path) -> Callable[..., Outcome
             ),
             memory_mib=memory_mib,
             channel=channel,
-            folder=tmp_path / "machine",
         )
-        out, err = tmp_path / "out", tmp_path / "err"
-        with out.open("wb") as stdout, err.open("wb") as stderr:
-            status = run_machine(
-                spec,
-                driver=QemuDriver(
-                    kvm_record=tmp_path / "kvm", monitor=events.ignore, accelerator="tcg"
-                ),
-                stdio=Stdio(stdin, stdout.fileno(), stderr.fileno()),
-                monitor=events.ignore,
-                timeouts=Timeouts(hello=90),
-            )
-        return Outcome(status, out.read_bytes(), err.read_bytes(), spec, tmp_path / "machine")
+        ended = run_to_end(spec, tmp_path, stdin=stdin)
+        return Outcome(ended.status, ended.stdout, ended.stderr, spec, ended.folder)
 
     return run
 

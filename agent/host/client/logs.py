@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.host.client.connection import Address, Connection
+from agent.host.errors import ChannelError
 from agent.host.relay.c_relay import GAP, OUTPUT, FrameKind, RecordKind
-from agent.host.relay.journal import read_state
+from agent.host.relay.journal import key_mark, read_state
+from agent.host.relay.keys import read_key
 from agent.host.relay.log import Missing, read_records, tail_position
 from agent.host.relay.records import Record
 from agent.host.relay.session import JOURNAL_NAME, LOG_NAME
@@ -146,12 +148,15 @@ def _read_record(record: Record) -> Note | None:
 def saved_status(folder: Path) -> ExitStatus | None:
     """Return how the main process ended, from a relay's folder; None: that is not known.
 
-    Raises ValueError on a journal of another version.
+    A status of an earlier boot, with another key than the folder has now, is none. Raises
+    ValueError on a journal of another version.
     """
     try:
-        return reported_status(read_state(folder / JOURNAL_NAME).ended)
-    except FileNotFoundError:
+        state = read_state(folder / JOURNAL_NAME)
+        ours = state.key == key_mark(read_key(folder))
+    except (FileNotFoundError, ChannelError):
         return None
+    return reported_status(state.ended) if ours else None
 
 
 def lines(entries: Iterable[Output | Note]) -> Iterator[Output | Note]:

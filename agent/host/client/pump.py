@@ -22,9 +22,9 @@ from agent.host.relay.c_relay import OUTPUT, STDIN_HEADER, STDIN_WINDOW, TAKEN, 
 from agent.host.relay.condition import condition_error
 from agent.host.relay.frames import Frame
 from agent.host.relay.status import reported_status
-from agent.host.session import Stdio
 from agent.host.signals import Action, SignalInbox, SignalPolicy
 from agent.host.status import ExitStatus
+from agent.host.stdio import Stdio
 
 _STDIN_BYTES = 32768  # in one frame
 _PENDING_BYTES = 262144  # of output that may wait for its descriptor

@@ -17,8 +17,8 @@ from agent.host.errors import GuestLostError
 from agent.host.relay.c_relay import WRITER_SIZE, FrameKind
 from agent.host.relay.condition import condition_error
 from agent.host.relay.status import reported_status
-from agent.host.session import Stdio
 from agent.host.status import ExitStatus
+from agent.host.stdio import Stdio
 
 RECONNECT_SECONDS = 30.0
 

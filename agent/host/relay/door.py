@@ -51,6 +51,11 @@ class Door:
         host, port = self._listener.getsockname()[:2]
         return host, port
 
+    @property
+    def clients(self) -> int:
+        """Return how many are inside."""
+        return len(self._clients)
+
     def close(self) -> None:
         """Let nobody in any more, and let everybody go."""
         if self._open:

@@ -75,6 +75,11 @@ class RelayServer:
         """Return how the main process ended, once that survives a restart of this process."""
         return self.machine.status
 
+    @property
+    def clients(self) -> int:
+        """Return how many clients are connected."""
+        return self._door.clients
+
     def run(self) -> None:
         """Relay until `stop` is called, from the loop."""
         self.loop.run()

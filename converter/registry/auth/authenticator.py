@@ -28,19 +28,14 @@ PUSH = "pull,push"
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a request is about to do: `actions` ("pull", "pull,push") on a repository.
-
-    `also` names repositories that are read on the way, for mounting a blob.
-    """
+    """What a request is about to do: `actions` ("pull", "pull,push") on a repository."""
 
     repository: str
     actions: str = PULL
-    also: tuple[str, ...] = ()
 
-    def texts(self) -> tuple[str, ...]:
-        """Return the scopes as token services know them. (distribution docs/spec/auth/scope.md)"""
-        mine = f"repository:{self.repository}:{self.actions}"
-        return (mine, *(f"repository:{name}:{PULL}" for name in self.also))
+    def __str__(self) -> str:
+        """Return the scope as token services know it. (distribution docs/spec/auth/scope.md)"""
+        return f"repository:{self.repository}:{self.actions}"
 
 
 LookUp = Callable[[str], Credential | None]  # by repository
@@ -150,9 +145,9 @@ class Authenticator:
             return _Granted(f"Bearer {credential.registry_token}")
         asked = tuple(challenge.parameters.get("scope", "").split())
         # A registry asks for what one request needs; a push that begins by looking needs more.
-        wider = scope.actions != PULL or scope.also
-        texts = scope.texts()
-        scopes = tuple(dict.fromkeys((*asked, *texts) if wider else asked or texts))
+        ours = (str(scope),)
+        wider = scope.actions != PULL
+        scopes = tuple(dict.fromkeys((*asked, *ours) if wider else asked or ours))
         try:
             token = request_token(
                 challenge,

@@ -8,15 +8,17 @@ import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import zstandard
 
 from converter.errors import IntegrityError, NotFoundError, UsageError
-from converter.events import Event, StepAdvanced, StepFinished, StepStarted
+from converter.events import Event, StepAdvanced, StepFinished, StepStarted, ignore
 from converter.image import c_oci as c
 from converter.image.digest import Digest
 from converter.image.docker_archive import DockerArchiveSource
+from converter.image.fetch import fetch_blob
 from converter.image.model import Descriptor, Image
 from converter.image.platform import DEFAULT_PLATFORM
 from converter.image.reference import (
@@ -63,10 +65,12 @@ def resolve(source: str) -> tuple[Image, list[bytes]]:
             content = opened.local_blob(layer.descriptor)
             assert content
             assert content.size_bytes == layer.descriptor.size_bytes
-            with content.open() as file, opened.open_blob(layer.descriptor) as chunks:
+            with content.open() as file:
                 layers.append(file.read())
-                assert b"".join(chunks) == layers[-1]
                 assert file.tell() == len(layers[-1])
+            with TemporaryDirectory() as blobs:
+                copy = fetch_blob(opened, layer.descriptor, Path(blobs), ignore)
+                assert copy.read_bytes() == layers[-1]
     return image, layers
 
 

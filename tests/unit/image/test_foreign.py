@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from converter.image.fetch import blob_path, fetch_blob
 from converter.image.platform import DEFAULT_PLATFORM
 from converter.image.reference import LayoutReference, RegistryReference
 from converter.image.source import SourceOptions, open_source
+from converter.registry.pace import Pace
 from tests.unit.image.samples import Blobs, Document, as_json
 from tests.unit.registry.scripted_server import Answer, Request, ScriptedServer, scripted_server
 
@@ -54,13 +56,15 @@ def write_layout(folder: Path, *urls: str, **options: Any) -> None:
     blobs.write_layout(folder, manifest)
 
 
-def fetch(place: Path | ScriptedServer, blobs: Path, *, allowed: bool) -> bytes:
+def fetch(
+    place: Path | ScriptedServer, blobs: Path, *, allowed: bool, options: SourceOptions = OPTIONS
+) -> bytes:
     reference = (
         LayoutReference(place)
         if isinstance(place, Path)
         else RegistryReference(place.host, "test", tag="1")
     )
-    with open_source(reference, OPTIONS, foreign_layers=allowed) as source:
+    with open_source(reference, options, foreign_layers=allowed) as source:
         layer = source.resolve(DEFAULT_PLATFORM).layers[0].descriptor
         content = source.local_blob(layer)
         if content is not None:
@@ -139,6 +143,7 @@ def test_what_comes_from_there_is_verified(
 ) -> None:
     server.answer = lambda _: Answer(body=body)
     write_layout(tmp_path / "a", f"http://{server.host}/x")
+    options = replace(OPTIONS, retries=1, pace=Pace(sleep=lambda _: None))  # a short one: again
     with pytest.raises(IntegrityError, match=Digest.of(LAYER).encoded):
-        fetch(tmp_path / "a", tmp_path / "blobs", allowed=True)
+        fetch(tmp_path / "a", tmp_path / "blobs", allowed=True, options=options)
     assert not blob_path(tmp_path / "blobs", Digest.of(LAYER)).exists()

@@ -18,8 +18,9 @@ from converter.image import c_oci as c
 from converter.image.digest import Digest
 from converter.image.fetch import blob_path, fetch_blob
 from converter.image.model import Descriptor, Image
-from converter.image.partial import STALL_SECONDS, PartialBlob, partial_blob, partial_path
+from converter.image.partial import STALL_SECONDS, partial_blob, partial_path
 from converter.image.platform import Platform
+from converter.image.sink import CheckedSink
 from tests.images.cache import ROOT
 
 CONTENT = bytes(range(256)) * 20_000
@@ -37,7 +38,7 @@ class Resuming:
         self.content, self.until = content, until
         self.asked: list[int] = []
 
-    def receive(self, _descriptor: Descriptor, into: PartialBlob) -> None:
+    def receive(self, _descriptor: Descriptor, into: CheckedSink) -> None:
         self.asked.append(into.position)
         into.write(self.content[into.position : self.until])
         if self.until is not None:
@@ -49,11 +50,6 @@ class Resuming:
 
     def local_blob(self, _descriptor: Descriptor) -> None:
         return None
-
-    @contextmanager
-    def open_blob(self, _descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        raise AssertionError("it can do better")
-        yield iter(())
 
 
 def names(folder: Path) -> list[str]:

@@ -11,8 +11,6 @@ import pytest
 from converter.machine.model import GuestConfig, MachineSpec, RunConfig
 from tinykernel.record import BootImage
 
-KEY = bytes(range(32))
-
 
 @pytest.fixture
 def boot(tmp_path: Path) -> BootImage:
@@ -35,7 +33,6 @@ def boot(tmp_path: Path) -> BootImage:
 @pytest.fixture
 def guest() -> GuestConfig:
     return GuestConfig(
-        key=KEY,
         root_uuid="01234567-89ab-cdef-0123-456789abcdef",
         hostname="0123456789ab",
         image={"Cmd": ["sh"], "Env": ["A=b"]},

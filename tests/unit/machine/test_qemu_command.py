@@ -5,13 +5,23 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from converter.machine.model import MachineSpec
 from converter.machine.qemu_command import Accelerator, disk_nodes, machine_arguments
 
 TCG = Accelerator("tcg", (7, 2))
 SOCKET = Path("/run/saltflat-x/tether.sock")
+
+
+MACHINE = "fedcba9876543210" * 4
+
+
+def arguments_of(spec: MachineSpec, accelerator: Accelerator = TCG, **changes: Any) -> list[str]:
+    values = {"machine": MACHINE, "channel": SOCKET, "temporary": False, **changes}
+    return machine_arguments(spec, accelerator, **values)
 
 
 def options(arguments: list[str], name: str) -> list[str]:
@@ -20,10 +30,11 @@ def options(arguments: list[str], name: str) -> list[str]:
 
 def test_nothing_secret_is_on_the_command_line(make_spec) -> None:
     spec = make_spec()
-    line = " ".join(machine_arguments(spec, TCG, channel=SOCKET))
-    for secret in (spec.guest.key.hex(), "echo", spec.guest.hostname, spec.guest.root_uuid):
+    line = " ".join(arguments_of(spec))
+    for secret in ("echo", spec.guest.hostname, spec.guest.root_uuid):
         assert secret not in line
     assert "opt/org.saltflat/config,file=config.json" in line
+    assert f"-name saltflat-{MACHINE} -uuid fedcba98-7654-3210-fedc-ba9876543210" in line
 
 
 @pytest.mark.parametrize(
@@ -31,10 +42,7 @@ def test_nothing_secret_is_on_the_command_line(make_spec) -> None:
 )
 def test_any_file_name_reaches_qemu_as_it_is(make_spec, name: str) -> None:
     spec = make_spec(chain=(Path("/store,readonly=off") / name,))
-    nodes = [
-        json.loads(node)
-        for node in options(machine_arguments(spec, TCG, channel=SOCKET), "-blockdev")
-    ]
+    nodes = [json.loads(node) for node in options(arguments_of(spec), "-blockdev")]
     assert nodes[0]["file"]["filename"] == f"/store,readonly=off/{name}"
 
 
@@ -65,12 +73,12 @@ def test_flushes_count_for_disks_that_stay() -> None:
 def test_the_line_reconnects_in_each_versions_own_words(
     make_spec, version: tuple[int, int], expected: str
 ) -> None:
-    arguments = machine_arguments(make_spec(), Accelerator("tcg", version), channel=SOCKET)
+    arguments = arguments_of(make_spec(), Accelerator("tcg", version))
     assert f"socket,id=line,path={SOCKET},server=off,{expected}" in arguments
 
 
 def test_commas_in_the_sockets_path_are_doubled(make_spec) -> None:
-    arguments = machine_arguments(make_spec(), TCG, channel=Path("/tmp/a,server=on"))
+    arguments = arguments_of(make_spec(), channel=Path("/tmp/a,server=on"))
     assert any("path=/tmp/a,,server=on,server=off" in argument for argument in arguments)
 
 
@@ -84,14 +92,14 @@ def test_commas_in_the_sockets_path_are_doubled(make_spec) -> None:
 def test_the_console_is_the_second_port_on_both_lines(
     make_spec, channel: str, data_device: str
 ) -> None:
-    devices = options(machine_arguments(make_spec(channel=channel), TCG, channel=SOCKET), "-device")
+    devices = options(arguments_of(make_spec(channel=channel)), "-device")
     assert data_device in devices
     assert "isa-serial,chardev=console,index=1" in devices
     assert sum("index=0" in device for device in devices) == 1
 
 
 def test_the_kernel_is_told_where_to_look(make_spec) -> None:
-    arguments = machine_arguments(make_spec(memory_mib=768, cpus=1.5), TCG, channel=SOCKET)
+    arguments = arguments_of(make_spec(memory_mib=768, cpus=1.5))
     assert options(arguments, "-append") == [
         "console=ttyS1 quiet loglevel=4 panic=-1 tether.config=fw_cfg"
     ]

@@ -56,8 +56,14 @@ def manifest(server: ScriptedServer | str, **options: object) -> ManifestAnswer:
 
 
 def blob(server: ScriptedServer | str, **options: object) -> bytes:
-    with client(server, **options) as registry, registry.blob("a/b", DIGEST) as chunks:
-        return b"".join(chunks)
+    with client(server, **options) as registry:
+        place = registry.place_of("a/b", DIGEST)
+
+        def attempt() -> bytes:
+            with place.part(0) as part:
+                return b"".join(part.chunks)
+
+        return place.patience().repeat(attempt)
 
 
 def test_what_is_asked_and_what_is_given(server: ScriptedServer) -> None:
@@ -192,8 +198,8 @@ def test_an_anonymous_token(server: ScriptedServer) -> None:
     )
     with client(server) as registry:
         assert registry.manifest("a/b", "1", accept=ACCEPT).raw == b"content"
-        with registry.blob("a/b", DIGEST) as chunks:
-            assert b"".join(chunks) == b"content"
+        with registry.place_of("a/b", DIGEST).part(0) as part:
+            assert b"".join(part.chunks) == b"content"
     assert server.paths() == [
         "/v2/a/b/manifests/1",
         "/token?x=1&scope=repository%3Aq%3Apull&service=s+t",
@@ -316,7 +322,8 @@ def test_secrets_are_in_no_error_and_no_repr(server: ScriptedServer, other: Scri
         other.answer = lambda _: Answer(500)
         location = f"http://{other.host}/stored?signature=hush"
         server.answer = lambda _: Answer(307, headers={"Location": location})
-        with pytest.raises(UnavailableError) as caught, registry.blob("a/b", DIGEST):
+        part = registry.place_of("a/b", DIGEST).part(0)
+        with pytest.raises(UnavailableError) as caught, part:
             pass
         said = f"{caught.value.what} {caught.value.expected} {caught.value.hint}"
         assert TOKEN not in said

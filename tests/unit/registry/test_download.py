@@ -13,24 +13,11 @@ from converter.registry.download import RENEWING_BYTES, download
 from converter.registry.failures import TransientError
 from converter.registry.pace import Pace
 from converter.registry.transport import MIN_PROGRESS_BYTES, Transport
+from tests.unit.registry.memory_sink import Memory
 from tests.unit.registry.scripted_server import Answer, Request, ScriptedServer, scripted_server
 
 DIGEST = "sha256:" + "0" * 64
 CONTENT = bytes(range(256)) * 40
-
-
-class Memory:
-    """A sink that keeps what it gets."""
-
-    def __init__(self, content: bytes = b"") -> None:
-        self.content = bytearray(content)
-
-    @property
-    def position(self) -> int:
-        return len(self.content)
-
-    def write(self, chunk: bytes) -> None:
-        self.content += chunk
 
 
 @pytest.fixture
@@ -63,7 +50,7 @@ def fetch(
         plain_http=True, retries=retries, pace=Pace(sleep=lambda _: None), read_timeout_seconds=5
     )
     with RegistryClient(server.host, options) as client:
-        return download(client, "a/b", DIGEST, size_bytes, sink)
+        return download(client.place_of("a/b", DIGEST), size_bytes, sink)
 
 
 @pytest.mark.parametrize("at", [1, 255, 256, 5000, len(CONTENT) - 1])

@@ -11,8 +11,11 @@ import pytest
 
 from converter.errors import AuthError, IntegrityError, NotFoundError, SaltflatError
 from converter.errors import UnavailableError as Unavailable
-from converter.registry.foreign import get_foreign
+from converter.registry.download import download
+from converter.registry.foreign import foreign_place
 from converter.registry.options import RegistryOptions
+from converter.registry.pace import Pace
+from tests.unit.registry.memory_sink import Memory
 from tests.unit.registry.scripted_server import Answer, Request, ScriptedServer, scripted_server
 
 BODY = bytes(range(256)) * 2000
@@ -28,8 +31,14 @@ def server() -> Iterator[ScriptedServer]:
 
 def get(url: str, *, plain_http: bool = True, ca_file: Path | None = None) -> bytes:
     options = RegistryOptions(plain_http=plain_http, retries=0, ca_file=ca_file)
-    with get_foreign(url, options, what="layer x") as chunks:
-        return b"".join(chunks)
+    return fetch(url, options)
+
+
+def fetch(url: str, options: RegistryOptions) -> bytes:
+    sink = Memory()
+    with foreign_place(url, options, what="layer x") as place:
+        download(place, len(BODY), sink)
+    return bytes(sink.content)
 
 
 def test_nothing_that_we_know_is_sent(
@@ -137,5 +146,19 @@ def test_a_busy_address_is_asked_again(server: ScriptedServer) -> None:
     answers = iter([Answer(503, headers={"Retry-After": "0"}), Answer(body=BODY)])
     server.answer = lambda _: next(answers)
     options = RegistryOptions(plain_http=True, retries=1)
-    with get_foreign(f"http://{server.host}/x", options, what="layer x") as chunks:
-        assert b"".join(chunks) == BODY
+    assert fetch(f"http://{server.host}/x", options) == BODY
+
+
+def test_a_break_costs_nothing_twice(server: ScriptedServer) -> None:
+    def answer(request: Request) -> Answer:
+        asked = request.headers.get("range")
+        if asked is None:
+            return Answer(body=BODY, cut_bytes=len(BODY) - 1000)
+        assert asked == "bytes=1000-"
+        headers = {"Content-Range": f"bytes 1000-{len(BODY) - 1}/{len(BODY)}"}
+        return Answer(206, BODY[1000:], headers)
+
+    server.answer = answer
+    options = RegistryOptions(plain_http=True, retries=1, pace=Pace(sleep=lambda _: None))
+    assert fetch(f"http://{server.host}/x", options) == BODY
+    assert len(server.requests) == 2

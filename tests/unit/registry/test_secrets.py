@@ -15,6 +15,7 @@ import pytest
 
 from converter.errors import AuthError, SaltflatError, UnavailableError
 from converter.registry import listing, push
+from converter.registry.artifacts import ArtifactRepository
 from converter.registry.auth.credentials import Credential
 from converter.registry.client import RegistryClient, RegistryOptions
 from converter.registry.pace import Pace
@@ -26,6 +27,11 @@ PASSWORD = "hush-password"
 IDENTITY = "hush-identity"
 BASIC = base64.b64encode(f"ali:{PASSWORD}".encode()).decode()
 ALI = Credential("ali", PASSWORD, place="the test")
+MANIFEST = {
+    "schemaVersion": 2,
+    "config": {"mediaType": "application/x", "digest": DIGEST, "size": 0},
+    "layers": [],
+}
 SECRETS = (TOKEN, PASSWORD, IDENTITY, BASIC)
 
 
@@ -95,8 +101,8 @@ def assert_no_secret(text: str) -> None:
 
 
 def read(registry: RegistryClient) -> bytes:
-    with registry.blob("a/b", DIGEST) as chunks:
-        return b"".join(chunks)
+    with registry.place_of("a/b", DIGEST).part(0) as part:
+        return b"".join(part.chunks)
 
 
 def test_nothing_is_shown_before_it_is_asked_for(server: ScriptedServer) -> None:
@@ -186,7 +192,7 @@ def test_a_body_is_not_redirected_to_another_host(
 ) -> None:
     server.answer = lambda _: Answer(307, headers={"Location": f"http://{other.host}/x"})
     with client(server) as registry, pytest.raises(UnavailableError, match="nobody else"):
-        push.push_manifest(registry, "a/b", "1", b"{}", "application/x")
+        ArtifactRepository(registry, "a/b").push_manifest(MANIFEST, "1")
     assert other.requests == []
 
 

@@ -97,6 +97,18 @@ def test_no_entrypoint_differs_from_an_empty_one():
     assert parse(changed("run.entrypoint", None))[1].run.entrypoint is None
 
 
+def test_volumes():
+    assert parse(changed("volumes", None))[1].volumes == ()
+    listed = [
+        {"serial": "AB-12", "path": "/data"},
+        {"serial": "cd", "path": "/data/x", "read_only": True, "copy": True, "later": 1},
+    ]
+    assert parse(changed("volumes", listed))[1].volumes == (
+        config.Volume("ab-12", "/data"),
+        config.Volume("cd", "/data/x", read_only=True, copy=True),
+    )
+
+
 def test_lone_string_is_a_list_of_one():
     assert parse(changed("image.Cmd", "top"))[1].image.command == ("top",)
 
@@ -144,6 +156,15 @@ def test_lone_string_is_a_list_of_one():
         ("run.cols", True),
         ("run.rows", 1.5),
         ("run.user", 0),
+        ("volumes", {}),
+        ("volumes", ["x"]),
+        ("volumes", [{"path": "/x"}]),
+        ("volumes", [{"serial": "a b", "path": "/x"}]),
+        ("volumes", [{"serial": "", "path": "/x"}]),
+        ("volumes", [{"serial": "ab"}]),
+        ("volumes", [{"serial": "ab", "path": "x"}]),
+        ("volumes", [{"serial": "ab", "path": "/x", "read_only": 1}]),
+        ("volumes", [{"serial": "ab", "path": "/x", "copy": "no"}]),
     ],
 )
 def test_error_names_the_field(field, value):
