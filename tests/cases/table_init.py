@@ -40,7 +40,7 @@ def main() -> None:
             for name in (*modules.drivers_for(modules.read_pci_ids()), "ext4"):
                 loader.load(name)
             device, superblock = disks.find_root(wanted["root"], events)
-            disks.mount_root(device, superblock, tether.ROOT)
+            disks.mount(device, superblock, tether.ROOT, "the root disk")
         world.bring_loopback_up()
         answers = os.open(ANSWERS, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
         _make_raw(answers)

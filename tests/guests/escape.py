@@ -10,7 +10,9 @@ import ctypes
 import os
 import socket
 import struct
-import sys
+from typing import Callable, Dict, List, Optional, Tuple, Union
+
+Attempt = Callable[[], object]
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -31,16 +33,16 @@ class NotThereError(OSError):
     """The call went through and led to nothing of the machine's."""
 
 
-def listed(folder, rest):
+def listed(folder: str, rest: str) -> List[str]:
     """Return `rest` in each folder that `folder` has; no glob in the boot image's Python."""
     return [os.path.join(folder, name, rest) for name in sorted(os.listdir(folder))]
 
 
-def processes(rest):
+def processes(rest: str) -> List[str]:
     return [os.path.join("/proc", name, rest) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def call(number, *arguments):
+def call(number: int, *arguments: Union[int, bytes, None]) -> int:
     done = libc.syscall(
         ctypes.c_long(number),
         *[ctypes.c_long(a) if isinstance(a, int) else ctypes.c_char_p(a) for a in arguments],
@@ -48,21 +50,21 @@ def call(number, *arguments):
     if done < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    return done
+    return int(done)
 
 
-def look_for_traces():
+def look_for_traces() -> None:
     for path in TRACES:
         if os.path.exists(path):
             return
     raise NotThereError(0, "only what the image has")
 
 
-def mount(source, target, kind, flags=0):
+def mount(source: Optional[bytes], target: bytes, kind: Optional[bytes], flags: int = 0) -> None:
     call(MOUNT, source, target, kind, flags, None)
 
 
-def chroot_and_climb():
+def chroot_and_climb() -> None:
     os.makedirs("/tmp/jail", exist_ok=True)
     top = os.open("/", os.O_RDONLY)
     os.chroot("/tmp/jail")
@@ -73,37 +75,37 @@ def chroot_and_climb():
     look_for_traces()
 
 
-def unmount_root():
+def unmount_root() -> None:
     call(UMOUNT2, b"/", MNT_DETACH)
     os.chdir("/")
     look_for_traces()
 
 
-def unmount_root_and_come_back():
+def unmount_root_and_come_back() -> None:
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY)
     call(UMOUNT2, b"/", MNT_DETACH)
     call(SETNS, own, 0)
     look_for_traces()
 
 
-def enter_own_namespace_again():
+def enter_own_namespace_again() -> None:
     call(SETNS, os.open("/proc/self/ns/mnt", os.O_RDONLY), 0)
     look_for_traces()
 
 
-def root_of_the_first_process():
+def root_of_the_first_process() -> None:
     os.chroot("/proc/1/root")
     look_for_traces()
 
 
-def root_of_any_process():
+def root_of_any_process() -> None:
     for place in processes("root"):
         if os.path.exists(place + "/newroot") or os.path.exists(place + "/usr/lib/saltflat"):
             return
     raise NotThereError(0, "only processes of this world")
 
 
-def processes_of_the_machine():
+def processes_of_the_machine() -> None:
     for path in processes("comm"):
         with open(path, encoding="utf-8") as file:
             if file.read().startswith("kthreadd"):
@@ -111,7 +113,7 @@ def processes_of_the_machine():
     raise NotThereError(0, "only processes of this world")
 
 
-def memory_of_the_first_process():
+def memory_of_the_first_process() -> None:
     """With an init this is a copy of the agent; without, it is our own parent."""
     if os.getppid() == 1:
         raise NotThereError(0, "it is the container's own process")
@@ -119,7 +121,7 @@ def memory_of_the_first_process():
         return
 
 
-def open_node(kind, major, minor):
+def open_node(kind: int, major: int, minor: int) -> None:
     path = "/tmp/node"
     if os.path.exists(path):
         os.unlink(path)
@@ -127,71 +129,76 @@ def open_node(kind, major, minor):
     os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY))
 
 
-def numbers_of(folder):
+def numbers_of(folder: str) -> List[Tuple[int, int]]:
     found = []
     for path in listed(folder, "dev"):
         with open(path, encoding="ascii") as file:
-            found.append(tuple(int(number) for number in file.read().split(":")))
+            major, minor = file.read().split(":")
+            found.append((int(major), int(minor)))
     return found
 
 
-def disks():
+def disks() -> None:
+    last: OSError = NotThereError(0, "there is none")
     for major, minor in numbers_of("/sys/class/block"):
         try:
-            return open_node(0o060000, major, minor)
+            open_node(0o060000, major, minor)
+            return
         except OSError as error:
             last = error
     raise last
 
 
-def channel():
+def channel() -> None:
+    last: OSError = NotThereError(0, "there is none")
     for major, minor in numbers_of("/sys/class/virtio-ports"):
         try:
-            return open_node(0o020000, major, minor)
+            open_node(0o020000, major, minor)
+            return
         except OSError as error:
             last = error
     raise last
 
 
-def character(major, minor):
+def character(major: int, minor: int) -> Attempt:
     return lambda: open_node(0o020000, major, minor)
 
 
-def device_file_system():
+def device_file_system() -> None:
     os.makedirs("/tmp/there", exist_ok=True)
     mount(b"none", b"/tmp/there", b"devtmpfs")
     os.stat("/tmp/there/mem")
 
 
-def fresh(kind):
-    def attempt():
+def fresh(kind: bytes) -> Attempt:
+    def attempt() -> None:
         os.makedirs("/tmp/there", exist_ok=True)
         mount(b"none", b"/tmp/there", kind)
 
     return attempt
 
 
-def remount(path):
+def remount(path: bytes) -> Attempt:
     return lambda: mount(None, path, None, MS_REMOUNT | MS_BIND)
 
 
-def by_handle():
+def by_handle() -> None:
     """Open the root's inode by number, and look whether it is another root than ours."""
     here = os.open("/", os.O_RDONLY)
     handle = struct.pack("=Ii", 8, 1) + struct.pack("=II", 2, 0)  # FILEID_INO32_GEN
     call(OPEN_BY_HANDLE, here, handle, os.O_RDONLY)
 
 
-def write_to(path, text):
-    def attempt():
+def write_to(path: str, text: str) -> Attempt:
+    def attempt() -> None:
         with open(path, "w", encoding="ascii") as file:
             file.write(text)
 
     return attempt
 
 
-def read_from(path):
-    def attempt():
+def read_from(path: str) -> Attempt:
+    def attempt() -> None:
         with open(path, "rb") as file:
             if not file.read(1):
                 raise NotThereError(0, "empty")
@@ -199,31 +206,31 @@ def read_from(path):
     return attempt
 
 
-def backdoor():
+def backdoor() -> None:
     call(IOPERM, BACKDOOR_PORT, 1, 1)
 
 
-def guest_info():
+def guest_info() -> None:
     with socket.socket(40, socket.SOCK_STREAM) as line:  # AF_VSOCK, to the hypervisor
         line.settimeout(5)
         line.connect((0, 976))
 
 
-def in_a_user_namespace(what):
+def in_a_user_namespace(what: Attempt) -> Attempt:
     """Become root of a user namespace with a mount namespace of its own, and do it there."""
 
-    def attempt():
+    def attempt() -> None:
         call(UNSHARE, CLONE_NEWUSER | CLONE_NEWNS)
         what()
 
     return attempt
 
 
-def unmask():
+def unmask() -> None:
     call(UMOUNT2, b"/proc/kcore", MNT_DETACH)
 
 
-def symlink_in_proc():
+def symlink_in_proc() -> None:
     for path in [path for folder in processes("fd") for path in listed(folder, "")]:
         target = os.readlink(path.rstrip("/"))
         if target.startswith(("/dev/vport", "/dev/ttyS", "/sys/fs/cgroup")):
@@ -232,13 +239,13 @@ def symlink_in_proc():
     raise NotThereError(0, "no descriptor of the agent's")
 
 
-def device_program():
+def device_program() -> None:
     """Attach a program of ours to the control group: it would replace the agent's."""
     attributes = struct.pack("=IIQQIIQII", 15, 0, 0, 0, 0, 0, 0, 0, 0)
     call(BPF, 5, attributes, len(attributes))
 
 
-ATTEMPTS = {
+ATTEMPTS: Dict[str, Attempt] = {
     "chroot and climb": chroot_and_climb,
     "unmount the root": unmount_root,
     "unmount the root and come back": unmount_root_and_come_back,
@@ -290,7 +297,7 @@ ATTEMPTS = {
 }
 
 
-def main():
+def main() -> None:
     for name, attempt in ATTEMPTS.items():
         pid = os.fork()  # each in a process of its own: some change what the next would see
         if not pid:
@@ -307,9 +314,9 @@ def main():
     say("end", "")
 
 
-def say(word, rest):
+def say(word: str, rest: str) -> None:
     os.write(1, "{} {}\n".format(word, rest).encode())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
