@@ -153,16 +153,17 @@ def build(host_name: str, host: HostConfig, held: Sequence[volumes.Held] = ()) -
     files = _make_network_files(network_files.compose(host_name, host))
     taken = {one.volume.path for one in held}
     mounts = [mount for mount in plan_mounts(host) if mount.target not in taken]
+    own = [mount for mount in mounts if mount.is_own and mount.target != "/dev"]
     for mount in mounts:
-        if not mount.is_own:
+        if mount not in own:
             _apply(mount)
     _set_sysctls({**DEFAULT_SYSCTLS, **dict(host.sysctls)})
     _make_devices()
     if host.privileged:
         _make_machine_devices()
-    own = [(mount.target, functools.partial(_apply, mount)) for mount in mounts if mount.is_own]
-    own += [(one.volume.path, functools.partial(volumes.place, (one,))) for one in held]
-    for _, put in sorted(own, key=lambda one: one[0].count("/")):
+    added = [(mount.target, functools.partial(_apply, mount)) for mount in own]
+    added += [(one.volume.path, functools.partial(volumes.place, (one,))) for one in held]
+    for _, put in sorted(added, key=lambda one: one[0].count("/")):
         put()
     for path, tree in files.items():
         _place_network_file(path, tree, read_only=host.read_only)

@@ -55,7 +55,7 @@ def ask(rows: Sequence[Row], *, kernel: Path, work: Path) -> dict[str, Sight]:
             *("qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2"),
             *("-m", str(MEMORY_MIB), "-display", "none", "-nodefaults", "-no-reboot"),
             *("-kernel", str(kernel), "-append"),
-            "console=ttyS0 root=/dev/nvme0n1 rootwait rw init=/init quiet panic=-1",
+            "console=ttyS0 root=/dev/nvme0n1 rootwait rw init=/init quiet panic=-1 no_timer_check",
             *("-drive", f"file={disk},if=none,id=disk,format=raw"),
             *("-device", "nvme,drive=disk,serial=1"),
             *("-chardev", f"file,id=console,path={work / 'console'}"),

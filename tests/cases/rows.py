@@ -22,6 +22,7 @@ CASES = DATA / "docker_cases"
 DEFAULT_SPEC = DATA / "docker-default-spec.json"
 SEEN = CASES / "seen.jsonl"
 BASE = "defaults"  # the first case: what the others are told as differences from
+ALONE = "*"  # in what is seen: there is nothing but this, it is no difference
 HOST_NAME = "0123456789ab"
 HOSTS = (
     "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
