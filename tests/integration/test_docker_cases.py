@@ -80,7 +80,7 @@ FAULTS = (
         '    "nofile": (1024, 1048576),\n',
         '    "nofile": (1048576, 1048576),\n',
     ),
-    Fault("a device that opens", "device_rules", "    (1, 3),  # null\n", "    (1, None),\n"),
+    Fault("disks that open", "device_rules", "        *deny,\n    ]", "        *allow,\n    ]"),
     Fault("new privileges", "child", "syscalls.forbid_new_privileges()", "pass"),
     Fault("a root that stays open", "child", "world.close_root()", "pass"),
     Fault(
