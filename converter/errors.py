@@ -14,16 +14,25 @@ class SaltflatError(Exception):
 
     `what` is one sentence about what happened; `expected` what would have been right; `hint` the
     next step. `kind` names the class for machines (the JSON error), `exit_code` is the process's.
+    `cause` is a finer name than `kind`, where a program would act on the difference.
     """
 
     kind: ClassVar[str] = "failure"
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, what: str, *, expected: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: str | None = None,
+        hint: str | None = None,
+        cause: str | None = None,
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.expected = expected
         self.hint = hint
+        self.cause = cause
 
     def add_context(self, where: str) -> None:
         """Say where it happened: "layer 2/4 (sha256:...): what". For whoever passes an error on."""

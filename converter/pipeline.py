@@ -288,6 +288,8 @@ class _Conversion:
             self._monitor(StepFinished(step, "changes nothing", phase=CONVERT))
             return
         summary = link.finish()
+        # Takes as long as the state does; what it raises is raised again by the commit.
+        self._committer.submit(pending.hash_disk)
         state = dump_state(filesystem, parent=draft.parent)
         self._filesystem = filesystem
         commit = self._committer.submit(

@@ -12,7 +12,7 @@ import os
 import resource
 import time
 from dataclasses import replace
-from typing import List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
 
 from agent.tether import (
     c_linux,
@@ -33,9 +33,13 @@ from agent.tether import (
 from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.line import Line
-from agent.tether.supervisor import Supervisor
+from agent.tether.renewals import Renewals
+from agent.tether.supervisor import MAIN, Supervisor, describe_failure
 from agent.tether.uevents import UeventListener
 from agent.wire import Endpoint, ProtocolError, Role
+
+if TYPE_CHECKING:
+    from agent.tether.guestinfo import GuestInfo
 
 PROBE_WORD = "tether.probe"
 PROBE_ANSWER = b"saltflat-probe-ok\n"
@@ -77,47 +81,83 @@ def main() -> None:
 
 
 def _serve(command_line: str, started: float) -> None:
-    """Read the config, open the channel, and report whatever happens through it."""
+    """Be the guest; what goes wrong before there is a channel is told to guestinfo, if any."""
     with UeventListener() as events:
         loader = modules.read_order()
-        source = sources.choose_source(command_line, loader)
-        document = config.load_document(source.read())
-        source.forget()
-        connection = config.parse_connection(document)
-        rules, fault = _output_rules(document)
-        ids = modules.read_pci_ids()
-        drivers = modules.drivers_for(ids)
-        if isinstance(connection.channel, config.Vsock):
-            drivers += modules.drivers_for(ids, modules.VSOCK_DRIVERS)
-        for name in drivers:
-            loader.load(name)
-        transport = channel.open_transport(connection.channel, events)
-        line = Line(
-            transport,
-            Endpoint(
-                Role.GUEST,
-                connection.key,
-                nonce=os.urandom(32),
-                max_payload=transport.limits.max_payload_bytes,
-                window=transport.limits.window_bytes,
-                buffer_bytes=rules.ring_bytes,
-                away_seconds=rules.away_seconds,
-                now=time.monotonic(),
-            ),
-        )
-        with Supervisor(line, linger_seconds=rules.linger_seconds) as supervisor:
-            try:
-                if fault is not None:
-                    raise fault
-                _run(config.parse_job(document), supervisor, loader, events, started)
-            except StartError as error:
-                log.error("{}: {}".format(error.kind, error.message))
-                supervisor.report_failure(error)
-            except ProtocolError:
-                raise  # nobody is left to report to
-            except Exception as error:  # a fault of ours is the host's business as well
-                log.error(log.describe(error))
-                supervisor.report_failure(StartError("internal", log.describe(error)))
+        shared = _open_guestinfo(loader)
+        try:
+            _serve_host(command_line, started, events, loader, shared)
+        except StartError as error:
+            if shared is not None:
+                shared.report(describe_failure(MAIN, error))
+            raise
+
+
+def _open_guestinfo(loader: modules.ModuleLoader) -> Optional[GuestInfo]:
+    """Return VMware's variables, if this is VMware's machine; a guest runs without them as well."""
+    if c_linux.PCI_VMWARE_VMCI not in modules.read_pci_ids():
+        return None
+    from agent.tether import guestinfo  # noqa: PLC0415 - other machines do not pay its memory
+
+    try:
+        return guestinfo.open_guestinfo(loader)
+    except StartError as error:
+        log.error("guestinfo cannot be used: {}".format(error.message))
+        return None
+
+
+def _serve_host(
+    command_line: str,
+    started: float,
+    events: UeventListener,
+    loader: modules.ModuleLoader,
+    shared: Optional[GuestInfo],
+) -> None:
+    """Read the config, open the channel, and report whatever happens through it."""
+    source = sources.choose_source(command_line, loader, shared)
+    document = config.load_document(source.read())
+    source.forget()
+    connection = config.parse_connection(document)
+    renewals = Renewals(source, config.parse_renewal(document).epoch)
+    rules, fault = _output_rules(document)
+    ids = modules.read_pci_ids()
+    drivers = modules.drivers_for(ids)
+    if isinstance(connection.channel, config.Vsock):
+        drivers += modules.drivers_for(ids, modules.VSOCK_DRIVERS)
+    for name in drivers:
+        loader.load(name)
+    transport = channel.open_transport(connection.channel, events)
+    line = Line(
+        transport,
+        Endpoint(
+            Role.GUEST,
+            connection.key,
+            nonce=os.urandom(32),
+            max_payload=transport.limits.max_payload_bytes,
+            window=transport.limits.window_bytes,
+            buffer_bytes=rules.ring_bytes,
+            away_seconds=rules.away_seconds,
+            now=time.monotonic(),
+        ),
+    )
+    with Supervisor(
+        line,
+        linger_seconds=rules.linger_seconds,
+        renew=renewals.look,
+        report=None if shared is None else shared.report,
+    ) as supervisor:
+        try:
+            if fault is not None:
+                raise fault
+            _run(config.parse_job(document), supervisor, loader, events, started)
+        except StartError as error:
+            log.error("{}: {}".format(error.kind, error.message))
+            supervisor.report_failure(error)
+        except ProtocolError:
+            raise  # nobody is left to report to
+        except Exception as error:  # a fault of ours is the host's business as well
+            log.error(log.describe(error))
+            supervisor.report_failure(StartError("internal", log.describe(error)))
 
 
 def _run(
@@ -151,11 +191,13 @@ def _run(
         def start_beside(message: Mapping[str, object]) -> process.Launch:
             if message["type"] == "exec":
                 return process.start_beside(config.parse_exec(message, job), main, cgroup=directory)
-            path, follow = config.parse_copy(message)
+            asked = config.parse_copy(message)
             takes = message["type"] == "copy-in"
-            copy = functools.partial(copy_out.run, path, follow=follow)
+            copy = functools.partial(
+                copy_out.run, asked.path, follow=asked.follow, shallow=asked.shallow
+            )
             if takes:
-                copy = functools.partial(copy_in.run, path)
+                copy = functools.partial(copy_in.run, asked.path)
             copying = replace(job, run=config.RunConfig(stdin=takes))  # with Docker's own rights
             return process.start_beside(copying, main, cgroup=directory, builtin=copy)
 

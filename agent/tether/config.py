@@ -26,6 +26,7 @@ from agent.tether.host_config import DEFAULTS, HostConfig, parse_host_config
 SCHEMA = 1
 MAX_DOCUMENT_BYTES = 4 << 20
 KEY_BYTES = 32
+MAX_EPOCH = (1 << 53) - 1  # what every reader of JSON takes exactly
 RING_BYTES = (1 << 16, 1 << 30)  # the least and the most that may be asked for
 _HOST_CID = 2  # VMADDR_CID_HOST, linux/vm_sockets.h
 _MAX_32_BITS = (1 << 32) - 1
@@ -65,6 +66,14 @@ class Connection:
 
     key: bytes
     channel: Union[VirtioSerial, Serial, Vsock]
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A key, and its place in the order of a machine's keys: only a higher epoch's is taken."""
+
+    epoch: int
+    key: bytes
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,15 @@ class RunConfig:
     rows: Optional[int] = None
     columns: Optional[int] = None
     host: HostConfig = DEFAULTS
+
+
+@dataclass(frozen=True)
+class CopyRequest:
+    """What to copy, whether a link there is followed, and whether what is in a folder stays out."""
+
+    path: str
+    follow: bool
+    shallow: bool
 
 
 @dataclass(frozen=True)
@@ -159,14 +177,7 @@ def load_document(raw: bytes) -> Mapping[str, object]:
 
 def parse_connection(document: Mapping[str, object]) -> Connection:
     """Check and return the channel and its key, so that later errors can be reported through it."""
-    key = _text(document, "key", "key")
-    try:
-        key_bytes = bytes.fromhex(key)
-    except ValueError:
-        key_bytes = b""
-    if len(key_bytes) != KEY_BYTES or len(key) != 2 * KEY_BYTES:
-        # The value is a secret: say what is expected, never what was there.
-        raise _wrong("key", "{} hexadecimal digits".format(2 * KEY_BYTES))
+    key_bytes = parse_renewal(document).key
     channel = _object(document, "channel", "channel")
     kind = _text(channel, "kind", "channel.kind")
     if kind == "virtio-serial":
@@ -189,6 +200,20 @@ def parse_connection(document: Mapping[str, object]) -> Connection:
             ),
         )
     raise _wrong("channel.kind", "virtio-serial, serial or vsock")
+
+
+def parse_renewal(document: Mapping[str, object]) -> Renewal:
+    """Check and return the key and its epoch: all that counts in a document that comes later."""
+    epoch = _whole(document, "epoch", "epoch", 0, MAX_EPOCH, default=0)
+    key = _text(document, "key", "key")
+    try:
+        key_bytes = bytes.fromhex(key)
+    except ValueError:
+        key_bytes = b""
+    if len(key_bytes) != KEY_BYTES or len(key) != 2 * KEY_BYTES:
+        # The value is a secret: say what is expected, never what was there.
+        raise _wrong("key", "{} hexadecimal digits".format(2 * KEY_BYTES))
+    return Renewal(epoch, key_bytes)
 
 
 def parse_output(document: Mapping[str, object]) -> OutputRules:
@@ -252,12 +277,16 @@ def parse_exec(message: Mapping[str, object], job: Job) -> Job:
     return replace(job, run=run)
 
 
-def parse_copy(message: Mapping[str, object]) -> Tuple[str, bool]:
-    """Check a request to copy; return the path and whether a link there is followed."""
+def parse_copy(message: Mapping[str, object]) -> CopyRequest:
+    """Check a request to copy."""
     path = _text(message, "path", "copy.path")
     if not path.startswith("/"):
         raise _wrong("copy.path", "an absolute path")
-    return path, _flag(message, "follow", "copy.follow")
+    return CopyRequest(
+        path,
+        follow=_flag(message, "follow", "copy.follow"),
+        shallow=_flag(message, "shallow", "copy.shallow"),
+    )
 
 
 def _parse_image(image: Mapping[str, object]) -> ImageConfig:

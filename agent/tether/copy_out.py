@@ -28,15 +28,15 @@ class _Folder(NamedTuple):
     entries: Iterator["os.DirEntry[str]"]
 
 
-def run(path: str, *, follow: bool, output: int = 1, errors: int = 2) -> int:
+def run(path: str, *, follow: bool, shallow: bool = False, output: int = 1, errors: int = 2) -> int:
     """Write the archive of `path`; return 0, or 1 when something is not as it should be in it.
 
     Its members are below the last name of `path`; of `path/.` they are below `.`. A symbolic link
-    is a member of its own unless `follow`.
+    is a member of its own unless `follow`. With `shallow` what is in a folder is left out.
     """
     try:
         writer = _Writer(output, errors)
-        writer.add_tree(path, follow=follow)
+        writer.add_tree(path, follow=follow, shallow=shallow)
         writer.finish()
     except OSError as error:
         _say(errors, "{}: {}".format(path, error.strerror))
@@ -54,8 +54,8 @@ class _Writer:
         self._seen: Dict[Tuple[int, int], bytes] = {}  # inodes with several names
         self._own_devices = _kernel_file_systems()
 
-    def add_tree(self, path: str, *, follow: bool) -> None:
-        """Add `path` and what is below it."""
+    def add_tree(self, path: str, *, follow: bool, shallow: bool = False) -> None:
+        """Add `path` and, unless `shallow`, what is below it."""
         above, name = os.path.split(path)
         if name in ("", "."):
             # "path/." and "path/" are a folder, through a link as well.
@@ -68,7 +68,8 @@ class _Writer:
         parent = os.open(above or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             stack: List[_Folder] = []
-            self._add(parent, opened, os.fsencode(name or "."), stack, crosses=True)
+            member = os.fsencode(name or ".")
+            self._add(parent, opened, member, stack, crosses=True, enters=not shallow)
         finally:
             os.close(parent)
         while stack:
@@ -90,7 +91,14 @@ class _Writer:
         self._write(bytes(2 * c_tar.BLOCK))
 
     def _add(
-        self, parent: int, opened: str, member: bytes, stack: List[_Folder], *, crosses: bool
+        self,
+        parent: int,
+        opened: str,
+        member: bytes,
+        stack: List[_Folder],
+        *,
+        crosses: bool,
+        enters: bool = True,
     ) -> None:
         status = os.stat(opened, dir_fd=parent, follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
@@ -101,7 +109,7 @@ class _Writer:
             status = os.fstat(descriptor)
             here = "/proc/self/fd/{}".format(descriptor)
             self._header(member + b"/", status, c_tar.DIRECTORY, attributes=_attributes(here))
-            if crosses or status.st_dev not in self._own_devices:
+            if enters and (crosses or status.st_dev not in self._own_devices):
                 stack.append(_Folder(descriptor, member, _scan(descriptor)))
             else:
                 os.close(descriptor)

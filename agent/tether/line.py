@@ -40,6 +40,11 @@ class Line:
         """Close the descriptors of lines that were lost, when nobody waits on them any more."""
         self._transport.close_old()
 
+    def succeed(self, endpoint: Endpoint) -> None:
+        """Speak for another session from here on; what was half sent is garbage to its host."""
+        self.endpoint = endpoint
+        self._pending = memoryview(b"")
+
     def deadline(self) -> Optional[float]:
         """Return when a timer of the protocol or of the transport is due."""
         due = [self.endpoint.deadline(), self._transport.deadline()]

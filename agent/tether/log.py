@@ -25,7 +25,8 @@ def write(level: int, message: str) -> None:
         except OSError:
             _write_quietly(2, record + b"\n")
             continue
-        _write_quietly(descriptor, record[:MAX_RECORD_BYTES])
+        # Without its end of line the kernel waits for more of it, and shows it with the next one.
+        _write_quietly(descriptor, record[:MAX_RECORD_BYTES] + b"\n")
         os.close(descriptor)
 
 

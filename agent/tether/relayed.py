@@ -12,6 +12,7 @@ import fcntl
 import functools
 import os
 import select
+import signal
 import sys
 import termios
 from typing import Callable, Dict, Optional
@@ -57,6 +58,7 @@ class Relayed:
         self._held: Optional[int] = None  # the stream whose end waits for the process's
         self._is_cut_off = False
         self._left: Dict[int, int] = {}  # what is still read of an output that has been cut off
+        self._uncredited = 0  # bytes of stdin that came in a session before this one
         poller.watch(launch.descriptor, select.EPOLLIN, self._take_report)
 
     @property
@@ -103,6 +105,37 @@ class Relayed:
             if not self._left[descriptor]:
                 self._end_output(descriptor)
 
+    # --- another session -------------------------------------------------------------------------
+
+    def move(self, endpoint: Endpoint) -> None:
+        """Go on in another session, whose streams have taken over what waited in the old ones."""
+        self._endpoint = endpoint
+        self._uncredited = len(self._early)
+        if self._input is not None:
+            self._uncredited += self._input.waiting_bytes
+        if self._process is not None:
+            self._report_start()
+        for stream in list(self._paused):
+            self.writable(stream)
+
+    def abandon(self) -> None:
+        """Kill it and let go of all that is its: there is no session any more to tell of it in."""
+        self._on_over = _nothing
+        self.signal(signal.SIGKILL)
+        if self._launch is not None:
+            self._poller.watch(self._launch.descriptor, 0, self._take_report)
+            self._launch.close()
+            self._launch = None
+        self._close_input()
+        descriptors = set(self._outputs)
+        if self._process is not None and self._process.has_terminal and self.status is None:
+            descriptors.add(self._process.stdout)
+        self._outputs.clear()
+        self._paused.clear()
+        for descriptor in descriptors:
+            self._rewatch(descriptor)
+            os.close(descriptor)
+
     # --- the start -------------------------------------------------------------------------------
 
     def _take_report(self, _mask: int) -> None:
@@ -126,7 +159,7 @@ class Relayed:
 
     def _begin(self, process: Process) -> None:
         self._process = process
-        self._endpoint.control({"type": "started", "process": self.number, "pid": process.pid})
+        self._report_start()
         self._outputs = {process.stdout: stream_of(self.number, STDOUT)}
         if process.stderr is None:
             self._endpoint.finish(stream_of(self.number, STDERR))
@@ -148,10 +181,15 @@ class Relayed:
         if self._is_cut_off:
             self.cut_off()
 
+    def _report_start(self) -> None:
+        assert self._process is not None
+        pid = self._process.pid
+        self._endpoint.control({"type": "started", "process": self.number, "pid": pid})
+
     def _fail(self, error: StartError) -> None:
         self.failure = error
         log.info("process {}: {}: {}".format(self.number, error.kind, error.message))
-        self._endpoint.consumed(stream_of(self.number, STDIN), len(self._early))
+        self._give_back(len(self._early))
         for which in (STDOUT, STDERR):
             self._endpoint.finish(stream_of(self.number, which))
         self._check_over()
@@ -216,7 +254,7 @@ class Relayed:
         if self._launch is not None:
             self._early += data
         elif self._input is None:
-            self._endpoint.consumed(stream_of(self.number, STDIN), len(data))
+            self._give_back(len(data))
         else:
             self._input.append(data)
             self._write()
@@ -232,8 +270,7 @@ class Relayed:
     def _write(self) -> None:
         assert self._input is not None
         done = self._input.write()
-        if done:
-            self._endpoint.consumed(stream_of(self.number, STDIN), done)
+        self._give_back(done)
         if self._input.ended:
             self._close_input()
         else:
@@ -247,11 +284,17 @@ class Relayed:
         dropped = self._input.discard()
         self._input = None
         self._rewatch(descriptor)
-        if dropped:
-            self._endpoint.consumed(stream_of(self.number, STDIN), dropped)
+        self._give_back(dropped)
         assert self._process is not None
         if not self._process.has_terminal:
             os.close(descriptor)
+
+    def _give_back(self, count: int) -> None:
+        """Give the credit of bytes back that are disposed of, if this session gave them."""
+        foreign = min(count, self._uncredited)
+        self._uncredited -= foreign
+        if count > foreign:
+            self._endpoint.consumed(stream_of(self.number, STDIN), count - foreign)
 
     # --- both ------------------------------------------------------------------------------------
 

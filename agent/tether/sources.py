@@ -7,11 +7,14 @@ then forgotten, because the document holds the channel's key and the process mus
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from typing import TYPE_CHECKING, Optional, Protocol
 
 from agent.tether import config, log, syscalls
 from agent.tether.errors import StartError
 from agent.tether.modules import ModuleLoader
+
+if TYPE_CHECKING:
+    from agent.tether.guestinfo import GuestInfo
 
 FW_CFG_MODULE = "qemu_fw_cfg"
 FW_CFG_FILE = "/sys/firmware/qemu_fw_cfg/by_name/opt/org.saltflat/config/raw"
@@ -25,6 +28,12 @@ class ConfigSource(Protocol):
 
     def forget(self) -> None:
         """Make the document unreachable from this guest, as far as this source can."""
+
+    def look_again(self) -> Optional[bytes]:
+        """Return the bytes of a document that has come since, and forget it; None: none has.
+
+        Nothing but this place can give a machine another key.
+        """
 
 
 class FileSource:
@@ -50,6 +59,15 @@ class FileSource:
         except OSError as error:
             log.error("the config could not be removed: {}".format(error))
 
+    def look_again(self) -> Optional[bytes]:
+        """Return the content of another file that was put there whole."""
+        try:
+            found = self.read()
+        except StartError:
+            return None
+        self.forget()
+        return found
+
 
 class FwCfgSource:
     """QEMU's firmware configuration device, by way of its sysfs driver."""
@@ -70,9 +88,17 @@ class FwCfgSource:
         except OSError as error:
             log.error("{} could not be unloaded: {}".format(FW_CFG_MODULE, error))
 
+    def look_again(self) -> Optional[bytes]:
+        """Return None: what QEMU has there is fixed when it starts."""
 
-def choose_source(command_line: str, modules: ModuleLoader) -> ConfigSource:
-    """Return the source that `tether.config=fw_cfg|file:/path` names; the last one counts."""
+
+def choose_source(
+    command_line: str, modules: ModuleLoader, guestinfo: Optional[GuestInfo] = None
+) -> ConfigSource:
+    """Return the source that `tether.config=fw_cfg|guestinfo|file:/path` names; the last counts.
+
+    `guestinfo` is None on a machine that is not VMware's.
+    """
     named = [
         word[len("tether.config=") :]
         for word in command_line.split()
@@ -85,4 +111,11 @@ def choose_source(command_line: str, modules: ModuleLoader) -> ConfigSource:
         return FwCfgSource(modules)
     if kind == "file" and path.startswith("/"):
         return FileSource(path)
-    raise StartError("config", "tether.config={}: expected fw_cfg or file:/path".format(named[-1]))
+    if kind == "guestinfo" and not path:
+        if guestinfo is None:
+            raise StartError("config", "tether.config=guestinfo: this is no VMware machine")
+        return guestinfo.source()
+    raise StartError(
+        "config",
+        "tether.config={}: expected fw_cfg, guestinfo or file:/path".format(named[-1]),
+    )

@@ -30,6 +30,11 @@ class StandardInput:
         """Whether `write` has something to do."""
         return bool(self._waiting) or self._finishing
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes wait to be written."""
+        return sum(map(len, self._waiting))
+
     def append(self, data: bytes) -> None:
         """Take bytes from the host."""
         self._waiting.append(data)
@@ -60,7 +65,7 @@ class StandardInput:
 
     def discard(self) -> int:
         """Forget what is waiting; return how many bytes that is."""
-        dropped = sum(map(len, self._waiting))
+        dropped = self.waiting_bytes
         self._waiting.clear()
         self._finishing = False
         return dropped

@@ -52,6 +52,11 @@ MAX_WAIT_SECONDS = 600.0  # epoll counts milliseconds in 32 bits
 
 STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGPWR)  # SIGINT is Ctrl-Alt-Del
 
+# How often a new key is looked for: a host that is not there may have lost the old one.
+RENEW_AWAY_SECONDS = 2.0
+RENEW_SECONDS = 10.0
+NONCE_BYTES = 32
+
 # Starts what an "exec", "copy-in" or "copy-out" message asks for; StartError when it cannot.
 Starter = Callable[[Mapping[str, object]], Launch]
 
@@ -67,10 +72,15 @@ class Supervisor:
         line: Line,
         *,
         linger_seconds: float = LINGER_SECONDS,
+        renew: Optional[Callable[[], Optional[bytes]]] = None,
+        report: Optional[Callable[[Mapping[str, object]], None]] = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._line = line
         self._endpoint = line.endpoint
+        self._renew = renew  # returns another key when there is one
+        self._looked_at = clock()  # for another key
+        self._report = report  # is told how the main process ended, whether or not a host is there
         self._linger_seconds = linger_seconds
         self._clock = clock
         self._processes: Dict[int, Relayed] = {}  # by number, until they are over
@@ -85,6 +95,8 @@ class Supervisor:
         self._stop_seconds = STOP_SECONDS
         self._end: Callable[[], None] = _nothing_left
         self._kill_at: Optional[float] = None
+        self._farewell: Optional[Dict[str, object]] = None  # the last message, when it is known
+        self._farewell_said = False
         self._hurried = False
         self._poller = Poller()
         self._line_descriptors: Tuple[int, ...] = ()
@@ -110,8 +122,7 @@ class Supervisor:
 
     def report_failure(self, failure: StartError) -> None:
         """Tell the host that there is no process; return when it knows or is not there."""
-        self._report_failure(MAIN, failure)
-        self._say_farewell("the process was not started")
+        self._say_farewell("the process was not started", describe_failure(MAIN, failure))
 
     def supervise(
         self,
@@ -146,22 +157,25 @@ class Supervisor:
             self._turn(None)
         self._kill_at = None
         if main.failure is not None:
-            self._say_farewell("the process was not started")
+            self.report_failure(main.failure)
         else:
             assert main.status is not None
             message = describe_exit(main.status, out_of_memory=oom_kills() > 0)
             self._say_farewell("the process ended with code {}".format(message["code"]), message)
 
-    def _say_farewell(self, what: str, message: Optional[Dict[str, object]] = None) -> None:
+    def _say_farewell(self, what: str, message: Dict[str, object]) -> None:
         """Wait until the host has everything, `message` last; for an absent one only so long."""
         gone_at: Optional[float] = None
-        self._line.send(self._clock())
+        self._farewell = message
+        self._line.send(self._clock())  # first, for the report may take a while
+        if self._report is not None:
+            self._report(message)
         while True:
-            if message is not None and not self._processes and self._has_left(MAIN):
+            if not self._farewell_said and self._may_say_farewell():
                 self._endpoint.control(message)
-                message = None
+                self._farewell_said = True
                 self._line.send(self._clock())
-            if message is None and not self._endpoint.unacknowledged():
+            if self._farewell_said and not self._endpoint.unacknowledged():
                 return
             now = self._clock()
             if not self._endpoint.away and not self._hurried:
@@ -176,6 +190,45 @@ class Supervisor:
                 return
             self._turn(None if gone_at is None else gone_at + self._linger_seconds)
 
+    def _may_say_farewell(self) -> bool:
+        assert self._farewell is not None
+        if self._farewell["type"] == "failed":
+            return True
+        return not self._processes and self._has_left(MAIN)
+
+    # --- another key -----------------------------------------------------------------------------
+
+    def _renew_at(self) -> Optional[float]:
+        """Return when to look for another key."""
+        if self._renew is None:
+            return None
+        return self._looked_at + (RENEW_AWAY_SECONDS if self._endpoint.away else RENEW_SECONDS)
+
+    def _look_for_key(self, now: float) -> None:
+        due = self._renew_at()
+        if self._renew is None or due is None or now < due:
+            return
+        key = self._renew()
+        self._looked_at = self._clock()
+        if key is not None:
+            self._begin_anew(key, self._looked_at)
+
+    def _begin_anew(self, key: bytes, now: float) -> None:
+        """Go on with the main process in a new session; what else runs ends with the old one."""
+        log.info("another key: a new session begins")
+        self._endpoint = self._endpoint.succeed(key, nonce=os.urandom(NONCE_BYTES), now=now)
+        self._line.succeed(self._endpoint)
+        for number, relayed in list(self._processes.items()):
+            if number != MAIN:
+                del self._processes[number]
+                relayed.abandon()
+        self._opened.clear()
+        self._draining.clear()
+        self._leaving.clear()
+        self._farewell_said = False
+        if self._main is not None:
+            self._main.move(self._endpoint)
+
     # --- one turn of the loop --------------------------------------------------------------------
 
     def _turn(self, wake_at: Optional[float]) -> None:
@@ -185,6 +238,7 @@ class Supervisor:
         for event in self._line.receive(now):
             self._handle(event)
         self._let_timers_run(now)
+        self._look_for_key(now)
         self._line.send(now)
         if self._leaving:
             self._report_ends()
@@ -194,7 +248,7 @@ class Supervisor:
         if self._line.has_more:
             return 0.0
         drain_at = self._draining[0][0] if self._draining else None
-        times = (wake_at, self._kill_at, drain_at, self._line.deadline())
+        times = (wake_at, self._kill_at, drain_at, self._renew_at(), self._line.deadline())
         due = [time for time in times if time is not None]
         wait = min(due, default=math.inf) - self._clock()
         return min(MAX_WAIT_SECONDS, max(MIN_WAIT_SECONDS, wait))
@@ -238,7 +292,7 @@ class Supervisor:
         except StartError as error:
             for which in (STDOUT, STDERR):
                 self._endpoint.finish(stream_of(number, which))
-            self._report_failure(number, error)
+            self._endpoint.control(describe_failure(number, error))
 
     def _bury(self, relayed: Relayed) -> None:
         """Take leave of a process, all of whose output the endpoint has accepted."""
@@ -246,8 +300,8 @@ class Supervisor:
             self._leaving.append(relayed)
             return
         del self._processes[relayed.number]
-        if relayed.failure is not None:
-            self._report_failure(relayed.number, relayed.failure)
+        if relayed.failure is not None and relayed is not self._main:
+            self._endpoint.control(describe_failure(relayed.number, relayed.failure))
 
     def _report_ends(self) -> None:
         """Report how processes ended whose output has left, so that it arrives before."""
@@ -262,17 +316,6 @@ class Supervisor:
     def _has_left(self, number: int) -> bool:
         streams = (stream_of(number, which) for which in (STDOUT, STDERR))
         return all(self._endpoint.has_left(stream) for stream in streams)
-
-    def _report_failure(self, number: int, failure: StartError) -> None:
-        self._endpoint.control(
-            {
-                "type": "failed",
-                "process": number,
-                "code": failure.code,
-                "kind": failure.kind,
-                "message": failure.message[:MAX_FAILURE],
-            }
-        )
 
     # --- the host's wishes -----------------------------------------------------------------------
 
@@ -374,6 +417,17 @@ def describe_exit(status: int, *, out_of_memory: bool) -> Dict[str, object]:
         "signal": number,
         "core": os.WCOREDUMP(status),
         "oom": out_of_memory,
+    }
+
+
+def describe_failure(number: int, failure: StartError) -> Dict[str, object]:
+    """Return the "failed" message for a process that was not started."""
+    return {
+        "type": "failed",
+        "process": number,
+        "code": failure.code,
+        "kind": failure.kind,
+        "message": failure.message[:MAX_FAILURE],
     }
 
 

@@ -236,13 +236,28 @@ class Endpoint:
         """
         self._streams.keep_newest(stream)
 
-    def skip(self, stream: int, count: int) -> None:
-        """Begin a stream after `count` bytes that were written before this session: a Gap.
+    def succeed(self, key: bytes, *, nonce: bytes, now: float) -> Endpoint:
+        """As the guest, return the endpoint of a new session, under another key.
 
-        For a guest that was given another key, and goes on with its process in a new session.
-        Raises ValueError when something was sent on the stream.
+        The main process's streams go on: what no frame has carried yet is sent, after a Gap that
+        stands for all that was written before. Other processes, credit and control messages end
+        with this session, whose endpoint is not to be used for the line any more.
         """
-        self._streams.skip(stream, count)
+        if self.role is not Role.GUEST:
+            raise ValueError("a host begins a session of its own")
+        heir = Endpoint(
+            self.role,
+            key,
+            nonce=nonce,
+            max_payload=self._own_payload,
+            window=self._own_window,
+            buffer_bytes=self._streams.pool.limit,
+            away_seconds=self._away_seconds,
+            features=self._handshake.features,
+            now=now,
+        )
+        heir._streams.inherit(self._streams)
+        return heir
 
     def consumed(self, stream: int, count: int) -> None:
         """Give back the credit of `count` bytes that the reader has disposed of."""

@@ -73,6 +73,11 @@ class Handshake:
         self.session_keys: Optional[KeyPair] = None
 
     @property
+    def features(self) -> int:
+        """What this end can do."""
+        return self._identity.features
+
+    @property
     def complete(self) -> bool:
         """Whether the peer of the current epoch has proved that it holds the key."""
         raise NotImplementedError

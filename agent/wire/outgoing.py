@@ -106,6 +106,21 @@ class Outgoing(Owner):
         self._dropped += count
         self._gap += count
 
+    def inherit(self, old: Outgoing) -> None:
+        """Go on, in a new session, with what waits in a stream of another; the rest is a gap.
+
+        To be called before anything else. What frames of the old session carried is part of the
+        gap, whether or not it arrived: nobody is left who could say.
+        """
+        gone = old._sent + old._dropped
+        if gone:
+            self.skip(gone)
+        self.ring = old.ring
+        self._waiting += old._waiting
+        self._pool.used += len(old._waiting)
+        if old.finished:
+            self.finish()
+
     @property
     def waiting(self) -> int:
         """How many bytes wait to be sent."""

@@ -189,11 +189,13 @@ class Streams:
         """Drop a stream's oldest bytes rather than stop its writer, while the peer is away."""
         self._writer(stream).ring = True
 
-    def skip(self, stream: int, count: int) -> None:
-        """Begin a stream after bytes that the peer will never see."""
-        outgoing = self._writer(stream)
-        outgoing.skip(count)
-        self._note_ready(outgoing)
+    def inherit(self, old: Streams) -> None:
+        """Go on, in a new session, with what the main process of another has written."""
+        for which in self._ours:
+            stream = stream_of(0, which)
+            outgoing = self._writer(stream)
+            outgoing.inherit(old._writer(stream))
+            self._note_ready(outgoing)
 
     def consumed(self, stream: int, count: int) -> None:
         """Give credit back."""

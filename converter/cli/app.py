@@ -5,7 +5,6 @@ Verbs are imported when they are called, so that `saltflat --version` does not p
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -13,22 +12,37 @@ from importlib import import_module
 from typing import NoReturn
 
 import click
+from click.shell_completion import shell_complete
 
 from converter import __version__
 from converter.cli.output import Output
 from converter.cli.progress import STYLES
+from converter.cli.report import report
 from converter.errors import SaltflatError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-GUEST_VERBS = frozenset({"run"})  # their exit code is the process's; ours is always:
+# Their exit code is the process's; ours is always 125. `start` joins them when it attaches.
+GUEST_VERBS = frozenset({"run", "attach", "exec"})
 GUEST_FAILURE = 125
+_COMPLETE = "_SALTFLAT_COMPLETE"  # what click's scripts for shells set
 
 # verb: (module that has it under its own name, line in the overview)
 _VERBS = {
     "convert": ("convert", "Turn an image into a chain of VMDK disks."),
     "run": ("run", "Run an image's process in a virtual machine."),
-    "inspect": ("inspect", "Show an image or a bundle and its chain."),
+    "ps": ("ps", "List machines."),
+    "start": ("start", "Start machines that were created or have ended."),
+    "stop": ("stop", "End machines, giving their processes time."),
+    "restart": ("restart", "Stop machines and start them again."),
+    "kill": ("kill", "Send the processes of machines a signal."),
+    "wait": ("wait", "Wait for machines to end and print their exit codes."),
+    "rm": ("rm", "Remove machines."),
+    "attach": ("attach", "Connect to the process of a running machine."),
+    "exec": ("execute", "Run another process in a running machine."),
+    "logs": ("logs", "Show what a machine's process has printed."),
+    "cp": ("cp", "Copy files between a machine and this host."),
+    "inspect": ("inspect", "Show a machine, an image or a bundle."),
     "verify": ("verify", "Check a bundle or a chain, down to the last sector."),
     "push": ("push", "Push a chain to a registry, beside its image."),
     "pull": ("pull", "Pull a chain from a registry."),
@@ -50,7 +64,7 @@ class _Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         if isinstance(ctx.obj, Output):
-            ctx.obj.verb = cmd_name
+            ctx.obj.passes_exit_code = cmd_name in GUEST_VERBS
         module = import_module(f"converter.cli.{_VERBS[cmd_name][0]}")
         command: click.Command = module.command
         return command
@@ -97,6 +111,8 @@ def run_command_line() -> NoReturn:
     """Run the command in sys.argv and exit with its code."""
     output = Output()
     arguments = sys.argv[1:]
+    if instruction := os.environ.get(_COMPLETE):
+        sys.exit(shell_complete(top, {"obj": output}, "saltflat", _COMPLETE, instruction))
     try:
         with top.make_context(
             "saltflat", arguments, obj=output, auto_envvar_prefix="SALTFLAT"
@@ -116,7 +132,7 @@ def run_command_line() -> NoReturn:
         code = error.exit_code
     except click.UsageError as error:
         error.show()
-        code = GUEST_FAILURE if output.verb in GUEST_VERBS else error.exit_code
+        code = GUEST_FAILURE if output.passes_exit_code else error.exit_code
     except (click.Abort, KeyboardInterrupt):
         output.close()
         click.echo("Interrupted.", err=True)
@@ -130,7 +146,7 @@ def run_command_line() -> NoReturn:
             "Next: run it again with --debug and report what it prints.",
             err=True,
         )
-        code = GUEST_FAILURE if output.verb in GUEST_VERBS else 1
+        code = GUEST_FAILURE if output.passes_exit_code else 1
     finally:
         output.close()
     sys.exit(code if isinstance(code, int) else 0)
@@ -138,26 +154,6 @@ def run_command_line() -> NoReturn:
 
 def _report(output: Output, error: SaltflatError) -> int:
     """Print an error and return the exit code."""
-    output.close()
-    code = GUEST_FAILURE if output.verb in GUEST_VERBS else error.exit_code
-    if output.debug:
-        traceback.print_exc()
-    if output.format == "json":
-        document = {
-            "schema": 1,
-            "error": {
-                "kind": error.kind,
-                "what": error.what,
-                "expected": error.expected,
-                "hint": error.hint,
-                "exit_code": code,
-            },
-        }
-        click.echo(json.dumps(document), err=True)
-        return code
-    click.echo(f"Error: {error.what}", err=True)
-    if error.expected:
-        click.echo(f"Expected: {error.expected}", err=True)
-    if error.hint:
-        click.echo(f"Next: {error.hint}", err=True)
+    code = GUEST_FAILURE if output.passes_exit_code else error.exit_code
+    report(output, error, code)
     return code

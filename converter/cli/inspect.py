@@ -1,47 +1,98 @@
-"""The verb `inspect`: an image as the registry has it, or a bundle as it lies on the disk."""
+"""The verb `inspect`: a machine, an image as its registry has it, a bundle as it lies there."""
 
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 
 import click
 
 from converter.cli.images import open_image
-from converter.cli.options import Origin, format_option, source_options
+from converter.cli.machine_rows import paragraph
+from converter.cli.options import (
+    Origin,
+    format_option,
+    open_machines,
+    source_options,
+    state_option,
+)
 from converter.cli.output import Output
+from converter.cli.reach import complete_machine
+from converter.errors import NotFoundError, UsageError
 from converter.image.model import Image
 from converter.image.reference import BundleReference, parse_source
+from converter.machine.machines import NAME_RULE as MACHINE_NAME
+from converter.machine.machines import MachineRecord
 from converter.store.bundle import Bundle, read_bundle
+
+_KINDS = ("machine", "image", "bundle")
 
 
 @click.command("inspect")
-@click.argument("source")
+@click.argument("source", shell_complete=complete_machine)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(_KINDS),
+    help="Take SOURCE for nothing else; without it a machine comes first.",
+)
 @source_options
+@state_option
 @format_option
 @click.pass_obj
 def command(
     output: Output,
     *,
     source: str,
+    kind: str | None,
     origin: Origin,
+    state_root: Path,
 ) -> int:
-    """Show the image or bundle SOURCE: what it runs, its layers or its links.
+    """Show the machine, image or bundle SOURCE: how it does, what it runs, its layers or links.
+
+    A machine is found by its name or the beginning of its id, before an image of that name is. No
+    secret is shown, but the environment is.
 
     \b
     Examples:
+      saltflat inspect web
+      saltflat inspect --format json 3f2a91
       saltflat inspect debian:12
       saltflat inspect --authfile ./auth.json registry.example/team/app:1
       pass show registry | saltflat inspect --username ali --password-stdin registry.example/app
       saltflat inspect docker-archive:saved.tar:app:1
       saltflat inspect ./bundle --format json
     """
+    if kind in {None, "machine"}:
+        record = _find_machine(output, state_root, source, must=kind is not None)
+        if record is not None:
+            output.result(paragraph(record, time.time_ns()), record.to_json())
+            return 0
     reference = parse_source(source)
+    is_bundle = isinstance(reference, BundleReference)
+    if kind is not None and is_bundle != (kind == "bundle"):
+        raise UsageError(f"{source!r} is no {kind}.", expected=f"a source that is a {kind}")
     if isinstance(reference, BundleReference):
         _show_bundle(output, read_bundle(reference.path))
         return 0
     with open_image(source, origin, monitor=output.monitor) as (image, _):
         _show_image(output, image)
     return 0
+
+
+def _find_machine(
+    output: Output, state_root: Path, name: str, *, must: bool
+) -> MachineRecord | None:
+    """Return the machine of that name; None when there is none, which is an error if it `must`."""
+    if not must and MACHINE_NAME.fullmatch(name) is None:
+        return None
+    try:
+        return open_machines(state_root, output.monitor).find(name)
+    except NotFoundError:
+        if must:
+            raise
+        return None
 
 
 def _show_image(output: Output, image: Image) -> None:

@@ -17,7 +17,7 @@ class Output:
     def __init__(self) -> None:
         """Begin with the defaults, which hold until the options have been read."""
         self.format = "text"
-        self.verb = ""  # the one that was called, once that is known
+        self.passes_exit_code = False  # of a guest's process: failures of ours are 125
         self.debug = False
         self.verbose = False
         self._style = "auto"

@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from agent.host.errors import ChannelError
 from agent.host.loop import READABLE
+from agent.host.relay import (
+    SOCKET_NAME,
+    LineKind,
+    Patience,
+    RelayOptions,
+    local_door,
+    read_patience,
+    server_context,
+    tls_door,
+)
+from agent.host.relay.many import Machines
+from agent.host.relay.roster import Roster
+from agent.host.relay.rules_file import RulesFile
 from agent.host.signals import SignalInbox
 from agent.host.vspc import (
+    DESCRIPTORS_FOR_A_RELAY,
+    DESCRIPTORS_FOR_A_SOCKET,
     AllowList,
-    BusyError,
-    ListenError,
+    Backend,
     Loop,
     Notice,
-    RuleError,
     Server,
     SocketBackend,
     read_address,
     read_rule,
     tls_context,
 )
+from converter.cli import vspc_machines
+from converter.cli.options import size
 from converter.cli.output import Output
-from converter.errors import PolicyError, SaltflatError, UsageError
+from converter.errors import UsageError
 from converter.events import Note
+
+_CLIENTS = re.compile(r"(?:\[([^\[\]]+)\]|([^:/\[\]]*)):(\d{1,5})")
+# Of thousands of machines each is asked now and then, so none can be asked often.
+_KEEPALIVE_SECONDS = 20.0
 
 
 @click.group("vspc")
@@ -36,8 +55,21 @@ def command() -> None:
 
     \b
     Examples:
-      saltflat vspc serve --listen telnet://:2377 --sockets /run/vspc --allow net:10.1.0.0/24
+      saltflat vspc add db-1 --uuid 501c62c0-f137-4aa0-8d3e-5c2b1e6f0a11 --document db-1.json
+      saltflat vspc serve --listen telnet://:2377 --relays /var/lib/vspc --allow net:10.1.0.0/24
     """
+
+
+for _verb in (vspc_machines.add, vspc_machines.rekey, vspc_machines.remove, vspc_machines.show):
+    command.add_command(_verb)
+
+
+def _patience(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> Patience:
+    """Read --patience WHAT=SECONDS."""
+    try:
+        return read_patience(values)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from error
 
 
 @command.command("serve")
@@ -54,10 +86,58 @@ def command() -> None:
 @click.option(
     "--sockets",
     type=click.Path(file_okay=False, path_type=Path),
-    required=True,
     envvar="SALTFLAT_VSPC_SOCKETS",
     show_envvar=True,
-    help="Folder for the VMs' sockets, <uuid>.sock; made with mode 0700.",
+    help="Folder for sockets of VMs that are not relayed, <uuid>.sock; made with mode 0700.",
+)
+@click.option(
+    "--relays",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="SALTFLAT_VSPC_RELAYS",
+    show_envvar=True,
+    help="Folder of the machines that are relayed (vspc add); made with mode 0700. Without "
+    "--sockets, no other VM is served.",
+)
+@click.option(
+    "--clients",
+    metavar="HOST:PORT",
+    envvar="SALTFLAT_VSPC_CLIENTS",
+    show_envvar=True,
+    help="Also let clients of relayed machines in here, over TLS; needs --certificate and "
+    "--client-rules.",
+)
+@click.option(
+    "--client-rules",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="SALTFLAT_VSPC_CLIENT_RULES",
+    show_envvar=True,
+    help="Who may do what on which machine (docs/relay.md); read again when it changes.",
+)
+@click.option(
+    "--client-ca",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="SALTFLAT_VSPC_CLIENT_CA",
+    show_envvar=True,
+    help="Certificates (PEM) that vouch for clients'; without it clients have tokens only.",
+)
+@click.option(
+    "--patience",
+    multiple=True,
+    metavar="WHAT=SECONDS",
+    envvar="SALTFLAT_VSPC_PATIENCE",
+    show_envvar=True,
+    callback=_patience,
+    help="When to call it a fault: connect=30 (the host), hello=180, silence=60 (the guest), "
+    "reconnect=10; repeatable.",
+)
+@click.option(
+    "--log-size",
+    type=size,
+    default="100m",
+    envvar="SALTFLAT_VSPC_LOG_SIZE",
+    show_envvar=True,
+    show_default=True,
+    help="How much of each machine's output is kept.",
 )
 @click.option(
     "--allow",
@@ -81,7 +161,7 @@ def command() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     envvar="SALTFLAT_VSPC_CERTIFICATE",
     show_envvar=True,
-    help="Certificate chain (PEM) for telnets.",
+    help="Certificate chain (PEM) for telnets and --clients.",
 )
 @click.option(
     "--key",
@@ -95,7 +175,13 @@ def serve(
     output: Output,
     *,
     addresses: tuple[str, ...],
-    sockets: Path,
+    sockets: Path | None,
+    relays: Path | None,
+    clients: str | None,
+    client_rules: Path | None,
+    client_ca: Path | None,
+    patience: Patience,
+    log_size: int,
     rules: tuple[str, ...],
     allow_all: bool,
     certificate: Path | None,
@@ -103,14 +189,19 @@ def serve(
 ) -> int:
     """Run the concentrator until SIGTERM or SIGINT.
 
-    Each VM's serial port becomes a Unix socket, for one client at a time, and stays the same socket
-    when vMotion takes the VM to another host.
+    With --relays the machines that were added can be attached to, executed in and so on, with
+    --relay of these verbs; their sessions outlive this process. With --sockets the serial port of
+    every other VM becomes a Unix socket, for one client at a time. Both stay the same when vMotion
+    takes the VM to another host.
 
     \b
     Examples:
-      saltflat vspc serve --listen telnet://0.0.0.0:2377 --sockets /run/vspc --allow net:10.1.0.0/24
+      saltflat vspc serve --listen telnet://0.0.0.0:2377 --relays /var/lib/vspc \\
+          --allow net:10.1.0.0/24
       saltflat vspc serve --listen telnets://[::]:2377 --certificate c.pem --key k.pem \\
-          --sockets /run/vspc --allow net:10.1.0.0/24,uri:saltflat --allow name:build-*
+          --relays /var/lib/vspc --clients :2378 --client-ca ca.pem --client-rules rules.json \\
+          --allow net:10.1.0.0/24,uri:saltflat
+      saltflat vspc serve --listen telnet://:2377 --sockets /run/vspc --allow net:10.1.0.0/24
       socat -,raw,echo=0 UNIX-CONNECT:/run/vspc/501c62c0-f137-4aa0-8d3e-5c2b1e6f0a11.sock
     """
     if allow_all == bool(rules):
@@ -121,27 +212,94 @@ def serve(
             expected="one --allow or several, or --allow-all",
             hint="Write for example --allow net:10.1.0.0/24, the network of the hosts.",
         )
+    if sockets is None and relays is None:
+        raise UsageError(
+            "What is to become of the VMs' serial ports is not said.",
+            expected="--relays DIR, --sockets DIR, or both",
+        )
+    if clients is None:
+        door = None
+    elif relays is None or certificate is None or client_rules is None:
+        raise UsageError(
+            "--clients was given without what it needs.",
+            expected="--relays, --certificate (and --key) and --client-rules with it",
+        )
+    else:
+        door = _read_clients(clients)
 
     def log(notice: Notice) -> None:
         output.monitor(Note(notice.text, warning=notice.warning, minor=notice.minor))
 
-    with _translated():
+    options = RelayOptions(
+        log_bytes=log_size,
+        patience=patience,
+        keepalive_seconds=_KEEPALIVE_SECONDS,
+        line=LineKind.VSPC,
+    )
+    with vspc_machines.vspc_errors(), contextlib.ExitStack() as cleanup:
         where = [read_address(address) for address in addresses]
         allow = AllowList(tuple(read_rule(rule) for rule in rules), everybody=allow_all)
         context = None if certificate is None else tls_context(certificate, key)
-        with contextlib.ExitStack() as cleanup:
-            loop = Loop()
-            cleanup.callback(loop.close)
-            inbox = cleanup.enter_context(_ending_signals())
-            backend = SocketBackend(sockets, loop, log)
-            cleanup.callback(backend.close)
-            server = Server(where, backend, allow, loop, context=context, log=log)
-            cleanup.callback(server.close)
-            loop.watch(inbox.fileno(), READABLE, lambda _events: loop.stop())
-            loop.run()
-            for number in inbox.drain():
-                log(Notice(f"Ended by {signal.Signals(number).name}"))
+        loop = Loop()
+        cleanup.callback(loop.close)
+        inbox = cleanup.enter_context(_ending_signals())
+        backend: Backend | None = None
+        if sockets is not None:
+            backend = plain = SocketBackend(sockets, loop, log)
+            cleanup.callback(plain.close)
+        machines = None
+        if relays is not None:
+            roster = Roster(relays)
+            backend = machines = Machines(roster, loop, log=log, options=options, strangers=backend)
+            cleanup.callback(machines.close)
+        assert backend is not None
+        server = Server(
+            where,
+            backend,
+            allow,
+            loop,
+            context=context,
+            log=log,
+            descriptors_for_a_vm=(
+                DESCRIPTORS_FOR_A_SOCKET if machines is None else DESCRIPTORS_FOR_A_RELAY
+            ),
+        )
+        cleanup.callback(server.close)
+        if machines is not None:
+            find, most = machines.find, server.capacity
+            local = local_door(roster.directory / SOCKET_NAME, loop, find=find, most=most)
+            cleanup.callback(local.close)
+        if door is not None:
+            assert machines is not None
+            assert certificate is not None
+            assert client_rules is not None
+            remote = tls_door(
+                door,
+                loop,
+                find=machines.find,
+                access=RulesFile(client_rules, log),
+                context=server_context(certificate, key or certificate, client_ca),
+                most=server.capacity,
+            )
+            cleanup.callback(remote.close)
+            host, port = remote.address
+            log(Notice(f"Clients are let in at {f'[{host}]' if ':' in host else host}:{port}"))
+        loop.watch(inbox.fileno(), READABLE, lambda _events: loop.stop())
+        loop.run()
+        for number in inbox.drain():
+            log(Notice(f"Ended by {signal.Signals(number).name}"))
     return 0
+
+
+def _read_clients(text: str) -> tuple[str, int]:
+    """Read HOST:PORT; an empty host is every address of this machine."""
+    match = _CLIENTS.fullmatch(text)
+    if match is None or int(match[3]) > 0xFFFF:
+        raise UsageError(
+            f"{text!r} is no address to let clients in at.",
+            expected="HOST:PORT, with an IPv6 address in brackets",
+        )
+    return match[1] or match[2], int(match[3])
 
 
 @contextlib.contextmanager
@@ -156,18 +314,3 @@ def _ending_signals() -> Iterator[SignalInbox]:
         for number, handler in before.items():
             signal.signal(number, handler)
         inbox.close()
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the concentrator's errors into the command line's."""
-    try:
-        yield
-    except ChannelError as error:
-        kinds: dict[type[ChannelError], type[SaltflatError]] = {
-            RuleError: UsageError,
-            ListenError: UsageError,
-            BusyError: PolicyError,
-        }
-        kind = kinds.get(type(error), SaltflatError)
-        raise kind(error.what, expected=error.expected, hint=error.hint) from error

@@ -27,10 +27,17 @@ _FULL_INODE_BITMAP_PADDING = b"\xff" * (c.BLOCK_SIZE - INODES_PER_GROUP // 8)
 
 @dataclass(slots=True)
 class Sequence:
-    """The inode numbers of one kind: the group being filled and the next index in it."""
+    """The inode numbers of one kind: the group being filled and the next index in it.
+
+    Those from `settled` on are not in the bitmap yet.
+    """
 
     group: int
     index: int
+    settled: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.settled = self.index
 
 
 @dataclass(slots=True)
@@ -39,6 +46,7 @@ class Allocator:
 
     Bitmaps exist only for groups that are in use. `used_dirs` and `highest_inode` are per group;
     `highest_inode` is the number of inodes ever used there, from which bg_itable_unused follows.
+    What is handed out gets into bitmaps and counters with `settle`, long runs in one step.
     """
 
     geometry: Geometry
@@ -53,7 +61,11 @@ class Allocator:
     highest_inode: dict[int, int] = field(default_factory=dict)
     dirty_block_bitmaps: set[int] = field(default_factory=set)
     dirty_inode_bitmaps: set[int] = field(default_factory=set)
-    _pending: list[Run] = field(default_factory=list)
+    _settled: int = field(init=False, compare=False)  # block up to which bitmaps are right
+    _barrier: int = field(default=0, init=False, compare=False)  # no run goes on behind it
+
+    def __post_init__(self) -> None:
+        self._settled = self.frontier
 
     @classmethod
     def new(cls, geometry: Geometry) -> Allocator:
@@ -91,20 +103,26 @@ class Allocator:
 
     def align_frontier(self) -> None:
         """Begin a new layer: from here on no block shares a grain with an older link."""
+        self.settle()
         self.frontier = -(-self.frontier // ALIGNMENT_BLOCKS) * ALIGNMENT_BLOCKS
+        self._settled = self.frontier
 
     def allocate_blocks(self, count: int) -> list[Run]:
-        """Take `count` blocks at the frontier, in runs of at most 32768, and return the runs.
+        """Take `count` blocks, at least one, at the frontier; return them as runs of at most 32768.
 
         Raises SaltflatError when the disk is full.
         """
+        block = self.frontier
+        if block + count <= self._barrier and count <= c.EXT_INIT_MAX_LEN:  # nearly every file
+            self.frontier = block + count
+            return [(block, count)]
+        self.settle()
         geometry = self.geometry
         runs: list[Run] = []
-        block = self.frontier
         while count:
             block = geometry.skip_reserved(block, 1)
-            barrier = geometry.next_backup(block) or geometry.blocks
-            length = min(count, barrier - block, c.EXT_INIT_MAX_LEN)
+            self._barrier = geometry.next_backup(block) or geometry.blocks
+            length = min(count, self._barrier - block, c.EXT_INIT_MAX_LEN)
             if length <= 0 or block + length > geometry.blocks:
                 raise SaltflatError(
                     f"The image does not fit: the disk's {geometry.capacity_bytes >> 20} MiB are "
@@ -112,10 +130,10 @@ class Allocator:
                     hint="Give the disk a larger --capacity.",
                 )
             runs.append((block, length))
+            self._set_range(block, length)
             block += length
             count -= length
-        self.frontier = block
-        self._pending.extend(runs)
+        self.frontier = self._settled = block
         return runs
 
     def free_blocks_of(self, runs: list[Run]) -> None:
@@ -137,18 +155,12 @@ class Allocator:
                 self.dirty_block_bitmaps.add(group)
 
     def settle(self) -> None:
-        """Enter what was allocated into the bitmaps, many neighbouring runs in one step."""
-        pending = self._pending
-        if not pending:
-            return
-        start, end = pending[0][0], pending[0][0]
-        for block, length in pending:
-            if block != end:
-                self._set_range(start, end - start)
-                start = block
-            end = block + length
-        self._set_range(start, end - start)
-        pending.clear()
+        """Enter what was handed out into bitmaps and counters."""
+        if self._settled < self.frontier:
+            self._set_range(self._settled, self.frontier - self._settled)
+            self._settled = self.frontier
+        self._settle_inodes(self.directories)
+        self._settle_inodes(self.others)
 
     def _set_range(self, start: int, length: int) -> None:
         for group, first, end in _split(start, length):
@@ -168,31 +180,33 @@ class Allocator:
 
     def new_directory(self) -> int:
         """Return the inode number of a new directory. Raises SaltflatError when none is left."""
-        inode = self._next_inode(self.directories)
+        # A disk of one group has the others in its second half.
+        limit = INODES_PER_GROUP if self.geometry.groups > 1 else INODES_PER_GROUP // 2
+        inode = self._next_inode(self.directories, limit)
         group = (inode - 1) // INODES_PER_GROUP
         self.used_directories[group] = self.used_directories.get(group, 0) + 1
         return inode
 
     def new_node(self) -> int:
         """Return the inode number of a new file, link or device. Raises SaltflatError."""
-        return self._next_inode(self.others)
+        return self._next_inode(self.others, INODES_PER_GROUP)
 
-    def _next_inode(self, sequence: Sequence) -> int:
-        index = sequence.index
-        limit = INODES_PER_GROUP
-        if self.geometry.groups == 1 and sequence is self.directories:
-            limit //= 2
-        if index >= limit:
+    def _next_inode(self, sequence: Sequence, limit: int) -> int:
+        if sequence.index >= limit:
+            self._settle_inodes(sequence)
             sequence.group = self._claim_group(sequence)
-            index = 0
-        sequence.index = index + 1
-        group = sequence.group
-        self._inode_bitmap(group)[index >> 3] |= 1 << (index & 7)
-        self.used_inodes[group] += 1
-        if index >= self.highest_inode[group]:
-            self.highest_inode[group] = index + 1
-        self.dirty_inode_bitmaps.add(group)
-        return group * INODES_PER_GROUP + index + 1
+            sequence.index = sequence.settled = 0
+        sequence.index += 1
+        return sequence.group * INODES_PER_GROUP + sequence.index
+
+    def _settle_inodes(self, sequence: Sequence) -> None:
+        first, end, group = sequence.settled, sequence.index, sequence.group
+        if first < end:
+            _fill(self._inode_bitmap(group), first, end)
+            self.used_inodes[group] += end - first
+            self.highest_inode[group] = max(self.highest_inode[group], end)
+            self.dirty_inode_bitmaps.add(group)
+            sequence.settled = end
 
     def _claim_group(self, sequence: Sequence) -> int:
         group = max(self.directories.group, self.others.group) + 1
@@ -234,6 +248,7 @@ class Allocator:
 
     def free_inode(self, inode: int, *, directory: bool) -> None:
         """Mark `inode` free. Its number is not used again in this chain."""
+        self.settle()
         group, index = divmod(inode - 1, INODES_PER_GROUP)
         self.inode_bitmaps[group][index >> 3] &= ~(1 << (index & 7))
         self.used_inodes[group] -= 1

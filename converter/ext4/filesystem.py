@@ -20,24 +20,27 @@ from converter.rootfs.tree import Tree
 
 GRAIN_BYTES = ALIGNMENT_BLOCKS * c.BLOCK_SIZE
 INODES_PER_GRAIN = GRAIN_BYTES // c.INODE_SIZE
+GRAINS_PER_GROUP = INODES_PER_GROUP // INODES_PER_GRAIN
 
 
 @dataclass(slots=True)
 class FileSystem:
-    """The mutable state. `tables[group]` is the used front of a group's inode table, in grains.
+    """The mutable state. `grains` has the inode tables as far as they are in use.
 
-    `spilled` has the runs of the rare inodes whose extents do not fit into the inode: data first,
-    then the extent leaves. `placements` has the directories that are changed in place.
+    Grains are numbered over all groups; those that come from a stored state are bytes, and a layer
+    copies the few that it changes. `spilled` has the runs of the rare inodes whose extents do not
+    fit into the inode: data first, then the extent leaves. `placements` has the directories that
+    are changed in place.
     """
 
     geometry: Geometry
     identity: Identity
     allocator: Allocator
     tree: Tree
-    tables: dict[int, bytearray] = field(default_factory=dict)
+    grains: dict[int, bytes | bytearray] = field(default_factory=dict)
     spilled: dict[int, list[Run]] = field(default_factory=dict)
     placements: dict[int, Placement] = field(default_factory=dict)
-    dirty_grains: set[int] = field(default_factory=set)  # of inodes, numbered over all groups
+    dirty_grains: set[int] = field(default_factory=set)
 
     @classmethod
     def create(cls, geometry: Geometry, identity: Identity) -> FileSystem:
@@ -63,13 +66,13 @@ class FileSystem:
 
     def read_inode(self, node: int) -> Inode:
         """Return the fixed fields of inode `node`."""
-        group, index = divmod(node - 1, INODES_PER_GROUP)
-        return Inode.read(self.tables[group], index * c.INODE_SIZE)
+        grain, index = divmod(node - 1, INODES_PER_GRAIN)
+        return Inode.read(self.grains[grain], index * c.INODE_SIZE)
 
     def write_inode(self, node: int, inode: Inode, xattrs: bytes | None) -> None:
         """Store inode `node`; `xattrs` are its in-inode attributes, None keeps what is there."""
-        group, index = divmod(node - 1, INODES_PER_GROUP)
-        table = self._table(group, index)
+        grain, index = divmod(node - 1, INODES_PER_GRAIN)
+        table = self._own_grain(grain)
         offset = index * c.INODE_SIZE
         before = table[offset : offset + c.INODE_SIZE]
         c.INODE.pack_into(table, offset, *inode)
@@ -78,25 +81,25 @@ class FileSystem:
             offset_xattrs = offset + c.INODE_XATTR_OFFSET
             table[offset_xattrs : offset_xattrs + room] = xattrs.ljust(room, b"\0")
         if table[offset : offset + c.INODE_SIZE] != before:
-            self.dirty_grains.add((node - 1) // INODES_PER_GRAIN)
+            self.dirty_grains.add(grain)
 
     def new_inode(self, node: int, inode: Inode, xattrs: bytes) -> None:
         """Store the inode of a number that was never used, so that its record is all zero yet."""
-        group, index = divmod(node - 1, INODES_PER_GROUP)
-        table = self._table(group, index)
+        grain, index = divmod(node - 1, INODES_PER_GRAIN)
+        table = self._own_grain(grain)
         offset = index * c.INODE_SIZE
         c.INODE.pack_into(table, offset, *inode)
         if xattrs:
             offset += c.INODE_XATTR_OFFSET
             table[offset : offset + len(xattrs)] = xattrs
-        self.dirty_grains.add((node - 1) // INODES_PER_GRAIN)
+        self.dirty_grains.add(grain)
 
     def clear_inode(self, node: int) -> None:
         """Make inode `node` all zero, which e2fsck takes as never used."""
-        group, index = divmod(node - 1, INODES_PER_GROUP)
+        grain, index = divmod(node - 1, INODES_PER_GRAIN)
         offset = index * c.INODE_SIZE
-        self.tables[group][offset : offset + c.INODE_SIZE] = bytes(c.INODE_SIZE)
-        self.dirty_grains.add((node - 1) // INODES_PER_GRAIN)
+        self._own_grain(grain)[offset : offset + c.INODE_SIZE] = bytes(c.INODE_SIZE)
+        self.dirty_grains.add(grain)
 
     def data_runs(self, node: int, inode: Inode) -> list[Run]:
         """Return the blocks that hold the content of `node` and its extent leaves.
@@ -124,20 +127,18 @@ class FileSystem:
         return runs, []
 
     def inode_grain(self, grain: int) -> tuple[int, bytes]:
-        """Return (first block, content) of a grain of inodes, as numbered in `dirty_grains`."""
-        group, number = divmod(grain, INODES_PER_GROUP // INODES_PER_GRAIN)
-        start = number * GRAIN_BYTES
+        """Return (first block, content) of a grain of inodes."""
+        group, number = divmod(grain, GRAINS_PER_GROUP)
         block = self.geometry.inode_tables[group] + number * ALIGNMENT_BLOCKS
-        return block, bytes(self.tables[group][start : start + GRAIN_BYTES])
+        return block, bytes(self.grains[grain])
 
-    def _table(self, group: int, index: int) -> bytearray:
-        table = self.tables.get(group)
-        if table is None:
-            table = self.tables[group] = bytearray()
-        needed = (index // INODES_PER_GRAIN + 1) * GRAIN_BYTES
-        if len(table) < needed:
-            table.extend(bytes(needed - len(table)))
-        return table
+    def _own_grain(self, grain: int) -> bytearray:
+        """Return a grain of inodes for a change: a new one, or a copy of what was stored."""
+        content = self.grains.get(grain)
+        if type(content) is bytearray:  # nearly always: 256 inodes in turn
+            return content
+        own = self.grains[grain] = bytearray(GRAIN_BYTES) if content is None else bytearray(content)
+        return own
 
 
 def _chop(start: int, length: int) -> list[Run]:

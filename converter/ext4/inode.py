@@ -136,7 +136,7 @@ class Inode(NamedTuple):
         )  # fmt: skip - in the order of the fields above
 
     @classmethod
-    def read(cls, table: bytearray, offset: int) -> Inode:
+    def read(cls, table: bytes | bytearray, offset: int) -> Inode:
         """Read the inode at `offset` bytes of an inode table."""
         return cls._make(c.INODE.unpack_from(table, offset))
 

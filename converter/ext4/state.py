@@ -13,6 +13,8 @@ import json
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
 from struct import Struct
 
 import zstandard
@@ -20,7 +22,7 @@ import zstandard
 from converter.errors import IntegrityError, SaltflatError, UsageError
 from converter.ext4 import c_ext4 as c
 from converter.ext4.allocator import Allocator, Sequence
-from converter.ext4.filesystem import GRAIN_BYTES, INODES_PER_GRAIN, FileSystem
+from converter.ext4.filesystem import GRAIN_BYTES, GRAINS_PER_GROUP, FileSystem
 from converter.ext4.geometry import INODES_PER_GROUP, MAX_CAPACITY, Geometry
 from converter.ext4.state_counters import check_counters
 from converter.ext4.state_tree import (
@@ -55,8 +57,6 @@ _GRAIN = Struct("<I")  # number over all groups' tables; then 256 inodes
 _INODE = Struct("<I")
 _SPILLED = Struct("<II")  # inode, number of runs
 _RUN = Struct("<II")  # first block, length
-
-_GRAINS_PER_GROUP = INODES_PER_GROUP // INODES_PER_GRAIN
 
 
 def dump_state(filesystem: FileSystem, *, parent: str = "") -> bytes:
@@ -95,8 +95,8 @@ def load_states(states: Iterable[bytes]) -> FileSystem:
             filesystem = _load(data, filesystem)
         if filesystem is None:
             raise ValueError("there is none")
-        check_tree(filesystem)
         check_counters(filesystem)
+        check_tree(filesystem)
         check_placements(filesystem)
     _count_anew(filesystem)
     return filesystem
@@ -110,8 +110,8 @@ def add_state(below: FileSystem | None, data: bytes) -> FileSystem:
     """
     with _damage_named():
         filesystem = _load(data, below)
-        check_tree(filesystem)
         check_counters(filesystem)
+        check_tree(filesystem)
         check_placements(filesystem)
     _count_anew(filesystem)
     return filesystem
@@ -123,7 +123,11 @@ def same_content(one: bytes, other: bytes) -> bool:
     Raises as `load_states`.
     """
     with _damage_named():
-        return _sections(one) == _sections(other)
+        return _contents(one) == _contents(other)
+
+
+def _contents(data: bytes) -> dict[bytes, bytes]:
+    return {name: section.whole() for name, section in _sections(data).items()}
 
 
 @contextmanager
@@ -157,7 +161,7 @@ def _count_anew(filesystem: FileSystem) -> None:
 def _load(data: bytes, parent: FileSystem | None) -> FileSystem:
     """Apply one state to its parent's file system, or begin one."""
     sections = _sections(data)
-    parameters = json.loads(sections[_PARAMETERS])
+    parameters = json.loads(sections[_PARAMETERS].whole())
     capacity_bytes = _bounded(parameters["capacity_bytes"], MAX_CAPACITY)
     try:
         geometry = Geometry(capacity_bytes, journal=parameters["journal"] is True)
@@ -183,18 +187,51 @@ def _load(data: bytes, parent: FileSystem | None) -> FileSystem:
         allocator.block_bitmaps = parent.allocator.block_bitmaps
         allocator.inode_bitmaps = parent.allocator.inode_bitmaps
         filesystem.allocator = allocator
-    _load_bitmaps(sections[_BITMAPS], filesystem.allocator)
+    _load_bitmaps(sections[_BITMAPS].whole(), filesystem.allocator)
     _load_grains(sections[_INODES], filesystem)
-    for (node,) in _INODE.iter_unpack(sections[_DROPPED]):
+    for (node,) in _INODE.iter_unpack(sections[_DROPPED].whole()):
         del filesystem.tree.directories[node], filesystem.tree.parents[node]
         filesystem.placements.pop(node, None)
-    load_names(sections[_NAMES], filesystem)
-    load_links(sections[_LINKS], filesystem.tree)
-    filesystem.spilled = dict(_load_runs(sections[_RUNS], geometry))
+    load_names(sections[_NAMES].whole(), filesystem)
+    load_links(sections[_LINKS].whole(), filesystem.tree)
+    filesystem.spilled = dict(_load_runs(sections[_RUNS].whole(), geometry))
     return filesystem
 
 
-def _sections(data: bytes) -> dict[bytes, bytes]:
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A section as it is stored: unfolded only while it is read, and never beyond `size` bytes."""
+
+    stored: bytes
+    size: int
+    unfolder: zstandard.ZstdDecompressor
+
+    def whole(self) -> bytes:
+        """Return the content. Raises ValueError."""
+        return b"".join(self.pieces(_PIECE_BYTES))
+
+    def pieces(self, *sizes: int) -> Iterator[bytes]:
+        """Yield the content in pieces of `sizes` in turn; the last may be shorter.
+
+        Raises ValueError unless they are `size` bytes in all.
+        """
+        left = self.size
+        try:
+            with self.unfolder.stream_reader(self.stored) as reader:
+                for wanted in cycle(sizes):
+                    # A read takes memory for all that it is asked for, and `size` is but a claim.
+                    piece = reader.read(min(wanted, left + 1))
+                    left -= len(piece)
+                    if not piece or left < 0:
+                        break
+                    yield piece
+        except zstandard.ZstdError as error:
+            raise ValueError(str(error)) from error
+        if left:
+            raise ValueError("a section has another size than it says")
+
+
+def _sections(data: bytes) -> dict[bytes, _Section]:
     magic, schema, count = HEAD.unpack_from(data)
     if magic != MAGIC:
         raise ValueError("it does not begin with the state's magic")
@@ -205,31 +242,17 @@ def _sections(data: bytes) -> dict[bytes, bytes]:
             f"The state of a link has schema {schema}; this program reads up to {SCHEMA}.",
             hint="Use the newer saltflat that wrote this store, or another --store.",
         )
-    sections: dict[bytes, bytes] = {}
+    sections: dict[bytes, _Section] = {}
+    unfolder = zstandard.ZstdDecompressor()  # one for all: its buffers are megabytes
     at = HEAD.size
     for _ in range(min(count, MAX_SECTIONS)):
         name, stored, size = SECTION.unpack_from(data, at)
         at += SECTION.size
         if size > MAX_SECTION_BYTES or at + stored > len(data):
             raise ValueError(f"section {name!r} is longer than the file")
-        sections[name] = _decompress(data[at : at + stored], size)
+        sections[name] = _Section(data[at : at + stored], size, unfolder)
         at += stored
     return sections
-
-
-def _decompress(stored: bytes, size: int) -> bytes:
-    """Return exactly `size` bytes, whatever the compressed data would unfold to."""
-    content = bytearray()
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(stored) as reader:
-            # By pieces, since a read takes memory for all that it is asked for.
-            while piece := reader.read(min(_PIECE_BYTES, size + 1 - len(content))):
-                content += piece
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from error
-    if len(content) != size:
-        raise ValueError("a section has another size than it says")
-    return bytes(content)
 
 
 # Parameters, counters and bitmaps
@@ -325,21 +348,16 @@ def _dump_grains(filesystem: FileSystem) -> Iterator[bytes]:
         yield filesystem.inode_grain(grain)[1]
 
 
-def _load_grains(data: bytes, filesystem: FileSystem) -> None:
-    """Put each grain into its table; grains between those that are in use are zero."""
-    at = 0
-    while at < len(data):
-        (grain,) = _GRAIN.unpack_from(data, at)
-        at += _GRAIN.size
-        group, number = divmod(grain, _GRAINS_PER_GROUP)
-        content = data[at : at + GRAIN_BYTES]
-        at += GRAIN_BYTES
-        if group >= filesystem.geometry.groups or len(content) != GRAIN_BYTES:
+def _load_grains(section: _Section, filesystem: FileSystem) -> None:
+    """Enter each grain as it is stored; those between the ones that are in use are missing."""
+    limit = filesystem.geometry.groups * GRAINS_PER_GROUP
+    pieces = section.pieces(_GRAIN.size, GRAIN_BYTES)
+    for head in pieces:
+        (grain,) = _GRAIN.unpack(head)
+        content = next(pieces, b"")
+        if grain >= limit or len(content) != GRAIN_BYTES:
             raise ValueError("a grain of inodes is out of bounds")
-        table = filesystem.tables.setdefault(group, bytearray())
-        start = number * GRAIN_BYTES
-        table.extend(bytes(max(0, start - len(table))))
-        table[start : start + GRAIN_BYTES] = content
+        filesystem.grains[grain] = content
 
 
 def _dump_runs(filesystem: FileSystem) -> Iterator[bytes]:

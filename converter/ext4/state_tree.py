@@ -5,12 +5,16 @@ Format: docs/formats.md, "Link state", sections DIRS and LINK. See `converter.ex
 
 from __future__ import annotations
 
+import stat
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import chain, compress
+from operator import add
 from struct import Struct
 
 from converter.ext4 import c_ext4 as c
-from converter.ext4.filesystem import FileSystem
-from converter.ext4.geometry import ALIGNMENT_BLOCKS, INODES_PER_GROUP
+from converter.ext4.filesystem import GRAINS_PER_GROUP, INODES_PER_GRAIN, FileSystem
+from converter.ext4.geometry import ALIGNMENT_BLOCKS
 from converter.ext4.placement import Placement, free_bytes
 from converter.layer.entry import Kind
 from converter.rootfs.tree import KIND_BITS, KIND_MASK, Tree
@@ -21,16 +25,20 @@ _GIVEN = Struct("<QIB")  # inode << 3 | kind, block if changed in place, length;
 _LINK = Struct("<IIH")  # inode, number of names, length of a symlink's text; then the text
 
 _TYPE_OFFSET = 1  # the high byte of i_mode, whose upper half is the type
-_NO_NAMES = frozenset({b"", b".", b".."})
+_RESERVED = c.EXT4_GOOD_OLD_FIRST_INO - 1
+_BITMAP_BYTES = INODES_PER_GRAIN // 8
 _DIRECTORY_KIND, _SYMLINK_KIND = int(Kind.DIRECTORY), int(Kind.SYMLINK)
-_TYPES: dict[int, int] = {
-    Kind.FILE: c.S_IFREG >> 12,
-    Kind.DIRECTORY: c.S_IFDIR >> 12,
-    Kind.CHARACTER: c.S_IFCHR >> 12,
-    Kind.BLOCK: c.S_IFBLK >> 12,
-    Kind.FIFO: c.S_IFIFO >> 12,
-    Kind.SYMLINK: c.S_IFLNK >> 12,
+_KIND_OF_TYPE = {
+    c.S_IFREG: Kind.FILE,
+    c.S_IFDIR: Kind.DIRECTORY,
+    c.S_IFCHR: Kind.CHARACTER,
+    c.S_IFBLK: Kind.BLOCK,
+    c.S_IFIFO: Kind.FIFO,
+    c.S_IFLNK: Kind.SYMLINK,
 }
+# For bytes.translate: that byte of i_mode to a kind, 0 if it is none; a kind to a bitmap's digit.
+_KINDS = bytes(_KIND_OF_TYPE.get(byte >> 4 << 12, 0) for byte in range(256))
+_DIGITS = b"0".ljust(256, b"1")
 
 
 def dump_names(filesystem: FileSystem) -> Iterator[bytes]:
@@ -60,10 +68,11 @@ def dump_names(filesystem: FileSystem) -> Iterator[bytes]:
 
 
 def load_names(data: bytes, filesystem: FileSystem) -> None:
-    """Apply section DIRS. Raises ValueError, LookupError, struct.error."""
+    """Apply section DIRS. Raises ValueError, LookupError, struct.error.
+
+    Names and what they lead to are looked at by `check_tree`, all at once.
+    """
     tree = filesystem.tree
-    lowest = c.EXT4_GOOD_OLD_FIRST_INO << KIND_BITS
-    limit = (filesystem.geometry.groups * INODES_PER_GROUP + 1) << KIND_BITS
     unpack_given, given_size = _GIVEN.unpack_from, _GIVEN.size
     at = 0
     while at < len(data):
@@ -72,38 +81,37 @@ def load_names(data: bytes, filesystem: FileSystem) -> None:
         if tree.parents.setdefault(node, parent) != parent:
             raise ValueError(f"directory {node} moves")
         names = tree.directories.setdefault(node, {})
-        where = _placement(filesystem, node, blocks).where
+        where = _places(filesystem, node, blocks)
         for _ in range(taken):
             (length,) = _TAKEN.unpack_from(data, at)
             at += _TAKEN.size
             name = data[at : at + length]
             del names[name]
-            where.pop(name, None)
+            if where is not None:
+                where.pop(name, None)
             at += length
         for _ in range(given):
             # A loop over every name of an image: what is looked up here, all of them pay for.
             packed, block, length = unpack_given(data, at)
-            at += given_size
-            name = data[at : at + length]
-            at += length
-            if len(name) != length or name in _NO_NAMES or b"/" in name or b"\0" in name:
-                raise ValueError(f"the name {name!r} is out of bounds")
-            if not lowest <= packed < limit:
-                raise ValueError(f"the name {name!r} is that of a reserved inode or none")
+            start = at + given_size
+            at = start + length
+            name = data[start:at]
             names[name] = packed
-            if blocks:
+            if where is not None:
                 where[name] = block
+    if at > len(data):
+        raise ValueError("its last name is cut short")
 
 
-def _placement(filesystem: FileSystem, node: int, blocks: int) -> Placement:
-    """Return the placement of `node`, of `blocks` blocks, for the caller to fill."""
+def _places(filesystem: FileSystem, node: int, blocks: int) -> dict[bytes, int] | None:
+    """Return where the names of `node` are, for the caller to fill, if it is changed in place."""
     if not blocks:
         filesystem.placements.pop(node, None)
-        return Placement(0, {})
+        return None
     placement = filesystem.placements.setdefault(node, Placement(0, {}))
     placement.blocks = blocks
     placement.stored = True
-    return placement
+    return placement.where
 
 
 def dump_links(tree: Tree) -> Iterator[bytes]:
@@ -159,49 +167,99 @@ def check_placements(filesystem: FileSystem) -> None:
 
 
 def check_tree(filesystem: FileSystem) -> None:
-    """See that the directories form one tree, and that each node has one kind and an inode of it.
+    """See that the directories form one tree, and that each inode in use is what its names say.
 
     Raises ValueError or LookupError, whose text says what is wrong.
     """
+    # Whole lists are compared: a loop that looks each name up takes three times as long.
     tree = filesystem.tree
     directories, parents = tree.directories, tree.parents
-    kinds = {tree.root: _DIRECTORY_KIND}  # plain numbers: enum members take twice the time
-    names: dict[int, int] = {}  # of nodes that have more than one
-    pending = [tree.root]
     if parents[tree.root] != tree.root:
         raise ValueError("its root is in another directory")
-    for directory in pending:
+    if not stat.S_ISDIR(filesystem.read_inode(tree.root).i_mode):
+        raise ValueError("its root is no directory")
+    _check_names(directories)
+    inodes = _inodes(filesystem)
+    names = sorted(chain.from_iterable(map(dict.values, directories.values())))
+    if names and names[0] >> KIND_BITS < c.EXT4_GOOD_OLD_FIRST_INO:
+        raise ValueError("a name is that of a reserved inode or none")
+    _compare(names, inodes, tree)
+    pending = [tree.root]
+    for directory in pending:  # ends, since each has one name
         for packed in directories[directory].values():
-            node, kind = packed >> KIND_BITS, packed & KIND_MASK
-            if kind == _DIRECTORY_KIND:
-                if node in kinds or parents[node] != directory:
+            if packed & KIND_MASK == _DIRECTORY_KIND:
+                node = packed >> KIND_BITS
+                if parents[node] != directory:
                     raise ValueError(f"directory {node} has two parents")
                 pending.append(node)
-            if node not in kinds:
-                kinds[node] = kind
-            elif kinds[node] == kind:
-                names[node] = names.get(node, 1) + 1
-            else:
-                raise ValueError(f"inode {node} is of two kinds")
-    if len(pending) != len(tree.directories) or len(pending) != len(tree.parents):
+    if len(pending) != len(directories) or len(pending) != len(parents):
         raise ValueError("its directories are not one tree")
-    if names != tree.links:
-        raise ValueError("it counts other names of a file than there are")
-    if tree.symlinks.keys() != {node for node, kind in kinds.items() if kind == _SYMLINK_KIND}:
+    if tree.symlinks.keys() != {
+        packed >> KIND_BITS for packed in inodes if packed & KIND_MASK == _SYMLINK_KIND
+    }:
         raise ValueError("it has symbolic links without a text, or texts without a link")
-    if not kinds.keys() >= filesystem.spilled.keys():
-        raise ValueError("it has blocks of a file that has no name")
-    _check_inodes(filesystem, kinds)
+    for node in filesystem.spilled:
+        _find(inodes, node)
 
 
-def _check_inodes(filesystem: FileSystem, kinds: dict[int, int]) -> None:
-    """See that each node's inode is in use and of its kind."""
-    tables, bitmaps = filesystem.tables, filesystem.allocator.inode_bitmaps
-    inode_size, types = c.INODE_SIZE, _TYPES
-    for node, kind in kinds.items():
-        group, index = divmod(node - 1, INODES_PER_GROUP)
-        # IndexError for one behind its table, which only reaches to the last inode in use
-        if tables[group][index * inode_size + _TYPE_OFFSET] >> 4 != types[kind]:
-            raise ValueError(f"inode {node} is not of the kind that its name says")
-        if not bitmaps[group][index >> 3] >> (index & 7) & 1:
-            raise ValueError(f"inode {node} has a name, but is not in use")
+def _check_names(directories: dict[int, dict[bytes, int]]) -> None:
+    """See that every name is one that a file may have."""
+    joined = b"".join(chain.from_iterable(directories.values()))
+    if b"/" in joined or b"\0" in joined:
+        raise ValueError("it has a name with a slash or a NUL")
+    for names in directories.values():
+        if b"" in names or b"." in names or b".." in names:
+            raise ValueError("it has a name that is empty or dots")
+
+
+def _compare(names: list[int], inodes: list[int], tree: Tree) -> None:
+    """See that `names`, sorted, has each of `inodes` as many times as `tree` counts."""
+    if len(names) != len(inodes) + sum(tree.links.values()) - len(tree.links):
+        raise ValueError("it counts other names than there are")
+    linked = [_find(inodes, node) for node in tree.links]
+    counted = list(inodes)
+    for packed in linked:
+        counted += [packed] * (tree.links[packed >> KIND_BITS] - 1)
+    counted.sort()
+    for name, inode in zip(names, counted, strict=True) if names != counted else ():
+        if name >> KIND_BITS != inode >> KIND_BITS:
+            raise ValueError("it counts other names of a file than there are")
+        if name != inode:
+            raise ValueError(f"inode {inode >> KIND_BITS} is not of the kind that its name says")
+    if any(packed & KIND_MASK == _DIRECTORY_KIND for packed in linked):
+        raise ValueError("it has a directory with two names")
+
+
+def _find(inodes: list[int], node: int) -> int:
+    """Return `node` as `inodes` has it. Raises LookupError."""
+    packed = inodes[bisect_left(inodes, node << KIND_BITS)]
+    if packed >> KIND_BITS != node:
+        raise LookupError(f"inode {node} is not in use")
+    return packed
+
+
+def _inodes(filesystem: FileSystem) -> list[int]:
+    """Return the inodes in use that are not reserved, ascending, as directories have them.
+
+    Raises ValueError where tables and bitmaps have not the same ones in use.
+    """
+    found: list[int] = []
+    for group, bitmap in sorted(filesystem.allocator.inode_bitmaps.items()):
+        for number in range(GRAINS_PER_GROUP):
+            grain = group * GRAINS_PER_GROUP + number
+            content = filesystem.grains.get(grain, b"")
+            kinds = content[_TYPE_OFFSET :: c.INODE_SIZE].translate(_KINDS)
+            bits = bitmap[number * _BITMAP_BYTES : (number + 1) * _BITMAP_BYTES]
+            used = int.from_bytes(bits, "little")
+            if not grain:
+                kinds = bytes(_RESERVED) + kinds[_RESERVED:]
+                used = used >> _RESERVED << _RESERVED
+            stored = int(kinds[::-1].translate(_DIGITS) or b"0", 2)
+            if used != stored:
+                lowest = (used ^ stored) & -(used ^ stored)
+                node = grain * INODES_PER_GRAIN + lowest.bit_length()
+                raise ValueError(f"inode {node} is in use by its bitmap or by its table alone")
+            first = grain * INODES_PER_GRAIN + 1
+            numbers = range(first << KIND_BITS, (first + len(kinds)) << KIND_BITS, 1 << KIND_BITS)
+            found += compress(map(add, numbers, kinds), kinds)
+    return found

@@ -11,6 +11,7 @@ from agent.host.client import UnixAddress
 from agent.host.errors import ChannelError
 
 _SECONDS = 10.0
+_AGAIN_SECONDS = 0.01  # one that is leaving has closed its door, but not the lock
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,4 @@ class MachineAddress(UnixAddress):
                 if time.monotonic() > deadline:
                     raise
             self.adopt()
+            time.sleep(_AGAIN_SECONDS)

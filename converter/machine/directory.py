@@ -43,6 +43,8 @@ SERVING = "serving"  # QEMU runs, or is about to
 LINGERING = "lingering"  # QEMU has ended and that is written down; clients get the rest
 CHANGING = "changing"
 
+GO = b"go"  # what a supervisor waits for at the pipe that holds it
+
 _LIMIT_BYTES = 1 << 22
 _POLL_SECONDS = 0.02
 
@@ -77,9 +79,11 @@ class MachineFolder:
         return document
 
     def state(self) -> State:
-        """Return what is written of how the machine is. Raises IntegrityError."""
+        """Return what is written of how the machine is. Raises NotFoundError, IntegrityError."""
         path = self.path / STATE_FILE
         document = _read(path)
+        if document is None and not self.path.is_dir():
+            raise no_machine(self.id)
         try:
             return State() if document is None else read_state(document)
         except ValueError as error:

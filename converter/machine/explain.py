@@ -31,6 +31,7 @@ def translated_error(
             f"The guest's kernel panicked: {printable(panic[1]).strip()}",
             expected=error.expected,
             hint=_with_lines("Give it more memory (--memory)." if memory else error.hint, console),
+            cause=error.kind,
         )
     if isinstance(error, MachineEndedError) and hypervisor_exit not in (0, None):
         assert hypervisor_exit is not None
@@ -41,9 +42,15 @@ def translated_error(
             f"The hypervisor {how} before the guest's process had ended.",
             expected=error.expected,
             hint=_with_lines("This is what it said last:", log),
+            cause=error.kind,
         )
     shown = console if isinstance(error, (MachineEndedError, NoHelloError)) else error.console
-    return HypervisorError(error.what, expected=error.expected, hint=_with_lines(error.hint, shown))
+    return HypervisorError(
+        error.what,
+        expected=error.expected,
+        hint=_with_lines(error.hint, shown),
+        cause=error.kind,
+    )
 
 
 def _with_lines(hint: str | None, text: str) -> str:

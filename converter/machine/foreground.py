@@ -12,7 +12,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from agent.host import client
-from agent.host.errors import AbortedError, DetachedError, RelayError
+from agent.host.client import UNANSWERED
+from agent.host.errors import AbortedError, DetachedError, MachineEndedError, RelayError
 from agent.host.signals import SignalInbox
 from agent.host.status import ExitStatus
 from agent.host.stdio import Stdio
@@ -22,7 +23,6 @@ from converter.events import Monitor, StepFinished, StepStarted
 from converter.machine.machines import MachineRecord, Machines
 
 _STEP = "start machine"
-_FATAL = frozenset({"never-connected", "no-hello", "silent", "disconnected"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +72,10 @@ def run_in_foreground(
                     _end(machines, machine)
                 raise
             except RelayError as error:
+                if isinstance(error, MachineEndedError):
+                    status = machines.wait(machine.id)
+                    if status.signal is not None:  # somebody has cut its power
+                        return status
                 explained = machines.explain(machine.id, error)
                 _end(machines, machine)
                 raise explained from error
@@ -96,5 +100,5 @@ def _manners(attachment: Attachment) -> client.Manners:
         sig_proxy=attachment.sig_proxy,
         inbox=attachment.inbox,
         terminal_size=None if terminal is None else lambda: window_size(terminal),
-        fatal=_FATAL,
+        fatal=UNANSWERED,
     )

@@ -13,11 +13,13 @@ import select
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agent.host.relay import write_key
 from converter.errors import HypervisorError, NotFoundError
 from converter.machine.directory import (
+    GO,
     LINE_SOCKET,
     START_FILE,
     SUPERVISOR_LOG,
@@ -71,28 +73,47 @@ def prepare(
         ) from error
 
 
-def launch(folder: MachineFolder, mode: str, lock: int, *, for_qemu: Sequence[int] = ()) -> int:
-    """Start the supervisor, which takes over `lock`; return when its relay can be reached.
+class Launch:
+    """A supervisor on its way. It takes over `lock`, and does nothing until it is told to go.
 
-    `for_qemu` are descriptors that QEMU gets, which the supervisor does not keep. The result is a
-    descriptor: until it is closed the supervisor does not leave. Raises HypervisorError,
-    NotFoundError.
+    So it gets ready while its starter prepares the machine: a Python program takes its time.
+    `for_qemu` are descriptors that QEMU gets, which the supervisor does not keep. Closing this
+    without `go` ends it. Raises HypervisorError.
     """
-    ready, told = os.pipe()
-    hold, held = os.pipe()
-    try:
-        _spawn(folder, mode, [lock, told, hold, *for_qemu])
-        os.close(told)
-        told = -1
-        _wait_until_ready(folder, ready)
-    except BaseException:
-        os.close(held)
-        raise
-    finally:
-        for descriptor in (ready, told, hold):
-            if descriptor >= 0:
-                os.close(descriptor)
-    return held
+
+    def __init__(
+        self, folder: MachineFolder, mode: str, lock: int, *, for_qemu: Sequence[int] = ()
+    ) -> None:
+        self._folder = folder
+        self._ready, told = os.pipe()
+        try:
+            hold, self._held = os.pipe()
+            try:
+                _spawn(folder, mode, [lock, told, hold, *for_qemu])
+            except BaseException:
+                os.close(self._held)
+                raise
+            finally:
+                os.close(hold)
+        except BaseException:
+            os.close(self._ready)
+            raise
+        finally:
+            os.close(told)
+
+    def go(self) -> None:
+        """Have it start; return when the relay can be reached.
+
+        Raises HypervisorError, NotFoundError.
+        """
+        with suppress(BrokenPipeError):  # it has ended already, and says why
+            os.write(self._held, GO)
+        _wait_until_ready(self._folder, self._ready)
+
+    def close(self) -> None:
+        """Let the supervisor go when it has nothing to do any more."""
+        os.close(self._ready)
+        os.close(self._held)
 
 
 def _spawn(folder: MachineFolder, mode: str, inherited: Sequence[int]) -> None:
@@ -108,7 +129,8 @@ def _spawn(folder: MachineFolder, mode: str, inherited: Sequence[int]) -> None:
         (os.POSIX_SPAWN_DUP2, source, number)
         for source, number in zip(inherited, numbers, strict=True)
     ]
-    arguments = [sys.executable, "-P", "-m", "converter.machine.supervisor", mode]
+    # Without what is installed: it needs the standard library and us.
+    arguments = [sys.executable, "-S", "-P", "-m", "converter.machine.supervisor", mode]
     arguments += [os.fspath(folder.path), *map(str, numbers)]
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     try:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from converter.machine.directory import (
 )
 from converter.machine.explain import translated_error
 from converter.machine.kvm import choose_accelerator
-from converter.machine.launching import launch, prepare
+from converter.machine.launching import Launch, prepare
 from converter.machine.machines import MachineRecord, MachineRequest
 from converter.machine.model import MachineSpec
 from converter.machine.process import qemu_version, tail
@@ -49,7 +49,7 @@ from converter.machine.removal import all_names, remove_machine
 from converter.machine.settle import look, settle
 from converter.machine.spec_json import read_spec
 from converter.machine.state import CUT_END, Status
-from converter.volume.volumes import Volumes
+from converter.volume.volumes import Lent, Volumes
 
 STOP_SECONDS = 10.0  # docker's, between the stop signal and SIGKILL
 
@@ -99,35 +99,46 @@ class LocalMachines:
     @contextmanager
     def started(self, machine: str) -> Iterator[None]:
         """Start a machine, and have its relay stay for the block; see Machines."""
-        hold = self._start(self._registry.folder(machine))
+        launch = self._start(self._registry.folder(machine))
         try:
             yield
         finally:
-            if hold is not None:
-                os.close(hold)
+            if launch is not None:
+                launch.close()
 
-    def _start(self, folder: MachineFolder) -> int | None:
+    def _start(self, folder: MachineFolder) -> Launch | None:
         """Start or adopt; return what is to be closed when the relay may go, None: it ran."""
         deadline = time.monotonic() + _BUSY_SECONDS
         while (lock := folder.try_lock(STARTING)) is None:
             owner = folder.supervisor()
-            if owner is not None and owner.role == SERVING:
+            serves = owner is not None and owner.role == SERVING
+            if serves and folder.state().status is Status.RUNNING:
                 return None
-            if owner is not None:  # the last run has ended, and somebody still reads its output
+            if owner is not None and not serves:  # somebody still reads the last run's output
                 owner.mark.signal(signal.SIGTERM)
             _wait_turn(folder, deadline)
         try:
-            if settle(folder).status is Status.RUNNING:
-                return launch(folder, "adopt", lock)
-            document = folder.machine()
-            spec = _spec(folder)
-            accelerator = self._choose(spec)
-            temporary = document["auto_remove"] is True
-            with self._volumes.lend(folder.id, str(document["name"]), spec.volumes) as lent:
-                prepare(folder, spec, accelerator, temporary=temporary, volumes=lent)
-                return launch(folder, "start", lock, for_qemu=[one.descriptor for one in lent])
+            runs = settle(folder).status is Status.RUNNING
+            name = str(folder.machine()["name"])
+            # A QEMU that runs has its volumes in its own hands.
+            spec = None if runs else _spec(folder)
+            with self._volumes.lend(folder.id, name, spec.volumes if spec else ()) as lent:
+                held = [volume.descriptor for volume in lent]
+                launch = Launch(folder, "start" if spec else "adopt", lock, for_qemu=held)
+                try:
+                    if spec is not None:
+                        self._prepare(folder, spec, lent)
+                    launch.go()
+                except BaseException:
+                    launch.close()
+                    raise
+                return launch
         finally:
             os.close(lock)
+
+    def _prepare(self, folder: MachineFolder, spec: MachineSpec, volumes: Sequence[Lent]) -> None:
+        temporary = folder.machine()["auto_remove"] is True
+        prepare(folder, spec, self._choose(spec), temporary=temporary, volumes=volumes)
 
     def _choose(self, spec: MachineSpec) -> Accelerator:
         version = qemu_version()
@@ -157,7 +168,8 @@ class LocalMachines:
                 return
             _wait_turn(folder, deadline)
         try:
-            os.close(launch(folder, "adopt", lock))
+            with closing(Launch(folder, "adopt", lock)) as launch:
+                launch.go()
         finally:
             os.close(lock)
 
@@ -245,7 +257,7 @@ class LocalMachines:
                 owner = folder.supervisor()
                 if owner is not None and owner.role == LINGERING:
                     owner.mark.signal(signal.SIGTERM)
-                elif owner is not None:
+                elif owner is not None and folder.state().status is Status.RUNNING:
                     _refuse_running(folder, force=force)
                     ours = True
                     self._cut(folder)

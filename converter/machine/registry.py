@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -83,8 +84,6 @@ class Registry:
                     f"The name {request.name} is taken by machine {names[request.name]}.",
                     hint="Choose another one, or remove that machine with saltflat rm.",
                 )
-            new.path.mkdir(mode=0o700)
-            make_scratch(new.path, spec)
             name = request.name or new_name(names)
             document = {
                 "schema": MACHINE_SCHEMA,
@@ -98,12 +97,18 @@ class Registry:
                 "labels": dict(request.labels),
                 "spec": spec_document(spec),
             }
-            write_private(new.path / MACHINE_FILE, document)
-            store = Store(request.store)
-            kept = [link.stem for link in spec.chain if link.parent == store.links]
-            pin(store, machine, [spec.boot.id, *kept], holder=final.path)
-            Volumes(self.machines.parent).attach(machine, name, spec.volumes)
-            new.path.rename(final.path)
+            new.path.mkdir(mode=0o700)
+            try:
+                make_scratch(new.path, spec)
+                write_private(new.path / MACHINE_FILE, document)
+                store = Store(request.store)
+                kept = [link.stem for link in spec.chain if link.parent == store.links]
+                pin(store, machine, [spec.boot.id, *kept], holder=final.path)
+                Volumes(self.machines.parent).attach(machine, name, spec.volumes)
+                new.path.rename(final.path)
+            except BaseException:
+                shutil.rmtree(new.path, ignore_errors=True)
+                raise
         return _record(final, document)
 
     def _names(self) -> Iterator[tuple[str, str]]:

@@ -4,9 +4,9 @@
 
 MODE is `start`, or `adopt` for a machine whose supervisor was killed, whether its QEMU still runs
 or not. LOCK, READY and HOLD are descriptors: the folder's lock, held already; a pipe that is told
-in one line of JSON that the relay can be reached, or why not; a pipe that is closed at the other
-end when nobody counts on the relay any more. FOR_QEMU are descriptors that QEMU inherits and this
-process does not keep. QEMU does not die with this process.
+in one line of JSON that the relay can be reached, or why not; a pipe that says when to go, and is
+closed at the other end when nobody counts on the relay any more. FOR_QEMU are descriptors that QEMU
+inherits and this process does not keep. QEMU does not die with this process.
 
 SIGTERM cuts the machine's power, or lets a machine that has ended go at once. Start-up is part of
 every `run`, so imports are few.
@@ -26,11 +26,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.host.loop import READABLE
-from agent.host.relay import Condition, RelayServer
+from agent.host.relay import (
+    PATIENCE_VARIABLE,
+    Condition,
+    RelayOptions,
+    RelayServer,
+    read_patience,
+)
 from agent.host.signals import SignalInbox
 from agent.host.vspc.seam import Notice
 from converter.errors import NotFoundError
 from converter.machine.directory import (
+    GO,
     LINE_SOCKET,
     LINGERING,
     MACHINE_FILE,
@@ -59,7 +66,11 @@ class Supervisor:
         self._hold: int | None = hold
         self._inbox = SignalInbox()
         self._server = RelayServer(
-            folder.relay, folder.path / LINE_SOCKET, notice=_log, changed=self._changed
+            folder.relay,
+            folder.path / LINE_SOCKET,
+            options=_relay_options(),
+            notice=_log,
+            changed=self._changed,
         )
         self._loop = self._server.loop
         self._child: subprocess.Popen[bytes] | None = None
@@ -253,6 +264,15 @@ def spawn(
         )
 
 
+def _relay_options() -> RelayOptions:
+    """Return what the environment of whoever started us says. Raises ValueError."""
+    settings = os.environ.get(PATIENCE_VARIABLE, "").split()
+    try:
+        return RelayOptions(patience=read_patience(settings))
+    except ValueError as error:
+        raise ValueError(f"{PATIENCE_VARIABLE}: {error}.") from error
+
+
 def _log(notice: Notice) -> None:
     """Write a line to supervisor.log, which is our stderr."""
     when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
@@ -267,7 +287,8 @@ def main(arguments: list[str]) -> int:
     for descriptor in (lock, ready, hold):
         os.set_inheritable(descriptor, False)
     folder = MachineFolder(path)
-    supervisor: Supervisor | None = None
+    if os.read(hold, len(GO)) != GO:  # who started us has failed at something, or was killed
+        return 0
     try:
         supervisor = Supervisor(folder, lock=lock, hold=hold)
         if mode == "start":

@@ -1,6 +1,6 @@
 """Delete what nobody needs. Owns what is needed (the roots), and the order of deletion.
 
-Roots are the image records, what machines stand on (`converter.store.locks` and `.pins`), and the
+Roots are the image records, what machines stand on (`converter.store.pins`), and the
 default boot image. A complete image needs its links and its two documents, but not the blobs of its
 layers: they are a cache, and go unless they are asked to be kept. An incomplete one needs its blobs
 too.
@@ -33,8 +33,8 @@ from converter.store.inventory import (
     take_inventory,
 )
 from converter.store.layout import Store
-from converter.store.locks import LINK_PREFIX, SWEEP_TIMEOUT_SECONDS, pins, sweeping
-from converter.store.pins import lasting_pins
+from converter.store.locks import LINK_PREFIX, SWEEP_TIMEOUT_SECONDS, sweeping
+from converter.store.pins import pins
 from tinykernel.record import RECORD_FILE
 
 
@@ -266,5 +266,5 @@ def _delete_locks(store: Store) -> None:
     """Delete what nobody holds: locks of links, for the store is ours, and pins of the dead."""
     for path in store.locks.glob(f"{LINK_PREFIX}*"):
         path.unlink()
-    for path in (*pins(store)[1], *lasting_pins(store)[1]):
+    for path in pins(store)[1]:
         path.unlink(missing_ok=True)

@@ -21,8 +21,7 @@ from converter.store.bootimages import default_boot_id
 from converter.store.images import ImageRecord, read_image_record
 from converter.store.layout import Store
 from converter.store.links import LinkRecord, read_link_record
-from converter.store.locks import pins
-from converter.store.pins import lasting_pins
+from converter.store.pins import pins
 from tinykernel.record import RECORD_FILE
 
 _LINK_FILE = re.compile(r"([0-9a-f]{64})\.(json|vmdk|state)")
@@ -164,7 +163,7 @@ def take_inventory(store: Store) -> Inventory:
     Raises OSError for a folder that cannot be read, IntegrityError for a pin that cannot.
     """
     leftovers: list[Leftover] = []
-    held = pins(store)[0] | lasting_pins(store)[0]
+    held, _void = pins(store)
     images = tuple(_images(store, leftovers))
     links = {link.link_id: link for link in _links(store, leftovers)}
     blobs = {blob.digest: blob for blob in _blobs(store, leftovers)}

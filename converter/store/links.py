@@ -149,15 +149,25 @@ class PendingLink:
         self._disk = AtomicFile(disk, mode=0o444)
         self.file = self._disk.file
         self.path = self._disk.temp  # of the file that has no final name yet
+        self._sha256 = ""
+
+    def hash_disk(self) -> str:
+        """Return the sha256 of the disk, which nobody writes any more. Raises OSError.
+
+        Once only: `commit` needs it, and whoever has a thread to spare may ask for it before.
+        """
+        if not self._sha256:
+            self._disk.file.seek(0)
+            self._sha256 = hashlib.file_digest(self._disk.file, "sha256").hexdigest()
+        return self._sha256
 
     def commit(self, *, grains: int, state: bytes) -> LinkRecord:
         """Make the link good: disk, then state, then record, each durable before the next."""
         with self._lock:
-            self._disk.file.seek(0)
             record = replace(
                 self._draft,
                 size_bytes=os.fstat(self._disk.file.fileno()).st_size,
-                sha256=hashlib.file_digest(self._disk.file, "sha256").hexdigest(),
+                sha256=self.hash_disk(),
                 state_size_bytes=len(state),
                 state_sha256=hashlib.sha256(state).hexdigest(),
                 grains=grains,

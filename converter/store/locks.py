@@ -1,27 +1,23 @@
 """Locks between processes. The kernel drops them with their holder, so a crash leaves none.
 
-Three of them, each a file that only flock(2) looks at:
+Two kinds, each a file that only flock(2) looks at:
 
 locks/link-<link id>      exclusive: who makes that link
 locks/store, locks/gate   shared: who adds to the store or looks something up to use it; exclusive:
                           who deletes. The gate is passed first, so that new users cannot keep a
                           deleter waiting for ever
-locks/use-<pid>-<n>       exclusive: a machine's pin; the file says what may not be deleted even
-                          when its holder has let go of the store
 
-Whoever pins does it before it lets go of the store. So a deleter, alone with the store, sees every
-pin that there is, and no file in the making.
+A machine needs its links when nobody holds the store: that is what converter.store.pins is for.
 """
 
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +26,8 @@ from converter.events import Monitor, Note, ignore
 from converter.store.layout import Store
 
 LINK_PREFIX = "link-"
-PIN_PREFIX = "use-"
 SWEEP_TIMEOUT_SECONDS = 600.0
 _POLL_SECONDS = 0.05  # a deleter that comes again and again leaves gaps of a tenth of a second
-_PIN_LIMIT_BYTES = 1 << 20
-_serial = itertools.count()
 
 
 def _silent() -> None:
@@ -141,53 +134,3 @@ def sweeping(
 
     with alone("gate", "others come to"), alone("store", "others use"):
         yield
-
-
-@contextmanager
-def pinned(store: Store, identities: Iterable[str]) -> Iterator[None]:
-    """Keep links and boot images, named by their ids, for as long as this block lasts.
-
-    To be entered inside `using`, which may then be left: a machine runs for days, and a deleter
-    need not wait for it.
-    """
-    descriptor, path = _new_pin(store)
-    try:
-        # Nobody waits long for this: others lock a pin only to see whether it is held.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.write(descriptor, "".join(f"{identity}\n" for identity in identities).encode())
-        yield
-    finally:
-        with suppress(FileNotFoundError):
-            path.unlink()
-        os.close(descriptor)
-
-
-def pins(store: Store) -> tuple[frozenset[str], tuple[Path, ...]]:
-    """Return the ids that are pinned, and the pins whose holders are dead.
-
-    Exact inside `sweeping`; elsewhere a pin that is just being made may be missed.
-    """
-    held: set[str] = set()
-    dead = []
-    for path in sorted(store.locks.glob(f"{PIN_PREFIX}*")):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # its holder has just let go
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            dead.append(path)
-        except BlockingIOError:
-            held.update(os.read(descriptor, _PIN_LIMIT_BYTES).decode("ascii").split())
-        finally:
-            os.close(descriptor)
-    return frozenset(held), tuple(dead)
-
-
-def _new_pin(store: Store) -> tuple[int, Path]:
-    while True:
-        path = store.locks / f"{PIN_PREFIX}{os.getpid()}-{next(_serial)}"
-        # The name may be there already: from a dead process with our id, or from another host's.
-        with suppress(FileExistsError):
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            return os.open(path, flags, 0o600), path

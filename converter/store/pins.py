@@ -1,8 +1,9 @@
 """What machines stand on, for as long as they exist. Owns the files in pins/.
 
-A pin of converter.store.locks lasts as long as its process. These last as long as a folder: a file
-pins/<name>.json says which links and boot images a machine needs and where the machine's folder is.
-When that is gone the pin counts for nothing, and a collection of garbage takes it away.
+A file pins/<name>.json says which links and boot images a machine needs and where the machine's
+folder is. It outlives any process, and counts as long as that folder is there; a collection of
+garbage takes it away afterwards. Whoever pins does it before it lets go of the store: so a deleter,
+alone with the store, sees every pin that there is.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def unpin(store_root: Path, name: str) -> None:
     _path(store_root, name).unlink(missing_ok=True)
 
 
-def lasting_pins(store: Store) -> tuple[frozenset[str], tuple[Path, ...]]:
+def pins(store: Store) -> tuple[frozenset[str], tuple[Path, ...]]:
     """Return the ids that are pinned, and the pins whose holders are gone.
 
     Exact inside `sweeping`. Raises IntegrityError for a pin that cannot be read: what it keeps must

@@ -1,4 +1,6 @@
-"""Four thousand VMs on one concentrator: time to connect, memory of each, what a keystroke takes.
+"""Thousands of VMs on one concentrator: time to connect, memory of each, what a keystroke takes.
+
+First as sockets, then as machines that are relayed, each with a session of its own.
 
 The peer of the keystroke is the same echo through two plain relaying system calls: a client and a
 "VM" that are joined by one Unix socket and one TCP connection with nothing in between.
@@ -13,11 +15,21 @@ import threading
 import time
 from pathlib import Path
 
+from agent.host.relay.roster import Roster
 from agent.host.vspc.telnet import TelnetDecoder, escape
-from tests.integration.vspc.many_vms import connect_all, echo_seconds, raise_limit, resident_bytes
-from tests.integration.vspc.simulated_esxi import concentrator
+from tests.integration.vspc.many_guests import Guests
+from tests.integration.vspc.many_vms import (
+    connect_all,
+    echo_seconds,
+    processor_seconds,
+    raise_limit,
+    resident_bytes,
+)
+from tests.integration.vspc.simulated_esxi import Vm, concentrator
 
 VMS = 4000
+RELAYED = 2000
+_IDLE_SECONDS = 30.0
 _ECHOES = 2000
 _CHUNK = 65536
 
@@ -43,6 +55,7 @@ def run(rounds: int) -> dict[str, object]:
             sock.close()
     plain = _plain_echo()
     return {
+        **_relayed(RELAYED),
         "VMs": {"connected at once": count},
         "seconds": {"until all are served": connecting},
         "bytes": {"of the process before": before, "for each idle VM": (idle - before) // count},
@@ -52,6 +65,53 @@ def run(rounds: int) -> dict[str, object]:
             "median without the concentrator (TCP alone)": statistics.median(plain) * 1e6,
         },
         "telnet MB/s": _codec(rounds),
+    }
+
+
+def _relayed(count: int) -> dict[str, object]:
+    """Return what machines cost: known, with a session each, and idle with it."""
+    count = min(count, (raise_limit() - 100) // 6)
+    with tempfile.TemporaryDirectory(prefix="vspc-") as name:
+        roster = Roster(Path(name) / "relays")
+        vms = [Vm(number) for number in range(1, count + 1)]
+        keys = [roster.add(vm.name, vm.uuid).key for vm in vms]
+        with concentrator(Path(name), sockets=True) as bare:
+            before = resident_bytes(bare.process.pid)
+        arguments = ["--relays", str(roster.directory)]
+        started = time.perf_counter()
+        with concentrator(Path(name), *arguments, sockets=False) as server:
+            pid = server.process.pid
+            journals = [roster.folder(vm.name) / "journal" for vm in vms]
+            while not all(journal.exists() for journal in journals):
+                time.sleep(0.05)
+            opening = time.perf_counter() - started
+            known = resident_bytes(pid)
+            started = time.perf_counter()
+            connections = connect_all(server, count)
+            guests = Guests(connections, keys)
+            guests.meet_all()
+            meeting = time.perf_counter() - started
+            met = resident_bytes(pid)
+            used = processor_seconds(pid)
+            asked = guests.idle(_IDLE_SECONDS)
+            used = processor_seconds(pid) - used
+            guests.close()
+            for connected in connections:
+                connected.close()
+    return {
+        "relayed machines": {"with a session each": count},
+        "relayed: seconds": {
+            "until all have a relay": opening,
+            "until all have a session": meeting,
+        },
+        "relayed: bytes": {
+            "for each machine that is known": (known - before) // count,
+            "for each with a session, in all": (met - before) // count,
+        },
+        "relayed: idle": {
+            "share of a processor": used / _IDLE_SECONDS,
+            "questions to guests per second": asked / _IDLE_SECONDS,
+        },
     }
 
 

@@ -134,8 +134,8 @@ PLANTS = (
         "state",
         "a section takes the memory that it claims",
         "converter/ext4/state.py",
-        "reader.read(min(_PIECE_BYTES, size + 1 - len(content))):",
-        "reader.read(size + 1 - len(content)):",
+        "self.pieces(_PIECE_BYTES)",
+        "self.pieces(self.size)",
     ),
 )
 

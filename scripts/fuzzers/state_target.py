@@ -17,8 +17,8 @@ import zstandard
 from converter.errors import IntegrityError, SaltflatError
 from converter.ext4 import c_ext4 as c
 from converter.ext4 import state
-from converter.ext4.filesystem import GRAIN_BYTES, INODES_PER_GRAIN, FileSystem
-from converter.ext4.geometry import INODES_PER_GROUP, MIB
+from converter.ext4.filesystem import FileSystem
+from converter.ext4.geometry import MIB
 from converter.ext4.writer import write_layer
 from converter.layer.entry import Entry, Kind
 from converter.rootfs.apply import apply_layer
@@ -228,11 +228,7 @@ def _judge_dump(states: Sequence[bytes], filesystem: FileSystem) -> None:
     allocator.dirty_inode_bitmaps = set(allocator.inode_bitmaps)
     for placement in again.placements.values():
         placement.stored = False
-    again.dirty_grains = {
-        group * (INODES_PER_GROUP // INODES_PER_GRAIN) + number
-        for group, table in again.tables.items()
-        for number in range(len(table) // GRAIN_BYTES)
-    }
+    again.dirty_grains = set(again.grains)
     whole = state.load_states([state.dump_state(again)])
     assert whole == filesystem, "a dump of everything is not the same"
 

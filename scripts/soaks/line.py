@@ -1,7 +1,8 @@
-"""Random bytes each way through a booted guest, over lines that damage and cut; hosts that die.
+"""Random bytes each way through a booted guest, over lines that damage and cut; relays that die.
 
-The guest's process sends back what it is sent, and both ends take a digest. The count is in
-KiB of each way over virtio-serial; over the 16550 it is a sixteenth of that.
+The guest's process sends back what it is sent, and both ends take a digest; in between are the
+relay as a process, killed at random instants, and a client that is attached all the while. The
+count is in KiB of each way over virtio-serial; over the 16550 it is a sixteenth of that.
 """
 
 from __future__ import annotations
@@ -12,18 +13,27 @@ import sys
 import tempfile
 from pathlib import Path
 
+from agent.wire import STDOUT
 from converter.machine.model import Channel, RunConfig
 from tests.guests import disk
-from tests.guests.host import BOOT_SECONDS, Faults, booted, served
+from tests.guests.host import booted
+from tests.guests.line import Faults
+from tests.guests.relayed import relayed
+from tests.integration.relay_runs import Attached, logged
 
 COUNT = 65536  # KiB
 _SERIAL_PART = 16
 _WORST_PART = 64  # of the data goes over a line that damages one byte in a thousand
-_WORST = Faults(flip=1e-3, drop=1e-4)
-FAULTS = {
-    Channel.VIRTIO_SERIAL: Faults(flip=2e-6, drop=1e-6, cut=0.001, kill=0.0002),
-    Channel.SERIAL: Faults(flip=2e-5, drop=1e-5, cut=0.00002, kill=0.00002),
+_WORST = Faults(flip=1e-3, burst=1e-5, drop=1e-5)
+_FAULTS = {
+    Channel.VIRTIO_SERIAL: Faults(
+        flip=2e-6, burst=1e-6, drop=1e-6, replay=2e-7, forge=1e-6, cut=1e-7
+    ),
+    Channel.SERIAL: Faults(flip=2e-5, burst=1e-5, drop=1e-5, replay=2e-6, forge=1e-5, cut=1e-6),
 }
+_KILL_SECONDS = 5.0  # between two kills, in the mean
+_PATIENCE_SECONDS = 120.0
+_SLOWEST = 10_000  # bytes a second
 
 
 def run(count: int, seed: int) -> list[str]:
@@ -32,42 +42,50 @@ def run(count: int, seed: int) -> list[str]:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         work = Path(name)
         link = disk.build(work)
-        for channel in FAULTS:
+        for channel in _FAULTS:
             part = 1 if channel is Channel.VIRTIO_SERIAL else _SERIAL_PART
             failures += _send(work, link, channel, (count << 10) // part, seed)
     return failures
 
 
 def _send(work: Path, link: Path, channel: Channel, size: int, seed: int) -> list[str]:
-    data = random.Random(seed).randbytes(size)
+    rng = random.Random(seed)
+    data = rng.randbytes(size)
     digest = hashlib.sha256(data).hexdigest()
     # tee holds a pipe to sha256sum, whose word goes to stderr.
     script = "mkfifo /p; sha256sum < /p >&2 & tee /p; wait"
     config = RunConfig(args=("/bin/sh", "-c", script), stdin=True)
+    seconds = _PATIENCE_SECONDS + size / _SLOWEST
     with (
         booted(work, link, config, channel=channel) as machine,
-        served(machine, seed=seed) as host,
+        relayed(machine, faults=_WORST, seed=seed) as guest,
     ):
-        main = host.processes[0]
-        host.wait(lambda: "started" in main.messages, 2 * BOOT_SECONDS)
-        host.write(0, data, end=True)
-        host.faults = _WORST
-        host.wait(lambda: len(main.stdout) > size // _WORST_PART, 60 + size / 10_000)
-        host.faults = FAULTS[channel]
-        host.cut()
-        host.wait(lambda: len(main.stdout) > size // 2, 60 + size / 10_000)
-        host.kill()
-        host.wait(lambda: main.code is not None, 60 + size / 10_000)
-        seen = hashlib.sha256(main.stdout).hexdigest()
-        counted = f"{host.injected} faults, {host.cuts} cuts, {host.kills} kills"
+        attached = Attached(guest.address, data)
+        for faults, enough in ((_WORST, size // _WORST_PART), (_FAULTS[channel], size + 1)):
+            guest.line.faults = faults
+
+            def done(enough: int = enough) -> bool:
+                return attached.result is not None or len(attached.out) >= enough
+
+            guest.kill_until(done, rng, every_seconds=_KILL_SECONDS, seconds=seconds)
+        attached.join(_PATIENCE_SECONDS)
+        counters = guest.describe()["counters"]
+        seen = f"{dict(guest.line.counts)}, {guest.kills} kills; {_shown(counters)}"
+        print(f"{channel}: {size} bytes each way, {seen}", file=sys.stderr)
         failures = []
-        if main.stderr.split()[:1] != [digest.encode()]:
-            failures.append(f"{channel}: the guest had other bytes ({counted})")
-        if seen != digest:
-            failures.append(f"{channel}: the guest sent other bytes ({counted})")
-        if main.code != 0 or main.gap_bytes:
-            failures.append(f"{channel}: code {main.code}, {main.gap_bytes} bytes of gaps")
-        if not host.injected or host.established < 3:
-            failures.append(f"{channel}: too little went wrong ({counted}) to show anything")
-        print(f"{channel}: {size} bytes each way, {counted}", file=sys.stderr)
+        if attached.err.split()[:1] != [digest.encode()]:
+            failures.append(f"{channel}: the guest had other bytes ({seen})")
+        if hashlib.sha256(attached.out).hexdigest() != digest:
+            failures.append(f"{channel}: the client got other bytes, {len(attached.out)} ({seen})")
+        if hashlib.sha256(logged(guest.relay.folder, STDOUT)).hexdigest() != digest:
+            failures.append(f"{channel}: the log has other bytes ({seen})")
+        if getattr(attached.result, "code", None) != 0:
+            failures.append(f"{channel}: the client ended with {attached.result!r} ({seen})")
+        if not guest.kills or not guest.line.counts["flip"]:
+            failures.append(f"{channel}: too little went wrong to show anything ({seen})")
         return failures
+
+
+def _shown(counters: dict[str, int]) -> str:
+    names = ("forged", "replayed", "repeated", "resent", "pieces")
+    return ", ".join(f"{counters[name]} {name}" for name in names)

@@ -1,7 +1,7 @@
 """A small host for booted guests: an Endpoint on the line, and what each process has said so far.
 
-Owns the pumping of bytes and, if asked to, the damage that is done to them on the way. It keeps
-everything in memory and decides nothing.
+Owns the pumping of bytes. It keeps everything in memory and decides nothing. For tests that hold
+the guest to the protocol; with a relay in between, see `relayed`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import secrets
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,14 @@ from agent.wire import (
     Control,
     Data,
     Endpoint,
-    Established,
     Finished,
     Gap,
-    Position,
     Role,
-    SessionState,
     kind_of,
     process_of,
     stream_of,
 )
-from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
+from converter.machine.model import Channel, GuestConfig, GuestVolume, MachineSpec, RunConfig
 from converter.machine.process import QemuProcess, qemu_version
 from converter.machine.qemu import make_scratch, write_guest_document
 from converter.machine.qemu_command import Accelerator, machine_arguments
@@ -61,7 +57,6 @@ class Record:
     order: list[object] = field(default_factory=list)
     closed: bool = False
     input: memoryview = field(default_factory=lambda: memoryview(b""))  # what is left
-    given: memoryview = field(default_factory=lambda: memoryview(b""))
     ends_input: bool = False
 
     @property
@@ -79,38 +74,18 @@ class Record:
         return None if message is None else message["code"]
 
 
-@dataclass(frozen=True)
-class Faults:
-    """What happens on the way: probabilities per byte, and per turn of a cut and a kill."""
-
-    flip: float = 0.0
-    drop: float = 0.0  # of a burst of up to 64 bytes
-    cut: float = 0.0
-    kill: float = 0.0  # of the host's process
-
-
 class GuestHost:
     """The host end of one guest."""
 
-    def __init__(
-        self, listener: UnixListener, key: bytes, *, faults: Faults | None = None, seed: int = 1
-    ) -> None:
+    def __init__(self, listener: UnixListener, key: bytes) -> None:
         self.endpoint = Endpoint(
             Role.HOST, key, nonce=secrets.token_bytes(32), now=time.monotonic()
         )
         self.processes: dict[int, Record] = {0: Record()}
         self.held: set[int] = set()  # processes whose output is not consumed
-        self.injected = 0
-        self.cuts = 0
-        self.kills = 0
-        self.established = 0
         self._unconsumed: dict[int, int] = {}
-        self._key = key
-        self._journal: list[str] = []
         self._listener = listener
         self._line: Connection | None = None
-        self.faults = faults or Faults()
-        self._random = random.Random(seed)
 
     # --- what a test asks for --------------------------------------------------------------------
 
@@ -125,19 +100,8 @@ class GuestHost:
         """Give a process its whole stdin."""
         record = self.processes[number]
         assert not record.input
-        record.given = record.input = memoryview(data)
+        record.input = memoryview(data)
         record.ends_input = end
-
-    def kill(self) -> None:
-        """Die and come back with nothing but the journal, the output and what is to be written."""
-        self.kills += 1
-        self._lose()
-        state = SessionState()
-        for line in self._journal:
-            state.apply(json.loads(line))
-        self.endpoint = Endpoint(
-            Role.HOST, self._key, nonce=secrets.token_bytes(32), state=state, now=time.monotonic()
-        )
 
     def release(self, number: int) -> None:
         """Consume what was held back of a process's output, and all that comes."""
@@ -175,28 +139,15 @@ class GuestHost:
             if data is None:
                 self._lose()
             elif data:
-                self._take(self.endpoint.receive(self._damaged(data), now))
+                self._take(self.endpoint.receive(data, now))
         self._take(self.endpoint.tick(now))
         for number, record in self.processes.items():
             self._feed(number, record)
-        kept = self.endpoint.journal()
-        if kept is not None:
-            self._journal.append(json.dumps(kept))
         while self._line is not None and self._line.send():
             due_bytes = self.endpoint.data_to_send(now)
             if not due_bytes:
                 break
-            self._line.send(self._damaged(due_bytes))
-        if self._random.random() < self.faults.cut:
-            self.cut()
-        if self._random.random() < self.faults.kill:
-            self.kill()
-
-    def cut(self) -> None:
-        """Close the connection; QEMU comes back after a second."""
-        if self._line is not None:
-            self.cuts += 1
-            self._lose()
+            self._line.send(due_bytes)
 
     def _lose(self) -> None:
         if self._line is not None:
@@ -231,14 +182,8 @@ class GuestHost:
                 self.processes[process_of(event.stream)].order.append(kind_of(event.stream))
             elif isinstance(event, Control):
                 self._note(event.message)
-            elif isinstance(event, Position) and kind_of(event.stream) == STDIN:
-                record = self.processes[process_of(event.stream)]
-                record.input = record.given[event.offset :]
-                record.ends_input = not event.finished and bool(record.given)
             elif isinstance(event, Closed):
                 self.processes[event.process].closed = True
-            elif isinstance(event, Established):
-                self.established += 1
 
     def _note(self, message: dict[str, Any]) -> None:
         record = self.processes[message["process"]]
@@ -250,32 +195,14 @@ class GuestHost:
             with contextlib.suppress(ValueError):  # Closed may have come with the same bytes
                 self.endpoint.finish(stream_of(message["process"], STDIN))
 
-    def _damaged(self, data: bytes) -> bytes:
-        damaged = bytearray(data)
-        rng = self._random
-        for rate, burst in ((self.faults.flip, 0), (self.faults.drop, 64)):
-            at = _next_fault(rng, rate)
-            while at < len(damaged):
-                self.injected += 1
-                if burst:
-                    del damaged[at : at + rng.randrange(1, burst)]
-                else:
-                    damaged[at] ^= rng.randrange(1, 256)
-                at += _next_fault(rng, rate)
-        return bytes(damaged)
-
-
-def _next_fault(rng: random.Random, rate: float) -> int:
-    return 1 + int(rng.expovariate(rate)) if rate else 1 << 62
-
 
 class _Guest(GuestConfig):
     """A guest's document with rules for output."""
 
     output: dict[str, object]
 
-    def encode(self, channel: Channel, key: bytes) -> bytes:
-        document = json.loads(super().encode(channel, key))
+    def encode(self, channel: Channel, key: bytes, volumes: Sequence[GuestVolume] = ()) -> bytes:
+        document = json.loads(super().encode(channel, key, volumes))
         return json.dumps({**document, "output": self.output}).encode()
 
 
@@ -333,9 +260,9 @@ def booted(
 
 
 @contextlib.contextmanager
-def served(booted_machine: Booted, **options: Any) -> Iterator[GuestHost]:
-    """Listen on a machine's line."""
+def served(booted_machine: Booted, key: bytes | None = None) -> Iterator[GuestHost]:
+    """Listen on a machine's line, with its key or another."""
     with UnixListener(booted_machine.path) as listener:
-        host = GuestHost(listener, booted_machine.key, **options)
+        host = GuestHost(listener, key or booted_machine.key)
         yield host
         host._lose()

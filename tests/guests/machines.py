@@ -38,7 +38,7 @@ def request(spec: MachineSpec, work: Path, **options: object) -> MachineRequest:
         "store": work / "store",
         **options,
     }
-    return MachineRequest(**values)  # type: ignore[arg-type]
+    return MachineRequest(**values)  # type: ignore[arg-type]  # a test names what it changes
 
 
 def run_to_end(

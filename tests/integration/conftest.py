@@ -57,9 +57,10 @@ class Saltflat:
 
 
 @pytest.fixture(scope="session")
-def saltflat() -> Saltflat:
-    """Return the `saltflat` command of this checkout."""
-    return Saltflat({"PYTHONPATH": str(ROOT)})
+def saltflat(tmp_path_factory: pytest.TempPathFactory) -> Saltflat:
+    """Return the `saltflat` command of this checkout; its machines are not the user's."""
+    state = tmp_path_factory.mktemp("state")
+    return Saltflat({"PYTHONPATH": str(ROOT), "SALTFLAT_STATE": str(state)})
 
 
 @pytest.fixture(scope="session")

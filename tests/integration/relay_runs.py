@@ -31,7 +31,7 @@ from agent.wire import STDERR, STDOUT
 from tests.integration.relay_guest import Guest, LineFaults, Program
 
 PROCESS = Path(__file__).with_name("relay_process.py")
-_STARTS_SECONDS = 20.0
+_STARTS_SECONDS = 60.0
 
 
 class RelayProcess:
@@ -88,7 +88,7 @@ def relayed(
             relay.kill()
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not condition():

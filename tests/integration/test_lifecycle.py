@@ -18,17 +18,19 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import MachineEndedError, client
+from agent.host import ExitStatus, MachineEndedError, Stdio, client
+from converter import events
 from converter.errors import NotFoundError, SaltflatError, UsageError
 from converter.machine import settle
 from converter.machine.directory import PID_FILE, STATE_FILE, MachineFolder
+from converter.machine.foreground import Attachment, run_in_foreground
 from converter.machine.local import LocalMachines
 from converter.machine.machines import MachineRecord, Status
 from converter.machine.model import GuestConfig, MachineSpec, RunConfig
 from converter.machine.process_mark import own_mark
 from converter.machine.state import UNKNOWN_END
 from converter.store.layout import Store
-from converter.store.pins import lasting_pins
+from converter.store.pins import pins
 from tests.guests import disk
 from tests.guests.machines import local_machines, request
 from tinykernel.record import load_boot_image
@@ -67,7 +69,7 @@ def machines(tmp_path: Path) -> Iterator[LocalMachines]:
     assert [path.name for path in (tmp_path / "state/machines").iterdir()] in ([], [".lock"])
     assert qemus(tmp_path) == []
     if (tmp_path / "store").is_dir():
-        assert lasting_pins(Store(tmp_path / "store"))[0] == frozenset()
+        assert pins(Store(tmp_path / "store"))[0] == frozenset()
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_created_found_and_removed(
     for nothing in ("", "BOX", "box ", "../box", made.id[1:]):
         with pytest.raises(NotFoundError):
             machines.find(nothing)
-    kept, void = lasting_pins(Store(tmp_path / "store"))
+    kept, void = pins(Store(tmp_path / "store"))
     assert (kept, void) == ({spec.boot.id}, ())
     machines.remove(made.id)
     with pytest.raises(NotFoundError):
@@ -236,6 +238,40 @@ def test_a_restarted_host_and_a_pid_of_somebody_else(
     (folder / PID_FILE).write_text("")
     assert machines.find("box").status is Status.EXITED
     machines.remove(made.id, force=True)  # and we are alive
+
+
+def test_a_run_that_somebody_else_ends(
+    machines: LocalMachines, spec: MachineSpec, tmp_path: Path
+) -> None:
+    record = machines.create(request(spec, tmp_path, auto_remove=True))
+    ends: list[ExitStatus] = []
+
+    def attached() -> None:
+        with open(os.devnull, "wb") as nowhere:
+            stdio = Stdio(None, nowhere.fileno(), nowhere.fileno())
+            attachment = Attachment(stdio=stdio)
+            ends.append(run_in_foreground(machines, record, attachment, monitor=events.ignore))
+
+    thread = threading.Thread(target=attached)
+    thread.start()
+    until(lambda: machines.find(record.id).supervised)
+    machines.kill(record.id, signal.SIGKILL)
+    thread.join(60)
+    assert ends == [ExitStatus(137, signal=9)]
+    assert machines.list() == ()
+
+
+def test_a_machine_that_cannot_be_made_leaves_nothing(
+    machines: LocalMachines, spec: MachineSpec, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="smaller than the chain"):
+        machines.create(request(replace(spec, capacity_bytes=1 << 20), tmp_path))
+    assert [path.name for path in (tmp_path / "state/machines").iterdir()] == [".lock"]
+    gone = replace(spec, boot=replace(spec.boot, folder=tmp_path / "gone"))
+    made = machines.create(request(gone, tmp_path))
+    with pytest.raises(NotFoundError, match="vmlinuz is gone"):
+        machines.start(made.id)
+    assert machines.find(made.id).status is Status.CREATED
 
 
 def test_starting_and_removing_at_the_same_time(

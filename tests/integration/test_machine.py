@@ -5,7 +5,6 @@ The disk is mke2fs's and qemu-img's, so that nothing of our own writers can hide
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,12 +13,10 @@ from pathlib import Path
 import pytest
 
 from agent.host.status import ExitStatus
-from converter import events
 from converter.errors import HypervisorError
 from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
 from tests.guests.machines import Outcome, run_to_end
-from tinykernel.build import build_boot_image
-from tinykernel.record import BootImage
+from tinykernel.record import BootImage, load_boot_image
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm]
 
@@ -28,11 +25,9 @@ CAPACITY_BYTES = 64 << 20
 
 
 @pytest.fixture(scope="module")
-def boot(tmp_path_factory: pytest.TempPathFactory) -> BootImage:
-    named = os.environ.get("SALTFLAT_TEST_CACHE")
-    cache = Path(named) / "boot" if named else tmp_path_factory.mktemp("boot-cache")
-    target = tmp_path_factory.mktemp("images")
-    return build_boot_image(target, cache_dir=cache, monitor=events.ignore)
+def boot(boot_store: Path) -> BootImage:
+    (found,) = (boot_store / "boot").glob("*/boot.json")
+    return load_boot_image(found.parent)
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +148,8 @@ def test_a_kernel_panic_is_recognised(spec: MachineSpec, tmp_path: Path) -> None
 
 
 def test_what_qemu_refuses_is_shown(spec: MachineSpec, tmp_path: Path) -> None:
-    folder = tmp_path / "no-kernel"
-    shutil.copytree(spec.boot.folder, folder)
-    (folder / "vmlinuz").unlink()
-    boot = replace(spec.boot, folder=folder)
+    junk = tmp_path / "junk.vmdk"
+    junk.write_bytes(b"junk" * 1000)
     with pytest.raises(HypervisorError, match="ended with status 1") as caught:
-        relay(replace(spec, boot=boot), tmp_path, "true")
-    assert "vmlinuz" in str(caught.value.hint)
+        relay(replace(spec, chain=(junk, spec.chain[1])), tmp_path, "true")
+    assert "vmdk" in str(caught.value.hint).lower()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
-import tarfile
+import signal
 import threading
 import time
 
 import pytest
 
 from agent.host import (
+    AbortedError,
     DetachedError,
+    SignalInbox,
     Stdio,
 )
 from agent.host import client as clients
-from agent.host.client.connection import Connection
 from agent.host.relay import write_key
 from agent.wire import STDOUT
 from tests.integration.relay_guest import Guest, Program
@@ -160,60 +160,6 @@ def test_the_only_client_slows_the_guest_down_and_loses_nothing():
         guest.join()
 
 
-def test_executions_have_their_own_streams_and_status():
-    program = Program(out=b"main", ends=False)
-    with relayed(program) as (relay, _guest, folder):
-        in_r, in_w = os.pipe()
-        out_r, out_w = os.pipe()
-        os.write(in_w, b"echo me")
-        os.close(in_w)
-        with null() as nowhere:
-            execution = clients.Execution(["7", "x"], env=["A=b"], stdin=True)
-            status = clients.execute(relay.address, execution, Stdio(in_r, out_w, nowhere))
-        os.close(out_w)
-        assert status.code == 7
-        assert os.read(out_r, 1000) == b"7 x\necho me"
-        for descriptor in (in_r, out_r):
-            os.close(descriptor)
-        (told,) = [m for m in program.controls if m["type"] == "exec"]
-        assert (told["args"], told["env"], told["process"]) == (["7", "x"], ["A=b"], 1)
-        assert logged(folder, STDOUT) == b"main"
-        assert clients.execute_detached(relay.address, clients.Execution(["0"])) is None
-
-
-def test_hundreds_of_executions_one_after_the_other_and_many_at_once():
-    program = Program(ends=False)
-    with relayed(program) as (relay, _guest, _folder), null() as nowhere:
-        codes = []
-
-        def execute(code):
-            execution = clients.Execution([str(code)])
-            codes.append(
-                clients.execute(relay.address, execution, Stdio(None, nowhere, nowhere)).code
-            )
-
-        threads = [threading.Thread(target=execute, args=(n,)) for n in range(100)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        for code in range(200):
-            execute(code)
-        assert sorted(codes[:100]) == list(range(100))
-        assert codes[100:] == list(range(200))
-
-
-def test_an_execution_whose_client_leaves_goes_on_and_its_output_is_dropped():
-    program = Program(ends=False)
-    with relayed(program) as (relay, _guest, _folder):
-        connection = Connection(relay.address)
-        connection.ask({"type": "exec", "args": ["0"], "stdin": True})
-        until(lambda: 1 in program.echoes)
-        connection.close()
-        until(lambda: 1 not in program.echoes)  # its stdin ended, and all its streams with it
-        assert clients.describe(relay.address)["condition"] == "alive"
-
-
 def test_detach_keys_leave_the_process_alone():
     program = Program(ends=False)
     with relayed(program) as (relay, _guest, _folder), null() as nowhere:
@@ -230,6 +176,68 @@ def test_detach_keys_leave_the_process_alone():
         assert not program.stdin_ended
         os.close(in_r)
         os.close(in_w)
+
+
+class Late(Program):
+    """Does nothing until it is told to: what a guest does that boots."""
+
+    boots = True
+
+    def __call__(self, guest, events):
+        return not self.boots and super().__call__(guest, events)
+
+
+@pytest.mark.parametrize("attaches", ["before the start", "after it", "after it, to another relay"])
+def test_signals_go_to_the_process(attaches):
+    """A client hears of the start whenever it comes, and from then on its signals have a target."""
+    program = Late(ends=False)
+    program.boots = attaches == "before the start"
+    heard = threading.Event()
+
+    def listen(event):
+        if event["type"] == "started":
+            assert event["pid"] == 1
+            heard.set()
+
+    with relayed(program) as (relay, _guest, _folder):
+        if not program.boots:
+            until(lambda: (clients.describe(relay.address)["started"] or {}).get("pid") == 1)
+        if attaches == "after it, to another relay":
+            relay.kill()
+            relay.start()
+        inbox = SignalInbox()
+        manners = clients.Manners(inbox=inbox, on_event=listen)
+        attached = Attached(relay.address, None, manners=manners)
+        program.boots = False
+        assert heard.wait(20)
+        inbox.put(signal.SIGTERM)
+        until(lambda: {"type": "signal", "signal": 15} in program.controls)
+        if attaches == "before the start":
+            relay.kill()  # and the client of a relay that was started again knows it still
+            relay.start()
+            inbox.put(signal.SIGHUP)
+            until(lambda: {"type": "signal", "signal": 1} in program.controls)
+        program.ends, program.reads = True, False
+        attached.join(20)
+        assert attached.result.code == 0
+        inbox.close()
+
+
+def test_a_signal_before_the_start_ends_the_client_and_nothing_else():
+    """As with docker's client: before there is a process, the signal is for the client."""
+    program = Late(reads=False)
+    with relayed(program) as (relay, guest, _folder):
+        inbox = SignalInbox()
+        inbox.put(signal.SIGINT)
+        attached = Attached(relay.address, None, manners=clients.Manners(inbox=inbox))
+        attached.join(20)
+        assert isinstance(attached.result, AbortedError)
+        assert attached.result.signal == signal.SIGINT
+        inbox.close()
+        program.boots = False
+        guest.join()
+        assert clients.wait(relay.address).code == 0
+        assert program.controls == []
 
 
 def test_logs_follow_tail_and_tell_the_streams_apart():
@@ -299,6 +307,23 @@ def test_a_guest_that_was_restarted_begins_another_boot_in_the_same_log():
             relay.kill()
 
 
+def test_who_follows_the_log_goes_on_with_the_next_relay():
+    program = Program(out=b"before\n", reads=False, ends=False)
+    with relayed(program) as (relay, guest, _folder):
+        followed = clients.logs(relay.address, follow=True)
+        seen = bytearray()
+        while seen != b"before\n":
+            entry = next(followed)
+            seen += entry.data if isinstance(entry, clients.Output) else b""
+        relay.kill()
+        relay.start()
+        program.out += b"after\n"
+        program.ends = True
+        seen += b"".join(e.data for e in followed if isinstance(e, clients.Output))
+        assert seen == b"before\nafter\n"
+        guest.join()
+
+
 def test_a_new_key_begins_a_new_session():
     with relayed(Program(ends=False)) as (relay, _guest, folder):
         until(lambda: clients.describe(relay.address)["condition"] == "alive")
@@ -307,34 +332,3 @@ def test_a_new_key_begins_a_new_session():
         write_key(folder, os.urandom(32))
         relay.start()
         assert clients.describe(relay.address)["session"] != before
-
-
-def test_copies_go_both_ways(tmp_path):
-    class Copying(Program):
-        """Answers copy-out with what copy-in brought."""
-
-        kept = b""
-
-        def start(self, endpoint, message):
-            super().start(endpoint, message)
-            self.echoes[message["process"]][1][:1] = b""
-            if message["type"] == "copy-out":
-                self.echoes[message["process"]][1][:] = self.kept
-                self.echoes[message["process"]][2] = True
-
-    program = Copying(ends=False)
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    (tree / "big").write_bytes(random.Random(1).randbytes(700_000))
-    (tree / "link").symlink_to("big")
-    with io.BytesIO() as out:
-        with tarfile.open(fileobj=out, mode="w") as archive:
-            archive.add(tree, arcname="tree")
-        program.kept = out.getvalue()
-    with relayed(program) as (relay, _guest, _folder):
-        clients.copy_in(relay.address, tree, "/srv")
-        clients.copy_out(relay.address, "/srv/tree", tmp_path / "copied")
-        (told, _out) = [m for m in program.controls if m["type"].startswith("copy")]
-        assert (told["type"], told["path"]) == ("copy-in", "/srv")
-    assert (tmp_path / "copied" / "big").read_bytes() == (tree / "big").read_bytes()
-    assert (tmp_path / "copied" / "link").readlink().name == "big"

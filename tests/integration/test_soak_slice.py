@@ -10,7 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soaks import entries, exits, headers, kill, line, overlay, pulls, vmotion
+from scripts.soaks import (
+    copies,
+    entries,
+    exits,
+    flood,
+    headers,
+    kill,
+    lifecycle,
+    line,
+    overlay,
+    pulls,
+    relay_frames,
+    vmotion,
+)
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -33,6 +46,14 @@ def test_twenty_thousand_of_a_million_members() -> None:
     assert entries.run(20_000, seed=3) == []
 
 
+@pytest.mark.vm
+def test_five_of_three_hundred_lives_of_machines(tool: Callable[[str], str]) -> None:
+    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64"):
+        tool(name)
+    assert lifecycle.COUNT == 300
+    assert lifecycle.run(5, seed=4) == []
+
+
 @pytest.mark.root
 def test_sixty_of_three_thousand_random_images(tool: Callable[[str], str]) -> None:
     tool("umoci")
@@ -52,10 +73,26 @@ def test_forty_of_a_thousand_migrations() -> None:
     assert vmotion.run(40, seed=3) == []
 
 
+def test_twenty_thousand_of_a_million_copied_entries() -> None:
+    assert copies.COUNT == 1_000_000
+    assert copies.run(20_000, seed=1) == []
+
+
+def test_twenty_thousand_of_a_million_hostile_frames_into_a_relay() -> None:
+    assert relay_frames.COUNT == 1_000_000
+    assert relay_frames.run(20_000, seed=2) == []
+
+
 @pytest.mark.vm
 def test_a_hundred_of_a_thousand_processes_that_exit_at_once(boot_store: Path) -> None:
     assert exits.COUNT == 1_000
     assert exits.run(100, seed=2) == []
+
+
+@pytest.mark.vm
+def test_four_of_two_hundred_megabytes_for_a_slow_client_and_for_nobody(boot_store: Path) -> None:
+    assert flood.COUNT == 200
+    assert flood.run(4, seed=2) == []
 
 
 @pytest.mark.vm

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from converter.events import ignore
+from converter.machine.local import LocalMachines
 from converter.store.gc import collect_garbage
 from converter.store.inventory import Inventory, take_inventory
 from converter.store.layout import Store
@@ -164,9 +165,11 @@ def test_ten_of_fifty_kills_of_gc(corner_layout: Path) -> None:
 
 
 @pytest.mark.vm
-def test_gc_leaves_a_machine_its_disks(saltflat: Saltflat, demo_layout: Path, store: Path) -> None:
-    command = [*SALTFLAT, "run", "--store", os.fspath(store), "-i", "--entrypoint", "cat"]
-    command.append(f"oci:{demo_layout}:prefix-1")
+def test_gc_leaves_a_machine_its_disks(
+    saltflat: Saltflat, demo_layout: Path, store: Path, tmp_path: Path
+) -> None:
+    command = [*SALTFLAT, "run", "--store", str(store), "--state", str(tmp_path / "state")]
+    command += ["-i", "--entrypoint", "cat", f"oci:{demo_layout}:prefix-1"]
     machine = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -187,6 +190,12 @@ def test_gc_leaves_a_machine_its_disks(saltflat: Saltflat, demo_layout: Path, st
         assert _inventory(store).is_complete(_only_record(store))
         machine.stdin.close()
         assert machine.wait(60) == 0
+    # It has ended, but can be started again.
+    done = saltflat("store", "gc", "--store", store, "--max-store-size", "0")
+    assert done.returncode == 1
+    assert _inventory(store).is_complete(_only_record(store))
+    machines = LocalMachines(tmp_path / "state")
+    machines.remove(machines.list()[0].id)
     saltflat("store", "gc", "--store", store, "--max-store-size", "0")
     inventory = _inventory(store)
     assert not inventory.images

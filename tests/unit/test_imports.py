@@ -149,6 +149,11 @@ RULES = {
         ),
         why="rooms do not know the order in which they are used",
     ),
+    "volume-no-machine": Rule(
+        who=("converter.volume",),
+        never=("converter.machine", "converter.image", "converter.pipeline", "agent"),
+        why="machines have volumes; a volume knows who uses it by a note, not by asking",
+    ),
     "bottom": Rule(
         who=("converter.errors", "converter.events", "converter.atomic"),
         never=PACKAGES,
@@ -159,6 +164,23 @@ RULES = {
         never=("pyVmomi", "pyVim", "vsanapiutils"),
         unless=("converter.machine.vsphere",),
         why="pyvmomi is an extra, and slow to load",
+    ),
+    "supervisor-lean": Rule(
+        who=tuple(
+            f"converter.machine.{name}"
+            for name in ("supervisor", "directory", "process_mark", "state")
+        ),
+        only=(
+            *("agent.host", "converter.errors", "converter.atomic", "converter.machine.directory"),
+            *("converter.machine.process_mark", "converter.machine.state"),
+            "converter.machine.removal",  # when there is nothing left to be quick for
+        ),
+        why="every run waits for a supervisor to start",
+    ),
+    "machine-no-pipeline": Rule(
+        who=("converter.machine",),
+        never=("converter.layer", "converter.ext4", "converter.rootfs", "converter.registry"),
+        why="machines are made of disks, however those came to be",
     ),
     "agent-host-by-machine": Rule(
         who=("converter",),
@@ -207,6 +229,10 @@ def test_rules_hold() -> None:
         ("converter.machine.vsphere.session", "import pyVmomi", set()),
         ("converter.machine.vsphere_import", "import pyVmomi", set()),
         ("converter.store.links", "from agent.host import relay", {"agent-host-by-machine"}),
+        ("converter.volume.users", "from converter.machine import x", {"volume-no-machine"}),
+        ("converter.machine.supervisor", "import click", {"one-voice", "supervisor-lean"}),
+        ("converter.machine.directory", "from converter.vmdk import reader", {"supervisor-lean"}),
+        ("converter.machine.local", "from converter.ext4 import writer", {"machine-no-pipeline"}),
         ("converter.registry.client", "import oras.provider", {"oras-by-registry"}),
         ("converter.registry.oras_port", "import oras.provider", set()),
         ("converter.pipeline", "from converter.artifact import cache", {"artifact-on-request"}),

@@ -5,16 +5,17 @@ Every function takes the Address of a relay: UnixAddress of the socket in its fo
 
 from __future__ import annotations
 
+from agent.host.client.conditions import UNANSWERED
 from agent.host.client.connection import Address, LostError, TlsAddress, UnixAddress
-from agent.host.client.copy import copy_in, copy_out
+from agent.host.client.copy import copy_in, copy_out, receive_archive, send_archive
 from agent.host.client.keys import DEFAULT_DETACH_KEYS, read_keys
 from agent.host.client.logs import Note, Output, Query, lines, logs, saved_logs, saved_status
 from agent.host.client.pump import Manners
+from agent.host.client.ready import describe, until_started
 from agent.host.client.unpack import Limits, Unpacked
 from agent.host.client.verbs import (
     Execution,
     attach,
-    describe,
     execute,
     execute_detached,
     power_off,
@@ -26,6 +27,7 @@ from agent.host.errors import ChannelError
 
 __all__ = [
     "DEFAULT_DETACH_KEYS",
+    "UNANSWERED",
     "Address",
     "ChannelError",
     "Execution",
@@ -48,9 +50,12 @@ __all__ = [
     "logs",
     "power_off",
     "read_keys",
+    "receive_archive",
     "saved_logs",
     "saved_status",
+    "send_archive",
     "send_signal",
     "stop",
+    "until_started",
     "wait",
 ]

@@ -12,25 +12,27 @@ import select
 import socket
 import ssl
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from agent.host.errors import AccessError, ChannelError, RelayError, RequestError
 from agent.host.relay.c_relay import CLIENT_VERSION, FrameKind
 from agent.host.relay.frames import Frame, FrameError, FrameParser, encode_frame, encode_json
 from agent.host.relay.sockets import connect_unix
 
+RECONNECT_SECONDS = 30.0  # for the next relay to come, where one was killed
 _ANSWER_SECONDS = 30.0
 _READ_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
-    """The socket of a machine's relay (relay.sock in its folder)."""
+    """The socket of a machine's relay (relay.sock in its folder), or of one for many machines."""
 
     path: Path
+    machine: str = ""  # which of many
 
     def connect(self, seconds: float) -> socket.socket:
         """Return a connected socket. Raises ChannelError."""
@@ -39,7 +41,7 @@ class UnixAddress:
     @property
     def hello(self) -> dict[str, Any]:
         """What the first frame says beside the version."""
-        return {}
+        return {"machine": self.machine} if self.machine else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class TlsAddress:
     port: int
     machine: str
     context: ssl.SSLContext
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     def connect(self, seconds: float) -> socket.socket:
         """Return a connected socket. Raises ChannelError."""
@@ -70,7 +72,15 @@ class TlsAddress:
         return {"machine": self.machine, **({"token": self.token} if self.token else {})}
 
 
-Address = UnixAddress | TlsAddress
+class Address(Protocol):
+    """Where a relay is: what connections are made to."""
+
+    def connect(self, seconds: float) -> socket.socket:
+        """Return a connected socket. Raises ChannelError."""
+
+    @property
+    def hello(self) -> dict[str, Any]:
+        """What the first frame says beside the version."""
 
 
 class LostError(RelayError):
@@ -114,10 +124,16 @@ class Connection:
         """Close it."""
         self._socket.close()
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(
+        self,
+        request: Mapping[str, Any],
+        *,
+        on_event: Callable[[Mapping[str, Any]], None] = lambda _event: None,
+    ) -> dict[str, Any]:
         """Send the request that this connection is for; return the answer.
 
-        Raises RequestError, AccessError or LostError.
+        `on_event` gets what the relay says before that, while it waits for the guest. Raises
+        RequestError, AccessError or LostError.
         """
         self.send(encode_json(FrameKind.REQUEST, request))
         while True:
@@ -126,6 +142,8 @@ class Connection:
                 answer = frame.json()
                 raise_refusal(answer)
                 return answer
+            if frame.kind == FrameKind.EVENT:
+                on_event(frame.json())
 
     def say(self, request: Mapping[str, Any]) -> None:
         """Send a request that is not answered: resize or signal, while attached."""

@@ -1,117 +1,103 @@
 """Copy files between host and guest, as `docker cp` does: tar streams through the relay.
 
-Owns where things go: a target that is a folder gets the source in it, any other name is what the
-copy is called. What the guest sends is hostile, and unpack.py is what meets it.
+Owns the order: look at both ends, decide where the copy lands (landing.py), move the stream. What
+the guest sends is hostile, and unpack.py is what meets it; pack.py makes what it is sent.
 """
 
 from __future__ import annotations
 
 import os
-import tarfile
-from collections.abc import Mapping
+import posixpath
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
 
 from agent.host.client.connection import Address, Connection
-from agent.host.client.unpack import Limits, Unpacked, unpack
-from agent.host.errors import CopyError, GuestLostError
-from agent.host.relay.c_relay import OUTPUT, STDIN_HEADER, STDIN_WINDOW, TAKEN, FrameKind
-from agent.host.relay.frames import Frame
-from agent.host.relay.status import reported_status
-from agent.host.status import ExitStatus, printable
+from agent.host.client.landing import (
+    Kind,
+    Landing,
+    Source,
+    clean,
+    land,
+    wants_contents,
+    wants_folder,
+)
+from agent.host.client.pack import pack
+from agent.host.client.ready import until_started
+from agent.host.client.transfer import Transfer
+from agent.host.client.unpack import Limits, Unpacked, first_member, unpack
+from agent.host.errors import CopyError
 
-_PIECE_BYTES = 32768
-_SAID_BYTES = 8192  # of what the guest says for people
-_WAIT_SECONDS = 60.0  # for the guest to take or send anything
+_MOST_LINKS = 40  # as Linux follows
 
 
-class _Transfer:
-    """One copy under way: a file for tarfile, in one direction."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is at a path of the guest; `link` is where it leads when it is a symbolic link."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._out = bytearray()
-        self._said = bytearray()
-        self._sent = self._taken = 0
-        self.status: ExitStatus | None = None
+    kind: Kind
+    link: str | None = None
 
-    def read(self, size: int) -> bytes:
-        """Return bytes that the guest sends; empty when it has sent all."""
-        while len(self._out) < size and self.status is None:
-            self._take(self._connection.next_frame(_WAIT_SECONDS))
-        data = bytes(self._out[:size])
-        del self._out[:size]
-        return data
 
-    def write(self, data: bytes) -> int:
-        """Send bytes to the guest, within the relay's window."""
-        for start in range(0, len(data), _PIECE_BYTES):
-            piece = data[start : start + _PIECE_BYTES]
-            while self._sent + len(piece) - self._taken > STDIN_WINDOW and self.status is None:
-                self._take(self._connection.next_frame(_WAIT_SECONDS))
-            if self.status is not None:
-                raise self.failure("The guest took only a part of the copy")
-            header = STDIN_HEADER.pack(self._sent)
-            self._connection.send_frame(FrameKind.STDIN, header, piece)
-            self._sent += len(piece)
-        return len(data)
-
-    def finish(self) -> ExitStatus:
-        """Wait for the end, and return how the guest's end of it ended."""
-        while self.status is None:
-            self._take(self._connection.next_frame(_WAIT_SECONDS))
-            self._out.clear()  # what comes after the end of an archive
-        return self.status
-
-    def failure(self, what: str) -> CopyError:
-        """Return the error with the guest's own words."""
-        said = " ".join(printable(self._said.decode("utf-8", "replace")).split())
-        if self.status is not None and self.status.failure is not None:
-            said = said or self.status.failure.message
-        return CopyError(f"{what}: {said or 'it does not say why'}.")
-
-    def _take(self, frame: Frame) -> None:
-        if frame.kind == FrameKind.STDOUT:
-            self._out += frame.payload[OUTPUT.size :]
-        elif frame.kind == FrameKind.STDERR:
-            room = _SAID_BYTES - len(self._said)
-            self._said += frame.payload[OUTPUT.size : OUTPUT.size + room]
-        elif frame.kind == FrameKind.TAKEN:
-            (self._taken,) = TAKEN.unpack_from(frame.payload)
-        elif frame.kind == FrameKind.EVENT:
-            self._take_event(frame.json())
-
-    def _take_event(self, event: Mapping[str, Any]) -> None:
-        if event.get("type") == "exited":
-            self.status = reported_status(event.get("status"))
-        elif event.get("type") == "lost":
-            raise GuestLostError("The guest was restarted while files were copied.")
+def look(address: Address, path: str, *, follow: bool = False) -> Found | None:
+    """Return what is at `path` in the guest; None: nothing. Raises CopyError."""
+    until_started(address)
+    with Connection(address) as connection:
+        connection.ask({"type": "copy-out", "path": path, "follow": follow, "shallow": True})
+        transfer = Transfer(connection)
+        member = first_member(transfer)
+        if member is None:
+            transfer.finish()
+            if os.strerror(2) in transfer.said:
+                return None
+            raise transfer.failure(f"{path!r} cannot be looked at")
+    if member.isdir():
+        return Found(Kind.FOLDER)
+    if member.issym():
+        return Found(Kind.OTHER, member.linkname)
+    return Found(Kind.FILE if member.isreg() else Kind.OTHER)
 
 
 def copy_out(
-    address: Address, source: str, target: Path, *, limits: Limits | None = None
+    address: Address,
+    source: str,
+    target: str,
+    *,
+    follow: bool = False,
+    keep_owners: bool = False,
+    limits: Limits | None = None,
 ) -> Unpacked:
-    """Copy a file or folder of the guest to `target` on the host; return what was made.
+    """Copy the file or folder `source` of the guest to `target` on the host, by docker's rules.
 
-    Into `target` when that is a folder, else under that name. Nothing outside is ever written,
-    whatever the guest sends. Raises CopyError.
+    With `follow` a symbolic link there is what it leads to. Everything belongs to us unless
+    `keep_owners`, which takes root. Nothing outside of where it lands is ever written, whatever the
+    guest sends. Returns what was made; raises CopyError.
     """
-    if target.is_dir():
-        folder, rename = target, None
-    else:
-        folder, rename = target.parent, target.name
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise CopyError(
-            f"{folder} cannot be written to: {error.strerror}.", expected="a folder that is there"
-        ) from error
+    if keep_owners and os.geteuid() != 0:
+        raise CopyError("Only root can keep the owners of what it copies.")
+    source = _absolute(source)
+    found = look(address, source, follow=follow)
+    if found is None:
+        raise CopyError(f"{source} is not there in the guest.")
+    contents = wants_contents(source) or source == "/"
+    what = Source(
+        posixpath.basename(source.rstrip("/")), found.kind is Kind.FOLDER, contents=contents
+    )
+    there = os.path.realpath(target) if os.path.islink(target) else target  # noqa: PTH114 - text
+    landing = land(what, there, _kind_here(there))
+    if contents and landing.name is not None:
+        # `dir/.` becomes a folder of another name: ask for the folder, whose name can be changed.
+        source, follow = source.removesuffix("/.") or "/", True
+    folder = _open_folder(landing.folder)
     try:
         with Connection(address) as connection:
-            connection.ask({"type": "copy-out", "path": source})
-            transfer = _Transfer(connection)
+            connection.ask({"type": "copy-out", "path": source, "follow": follow})
+            transfer = Transfer(connection)
             try:
-                done = unpack(transfer, descriptor, rename=rename, limits=limits)
+                done = unpack(
+                    transfer, folder, rename=landing.name, limits=limits, keep_owners=keep_owners
+                )
             except CopyError:
                 if transfer.status is not None and transfer.status.code:
                     raise transfer.failure(f"{source!r} could not be copied") from None
@@ -120,27 +106,121 @@ def copy_out(
                 raise transfer.failure(f"{source!r} could not be copied whole")
             return done
     finally:
-        os.close(descriptor)
+        os.close(folder)
 
 
-def copy_in(address: Address, source: Path, target: str, *, name: str | None = None) -> None:
-    """Copy a file or folder of the host into the folder `target` of the guest.
+def copy_in(
+    address: Address,
+    source: str,
+    target: str,
+    *,
+    follow: bool = False,
+    keep_owners: bool = False,
+) -> None:
+    """Copy the file or folder `source` of the host to `target` in the guest, by docker's rules.
 
-    It is called `name` there, or what it is called here. Symbolic links are copied as links.
+    With `follow` a symbolic link `source` is what it leads to; those below it are copied as links.
+    Everything belongs to the guest's root unless `keep_owners`. Raises CopyError.
+    """
+    try:
+        status = Path(source).stat(follow_symlinks=follow or wants_folder(source))
+    except OSError as error:
+        raise CopyError(f"{source} cannot be copied: {error.strerror}.") from error
+    if wants_folder(source) and not stat.S_ISDIR(status.st_mode):
+        raise CopyError(f"{source} is no folder.", expected="a folder, as the path ends like one")
+    what = Source(
+        os.path.basename(os.path.realpath(source) if wants_folder(source) else source),  # noqa: PTH119 - text
+        stat.S_ISDIR(status.st_mode),
+        contents=wants_contents(source),
+    )
+    landing = _land_there(address, what, target)
+    path = os.path.realpath(source) if follow or wants_folder(source) else source
+    with _copying_in(address, landing.folder) as connection:
+        transfer = Transfer(connection)
+        pack(transfer, path, landing.name, keep_owners=keep_owners)
+        if transfer.end().code:
+            raise transfer.failure(f"{source} could not be copied")
+
+
+def _copying_in(address: Address, folder: str) -> Connection:
+    connection = Connection(address)
+    try:
+        connection.ask({"type": "copy-in", "path": folder})
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def send_archive(address: Address, pieces: Iterable[bytes], target: str) -> None:
+    """Unpack a tar stream into the folder `target` of the guest, owners as it says.
+
     Raises CopyError.
     """
-    if not source.is_symlink() and not source.exists():
-        raise CopyError(f"{source} is not there.")
+    target = _absolute(target)
+    found = look(address, target, follow=True)
+    if found is None or found.kind is not Kind.FOLDER:
+        raise CopyError(
+            f"{target} is no folder in the guest.", expected="a folder that takes an archive"
+        )
+    with _copying_in(address, target) as connection:
+        transfer = Transfer(connection)
+        for piece in pieces:
+            transfer.write(piece)
+        if transfer.end().code:
+            raise transfer.failure("The archive could not be unpacked")
+
+
+def receive_archive(
+    address: Address, source: str, write: Callable[[bytes], object], *, follow: bool = False
+) -> None:
+    """Hand the tar stream of `source` to `write`, as the guest sends it. Raises CopyError."""
+    source = _absolute(source)
+    until_started(address)
     with Connection(address) as connection:
-        connection.ask({"type": "copy-in", "path": target})
-        transfer = _Transfer(connection)
-        try:
-            with tarfile.open(
-                fileobj=cast(IO[bytes], transfer), mode="w|", format=tarfile.PAX_FORMAT
-            ) as archive:
-                archive.add(source, arcname=name or source.name or source.resolve().name)
-        except OSError as error:
-            raise CopyError(f"{source} cannot be read: {error.strerror}.") from error
-        connection.send_frame(FrameKind.STDIN_END)
+        connection.ask({"type": "copy-out", "path": source, "follow": follow})
+        transfer = Transfer(connection)
+        while data := transfer.read_some():
+            write(data)
         if transfer.finish().code:
-            raise transfer.failure(f"{source} could not be copied")
+            raise transfer.failure(f"{source!r} could not be copied whole")
+
+
+def _absolute(path: str) -> str:
+    """Return a path of the guest, in which every path begins at the root."""
+    return clean(f"/{path}")
+
+
+def _land_there(address: Address, what: Source, target: str) -> Landing:
+    """Say where a copy to the guest lands. A link there is followed, also one to nothing yet."""
+    ends_as_folder = wants_folder(target)
+    path = _absolute(target).removesuffix("/.").rstrip("/") or "/"
+    for _ in range(_MOST_LINKS):
+        found = look(address, path)
+        if found is None or found.link is None:
+            kind = None if found is None else found.kind
+            return land(what, f"{path}/" if ends_as_folder and path != "/" else path, kind)
+        # Not cleaned: `..` behind a link means what the guest's kernel makes of it.
+        path = posixpath.join(posixpath.dirname(path), found.link)
+    raise CopyError(f"{target} leads from link to link in the guest.")
+
+
+def _kind_here(path: str) -> Kind | None:
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CopyError(f"{path} cannot be looked at: {error.strerror}.") from error
+    if stat.S_ISDIR(mode):
+        return Kind.FOLDER
+    return Kind.FILE if stat.S_ISREG(mode) else Kind.OTHER
+
+
+def _open_folder(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CopyError(
+            f"{path} cannot be written to: {error.strerror}.", expected="a folder that is there"
+        ) from error

@@ -6,12 +6,13 @@ Both streams come in the order of the log, told apart, each piece with the time 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agent.host.client.connection import Address, Connection
+from agent.host.client.connection import RECONNECT_SECONDS, Address, Connection, LostError
 from agent.host.errors import ChannelError
 from agent.host.relay.c_relay import GAP, OUTPUT, FrameKind, RecordKind
 from agent.host.relay.journal import key_mark, read_state
@@ -24,6 +25,7 @@ from agent.host.status import ExitStatus
 from agent.wire import STDERR, kind_of
 
 _LONGEST_LINE = 1 << 20
+_LOOK_SECONDS = 0.1  # between two looks for the next relay
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def logs(
 ) -> Iterator[Output | Note]:
     """Yield the log from a relay; with `follow`, until the main process has ended.
 
-    Raises ChannelError when no relay is there, LostError when it is killed.
+    Who follows goes on with the next relay when one is killed, and gets each byte once. Raises
+    ChannelError when no relay is there, LostError when it is killed and none comes.
     """
     query = query or Query()
     request: dict[str, Any] = {"type": "logs", "follow": follow, "since_ns": query.since_ns}
@@ -73,21 +76,61 @@ def logs(
         request["tail"] = query.tail
     if query.until_ns is not None:
         request["until_ns"] = query.until_ns
-    with Connection(address) as connection:
-        connection.ask(request)
-        while True:
-            frame = connection.next_frame(None)
-            if frame.kind in {FrameKind.STDOUT, FrameKind.STDERR}:
-                _process, time_ns, _position = OUTPUT.unpack_from(frame.payload)
-                stderr = frame.kind == FrameKind.STDERR
-                yield Output(time_ns, stderr, frame.payload[OUTPUT.size :])
-            elif frame.kind == FrameKind.EVENT:
-                event = frame.json()
-                if event.get("type") == "end":
-                    return
-                note = _read_event(event)
-                if note is not None:
-                    yield note
+    reading = _Reading(address, request)
+    while not reading.done:
+        try:
+            yield from reading.entries()
+        except LostError:
+            if not follow:
+                raise
+            reading.reconnect(RECONNECT_SECONDS)
+
+
+class _Reading:
+    """One reading of a log, over one connection after the other."""
+
+    def __init__(self, address: Address, request: dict[str, Any]) -> None:
+        self.done = False
+        self._address = address
+        self._request = request
+        self._connection: Connection | None = None
+
+    def entries(self) -> Iterator[Output | Note]:
+        """Yield until the end or until the relay is lost."""
+        with self._connection or Connection(self._address) as connection:
+            self._connection = None
+            connection.ask(self._request)
+            while not self.done:
+                frame = connection.next_frame(None)
+                if frame.kind in {FrameKind.STDOUT, FrameKind.STDERR}:
+                    _process, time_ns, position = OUTPUT.unpack_from(frame.payload)
+                    stderr = frame.kind == FrameKind.STDERR
+                    yield Output(time_ns, stderr, frame.payload[OUTPUT.size :])
+                    self._reach(position)
+                elif frame.kind == FrameKind.EVENT:
+                    event = frame.json()
+                    self.done = event.get("type") == "end"
+                    note = _read_event(event)
+                    if note is not None:
+                        yield note
+                    self._reach(event.get("end" if note and note.kind == "missed" else "position"))
+
+    def reconnect(self, seconds: float) -> None:
+        """Connect to the relay that comes after one that was lost. Raises ChannelError."""
+        until = time.monotonic() + seconds
+        while self._connection is None:
+            try:
+                self._connection = Connection(self._address)
+            except (ChannelError, LostError):
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+
+    def _reach(self, position: object) -> None:
+        """Go on from there, should the relay be lost; the last lines were found by then."""
+        if isinstance(position, int) and position:
+            self._request["position"] = position
+            self._request.pop("tail", None)
 
 
 def _read_event(event: dict[str, Any]) -> Note | None:

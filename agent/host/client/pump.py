@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.host.client.connection import Connection, LostError
+from agent.host.client.conditions import raise_condition
+from agent.host.client.connection import Connection, LostError, raise_refusal
 from agent.host.client.keys import DetachKeys
 from agent.host.errors import AbortedError, DetachedError, GuestLostError, RelayError
 from agent.host.output import Output
 from agent.host.relay.c_relay import OUTPUT, STDIN_HEADER, STDIN_WINDOW, TAKEN, FrameKind
-from agent.host.relay.condition import condition_error
 from agent.host.relay.frames import Frame
 from agent.host.relay.status import reported_status
 from agent.host.signals import Action, SignalInbox, SignalPolicy
@@ -29,7 +29,6 @@ from agent.host.stdio import Stdio
 _STDIN_BYTES = 32768  # in one frame
 _PENDING_BYTES = 262144  # of output that may wait for its descriptor
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
-_FINAL = frozenset(("ended", "fault"))
 _POLL_SECONDS = 1.0
 
 
@@ -101,8 +100,9 @@ class Pump:
 
     def _open(self) -> None:
         self._connection, taken = self._connect(self)
-        # What it has, we need not keep; the rest we send again.
-        del self._kept[: taken - self._taken]
+        # What it has, we need not keep; the rest we send again. A relay that has less than before
+        # begins to count anew: the machine was given another key.
+        del self._kept[: max(0, taken - self._taken)]
         self._taken = taken
         self._unsent = len(self._kept)
         self._end_unsent = self._ended
@@ -132,12 +132,13 @@ class Pump:
             for output in self._outputs.values():
                 if ready.get(output.descriptor, 0):
                     self._pending_bytes -= output.flush()
+            # Before signals: what has come may say that there is a process to send them to.
+            self._read_frames(ready)
             if self._manners.inbox is not None and ready.get(self._manners.inbox.fileno()):
                 for number in self._manners.inbox.drain():
                     self._take_signal(number)
             if self._stdin is not None and ready.get(self._stdin, 0) & _READABLE:
                 self._read_stdin(self._stdin)
-            self._read_frames(ready)
         except LostError as error:
             if self._status is None:
                 self._reopen(error)
@@ -192,6 +193,8 @@ class Pump:
             self._taken = taken
         elif frame.kind == FrameKind.EVENT:
             self._take_event(frame.json())
+        elif frame.kind == FrameKind.RESPONSE:
+            raise_refusal(frame.json())  # of something that was said meanwhile
 
     def _reach(self, position: object) -> None:
         if isinstance(position, int) and position and self.position is not None:
@@ -206,26 +209,19 @@ class Pump:
                 raise GuestLostError("The relay reported an end that is none.")
         elif kind == "started":
             self.started = True
+            self._send_size()  # what was said before it ran had nobody to hear it
         elif kind == "lost":
             raise GuestLostError(
                 "The guest was restarted while the process ran.",
                 expected="the process's exit status",
             )
         elif kind == "condition":
-            self._judge(event)
+            self.judge(event)
         self._manners.on_event(event)
 
-    def _judge(self, event: dict[str, Any]) -> None:
-        condition = str(event.get("condition"))
-        if event.get("overdue") is True and condition in self._manners.fatal | _FINAL:
-            error = condition_error(
-                condition,
-                float(event.get("seconds", 0)),
-                str(event.get("detail", "")),
-                str(event.get("console", "")),
-            )
-            if error is not None:
-                raise error
+    def judge(self, event: Mapping[str, Any]) -> None:
+        """Raise what the event means, when that ends us."""
+        raise_condition(event, self._manners.fatal)
 
     # --- what goes -------------------------------------------------------------------------------
 
@@ -264,7 +260,10 @@ class Pump:
             connection.send_frame(FrameKind.STDIN_END)
 
     def _take_signal(self, number: int) -> None:
-        reachable = self._manners.sig_proxy and self.started
+        ended = self._status is not None
+        if ended and not self._pending_bytes:
+            return  # the process was faster, and its status is the result
+        reachable = self._manners.sig_proxy and self.started and not ended
         action = self._policy.decide(number, time.monotonic(), reachable=reachable)
         if action is Action.RESIZE:
             self._send_size()

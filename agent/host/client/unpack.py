@@ -23,7 +23,10 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_BYTES = 255
 _DEPTH = 256
 _SHOWN_CHARACTERS = 200
-_EXTENSION_BYTES = 1 << 20  # of a header that says more about the next member
+# Of all headers that say more about one member; each of them is held while the next is read.
+_EXTENSION_BYTES = 1 << 20
+_GLOBAL_BYTES = 1 << 16  # of all headers about whatever follows, which are copied for each member
+_TRAILING_BYTES = 1 << 20  # behind the end of the archive: tar fills its last record with zeros
 _EXTENSIONS = frozenset(
     (
         tarfile.GNUTYPE_LONGNAME,
@@ -42,7 +45,6 @@ _NO_ARCHIVE = (
     ArithmeticError,
     RecursionError,
 )
-_FOLDERS = 100_000  # whose modes are set
 _SAFE_MODE = 0o777  # no setuid, setgid or sticky bit of a stranger's
 
 
@@ -62,13 +64,17 @@ class Limits:
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header. tarfile itself would read one of any length into memory."""
+    """A member's header. tarfile itself would read any number of any length into memory."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Self | tarfile.TarInfo:
+        assert isinstance(archive, _Archive)
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError("a sparse file, whose map may be of any length")
-        if self.type in _EXTENSIONS and self.size > _EXTENSION_BYTES:
-            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        if self.type in _EXTENSIONS:
+            archive.extension_bytes += self.size
+            archive.global_bytes += self.size if self.type == tarfile.XGLTYPE else 0
+            if archive.extension_bytes > _EXTENSION_BYTES or archive.global_bytes > _GLOBAL_BYTES:
+                raise tarfile.ReadError(f"a header of {self.size} bytes")
         made: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # not public
         return made
 
@@ -76,6 +82,14 @@ class _Header(tarfile.TarInfo):
         raise tarfile.ReadError("a sparse file, whose map may be of any length")
 
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _no_sparse
+
+
+class _Archive(tarfile.TarFile):
+    """An archive that counts what its headers hold."""
+
+    tarinfo = _Header
+    extension_bytes = 0  # about the next member
+    global_bytes = 0  # about whatever follows
 
 
 @dataclass(slots=True)
@@ -87,48 +101,76 @@ class Unpacked:
     left_out: int = 0
 
 
+def first_member(stream: Stream) -> tarfile.TarInfo | None:
+    """Return the header that a stream begins with; None when it is empty. Raises CopyError."""
+    try:
+        with _Archive.open(fileobj=cast(IO[bytes], stream), mode="r|", errorlevel=1) as archive:
+            return archive.next()
+    except tarfile.ReadError as error:
+        if str(error) == "empty file":
+            return None
+        raise _no_archive(error) from error
+    except _NO_ARCHIVE as error:
+        raise _no_archive(error) from error
+
+
 def unpack(
-    stream: Stream, target: int, *, rename: str | None = None, limits: Limits | None = None
+    stream: Stream,
+    target: int,
+    *,
+    rename: str | None = None,
+    limits: Limits | None = None,
+    keep_owners: bool = False,
 ) -> Unpacked:
     """Unpack `stream` below the folder that the descriptor `target` is open on.
 
     `rename` replaces the first part of every name: what is copied gets the name that the user
-    gave. Files get the mode's lower nine bits and our owner, as `docker cp` gives them; symbolic
-    links are made as they are, never followed. Raises CopyError at the first member that would
+    gave. Files get the mode's lower nine bits and our owner, as `docker cp` gives them, or with
+    `keep_owners` the stream's; symbolic links are made as they are, never followed. `target` itself
+    stays as it is. Raises CopyError at the first member that would
     lead out or is none, with what came before it left in place.
     """
     limits = limits or Limits()
     done = Unpacked()
-    folder_modes: list[tuple[list[str], int]] = []
     try:
-        with tarfile.open(
-            fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Header, errorlevel=1
-        ) as archive:
+        with _Archive.open(fileobj=cast(IO[bytes], stream), mode="r|", errorlevel=1) as archive:
             # Not `archive.members`: tarfile keeps every member, for ever.
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # typeshed lacks it
+                archive.extension_bytes = 0
                 done.entries += 1
-                done.bytes += member.size if member.isreg() else 0
+                has_content = member.isreg() or member.type not in tarfile.SUPPORTED_TYPES
+                done.bytes += member.size if has_content else 0
                 if done.entries > limits.entries or done.bytes > limits.bytes:
                     raise CopyError(
                         "The guest sends more than may be copied at a time.",
                         expected=f"at most {limits.entries} entries and {limits.bytes} bytes",
                     )
                 parts = _parts(member.name, rename)
-                _make(archive, member, target, parts, rename, done=done)
-                if member.isdir() and len(folder_modes) < _FOLDERS:
-                    folder_modes.append((parts, member.mode & _SAFE_MODE))
-        # Modes of folders last: one that forbids writing would have kept its content out.
-        for parts, mode in reversed(folder_modes):
-            with contextlib.suppress(OSError), _folder(target, parts, make=False) as folder:
-                os.fchmod(folder, mode | stat.S_IRWXU)
+                owner = (member.uid, member.gid) if keep_owners else None
+                _make(archive, member, target, parts, rename, owner=owner, done=done)
+        _read_rest(stream)
     except _NO_ARCHIVE as error:
-        raise CopyError(
-            f"What the guest sends is no tar stream: {printable(str(error))}."
-        ) from error
+        raise _no_archive(error) from error
     except OSError as error:
         raise CopyError(f"What the guest sends cannot be written: {error.strerror}.") from error
     return done
+
+
+def _no_archive(error: Exception) -> CopyError:
+    return CopyError(f"What the guest sends is no tar stream: {printable(str(error))}.")
+
+
+def _read_rest(stream: Stream) -> None:
+    """Read what fills the stream behind the archive's end."""
+    rest = 0
+    while data := stream.read(_CHUNK_BYTES):
+        rest += len(data)
+        if rest > _TRAILING_BYTES:
+            raise CopyError(
+                "The guest goes on sending behind the end of the archive.",
+                expected=f"at most {_TRAILING_BYTES} bytes of filling",
+            )
 
 
 def _parts(name: str, rename: str | None) -> list[str]:
@@ -152,6 +194,7 @@ def _make(
     parts: list[str],
     rename: str | None,
     *,
+    owner: tuple[int, int] | None,
     done: Unpacked,
 ) -> None:
     if not parts:
@@ -159,15 +202,22 @@ def _make(
             raise _hostile(member.name, "a file without a name")
         return
     if member.isdir():
-        with _folder(target, parts, make=True):
-            return
+        with _folder(target, parts, make=True) as folder:
+            if owner is not None:
+                os.fchown(folder, *owner)
+            with contextlib.suppress(OSError):
+                # For its owner all is allowed, or its content might be kept out.
+                os.fchmod(folder, member.mode & _SAFE_MODE | stat.S_IRWXU)
+        return
     with _folder(target, parts[:-1], make=True) as folder:
         name = parts[-1]
         if member.isreg():
-            _make_file(archive, member, folder, name)
+            _make_file(archive, member, folder, name, owner)
         elif member.issym():
             _clear(folder, name)
             os.symlink(member.linkname, name, dir_fd=folder)
+            if owner is not None:
+                os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
         elif member.islnk():
             _make_link(member, target, folder, name, rename)
         else:
@@ -198,7 +248,13 @@ def _folder(target: int, parts: list[str], *, make: bool) -> Iterator[int]:
         os.close(folder)
 
 
-def _make_file(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, name: str) -> None:
+def _make_file(
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    folder: int,
+    name: str,
+    owner: tuple[int, int] | None,
+) -> None:
     _clear(folder, name)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=folder)
@@ -209,6 +265,8 @@ def _make_file(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, n
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
+        if owner is not None:
+            os.fchown(descriptor, *owner)
         os.fchmod(descriptor, member.mode & _SAFE_MODE)
         _set_time(descriptor, member)
     finally:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.host.client.connection import Address, Connection
+from agent.host.client.conditions import UNANSWERED, raise_condition
+from agent.host.client.connection import RECONNECT_SECONDS, Address, Connection
 from agent.host.client.pump import Manners, Pump
+from agent.host.client.ready import until_started
 from agent.host.errors import GuestLostError
 from agent.host.relay.c_relay import WRITER_SIZE, FrameKind
-from agent.host.relay.condition import condition_error
 from agent.host.relay.status import reported_status
 from agent.host.status import ExitStatus
 from agent.host.stdio import Stdio
-
-RECONNECT_SECONDS = 30.0
 
 
 def attach(
@@ -98,21 +97,30 @@ class Execution:
 def execute(
     address: Address, execution: Execution, stdio: Stdio, *, manners: Manners | None = None
 ) -> ExitStatus:
-    """Execute another process in the guest; return how it ended.
+    """Execute another process in the guest, once that has booted; return how it ended.
 
     Its output comes to us alone, so a relay that is killed ends this with LostError; the process
-    goes on. Raises as `attach`.
+    goes on. What is on `stdio.stdin` is for it only with `execution.stdin`. Raises as `attach`.
     """
-    return _run(address, execution.request(detach=False), stdio, manners or Manners())
+    if not execution.stdin:
+        stdio = replace(stdio, stdin=None)
+    manners = manners or Manners()
+    until_started(address, manners.inbox)
+    return _run(address, execution.request(detach=False), stdio, manners)
 
 
 def execute_detached(address: Address, execution: Execution) -> ExitStatus | None:
     """Execute another process and leave it; return once it runs, or why it does not.
 
-    None: it runs. Raises RequestError, GuestLostError.
+    None: it runs. Raises RequestError, and the error of a guest that does not answer.
     """
+
+    def judge(event: Mapping[str, Any]) -> None:
+        _raise_end(event, UNANSWERED)
+
+    until_started(address)
     with Connection(address) as connection:
-        connection.ask(execution.request(detach=True))
+        connection.ask(execution.request(detach=True), on_event=judge)
         while True:
             frame = connection.next_frame(None)
             event = frame.json() if frame.kind == FrameKind.EVENT else {}
@@ -120,16 +128,16 @@ def execute_detached(address: Address, execution: Execution) -> ExitStatus | Non
                 return None
             if event.get("type") == "exited":
                 return reported_status(event.get("status"))
-            _raise_end(event)
+            judge(event)
 
 
 def _run(
     address: Address, request: Mapping[str, Any], stdio: Stdio, manners: Manners
 ) -> ExitStatus:
-    def connect(_pump: Pump) -> tuple[Connection, int]:
+    def connect(pump: Pump) -> tuple[Connection, int]:
         connection = Connection(address)
         try:
-            connection.ask(request)
+            connection.ask(request, on_event=pump.judge)
         except BaseException:
             connection.close()
             raise
@@ -152,25 +160,11 @@ def wait(address: Address) -> ExitStatus:
             _raise_end(event)
 
 
-def _raise_end(event: Mapping[str, Any]) -> None:
-    """Raise when the event says that nothing more will come."""
+def _raise_end(event: Mapping[str, Any], fatal: frozenset[str] = frozenset()) -> None:
+    """Raise when the event says that nothing more will come, or is one that we do not wait for."""
     if event.get("type") == "lost":
         raise GuestLostError("The guest was restarted while the process ran.")
-    if event.get("type") == "condition" and event.get("condition") in {"ended", "fault"}:
-        error = condition_error(
-            str(event["condition"]),
-            float(event.get("seconds", 0)),
-            str(event.get("detail", "")),
-            str(event.get("console", "")),
-        )
-        if error is not None:
-            raise error
-
-
-def describe(address: Address) -> dict[str, Any]:
-    """Return how things stand, as docs/relay.md has it under `status`."""
-    with Connection(address) as connection:
-        return dict(connection.ask({"type": "status"})["status"])
+    raise_condition(event, fatal)
 
 
 def send_signal(address: Address, number: int) -> None:

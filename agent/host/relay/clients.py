@@ -73,6 +73,8 @@ class Client:
         self._stdin_offset = 0  # of the next byte that it is to send
         self._told_taken = 0
         self._told_condition = ""
+        self._attached = False  # to the main process
+        self._told_started: int | None = None  # the boot whose process it knows to run
         self._said: list[bytes] = []
         self._said_bytes = 0
         self._ending = False
@@ -102,6 +104,7 @@ class Client:
         """Have no part in the machine any more."""
         machine, view = self._machine, self._view
         if machine is not None:
+            machine.visitors.discard(self)
             machine.leave(self)
             if isinstance(view, ProcessView):
                 machine.session.processes.leave(view.process)
@@ -224,6 +227,10 @@ class Client:
         if self._takes_stdin and taken > self._told_taken:
             self._told_taken = taken
             self._say(encode_frame(FrameKind.TAKEN, TAKEN.pack(taken)))
+        state = machine.session.state
+        if self._attached and state.started is not None and self._told_started != state.boot:
+            self._told_started = state.boot
+            self._say(event("started", process=0, **state.started))
         diagnosis = machine.diagnosis()
         told = f"{diagnosis.condition} {diagnosis.overdue}"
         watches = self._waiting or isinstance(self._view, LogView | ProcessView)
@@ -231,10 +238,10 @@ class Client:
             self._told_condition = told
             console = machine.session.console.text() if diagnosis.overdue else ""
             self._say(condition_event(diagnosis, console))
-        if self._waiting and machine.session.state.ended is not None:
+        if self._waiting and state.ended is not None:
             self._waiting = False
             self._ending = True
-            self._say(event("exited", status=machine.session.state.ended))
+            self._say(event("exited", status=state.ended))
 
     def _taken(self) -> int:
         if isinstance(self._view, ProcessView):
@@ -279,6 +286,7 @@ class Client:
             self._refuse("denied", "there is no such machine, or it is not yours to reach")
             return
         self._machine = machine
+        machine.visitors.add(self)
         self._name = name
         self._say(encode_json(FrameKind.HELLO, {"version": CLIENT_VERSION}))
 
@@ -358,6 +366,7 @@ class Client:
             raise ValueError(f"the log ends at {end}, not at {position}")
         last = request.replay if request.position is None and request.replay else None
         self._view = LogView(machine, position, attached=True, last_bytes=last)
+        self._attached = True
         self.hold = request.hold
         self.writer = request.writer
         self._takes_stdin = request.stdin

@@ -112,7 +112,13 @@ def tls_door(
 ) -> Door:
     """Open a door at a TCP address, inside TLS. Raises ChannelError."""
     try:
-        listener = socket.create_server(address, backlog=64)
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        listener = socket.create_server(
+            address,
+            family=family,
+            backlog=64,
+            dualstack_ipv6=address[0] == "::" and socket.has_dualstack_ipv6(),
+        )
     except OSError as error:
         raise ChannelError(f"{address[0]}:{address[1]} cannot be listened at: {error}.") from error
     listener.setblocking(False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.host.errors import ChannelError
+from agent.host.relay.appended import AppendedFile
 from agent.host.relay.c_relay import JOURNAL_BYTES, UNCONFIRMED_MESSAGES
 from agent.wire import SessionState
 
@@ -107,19 +107,14 @@ class Journal:
     """The file. Reading it cuts off a torn end. Raises ChannelError when it cannot be used."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self.state = RelayState()
-        self._descriptor = -1
-        self._size = 0
+        self._file = AppendedFile(path)
 
     def open(self) -> bool:
         """Read what there is, and be ready to append; return whether there was anything."""
-        opened = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with open(opened, "rb", closefd=False) as file:
-            data = file.read()
-        self._descriptor = opened
+        self._file.open()
         whole = 0
-        for line in data.splitlines(keepends=True):
+        for line in self._file.read().splitlines(keepends=True):
             record = _decode(line)
             if record is None:
                 break
@@ -127,51 +122,27 @@ class Journal:
                 self.state.apply(record)
             except ValueError as error:
                 raise ChannelError(
-                    f"The relay's journal {self.path} cannot be read: {error}.",
+                    f"The relay's journal {self._file.path} cannot be read: {error}.",
                     expected="records of this version",
                     hint="It was written by another version; give the machine a new key.",
                 ) from error
             whole += len(line)
-        os.ftruncate(opened, whole)
-        self._size = whole
+        self._file.cut(whole)
         return whole > 0
 
     def write(self, record: Json) -> None:
         """Append a record and take it into the state. Raises OSError; then it is not there."""
-        line = _encode(record)
-        try:
-            written = os.pwrite(self._descriptor, line, self._size)
-            if written < len(line):
-                raise OSError(f"{written} of {len(line)} bytes were written to {self.path}")
-        except OSError:
-            os.ftruncate(self._descriptor, self._size)
-            raise
-        self._size += len(line)
+        self._file.append(_encode(record))
         self.state.apply(record)
 
     def compact(self, limit: int = JOURNAL_BYTES) -> None:
         """Write the sum in place of the records, when they are more than `limit` bytes."""
-        if self._size <= limit:
-            return
-        data = b"".join(_encode(record) for record in self.state.snapshot())
-        new = self.path.with_suffix(".new")
-        opened = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            written = os.pwrite(opened, data, 0)
-            if written < len(data):
-                raise OSError(f"{written} of {len(data)} bytes were written to {new}")
-            new.replace(self.path)
-        except OSError:
-            os.close(opened)
-            raise
-        os.close(self._descriptor)
-        self._descriptor, self._size = opened, len(data)
+        if self._file.size > limit:
+            self._file.replace(b"".join(_encode(record) for record in self.state.snapshot()))
 
     def close(self) -> None:
         """Close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._file.close()
 
 
 def read_state(path: Path) -> RelayState:

@@ -21,7 +21,6 @@ from agent.host.vspc.identity import Claims
 from agent.host.vspc.seam import Line, Notice, Scheduler, Timer
 from agent.wire import ProtocolError, Reason, RefusedError
 
-_KEEPALIVE_SECONDS = 5.0
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 1.0  # after the disk was full
 _SEND_BYTES = 65536
@@ -53,6 +52,13 @@ class Reader(Protocol):
         """Learn that there is more, or that something changed."""
 
 
+class Visitor(Protocol):
+    """Somebody who has said hello, and is to learn that this relay of the machine is no more."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 @dataclass
 class _Bequest:
     """Stdin of a reader who left before the guest had room for it."""
@@ -82,6 +88,7 @@ class MachineRelay:
     ) -> None:
         self.options = options or RelayOptions()
         self.readers: set[Reader] = set()
+        self.visitors: set[Visitor] = set()
         self._bequests: list[_Bequest] = []
         self._line = line
         self._loop = loop
@@ -89,8 +96,10 @@ class MachineRelay:
         self._changed = changed
         self._connected = False
         self._ever_connected = False
+        self._connected_at = loop.now()
         self._gone: str | None = None
         self._fault: str | None = None
+        self._forgotten = False  # the fault is that we do not know the guest's session
         self._stuck: str | None = None
         self._renew = False
         self._probed_at: float | None = None
@@ -129,12 +138,13 @@ class MachineRelay:
         """Return how things stand."""
         condition = self._see()
         seconds = self._loop.now() - self._since
-        heard = self.session.endpoint.last_heard
-        if condition is Condition.SILENT and heard is not None:
-            seconds = self._loop.now() - heard
+        if condition is Condition.SILENT:
+            heard = self.session.endpoint.last_heard
+            seconds = self._loop.now() - (self._connected_at if heard is None else heard)
         limit = self.options.patience.of(condition)
         detail = self._gone if condition is Condition.ENDED else self._fault or self._stuck
-        return Diagnosis(condition, seconds, limit is not None and seconds >= limit, detail or "")
+        overdue = limit is not None and seconds >= limit
+        return Diagnosis(condition, seconds, overdue, detail or "", self.options.line)
 
     def description(self) -> dict[str, Any]:
         """Return all that can be told, as JSON."""
@@ -145,6 +155,7 @@ class MachineRelay:
             "seconds": round(diagnosis.seconds, 3),
             "overdue": diagnosis.overdue,
             "detail": diagnosis.detail,
+            "line": str(diagnosis.line),
             "console": session.console.text() if diagnosis.overdue else "",
             "started": session.state.started,
             "ended": session.state.ended,
@@ -196,6 +207,7 @@ class MachineRelay:
     def connected(self, claims: Claims) -> None:
         """Greet the guest on a new connection."""
         self._connected = self._ever_connected = True
+        self._connected_at = self._loop.now()
         self._gone = None
         self._probed_at = None
         self._notice(Notice(f"connected: {claims}", minor=True))
@@ -231,10 +243,12 @@ class MachineRelay:
         return not self.readers and self.session.endpoint.away
 
     def close(self) -> None:
-        """Write down what there is, and let go of everything."""
+        """Write down what there is, and let go of everything and everybody."""
         if not self._closed:
             self._work()
             self._closed = True
+            for visitor in list(self.visitors):
+                visitor.close()
             self._look_timer.cancel()
             if self._timer is not None:
                 self._timer.cancel()
@@ -250,6 +264,7 @@ class MachineRelay:
             if error.reason == Reason.UNKNOWN:  # it was restarted, and knows nothing of before
                 self._renew = True
             else:
+                self._forgotten = error.reason in {Reason.SESSION, Reason.FORGOTTEN}
                 self._blame(str(error))
         except ProtocolError as error:
             self._blame(str(error))
@@ -366,7 +381,7 @@ class MachineRelay:
         if self._probed_at is not None and heard is not None and heard >= self._probed_at:
             self._probed_at = None
         quiet_since = max(self._since, heard or self._since)
-        keepalive = min(_KEEPALIVE_SECONDS, self.options.patience.silence / 2)
+        keepalive = min(self.options.keepalive_seconds, self.options.patience.silence / 2)
         if (
             endpoint.established
             and self._probed_at is None
@@ -397,7 +412,7 @@ class MachineRelay:
         if self.session.state.ended is not None:
             return Condition.EXITED
         if self._fault is not None:
-            return Condition.FAULT
+            return Condition.FORGOTTEN if self._forgotten else Condition.FAULT
         if self._gone is not None:
             return Condition.ENDED
         if self._stuck is not None:
@@ -408,7 +423,9 @@ class MachineRelay:
             return Condition.NO_HELLO
         if not self._connected:
             return Condition.DISCONNECTED
-        probed = self._probed_at
-        if probed is not None and self._loop.now() - probed >= self.options.patience.silence:
+        # It owes the answer to a probe; or on a new connection, of this process or another before
+        # it, the one to our HELLO.
+        asked = self._probed_at if self.session.endpoint.established else self._connected_at
+        if asked is not None and self._loop.now() - asked >= self.options.patience.silence:
             return Condition.SILENT
         return Condition.ALIVE

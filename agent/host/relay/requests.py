@@ -112,7 +112,11 @@ def read_copy(message: Mapping[str, Any]) -> dict[str, Any]:
     path = _text(message, "path", "")
     if not path:
         raise ValueError("path is empty")
-    return {"type": str(message["type"]), "path": path}
+    order: dict[str, Any] = {"type": str(message["type"]), "path": path}
+    if order["type"] == "copy-out":
+        for name in ("follow", "shallow"):
+            order[name] = _flag(message, name, default=False)
+    return order
 
 
 def read_order(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from agent.host.relay.c_relay import (
     WAITING_REQUESTS,
     RecordKind,
 )
-from agent.host.relay.condition import Patience
+from agent.host.relay.condition import LineKind, Patience
 from agent.host.relay.journal import SCHEMA, Journal, RelayState, key_mark
 from agent.host.relay.keys import read_key
 from agent.host.relay.log import Log
@@ -71,6 +71,8 @@ class RelayOptions:
     patience: Patience = field(default_factory=Patience)
     # How long a client may take nothing and hold the guest, while there are others.
     hold_seconds: float = 60.0
+    keepalive_seconds: float = 5.0  # of silence, after which the guest is asked whether it is there
+    line: LineKind = LineKind.LOCAL
 
 
 class RelaySession:

@@ -7,10 +7,10 @@ byte that the guest has, and the client from the byte that the relay has.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import OrderedDict
 from pathlib import Path
 
+from agent.host.relay.appended import AppendedFile
 from agent.host.relay.c_relay import SPOOL, SPOOL_BYTES, SPOOL_WRITERS, RecordKind
 from agent.host.relay.records import DamagedError, Record, decode_records, encode_record
 
@@ -23,32 +23,30 @@ class Spool:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self.keep = SPOOL_BYTES
-        self._descriptor = -1
-        self._size = 0
+        self._file = AppendedFile(path)
         self._writers: OrderedDict[bytes, int] = OrderedDict()
         self.end = 0
         self.ended = False
 
     def open(self) -> None:
         """Read what there is, and be ready to append. Raises OSError."""
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._size = 0
+        self._file.open()
+        whole = 0
         for record in self._records():
-            self._size = record.end
+            whole = record.end
             if record.kind == RecordKind.STDIN_END:
                 self.ended = True
             elif record.kind in (RecordKind.STDIN, RecordKind.WRITER):
                 writer, written, offset = SPOOL.unpack_from(record.payload)
                 self._remember(writer, written)
                 self.end = offset + len(record.payload) - SPOOL.size
-        os.ftruncate(self._descriptor, self._size)
+        self._file.cut(whole)
 
     def clear(self) -> None:
         """Forget everything: another session begins."""
-        os.ftruncate(self._descriptor, 0)
-        self._size = self.end = 0
+        self._file.cut(0)
+        self.end = 0
         self.ended = False
         self._writers.clear()
 
@@ -60,14 +58,14 @@ class Spool:
         """Take bytes. Raises OSError; then they were not taken."""
         written = self.taken(writer) + len(data)
         header = SPOOL.pack(writer, written, self.end)
-        self._write(encode_record(RecordKind.STDIN, 0, 0, header + data))
+        self._file.append(encode_record(RecordKind.STDIN, 0, 0, header + data))
         self.end += len(data)
         self._remember(writer, written)
 
     def finish(self) -> None:
         """Note the end of the stream."""
         if not self.ended:
-            self._write(encode_record(RecordKind.STDIN_END, 0, 0, b""))
+            self._file.append(encode_record(RecordKind.STDIN_END, 0, 0, b""))
             self.ended = True
 
     def since(self, offset: int) -> bytes | None:
@@ -85,7 +83,7 @@ class Spool:
 
     def compact(self, limit: int = SPOOL_BYTES) -> None:
         """Drop what the guest has for certain, when the file is longer than `limit`."""
-        if self._size <= limit:
+        if self._file.size <= limit:
             return
         lines = [
             encode_record(RecordKind.WRITER, 0, 0, SPOOL.pack(writer, written, self.end))
@@ -98,33 +96,11 @@ class Spool:
                     lines.append(encode_record(RecordKind.STDIN, 0, 0, record.payload))
         if self.ended:
             lines.append(encode_record(RecordKind.STDIN_END, 0, 0, b""))
-        new = self._path.with_suffix(".new")
-        opened = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        data = b"".join(lines)
-        try:
-            if os.pwrite(opened, data, 0) < len(data):
-                raise OSError(f"{new} could not be written whole")
-            new.replace(self._path)
-        except OSError:
-            os.close(opened)
-            raise
-        os.close(self._descriptor)
-        self._descriptor, self._size = opened, len(data)
+        self._file.replace(b"".join(lines))
 
     def close(self) -> None:
         """Close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def _write(self, record: bytes) -> None:
-        try:
-            if os.pwrite(self._descriptor, record, self._size) < len(record):
-                raise OSError(f"{self._path} could not be written whole")
-        except OSError:
-            os.ftruncate(self._descriptor, self._size)
-            raise
-        self._size += len(record)
+        self._file.close()
 
     def _remember(self, writer: bytes, written: int) -> None:
         # A writer's own record may be older than its count: compaction puts the counts first.
@@ -135,9 +111,8 @@ class Spool:
 
     def _records(self) -> list[Record]:
         """Return the whole records of the file, which is small."""
-        size = os.fstat(self._descriptor).st_size
         found: list[Record] = []
         with contextlib.suppress(DamagedError):  # a torn end was never acted upon
-            for record in decode_records(os.pread(self._descriptor, size, 0)):
+            for record in decode_records(self._file.read()):
                 found.append(record)
         return found

@@ -26,7 +26,7 @@ from agent.host.relay.requests import MOST, LogsRequest
 from agent.host.relay.status import status_json
 from agent.wire import STDERR, kind_of, process_of
 
-_GONE = frozenset((Condition.ENDED, Condition.FAULT))
+_GONE = frozenset((Condition.ENDED, Condition.FAULT, Condition.FORGOTTEN))
 
 
 def event(kind: str, **members: object) -> bytes:
@@ -156,6 +156,7 @@ def condition_event(diagnosis: Diagnosis, console: str) -> bytes:
         seconds=round(diagnosis.seconds, 3),
         overdue=diagnosis.overdue,
         detail=diagnosis.detail,
+        line=str(diagnosis.line),
         console=console,
     )
 

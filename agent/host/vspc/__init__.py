@@ -13,10 +13,19 @@ from agent.host.vspc.allow import AllowList, read_rule
 from agent.host.vspc.errors import BusyError, ListenError, RuleError
 from agent.host.vspc.identity import Claims
 from agent.host.vspc.seam import Backend, Line, LineUser, Log, Notice
-from agent.host.vspc.server import Address, Server, read_address, tls_context
+from agent.host.vspc.server import (
+    DESCRIPTORS_FOR_A_RELAY,
+    DESCRIPTORS_FOR_A_SOCKET,
+    Address,
+    Server,
+    read_address,
+    tls_context,
+)
 from agent.host.vspc.sockets import SocketBackend
 
 __all__ = [
+    "DESCRIPTORS_FOR_A_RELAY",
+    "DESCRIPTORS_FOR_A_SOCKET",
     "Address",
     "AllowList",
     "Backend",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from agent.host.errors import ChannelError
 from agent.host.vspc.allow import AllowList, Verdict
 from agent.host.vspc.c_vspc import IDENTIFY_SECONDS, UNIDENTIFIED_BYTES
+from agent.host.vspc.identity import Claims
 from agent.host.vspc.line import VmLine
 from agent.host.vspc.moves import Moves
 from agent.host.vspc.port import Port
@@ -153,7 +154,7 @@ class Registry:
         line = self.lines.get(claims.uuid)
         if line is None:
             try:
-                line = self._new_line(claims.uuid)
+                line = self._new_line(claims.uuid, claims)
             except ChannelError as error:
                 self._refuse(port, f"{claims} cannot be served: {error}")
                 return
@@ -165,11 +166,11 @@ class Registry:
         port.cancel_timer()
         line.attach(port)
 
-    def _new_line(self, uuid: str) -> VmLine:
+    def _new_line(self, uuid: str, claims: Claims) -> VmLine:
         if len(self.lines) >= self._max_lines:
             self._forget_one()
         line = VmLine(uuid, scheduler=self._scheduler, moves=self._moves, log=self._log)
-        line.user = self._backend.open(line)
+        line.user = self._backend.open(line, claims)
         self.lines[uuid] = line
         return line
 

@@ -100,5 +100,8 @@ class LineUser(Protocol):
 class Backend(Protocol):
     """Makes the user of each new line."""
 
-    def open(self, line: Line) -> LineUser:
-        """Return the user of a line whose VM has just been identified. Raises ChannelError."""
+    def open(self, line: Line, claims: Claims) -> LineUser:
+        """Return the user of a line whose VM has just been identified, by these claims.
+
+        Raises ChannelError when the VM is not to be served; it may be asked again.
+        """

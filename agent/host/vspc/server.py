@@ -30,7 +30,8 @@ from agent.host.vspc.seam import Backend, Log, Notice
 _BACKLOG = 4096  # a rack that comes back connects all at once; beyond it SYNs wait whole seconds
 _ACCEPTS = 64  # in one turn
 _DESCRIPTORS_FOR_US = 64
-_DESCRIPTORS_FOR_A_VM = 3  # its connection, its socket, the client of that
+DESCRIPTORS_FOR_A_SOCKET = 3  # a VM's connection, its socket, the client of that
+DESCRIPTORS_FOR_A_RELAY = 5  # its connection, the relay's three files, a client
 _ADDRESS = re.compile(r"(telnets?)://(?:\[([^\]]+)\]|([^:/\[\]]*)):(\d{1,5})/?")
 _LOGGED_REFUSALS = 20  # in one period
 _PERIOD_SECONDS = 10.0
@@ -112,13 +113,14 @@ class Server:
         context: ssl.SSLContext | None,
         log: Log,
         secret: Callable[[], bytes] = new_secret,
+        descriptors_for_a_vm: int = DESCRIPTORS_FOR_A_SOCKET,
     ) -> None:
         """Raises ListenError."""
         self._loop = loop
         self._log = log
         self._allow = allow
         self._context = context
-        self.capacity = (raise_descriptor_limit() - _DESCRIPTORS_FOR_US) // _DESCRIPTORS_FOR_A_VM
+        self.capacity = (raise_descriptor_limit() - _DESCRIPTORS_FOR_US) // descriptors_for_a_vm
         self._registry = Registry(
             backend, allow, loop, secret=secret, log=self._note, max_lines=self.capacity
         )

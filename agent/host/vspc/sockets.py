@@ -37,7 +37,7 @@ class SocketBackend:
         for left in directory.glob(_NAMES):  # by a process that was killed: the lock says so
             left.unlink(missing_ok=True)
 
-    def open(self, line: Line) -> SocketUser:
+    def open(self, line: Line, _claims: Claims) -> SocketUser:
         """Make the socket of a line. Raises ChannelError."""
         path = self._directory / f"{line.uuid}.sock"
         unborn = self._directory / ".new"

@@ -5,6 +5,7 @@ Owns raw sockets and an epoll; the dialogue is the shortest that is served.
 
 from __future__ import annotations
 
+import os
 import resource
 import select
 import socket
@@ -89,6 +90,12 @@ def echo_seconds(server: Concentrator, vm: int, sock: socket.socket, times: int)
             assert client.recv(1) == byte
             found.append(time.perf_counter() - started)
     return found
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:

@@ -82,6 +82,7 @@ class Lab:
 
     def __init__(self) -> None:
         self.members: list[Pollable] = []
+        self.each_turn: list[Callable[[], None]] = []  # of those that act by themselves
 
     def add(self, member: Pollable) -> None:
         self.members.append(member)
@@ -111,6 +112,8 @@ class Lab:
 
     def turn(self, patience: float) -> bool:
         """Move what can be moved, and say whether anything could."""
+        for act in self.each_turn:
+            act()
         for member in self.members:
             if member.closed:
                 member.socket.close()
@@ -287,22 +290,29 @@ class Concentrator:
     """`saltflat vspc serve` as a process; `log` returns what it has written to stderr."""
 
     def __init__(
-        self, folder: Path, *arguments: str, scheme: str = "telnet", allow: str = "--allow-all"
+        self,
+        folder: Path,
+        *arguments: str,
+        scheme: str = "telnet",
+        allow: str = "--allow-all",
+        sockets: bool = True,
     ) -> None:
         self.sockets = folder / "sockets"
         self._log = folder / "log"
         listen = f"{scheme}://127.0.0.1:0"
         command = [sys.executable, "-c", MAIN, "-v", "--progress", "plain", "vspc", "serve"]
-        command += ["--listen", listen, "--sockets", os.fspath(self.sockets), *allow.split()]
+        command += ["--listen", listen, *allow.split()]
+        command += ["--sockets", os.fspath(self.sockets)] if sockets else []
         with self._log.open("wb") as log:
             self.process = subprocess.Popen([*command, *arguments], stderr=log)
-        self.address = ("127.0.0.1", self._port())
+        self.address = ("127.0.0.1", self.port("Listening on "))
 
-    def _port(self) -> int:
+    def port(self, what: str) -> int:
+        """Return the port at the end of the first line of the log that begins so."""
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             for line in self.log().splitlines():
-                if line.startswith("Listening on "):
+                if line.startswith(what):
                     return int(line.rpartition(":")[2])
             if self.process.poll() is not None:
                 raise RuntimeError(f"the concentrator has ended: {self.log()}")
@@ -322,9 +332,9 @@ class Concentrator:
 
 
 @contextlib.contextmanager
-def concentrator(folder: Path, *arguments: str, **options: str) -> Iterator[Concentrator]:
+def concentrator(folder: Path, *arguments: str, **options: str | bool) -> Iterator[Concentrator]:
     """Run a concentrator, and see to it that it is gone afterwards."""
-    running = Concentrator(folder, *arguments, **options)
+    running = Concentrator(folder, *arguments, **options)  # type: ignore[arg-type]  # passed through
     try:
         yield running
     finally:

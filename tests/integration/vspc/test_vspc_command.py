@@ -67,7 +67,17 @@ def test_after_a_kill(lab: Lab, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ("--listen telnet://127.0.0.1:0", 2, "--sockets"),
+        ("--sockets D --allow-all", 2, "--listen"),
+        ("--listen telnet://127.0.0.1:0 --allow-all", 2, "is not said"),
+        ("--listen telnet://127.0.0.1:0 --allow-all --sockets D --clients :0", 2, "what it needs"),
+        (
+            "--listen telnet://127.0.0.1:0 --allow-all --relays D --clients x --certificate F "
+            "--client-rules F",
+            2,
+            "no address to let clients in",
+        ),
+        ("--listen telnet://127.0.0.1:0 --allow-all --relays W", 1, "Others may enter"),
+        ("--listen telnet://127.0.0.1:0 --allow-all --relays D --patience x=1", 2, "'x=1' is not"),
         ("--listen telnet://127.0.0.1:0 --sockets D", 2, "No VM is allowed"),
         ("--listen telnet://127.0.0.1:0 --sockets D --allow-all --allow uri:x", 2, "exclude"),
         ("--listen ssh://127.0.0.1:0 --sockets D --allow-all", 2, "is no address"),

@@ -11,7 +11,8 @@ import zstandard
 
 from converter.errors import IntegrityError
 from converter.ext4 import c_ext4 as c
-from converter.ext4.filesystem import FileSystem
+from converter.ext4.allocator import Sequence
+from converter.ext4.filesystem import INODES_PER_GRAIN, FileSystem
 from converter.ext4.geometry import INODES_PER_GROUP, Geometry
 from converter.ext4.state import (
     HEAD,
@@ -46,25 +47,59 @@ def _write(filesystem: FileSystem, layer: list[Entry], *, first: bool = False) -
 
 
 def _node(filesystem: FileSystem) -> int:
-    """Return the inode of d/f."""
-    ((_, names),) = [each for each in filesystem.tree.directories.items() if b"f" in each[1]]
-    return names[b"f"] >> KIND_BITS
+    """Return the inode of d/f and d/g."""
+    return _names(filesystem)[b"g"] >> KIND_BITS
 
 
 def _inode_byte(filesystem: FileSystem, offset: int, value: int) -> None:
     """Set a byte of the inode of d/f."""
-    at = (_node(filesystem) - 1) * c.INODE_SIZE + offset
-    filesystem.tables[0][at] = value
+    grain, index = divmod(_node(filesystem) - 1, INODES_PER_GRAIN)
+    content = bytearray(filesystem.grains[grain])
+    content[index * c.INODE_SIZE + offset] = value
+    filesystem.grains[grain] = content
 
 
 def _forget_inode(filesystem: FileSystem) -> None:
     filesystem.allocator.free_inode(_node(filesystem), directory=False)
 
 
+def _names(filesystem: FileSystem) -> dict[bytes, int]:
+    """Return the names in d."""
+    (names,) = [each for each in filesystem.tree.directories.values() if b"g" in each]
+    return names
+
+
+def _rename(filesystem: FileSystem, name: bytes) -> None:
+    names = _names(filesystem)
+    names[name] = names.pop(b"f")
+
+
+def _lose_names(filesystem: FileSystem) -> None:
+    """Leave the inode of d/f and d/g in use without a name."""
+    filesystem.tree.set_links(_node(filesystem), 1)
+    _names(filesystem).clear()
+
+
+def _name_twice(filesystem: FileSystem) -> None:
+    """Give the directory d a second name."""
+    packed = filesystem.tree.directories[ROOT][b"d"]
+    filesystem.tree.bind(ROOT, b"e", packed)
+    filesystem.tree.set_links(packed >> KIND_BITS, 2)
+
+
+def _use_inode(filesystem: FileSystem) -> None:
+    filesystem.allocator.new_node()
+    filesystem.allocator.settle()
+
+
+def _root_mode(filesystem: FileSystem, mode: int) -> None:
+    root = filesystem.read_inode(ROOT)
+    filesystem.write_inode(ROOT, root._replace(i_mode=mode), None)
+
+
 def _link(filesystem: FileSystem, text: bytes) -> None:
     """Make d/f a symbolic link."""
-    (names,) = [each for each in filesystem.tree.directories.values() if b"f" in each]
-    names[b"f"] = _node(filesystem) << KIND_BITS | Kind.SYMLINK
+    _names(filesystem)[b"f"] = _node(filesystem) << KIND_BITS | Kind.SYMLINK
     filesystem.tree.set_symlink(_node(filesystem), text)
 
 
@@ -121,7 +156,15 @@ AT_LOADING = [
         lambda fs: setattr(fs.allocator.others, "index", INODES_PER_GROUP // 2 - 1),
         "the same inodes to directories and to other",
     ),
-    Case("a free inode has a name", _forget_inode, "has a name, but is not in use"),
+    Case("a free inode has a name", _forget_inode, "by its table alone"),
+    Case("an inode in use without content", _use_inode, "by its bitmap or"),
+    Case("an inode without a name", _lose_names, "other names than there are"),
+    Case("a directory with two names", _name_twice, "a directory with two names"),
+    Case("a slash in a name", lambda fs: _rename(fs, b"f/x"), "a slash or a NUL"),
+    Case("a NUL in a name", lambda fs: _rename(fs, b"f\0"), "a slash or a NUL"),
+    Case("a name of dots", lambda fs: _rename(fs, b".."), "empty or dots"),
+    Case("an empty name", lambda fs: _rename(fs, b""), "empty or dots"),
+    Case("a root that is a file", lambda fs: _root_mode(fs, c.S_IFREG), "root is no directory"),
     Case("another type", lambda fs: _inode_byte(fs, 1, 0x41), "not of the kind"),
     Case("links", lambda fs: fs.tree.set_links(_node(fs), 3), "counts other names"),
     Case("a text of no link", lambda fs: fs.tree.set_symlink(_node(fs), b"x"), "without a link"),
@@ -170,8 +213,9 @@ def test_loading_finds_inodes_behind_those_that_are_handed_out() -> None:
     filesystem = _filesystem(512 << 20)
     allocator = filesystem.allocator
     node = 3 * INODES_PER_GROUP + 1
-    allocator.others.group, allocator.others.index = 3, 0
+    allocator.others = Sequence(3, 0)
     assert allocator.new_node() == node
+    allocator.settle()
     allocator.others.group, allocator.others.index = 1, 1
     with pytest.raises(IntegrityError, match="behind those that it hands out"):
         load_states([dump_state(filesystem)])

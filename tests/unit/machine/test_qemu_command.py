@@ -101,7 +101,7 @@ def test_the_console_is_the_second_port_on_both_lines(
 def test_the_kernel_is_told_where_to_look(make_spec) -> None:
     arguments = arguments_of(make_spec(memory_mib=768, cpus=1.5))
     assert options(arguments, "-append") == [
-        "console=ttyS1 quiet loglevel=4 panic=-1 tether.config=fw_cfg"
+        "console=ttyS1 quiet loglevel=4 panic=-1 no_timer_check tether.config=fw_cfg"
     ]
     assert options(arguments, "-m") == ["768"]
     assert options(arguments, "-smp") == ["2"]

@@ -11,7 +11,7 @@ import tarfile
 import pytest
 
 from agent.host import CopyError
-from agent.host.client.unpack import Limits, unpack
+from agent.host.client.unpack import Limits, first_member, unpack
 
 
 def member(name, kind=tarfile.REGTYPE, data=b"", **attributes):
@@ -46,6 +46,18 @@ def place(tmp_path):
     assert (outside / "secret").read_text() == "kept"
     assert (outside / "secret").stat().st_nlink == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "target"]
+
+
+def test_the_first_member_alone_is_read():
+    with io.BytesIO() as made:
+        with tarfile.open(fileobj=made, mode="w") as archive:
+            for name in ("first", "second"):
+                archive.addfile(tarfile.TarInfo(name))
+        stream = io.BytesIO(made.getvalue())
+    assert first_member(stream).name == "first"
+    assert first_member(io.BytesIO()) is None
+    with pytest.raises(CopyError, match="no tar stream"):
+        first_member(io.BytesIO(b"something else" * 100))
 
 
 @pytest.mark.parametrize("name", ["../outside/x", "a/../../outside/x", "/tmp/x", "..", "a/.."])
@@ -177,6 +189,53 @@ def test_a_header_is_not_read_into_memory_whatever_its_length(place, kind):
     with pytest.raises(CopyError, match="no tar stream"):
         unpack(endless, place[1])
     assert endless.given < 100_000
+
+
+class Repeated:
+    """Blocks that come again and again."""
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+        self.given = 0
+
+    def read(self, size):
+        start = self.given % len(self.blocks)
+        repeats = size // len(self.blocks) + 2
+        self.given += size
+        return (self.blocks * repeats)[start : start + size]
+
+
+def test_headers_about_headers_are_bounded_in_all(place):
+    """Each is held while the next is read: a chain of long ones would be as much as memory has."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 300_032
+    chain = Repeated(info.tobuf(tarfile.GNU_FORMAT) + b"a" * info.size)
+    with pytest.raises(CopyError, match="no tar stream"):
+        unpack(chain, place[1])
+    assert chain.given < 2_000_000
+
+
+def test_headers_about_all_that_follows_are_bounded_in_all(place):
+    """They are kept to the end, and copied for each member."""
+    info = tarfile.TarInfo("x")
+    info.pax_headers = {"comment": "c" * 100}
+    header = info.create_pax_global_header(info.pax_headers)
+    many = Repeated(header + tarfile.TarInfo("file").tobuf())
+    with pytest.raises(CopyError, match="no tar stream"):
+        unpack(many, place[1])
+    assert many.given < 2_000_000
+
+
+def test_an_archive_has_an_end(place):
+    with pytest.raises(CopyError, match="behind the end"):
+        unpack(Repeated(bytes(1024)), place[1])
+
+
+def test_content_of_no_known_kind_counts(place):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = b"Z", 1 << 41
+    with pytest.raises(CopyError, match="more than may be copied"):
+        unpack(io.BytesIO(info.tobuf(tarfile.GNU_FORMAT)), place[1])
 
 
 def test_sparse_maps_are_refused(place):

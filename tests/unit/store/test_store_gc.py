@@ -18,7 +18,7 @@ from converter.store.images import image_path
 from converter.store.inventory import LeftoverKind, take_inventory
 from converter.store.layout import Store
 from converter.store.links import ChainParameters
-from converter.store.locks import pinned, using
+from converter.store.pins import pin, pins, unpin
 from tests.unit.store.small_store import PARAMETERS, make_image, make_link, put_blob
 
 
@@ -32,7 +32,7 @@ def _files(store: Store) -> set[str]:
     return {
         os.fspath(path.relative_to(store.root))
         for path in store.root.rglob("*")
-        if path.is_file() and path.parent != store.locks
+        if path.is_file() and path.parent not in {store.locks, store.pins}
     }
 
 
@@ -134,11 +134,9 @@ def test_boot_images_but_the_default_and_those_in_use_go(store: Store) -> None:
     assert not _collect(store).boot_images  # none is the default: which to keep?
     assert not half.exists()
     (store.boot / "default").write_text(names[0])
-    with using(store):
-        pin = pinned(store, [names[1]])
-        pin.__enter__()
+    pin(store, "machine", [names[1]], holder=store.root)
     assert [image.id for image in _collect(store).boot_images] == [names[2]]
-    pin.__exit__(None, None, None)
+    unpin(store.root, "machine")
     assert [image.id for image in _collect(store).boot_images] == [names[1]]
 
 
@@ -152,8 +150,7 @@ def test_the_least_recently_used_go_until_it_fits(store: Store) -> None:
     assert [image.record for image in plan.images] == [old]
     assert [link.link_id for link in plan.links] == [old.links[1]]  # the base is shared
     assert plan.after_bytes == take_inventory(store).size_bytes < size
-    with using(store), pinned(store, new.links):
-        pass  # a machine that ended
+    pin(store, "machine", new.links, holder=store.root / "removed")
     plan = _collect(store, 0)
     assert plan.after_bytes == take_inventory(store).size_bytes == 0
     assert _files(store) == {"store.json"}
@@ -179,19 +176,41 @@ def test_images_that_would_be_lost_for_nothing_go_last(store: Store) -> None:
     assert plan.after_bytes == 0
 
 
-def test_an_image_in_use_stays_however_small_the_store_is_to_be(store: Store) -> None:
+def test_an_image_in_use_stays_however_small_the_store_is_to_be(
+    store: Store, tmp_path: Path
+) -> None:
     used = make_image(store, ["base", "used"], used_at=1)
     other = make_image(store, ["base", "other"], used_at=2)
-    with using(store):
-        pin = pinned(store, used.links)
-        pin.__enter__()
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    pin(store, "machine", used.links, holder=machine)
     plan = _collect(store, 0)
     assert [image.record for image in plan.images] == [other]
     assert plan.after_bytes > 0
     image_path(store, used.name).unlink()
     assert not _collect(store).links  # nor without its record
-    pin.__exit__(None, None, None)
+    machine.rmdir()
     assert len(_collect(store).links) == 2
+    assert not list(store.pins.iterdir())
+
+
+def test_what_several_machines_stand_on(store: Store, tmp_path: Path) -> None:
+    pin(store, "one", ["a", "b"], holder=tmp_path)
+    pin(store, "two", ["b", "c"], holder=tmp_path)
+    pin(store, "gone", ["d"], holder=tmp_path / "gone")
+    assert pins(store) == ({"a", "b", "c"}, (store.pins / "gone.json",))
+    unpin(store.root, "two")
+    unpin(store.root, "two")
+    assert pins(store)[0] == {"a", "b"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"schema": 2, "holder": "/", "keeps": []}'])
+def test_nothing_is_deleted_beside_a_pin_that_cannot_be_read(store: Store, content: str) -> None:
+    link = make_link(store, "", "lonely")
+    (store.pins / "odd.json").write_text(content)
+    with pytest.raises(IntegrityError, match=r"odd\.json"):
+        _collect(store)
+    assert (store.links / f"{link.link_id}.vmdk").exists()
 
 
 def test_nothing_is_deleted_where_it_would_be_guessing(store: Store) -> None:

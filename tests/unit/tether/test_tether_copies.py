@@ -31,10 +31,9 @@ def gather(function):
     return code, *got
 
 
-def copied_out(path, *, follow=False):
-    return gather(
-        lambda out, err: copy_out.run(os.fspath(path), follow=follow, output=out, errors=err)
-    )
+def copied_out(path, **options):
+    options = {"follow": False, **options}
+    return gather(lambda out, err: copy_out.run(os.fspath(path), output=out, errors=err, **options))
 
 
 def copied_in(path, data):
@@ -137,6 +136,22 @@ def test_every_cut_of_an_archive_ends_in_a_word(tmp_path):
         target.mkdir()
         code, _, errors = copied_in(target, data[:size])
         assert (code, errors.count(b"\n")) == (1, 1)
+
+
+def test_a_shallow_archive_says_what_is_there_and_no_more(tmp_path):
+    make_tree(tmp_path / "tree")
+    (tmp_path / "way").symlink_to("tree")
+    for name, follow, kind in (
+        ("tree", False, tarfile.DIRTYPE),
+        ("way", False, tarfile.SYMTYPE),
+        ("way", True, tarfile.DIRTYPE),
+    ):
+        code, data, errors = copied_out(tmp_path / name, follow=follow, shallow=True)
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            assert [(member.name, member.type) for member in tar] == [(name, kind)]
+        assert (code, errors) == (0, b"")
+    code, data, errors = copied_out(tmp_path / "none", follow=False, shallow=True)
+    assert (code, data, errors.endswith(b": No such file or directory\n")) == (1, b"", True)
 
 
 def test_what_changes_meanwhile_is_told(tmp_path, monkeypatch):

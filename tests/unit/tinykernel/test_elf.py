@@ -52,7 +52,10 @@ def test_what_is_no_elf64_is_refused(data: bytes) -> None:
         dynamic_needs(data, name="x")
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.data())
 def test_damage_raises_integrity_error_or_nothing(elf_needing, elf_with_section, data) -> None:
     if data.draw(st.booleans()):

@@ -157,7 +157,7 @@ class House:
         self.secrets += 1
         return b"s%03d" % self.secrets
 
-    def open(self, line: Line) -> FakeUser:
+    def open(self, line: Line, _claims: Claims) -> FakeUser:
         self.users[line.uuid] = user = FakeUser(line)
         return user
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from agent.wire import STDERR, STDIN, STDOUT, Data, Gap, ProtocolError, Role, Writable, stream_of
+from agent.wire import (
+    STDERR,
+    STDIN,
+    STDOUT,
+    Console,
+    Control,
+    Data,
+    Finished,
+    Gap,
+    ProtocolError,
+    Role,
+    Writable,
+    stream_of,
+)
 from agent.wire.c_frame import GAP, FrameType
 from tests.unit.wire.meeting import exchange, forge, make, meet
 
@@ -160,19 +173,56 @@ def test_the_end_comes_after_the_newest_bytes():
     assert len(total(events, STDOUT)) == 5000
 
 
-def test_a_session_may_begin_in_the_middle_of_a_stream():
-    guest = make(Role.GUEST, **SIZES)
-    guest.skip(STDOUT, 100)
-    host = make(Role.HOST, **SIZES)
-    exchange(host, guest)
-    guest.send(STDOUT, b"on")
-    assert host.tick(0.0) == []
-    events = read_all(host, guest)
-    assert events == [Data(STDOUT, b"on")]
-    assert events[0].offset == 100
-    for late in (lambda: guest.skip(STDOUT, 1), lambda: guest.skip(STDERR, -1)):
-        with pytest.raises(ValueError, match="begun"):
-            late()
+def test_a_session_under_another_key_goes_on_with_the_streams():
+    """What frames carried is a gap, what waited comes; control, credit, processes begin anew."""
+    old_host, guest = meet(**SIZES, buffer_bytes=1000)
+    guest.keep_newest(STDOUT)
+    read_all(old_host, guest)
+    text = b"".join(b"%07d\n" % n for n in range(100))
+    guest.send(STDOUT, text[:200])
+    events = read_all(old_host, guest)
+    assert total(events, STDOUT) == text[:200]
+    guest.send(STDOUT, text[200:300])
+    carried = guest.data_to_send(0.0)  # and lost
+    guest.tick(100.0)
+    assert guest.away
+    guest.send(STDOUT, text[300:])
+    guest.send(STDERR, b"")
+    guest.finish(STDERR)
+    guest.control({"type": "exited"})
+    heir = guest.succeed(bytes(32), nonce=b"h" * 16, now=100.0)
+    host = make(Role.HOST, key=bytes(32), **SIZES)
+    events = read_all(host, heir, 100.0)
+    assert Gap(STDOUT, 0, 300) in events
+    assert total(events, STDOUT) == bytes(300) + text[300:]
+    assert [event.stream for event in events if isinstance(event, Finished)] == [STDERR]
+    assert not [event for event in events if isinstance(event, Control)]
+    assert len(carried) > 100
+    assert heir.send(STDOUT, b"more") == 4
+    (more,) = read_all(host, heir, 100.0)
+    assert (more.data, more.offset) == (b"more", len(text))
+
+
+def test_nothing_of_an_old_key_is_accepted():
+    old_host, guest = meet(**SIZES)
+    read_all(old_host, guest)
+    old_host.send(STDIN, b"old")
+    late = old_host.data_to_send(0.0)
+    heir = guest.succeed(bytes(32), nonce=b"h" * 16, now=0.0)
+    old_host.transport_lost()
+    hello = old_host.data_to_send(0.0)
+    for line in (late, hello, late):
+        assert [e for e in heir.receive(line, 0.0) if not isinstance(e, Console)] == []
+        assert heir.data_to_send(0.0) == b""
+    assert heir.counters.forged == 3
+    assert not heir.established
+    exchange(host := make(Role.HOST, key=bytes(32), **SIZES), heir)
+    assert host.established
+
+
+def test_only_a_guest_is_given_another_key():
+    with pytest.raises(ValueError, match="of its own"):
+        make(Role.HOST).succeed(bytes(32), nonce=b"h" * 16, now=0.0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""Numbers of VMware's guest RPC over a virtual socket, under the names of open-vm-tools.
+
+Source: open-vm-tools, lib/include/vmware/guestrpc/tclodefs.h, lib/dataMap/dataMap.c and
+lib/rpcChannel/simpleSocket.c. Integers are big-endian; a 64-bit one is its low half, then its high.
+"""
+
+from __future__ import annotations
+
+import struct
+
+VMCI_HYPERVISOR_CONTEXT_ID = 0
+GUESTRPC_RPCI_VSOCK_LISTEN_PORT = 976
+PRIVILEGED_PORT_MAX = 1023  # a local port up to here says that the caller is privileged
+
+DMFIELDTYPE_INT64 = 1
+DMFIELDTYPE_STRING = 2
+
+GUESTRPCPKT_FIELD_TYPE = 1
+GUESTRPCPKT_FIELD_PAYLOAD = 2
+GUESTRPCPKT_TYPE_DATA = 1
+
+LENGTH = struct.Struct(">I")  # of all that follows
+FIELD = struct.Struct(">II")  # type, id; then the value
+INT64 = struct.Struct(">II")  # low, high
+STRING = struct.Struct(">I")  # length; then the bytes
+
+GUESTMSG_MAX_IN_SIZE = 65536  # guest to hypervisor
+REPLY_BYTES = 1 << 20  # hypervisor to guest; a little more than it sends

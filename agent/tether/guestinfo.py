@@ -1,0 +1,104 @@
+"""guestinfo, the variables that a VMware guest shares with its manager: config in, status out.
+
+Owns their names and the form of their values. A hypervisor that has none costs nothing but a line
+in the log: what happens over the channel to the host does not depend on this.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Mapping, Optional
+
+from agent.tether import c_linux, log
+from agent.tether.errors import StartError
+from agent.tether.modules import VSOCK_DRIVERS, ModuleLoader
+from agent.tether.rpci import RefusalError, Rpci, RpciError
+
+CONFIG = "guestinfo.saltflat.config"
+STATUS = "guestinfo.saltflat.status"
+TAKEN = b"-"  # what stands for a document that was taken: an empty value cannot be set everywhere
+SCHEMA = 1
+
+
+class GuestInfo:
+    """The variables, over one channel."""
+
+    def __init__(self, rpci: Rpci) -> None:
+        self._rpci = rpci
+
+    def get(self, name: str) -> Optional[bytes]:
+        """Return a variable; None when it is not set. Raises RpciError."""
+        try:
+            return self._rpci.call(b"info-get " + name.encode("ascii"))
+        except RefusalError as error:
+            if "no value" in str(error).lower():
+                return None
+            raise
+
+    def set(self, name: str, value: bytes) -> None:
+        """Set a variable. Raises RpciError."""
+        self._rpci.call(b"info-set " + name.encode("ascii") + b" " + value)
+
+    def source(self) -> GuestInfoSource:
+        """Return the variable that holds the document."""
+        return GuestInfoSource(self)
+
+    def report(self, message: Mapping[str, object]) -> None:
+        """Write how the main process ended, for a manager that no relay tells. Never fails.
+
+        The value is the control message of that type (docs/protocol.md) with a `schema`.
+        """
+        text = json.dumps({"schema": SCHEMA, **message}, separators=(",", ":"))
+        try:
+            self.set(STATUS, text.encode("ascii"))
+        except RpciError as error:
+            log.error("{} could not be set: {}".format(STATUS, error))
+
+
+class GuestInfoSource:
+    """The document in guestinfo, as sources.ConfigSource; replaced by a dash when it was read."""
+
+    def __init__(self, guestinfo: GuestInfo) -> None:
+        self._guestinfo = guestinfo
+
+    def read(self) -> bytes:
+        """Return the document's bytes; StartError("config") when there is none."""
+        try:
+            found = self._guestinfo.get(CONFIG)
+        except RpciError as error:
+            raise StartError("config", "{} cannot be read: {}".format(CONFIG, error)) from error
+        if found is None or _is_taken(found):
+            raise StartError("config", "{} is not set".format(CONFIG))
+        return found
+
+    def forget(self) -> None:
+        """Replace it: every process of this guest could read it."""
+        try:
+            self._guestinfo.set(CONFIG, TAKEN)
+        except RpciError as error:
+            log.error("{} could not be replaced: {}".format(CONFIG, error))
+
+    def look_again(self) -> Optional[bytes]:
+        """Return a document that was put there since; None when none was, or nobody answers."""
+        try:
+            found = self._guestinfo.get(CONFIG)
+        except RpciError:
+            return None
+        if found is None or _is_taken(found):
+            return None
+        self.forget()
+        return found
+
+
+def _is_taken(value: bytes) -> bool:
+    return value.strip(b" \0") in (b"", TAKEN)
+
+
+def open_guestinfo(loader: ModuleLoader) -> GuestInfo:
+    """Return the variables of a VMware machine, its VMCI driver loaded.
+
+    Raises StartError("module") when the kernel refuses the driver.
+    """
+    for name in VSOCK_DRIVERS[c_linux.PCI_VMWARE_VMCI]:
+        loader.load(name)
+    return GuestInfo(Rpci())

@@ -1,0 +1,110 @@
+"""What is told of a machine in a line or a paragraph. Pure: the clock is an argument.
+
+Owns the fields of `ps --format` and the words of STATUS; a guest's or an image's text is shown
+without what could steer a terminal.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+
+from agent.host.status import printable
+from converter.cli.ages import NANOSECONDS, ago, duration_words
+from converter.cli.moments import local_time, timestamp
+from converter.machine.machines import MachineRecord, Status
+
+COMMAND_CHARACTERS = 20  # as docker shows
+_MIB = "MiB"
+_ELLIPSIS = "\u2026"
+
+# Each field of --format with the heading of its column.
+HEADINGS: Mapping[str, str] = {
+    "ID": "MACHINE ID",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "CreatedAt": "CREATED AT",
+    "RunningFor": "CREATED",
+    "Status": "STATUS",
+    "State": "STATE",
+    "Names": "NAMES",
+    "ExitCode": "EXIT CODE",
+    "Mounts": "MOUNTS",
+    "Memory": "MEMORY",
+    "CPUs": "CPUS",
+    "ImageDigest": "IMAGE DIGEST",
+    "Reason": "REASON",
+}
+TABLE = r"table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}"
+
+
+def row(record: MachineRecord, now_ns: int, *, whole: bool) -> dict[str, str]:
+    """Return the fields of a machine; with `whole` nothing is cut short."""
+    command = printable(shlex.join(record.command))
+    if not whole and len(command) > COMMAND_CHARACTERS:
+        command = command[: COMMAND_CHARACTERS - 1] + _ELLIPSIS
+    spec = record.spec
+    return {
+        "ID": record.id if whole else record.short_id,
+        "Image": printable(record.image),
+        "Command": f'"{command}"',
+        "CreatedAt": local_time(record.created_ns),
+        "RunningFor": ago(record.created_ns, now_ns),
+        "Status": status_words(record, now_ns),
+        "State": record.status.value,
+        "Names": record.name,
+        "ExitCode": "" if record.end is None else str(record.end.code),
+        "Mounts": ",".join(volume.name for volume in spec.volumes) if spec else "",
+        "Memory": f"{spec.memory_mib}{_MIB}" if spec else "",
+        "CPUs": str(spec.processors) if spec else "",
+        "ImageDigest": record.image_digest,
+        "Reason": printable(record.reason),
+    }
+
+
+def status_words(record: MachineRecord, now_ns: int) -> str:
+    """Return "Up 3 minutes", "Exited (7) 2 hours ago", "Created" or "Dead".
+
+    Where the end is not the process's own, the reason follows.
+    """
+    if record.status is Status.RUNNING:
+        since = now_ns if record.started_ns is None else record.started_ns
+        return f"Up {duration_words(max(0, now_ns - since) / NANOSECONDS)}"
+    if record.status is not Status.EXITED:
+        return record.status.value.capitalize()
+    code = "?" if record.end is None else str(record.end.code)
+    words = f"Exited ({code})"
+    if record.finished_ns is not None:
+        words += f" {ago(record.finished_ns, now_ns)}"
+    return f"{words}: {printable(record.reason)}" if record.reason else words
+
+
+def paragraph(record: MachineRecord, now_ns: int) -> str:
+    """Return what `inspect` shows a person."""
+    return "\n".join(f"{name}: {value}" for name, value in _facts(record, now_ns))
+
+
+def _facts(record: MachineRecord, now_ns: int) -> Iterator[tuple[str, str]]:
+    yield "machine", f"{record.name}  {record.id}"
+    yield "status", status_words(record, now_ns)
+    yield "image", f"{printable(record.image)}  {record.image_digest}"
+    yield "command", printable(shlex.join(record.command))
+    yield "created", timestamp(record.created_ns)
+    if record.started_ns is not None:
+        yield "started", timestamp(record.started_ns)
+    if record.finished_ns is not None:
+        yield "finished", timestamp(record.finished_ns)
+    if record.end is not None and record.end.failure is not None:
+        yield "failure", record.end.failure.message
+    if record.end is not None and record.end.oom:
+        yield "memory", "the process was killed for want of it"
+    if record.auto_remove:
+        yield "removed", "when it has ended"
+    if record.spec is not None:
+        spec = record.spec
+        yield "size", f"{spec.memory_mib} MiB, {spec.processors} CPUs, {spec.channel} line"
+        yield "disk", f"{spec.capacity_bytes:,} bytes on {len(spec.chain)} links"
+        yield "host name", printable(spec.guest.hostname)
+        for volume in spec.volumes:
+            mode = "read-only" if volume.read_only else "read-write"
+            yield "volume", f"{volume.name} at {printable(volume.target)}, {mode}"

@@ -1,0 +1,97 @@
+"""What ps and inspect say of a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.host.status import ExitStatus, Failure
+from converter.cli.ages import NANOSECONDS
+from converter.cli.machine_rows import HEADINGS, TABLE, paragraph, row, status_words
+from converter.cli.templates import read_template
+from converter.machine.machines import MachineRecord, Status
+from converter.machine.model import GuestConfig, MachineSpec, RunConfig
+from tinykernel.record import BootImage
+
+NOW = 1_800_000_000 * NANOSECONDS
+MINUTE = 60 * NANOSECONDS
+
+
+def record(**members):
+    return MachineRecord(
+        **{
+            "id": "3f2a9b1c0d4e" + "0" * 52,
+            "name": "web",
+            "status": Status.RUNNING,
+            "image": "debian:12",
+            "image_digest": "sha256:" + "ab" * 32,
+            "created_ns": NOW - 10 * MINUTE,
+            "started_ns": NOW - 3 * MINUTE,
+            **members,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({}, "Up 3 minutes"),
+        ({"started_ns": NOW + MINUTE}, "Up Less than a second"),
+        ({"status": Status.CREATED, "started_ns": None}, "Created"),
+        ({"status": Status.DEAD}, "Dead"),
+        (
+            {"status": Status.EXITED, "end": ExitStatus(7), "finished_ns": NOW - 120 * MINUTE},
+            "Exited (7) 2 hours ago",
+        ),
+        (
+            {
+                "status": Status.EXITED,
+                "end": ExitStatus(255),
+                "finished_ns": NOW - MINUTE,
+                "reason": "The host\x1b[31m was restarted.",
+            },
+            "Exited (255) About a minute ago: The host\ufffd[31m was restarted.",
+        ),
+        ({"status": Status.EXITED}, "Exited (?)"),
+    ],
+)
+def test_status(members, words):
+    assert status_words(record(**members), NOW) == words
+
+
+def test_a_row_and_its_table():
+    spec = MachineSpec(
+        chain=(Path("/links/a.vmdk"),),
+        capacity_bytes=1 << 30,
+        boot=BootImage.__new__(BootImage),
+        guest=GuestConfig(
+            root_uuid="6b8e54d2-3f0a-4c1e-9f5d-2a7c1b0e9d84",
+            hostname="host",
+            image={"Entrypoint": ["/entry"], "Cmd": ["unused"]},
+            run=RunConfig(args=("sh", "-c", "echo \x07 hello to everybody")),
+        ),
+    )
+    fields = row(record(spec=spec), NOW, whole=False)
+    assert fields["ID"] == "3f2a9b1c0d4e"
+    assert fields["Command"] == '"/entry sh -c \'echo \u2026"'
+    assert fields["RunningFor"] == "10 minutes ago"
+    whole = row(record(spec=spec), NOW, whole=True)
+    assert whole["ID"] == record().id
+    assert whole["Command"] == "\"/entry sh -c 'echo \ufffd hello to everybody'\""
+    assert set(fields) == set(HEADINGS)
+    heading, line = read_template(TABLE, HEADINGS).lines([fields], HEADINGS)
+    assert heading.split()[:2] == ["MACHINE", "ID"]
+    assert line.endswith("web")
+    assert line.index("Up 3") == heading.index("STATUS")
+
+
+def test_a_dead_machine_has_a_row_and_a_paragraph_too():
+    dead = record(status=Status.DEAD, spec=None)
+    assert set(row(dead, NOW, whole=False)) == set(HEADINGS)
+    assert "status: Dead" in paragraph(dead, NOW)
+
+
+def test_why_there_was_no_process_is_in_the_paragraph():
+    end = ExitStatus(127, failure=Failure("command", "exec: 'nothing': not found"))
+    assert "exec: 'nothing': not found" in paragraph(record(status=Status.EXITED, end=end), NOW)
