@@ -357,14 +357,20 @@ class Supervisor:
             if 1 <= wanted <= signal.SIGRTMAX:
                 process.signal(wanted)
         elif kind == "stop":
-            self._stop(_number(message, "timeout_seconds"))
+            self._stop(self._seconds_to_stop(message.get("timeout_seconds")))
         elif kind == "power-off":
             self._hurried = True
             self._kill()
 
-    def _stop(self, timeout_seconds: float) -> None:
+    def _seconds_to_stop(self, asked: object) -> float:
+        """Return what a request says, the run's own time if it says nothing, -1 for ever."""
+        if asked == -1 and not isinstance(asked, bool):
+            return math.inf
+        seconds = _number({"seconds": asked}, "seconds")
+        return seconds if seconds >= 0 else self._stop_seconds
+
+    def _stop(self, seconds: float) -> None:
         if self._main is not None and self._main.status is None:
-            seconds = timeout_seconds if timeout_seconds >= 0 else self._stop_seconds
             self._main.signal(self._stop_signal)
             self._kill_at = self._clock() + seconds
 
