@@ -65,7 +65,9 @@ class RunConfig:
             "stdin": self.stdin,
             "rows": self.rows,
             "cols": self.cols,
-            "host_config": None if self.host_config == HOST_DEFAULTS else asdict(self.host_config),
+            "host_config": None
+            if self.host_config == HOST_DEFAULTS
+            else _lists(asdict(self.host_config)),
         }
 
 
@@ -153,6 +155,13 @@ class MachineSpec:
 
 
 _MEMORY_MINIMUM_MIB = 128
+
+
+def _lists(value: Any) -> Any:  # noqa: ANN401  # whatever asdict() gives
+    """Return the value as JSON has it: lists for tuples, all the way down."""
+    if isinstance(value, dict):
+        return {name: _lists(inner) for name, inner in value.items()}
+    return [_lists(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _list(values: Sequence[str] | None) -> list[str] | None:

@@ -49,7 +49,8 @@ def test_values(flags: list[str], expected: dict[str, object]) -> None:
     host = read(*flags).host
     assert host == HostConfig(**expected)  # type: ignore[arg-type]  # the table's own
     document = read(*flags).run_config(["x"], terminal_size=None).to_json()["host_config"]
-    assert parse_host_config(json.loads(json.dumps(document))) == host
+    assert json.loads(json.dumps(document)) == document
+    assert parse_host_config(document) == host
 
 
 @pytest.mark.parametrize(
