@@ -171,7 +171,7 @@ def _run(
     started: float,
 ) -> None:
     """Start the job's process and supervise it to its end; StartError when it does not start."""
-    stop_signal = resolve.resolve_stop_signal(job.image)
+    stop_signal = resolve.resolve_stop_signal(job.image, job.run)
     loader.load("ext4")
     device, superblock = disks.find_root(job.root_uuid, events)
     disks.mount(device, superblock, ROOT, "the root disk")
@@ -201,11 +201,16 @@ def _run(
             )
             if takes:
                 copy = functools.partial(copy_in.run, asked.path)
-            copying = replace(job, run=config.RunConfig(stdin=takes))
+            copying = replace(job, run=config.RunConfig(stdin=takes))  # with Docker's own rights
             return process.start_beside(copying, main, cgroup=directory, builtin=copy)
 
         supervisor.supervise(
-            launch, stop_signal=stop_signal, oom_kills=group.oom_kills, start=start_beside
+            launch,
+            stop_signal=stop_signal,
+            stop_seconds=job.run.host.stop_seconds,
+            oom_kills=group.oom_kills,
+            start=start_beside,
+            end=group.kill,
         )
     finally:
         group.kill()

@@ -93,6 +93,8 @@ class Supervisor:
         self._start: Optional[Starter] = None
         self._kills: Callable[[], int] = _no_kills
         self._stop_signal: int = signal.SIGTERM
+        self._stop_seconds = STOP_SECONDS
+        self._end: Callable[[], None] = _nothing_left
         self._kill_at: Optional[float] = None
         self._farewell: Optional[Dict[str, object]] = None  # the last message, when it is known
         self._farewell_said = False
@@ -130,16 +132,24 @@ class Supervisor:
         stop_signal: int,
         oom_kills: Callable[[], int],
         start: Optional[Starter] = None,
+        stop_seconds: Optional[int] = None,
+        end: Optional[Callable[[], None]] = None,
     ) -> None:
         """Relay for a process and whatever is started beside it until the host knows its end.
 
-        `oom_kills` counts the processes that were killed for want of memory; `start` starts others.
+        `oom_kills` counts the processes that were killed for want of memory; `start` starts others;
+        `end` kills what is left when the main process has ended, for without a PID namespace of its
+        own the kernel does not. `stop_seconds` are between the stop signal and SIGKILL where the
+        request to stop has none of its own; -1 waits for ever, as Docker's --stop-timeout.
         Raises agent.wire.ProtocolError when the host holds the key and breaks the protocol: there
         is nobody left to serve then, and the process goes on until the caller ends it.
         """
         self._stop_signal = stop_signal
         self._kills = oom_kills
         self._start = start
+        self._end = end or _nothing_left
+        if stop_seconds is not None:
+            self._stop_seconds = stop_seconds if stop_seconds >= 0 else math.inf
         for which in (STDOUT, STDERR):
             self._endpoint.keep_newest(stream_of(MAIN, which))
         main = self._main = self._add(MAIN, launch)
@@ -353,14 +363,20 @@ class Supervisor:
             if 1 <= wanted <= signal.SIGRTMAX:
                 process.signal(wanted)
         elif kind == "stop":
-            self._stop(_number(message, "timeout_seconds"))
+            self._stop(self._seconds_to_stop(message.get("timeout_seconds")))
         elif kind == "power-off":
             self._hurried = True
             self._kill()
 
-    def _stop(self, timeout_seconds: float) -> None:
+    def _seconds_to_stop(self, asked: object) -> float:
+        """Return what a request says, the run's own time if it says nothing, -1 for ever."""
+        if asked == -1 and not isinstance(asked, bool):
+            return math.inf
+        seconds = _number({"seconds": asked}, "seconds")
+        return seconds if seconds >= 0 else self._stop_seconds
+
+    def _stop(self, seconds: float) -> None:
         if self._main is not None and self._main.status is None:
-            seconds = timeout_seconds if timeout_seconds >= 0 else STOP_SECONDS
             self._main.signal(self._stop_signal)
             self._kill_at = self._clock() + seconds
 
@@ -378,7 +394,7 @@ class Supervisor:
         if signal.SIGCHLD in numbers:
             self._reap()
         if any(number in numbers for number in STOP_REQUESTS):
-            self._stop(STOP_SECONDS)
+            self._stop(self._stop_seconds)
 
     def _reap(self) -> None:
         while True:
@@ -392,6 +408,8 @@ class Supervisor:
             if relayed is None:
                 continue  # an orphan
             relayed.end(status)
+            if relayed is self._main:
+                self._end()
             # Its death may be seen before the report of its start, which brings the outputs.
             if not relayed.is_over and relayed is not self._main:
                 self._draining.append((self._clock() + DRAIN_SECONDS, relayed))
@@ -439,6 +457,10 @@ def _only_wake(_number: int, _frame: Optional[FrameType]) -> None:
 
 def _nothing(_mask: int) -> None:
     """Do nothing: the line is looked at on every turn."""
+
+
+def _nothing_left() -> None:
+    """Do nothing: the kernel has killed the rest of the main process's PID namespace."""
 
 
 def _no_kills() -> int:

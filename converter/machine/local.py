@@ -204,7 +204,10 @@ class LocalMachines:
         folder = self._registry.folder(machine)
         if look(folder).status is not Status.RUNNING:
             return
-        seconds = STOP_SECONDS if timeout_seconds is None else timeout_seconds
+        seconds = timeout_seconds
+        if seconds is None:
+            asked = _spec(folder).guest.run.host_config.stop_seconds
+            seconds = STOP_SECONDS if asked is None else asked
         with suppress(RelayError):
             client.stop(self.address(machine), seconds)
         if not self._wait_for_end(folder, None if seconds < 0 else seconds + _GRACE_SECONDS):
