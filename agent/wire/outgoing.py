@@ -180,8 +180,8 @@ class Outgoing(Owner):
         if gone:
             self.skip(gone)
         self.ring = old.ring
-        self._waiting += old._waiting
-        self._pool.used += len(old._waiting)
+        self._waiting, old._waiting = old._waiting, self._waiting
+        self._pool.used += self._waiting.size
         if old.finished:
             self.finish()
 
