@@ -22,9 +22,10 @@ from typing import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
 from agent.tether import log
 from agent.tether.errors import StartError
 from agent.tether.line import Line
+from agent.tether.messages import MAIN, describe_exit, describe_failure, number_in
 from agent.tether.poller import Poller
 from agent.tether.process import Launch
-from agent.tether.relayed import MAX_FAILURE, Relayed
+from agent.tether.relayed import Relayed
 from agent.wire import (
     STDERR,
     STDOUT,
@@ -39,7 +40,6 @@ from agent.wire import (
     stream_of,
 )
 
-MAIN = 0  # the number of the main process
 LINGER_SECONDS = 10.0  # how long a machine whose work is done waits for an absent host
 STOP_SECONDS = 10.0  # Docker's default between the stop signal and SIGKILL
 # An exec that has ended does not wait longer for the ends of its output: what it has left running
@@ -47,7 +47,6 @@ STOP_SECONDS = 10.0  # Docker's default between the stop signal and SIGKILL
 DRAIN_SECONDS = 2.0
 # A timer that is due again at once, on a line that takes nothing, must not become a busy loop.
 MIN_WAIT_SECONDS = 0.005
-MAX_NUMBER = 1e9  # above any signal, any size and 30 years of seconds
 MAX_WAIT_SECONDS = 600.0  # epoll counts milliseconds in 32 bits
 
 STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGPWR)  # SIGINT is Ctrl-Alt-Del
@@ -350,16 +349,16 @@ class Supervisor:
     def _obey(self, message: Mapping[str, object]) -> None:
         """Carry out a control message. One that we do not know or that is malformed is ignored."""
         kind = message.get("type")
-        number = int(_number(message, "process")) if "process" in message else MAIN
+        number = int(number_in(message, "process")) if "process" in message else MAIN
         process = self._processes.get(number)
         if kind in ("exec", "copy-in", "copy-out"):
             self._start_other(number, message)
         elif kind == "resize" and process is not None:
-            rows, columns = _number(message, "rows"), _number(message, "cols")
+            rows, columns = number_in(message, "rows"), number_in(message, "cols")
             if 0 <= rows <= 0xFFFF and 0 <= columns <= 0xFFFF:
                 process.resize(int(rows), int(columns))
         elif kind == "signal" and process is not None:
-            wanted = int(_number(message, "signal"))
+            wanted = int(number_in(message, "signal"))
             if 1 <= wanted <= signal.SIGRTMAX:
                 process.signal(wanted)
         elif kind == "stop":
@@ -372,7 +371,7 @@ class Supervisor:
         """Return what a request says, the run's own time if it says nothing, -1 for ever."""
         if asked == -1 and not isinstance(asked, bool):
             return math.inf
-        seconds = _number({"seconds": asked}, "seconds")
+        seconds = number_in({"seconds": asked}, "seconds")
         return seconds if seconds >= 0 else self._stop_seconds
 
     def _stop(self, seconds: float) -> None:
@@ -413,42 +412,6 @@ class Supervisor:
             # Its death may be seen before the report of its start, which brings the outputs.
             if not relayed.is_over and relayed is not self._main:
                 self._draining.append((self._clock() + DRAIN_SECONDS, relayed))
-
-
-def describe_exit(status: int, *, out_of_memory: bool) -> Dict[str, object]:
-    """Return the "exited" message for a wait status, with the code as Docker numbers it."""
-    if os.WIFSIGNALED(status):
-        number: Optional[int] = os.WTERMSIG(status)
-        code = 128 + os.WTERMSIG(status)
-    else:
-        number, code = None, os.WEXITSTATUS(status)
-    return {
-        "type": "exited",
-        "process": MAIN,
-        "code": code,
-        "signal": number,
-        "core": os.WCOREDUMP(status),
-        "oom": out_of_memory,
-    }
-
-
-def describe_failure(number: int, failure: StartError) -> Dict[str, object]:
-    """Return the "failed" message for a process that was not started."""
-    return {
-        "type": "failed",
-        "process": number,
-        "code": failure.code,
-        "kind": failure.kind,
-        "message": failure.message[:MAX_FAILURE],
-    }
-
-
-def _number(message: Mapping[str, object], name: str) -> float:
-    """Return a number of a message, or -1 when it is none or none that could make sense."""
-    value = message.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return -1
-    return value if 0 <= value <= MAX_NUMBER else -1  # NaN fails both comparisons
 
 
 def _only_wake(_number: int, _frame: Optional[FrameType]) -> None:
