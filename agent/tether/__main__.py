@@ -33,8 +33,9 @@ from agent.tether import (
 from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.line import Line
+from agent.tether.messages import MAIN, describe_failure
 from agent.tether.renewals import Renewals
-from agent.tether.supervisor import MAIN, Supervisor, describe_failure
+from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
 from agent.wire import Endpoint, ProtocolError, Role
 
@@ -171,7 +172,7 @@ def _run(
     started: float,
 ) -> None:
     """Start the job's process and supervise it to its end; StartError when it does not start."""
-    stop_signal = resolve.resolve_stop_signal(job.image)
+    stop_signal = resolve.resolve_stop_signal(job.image, job.run)
     loader.load("ext4")
     device, superblock = disks.find_root(job.root_uuid, events)
     disks.mount(device, superblock, ROOT, "the root disk")
@@ -201,11 +202,16 @@ def _run(
             )
             if takes:
                 copy = functools.partial(copy_in.run, asked.path)
-            copying = replace(job, run=config.RunConfig(stdin=takes))
+            copying = replace(job, run=config.RunConfig(stdin=takes))  # with Docker's own rights
             return process.start_beside(copying, main, cgroup=directory, builtin=copy)
 
         supervisor.supervise(
-            launch, stop_signal=stop_signal, oom_kills=group.oom_kills, start=start_beside
+            launch,
+            stop_signal=stop_signal,
+            stop_seconds=job.run.host.stop_seconds,
+            oom_kills=group.oom_kills,
+            start=start_beside,
+            end=group.kill,
         )
     finally:
         group.kill()
