@@ -172,8 +172,8 @@ def booted(channel: Channel) -> Iterator[Bench]:
         where = _PORT if channel is Channel.VIRTIO_SERIAL else "/dev/ttyS1"
         python = f"/usr/bin/python{boot.python}"
         run = RunConfig(args=(python, "-ISB", "/worker.py", where), stdin=True)
-        config = GuestConfig(key=key, root_uuid=_ROOT_UUID, hostname="bench", image={}, run=run)
-        (folder / CONFIG_FILE).write_bytes(config.encode(channel))
+        config = GuestConfig(root_uuid=_ROOT_UUID, hostname="bench", image={}, run=run)
+        (folder / CONFIG_FILE).write_bytes(config.encode(channel, key))
         write_key(folder / "machine", key)
         relay = RelayProcess(folder / "machine", folder / "line")
         stack.callback(relay.kill)
