@@ -11,7 +11,8 @@ import threading
 import pytest
 
 from agent.host import client as clients
-from agent.host.relay import RelayServer, read_rules, server_context, tls_door
+from agent.host.relay import RelayServer, read_rules
+from agent.host.relay.tls import server_context, tls_door
 from tests.images import prepared
 from tests.images.cache import ROOT
 from tests.integration.relay_guest import Guest, Program
