@@ -33,8 +33,9 @@ from agent.tether import (
 from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.line import Line
+from agent.tether.messages import MAIN, describe_failure
 from agent.tether.renewals import Renewals
-from agent.tether.supervisor import MAIN, Supervisor, describe_failure
+from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
 from agent.wire import Endpoint, ProtocolError, Role
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 PROBE_WORD = "tether.probe"
 PROBE_ANSWER = b"saltflat-probe-ok\n"
 ROOT = "/newroot"
+
+_KEPT_BYTES = 2 << 20  # more than what is read or written at once
 
 _NO_DEVICES = c_linux.MS_NOSUID | c_linux.MS_NODEV | c_linux.MS_NOEXEC
 # The agent's own world. The process gets another one and loses these.
@@ -67,6 +70,7 @@ def main() -> None:
         # Three descriptors for each of 256 processes are more than select(2)'s 1024.
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        syscalls.keep_freed_memory(_KEPT_BYTES)
         words = _read("/proc/cmdline")
         if PROBE_WORD in words.split():
             _answer_probe()
@@ -168,7 +172,7 @@ def _run(
     started: float,
 ) -> None:
     """Start the job's process and supervise it to its end; StartError when it does not start."""
-    stop_signal = resolve.resolve_stop_signal(job.image)
+    stop_signal = resolve.resolve_stop_signal(job.image, job.run)
     loader.load("ext4")
     device, superblock = disks.find_root(job.root_uuid, events)
     disks.mount(device, superblock, ROOT, "the root disk")
@@ -198,11 +202,16 @@ def _run(
             )
             if takes:
                 copy = functools.partial(copy_in.run, asked.path)
-            copying = replace(job, run=config.RunConfig(stdin=takes))
+            copying = replace(job, run=config.RunConfig(stdin=takes))  # with Docker's own rights
             return process.start_beside(copying, main, cgroup=directory, builtin=copy)
 
         supervisor.supervise(
-            launch, stop_signal=stop_signal, oom_kills=group.oom_kills, start=start_beside
+            launch,
+            stop_signal=stop_signal,
+            stop_seconds=job.run.host.stop_seconds,
+            oom_kills=group.oom_kills,
+            start=start_beside,
+            end=group.kill,
         )
     finally:
         group.kill()

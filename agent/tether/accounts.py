@@ -7,7 +7,7 @@ guest's C library is never asked (NSS would answer for the agent's world, not fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 from agent.tether.errors import StartError
 
@@ -67,12 +67,15 @@ def parse_group(text: str) -> List[Group]:
     return entries
 
 
-def resolve_identity(user: str, passwd_text: str, group_text: str) -> Identity:
+def resolve_identity(
+    user: str, passwd_text: str, group_text: str, *, added: Sequence[str] = ()
+) -> Identity:
     """Return who "", user, uid, user:group, uid:gid and their mixtures mean in this image.
 
     Numbers are always ids, even where a user has them for a name. An unknown number is taken as it
     is, with group 0; an unknown name is a StartError("user"). Supplementary groups come from the
-    group file, unless a group was given: then there are none but that one.
+    group file, unless a group was given: then there are none but that one. The groups `added` come
+    to them either way.
     """
     user_part, colon, group_part = user.partition(":")
     if ":" in group_part:
@@ -91,13 +94,14 @@ def resolve_identity(user: str, passwd_text: str, group_text: str) -> Identity:
             )
         uid = entry.uid
     gid = entry.gid if entry else 0
-    home = (entry.home if entry else "") or "/"
+    home = entry.home if entry else "/"
     groups = parse_group(group_text)
     supplementary: List[int] = []
     if colon and group_part:
         gid = _find_group(group_part, groups, user)
     elif entry:
         supplementary = [group.gid for group in groups if entry.name in group.members]
+    supplementary += [_find_group(name, groups, user) for name in added]
     ordered = dict.fromkeys([gid, *supplementary])
     return Identity(uid, gid, tuple(ordered), home)
 

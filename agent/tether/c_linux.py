@@ -17,6 +17,7 @@ SYS_sethostname = 170
 SYS_delete_module = 176
 SYS_setns = 308
 SYS_finit_module = 313
+SYS_bpf = 321
 SYS_open_tree = 428
 SYS_move_mount = 429
 SYS_pidfd_open = 434
@@ -29,11 +30,16 @@ MS_RDONLY = 0x1
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
+MS_SYNCHRONOUS = 0x10
 MS_REMOUNT = 0x20
+MS_DIRSYNC = 0x80
+MS_NOATIME = 0x400
+MS_NODIRATIME = 0x800
 MS_BIND = 0x1000
 MS_MOVE = 0x2000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
+MS_RELATIME = 0x200000
 MS_STRICTATIME = 0x1000000
 MNT_DETACH = 0x2
 OPEN_TREE_CLONE = 0x1
@@ -66,25 +72,12 @@ LINUX_REBOOT_CMD_POWER_OFF = 0x4321FEDC
 # linux/prctl.h
 PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
 
 # linux/capability.h
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 CAP_HEADER = struct.Struct("=Ii")  # version, pid
 CAP_DATA = struct.Struct("=6I")  # effective, permitted, inheritable; low words, then high words
-CAP_CHOWN = 0
-CAP_DAC_OVERRIDE = 1
-CAP_FOWNER = 3
-CAP_FSETID = 4
-CAP_KILL = 5
-CAP_SETGID = 6
-CAP_SETUID = 7
-CAP_SETPCAP = 8
-CAP_NET_BIND_SERVICE = 10
-CAP_NET_RAW = 13
-CAP_SYS_CHROOT = 18
-CAP_MKNOD = 27
-CAP_AUDIT_WRITE = 29
-CAP_SETFCAP = 31
 
 # linux/fs.h, linux/ext4.h
 BLKGETSIZE64 = 0x80081272
@@ -94,6 +87,8 @@ EXT4_IOC_RESIZE_FS = 0x40086610  # argument: u64, the new size in blocks of the 
 # asm-generic/ioctls.h
 TIOCEXCL = 0x540C
 TIOCSPTLCK = 0x40045431
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+F_SETPIPE_SZ = 1031  # linux/fcntl.h; the library has it since 3.10
 TIOCGPTPEER = 0x5441
 WINSIZE = struct.Struct("=4H")  # rows, columns, x pixels, y pixels
 

@@ -13,7 +13,6 @@ import errno
 import fcntl
 import json
 import os
-import resource
 import signal
 import socket
 import stat
@@ -21,32 +20,9 @@ import termios
 from dataclasses import dataclass
 from typing import Callable, Dict, NoReturn, Optional, Sequence, Tuple
 
-from agent.tether import accounts, c_linux, log, resolve, syscalls, terminal, world
+from agent.tether import accounts, init, log, privileges, resolve, syscalls, terminal, world
 from agent.tether.config import Job
 from agent.tether.errors import CANNOT_INVOKE, CANNOT_START, NOT_FOUND, StartError
-
-# Docker's default set. Anything that reaches the machine itself (SYS_ADMIN, SYS_RAWIO, SYS_MODULE,
-# SYS_BOOT, SYS_PTRACE) is not in it: that is what keeps the agent out of the process's reach.
-DEFAULT_CAPABILITIES = (
-    c_linux.CAP_CHOWN,
-    c_linux.CAP_DAC_OVERRIDE,
-    c_linux.CAP_FOWNER,
-    c_linux.CAP_FSETID,
-    c_linux.CAP_KILL,
-    c_linux.CAP_SETGID,
-    c_linux.CAP_SETUID,
-    c_linux.CAP_SETPCAP,
-    c_linux.CAP_NET_BIND_SERVICE,
-    c_linux.CAP_NET_RAW,
-    c_linux.CAP_SYS_CHROOT,
-    c_linux.CAP_MKNOD,
-    c_linux.CAP_AUDIT_WRITE,
-    c_linux.CAP_SETFCAP,
-)
-LAST_POSSIBLE_CAPABILITY = 63
-
-# Soft 1024 because select(2) breaks above it; hard as high as the kernel's default allows.
-OPEN_FILES_LIMIT = (1024, 1048576)
 
 MAX_ACCOUNT_FILE_BYTES = 16 << 20
 MAX_MESSAGE = 8192  # letters, each at most six bytes of the report's JSON
@@ -148,6 +124,7 @@ def _become(plan: Plan, pipes: Optional[Pipes], report: socket.socket) -> NoRetu
         "0:0" if plan.builtin else resolve.resolve_user(job.image, job.run),
         _read_account_file("/etc/passwd"),
         _read_account_file("/etc/group"),
+        added=() if plan.builtin else job.run.host.groups,
     )
     os.umask(0o022)
     os.setsid()
@@ -156,9 +133,9 @@ def _become(plan: Plan, pipes: Optional[Pipes], report: socket.socket) -> NoRetu
     else:
         _take_terminal(plan, identity, report)
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("0")  # the agent's own is not for the process
+        file.write(str(job.run.host.oom_score_adj))  # the agent's own is not for the process
     if plan.builtin:
-        _become_user(identity)
+        privileges.become(identity, privileges.DEFAULT_CAPABILITIES)
         _reset_signals()
         report.close()
         os._exit(plan.builtin())
@@ -167,9 +144,15 @@ def _become(plan: Plan, pipes: Optional[Pipes], report: socket.socket) -> NoRetu
     )
     arguments = resolve.resolve_arguments(job.image, job.run)
     _enter_working_dir(resolve.resolve_working_dir(job.image, job.run), make=plan.is_main)
-    resource.setrlimit(resource.RLIMIT_NOFILE, OPEN_FILES_LIMIT)
-    _become_user(identity)
+    if plan.is_main and job.run.host.read_only:
+        world.close_root()
+    privileges.set_limits(privileges.resolve_limits(job.run.host))
+    privileges.become(identity, privileges.resolve_capabilities(job.run.host))
+    if job.run.host.no_new_privileges:
+        syscalls.forbid_new_privileges()
     program = find_command(arguments[0], environment.get("PATH"))
+    if plan.is_main and job.run.host.init:
+        init.split_off(report)
     _reset_signals()
     _execute(program, arguments, environment)
 
@@ -226,26 +209,6 @@ def _take_terminal(plan: Plan, identity: accounts.Identity, report: socket.socke
     for descriptor in (0, 1, 2):
         os.dup2(slave, descriptor)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-def _become_user(identity: accounts.Identity) -> None:
-    """Give up what the process must not have; the order is forced by who may still do what."""
-    for capability in range(LAST_POSSIBLE_CAPABILITY + 1):
-        if capability not in DEFAULT_CAPABILITIES:
-            try:
-                syscalls.drop_bounding_capability(capability)
-            except OSError as error:
-                if error.errno == errno.EINVAL:
-                    break  # the kernel has no more
-                raise
-    os.setgroups(identity.groups)
-    os.setresgid(identity.gid, identity.gid, identity.gid)
-    os.setresuid(identity.uid, identity.uid, identity.uid)
-    if identity.uid == 0:  # for any other user the kernel has just cleared them
-        mask = 0
-        for capability in DEFAULT_CAPABILITIES:
-            mask |= 1 << capability
-        syscalls.set_capabilities(mask)
 
 
 def _reset_signals() -> None:

@@ -13,6 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Mapping, Optional, Tuple, Union
 
 from agent.tether.errors import StartError
+from agent.tether.fields import Arguments
+from agent.tether.fields import arguments as _arguments
+from agent.tether.fields import flag as _flag
+from agent.tether.fields import json_object as _object
+from agent.tether.fields import optional_text as _optional_text
+from agent.tether.fields import text as _text
+from agent.tether.fields import whole as _whole
+from agent.tether.fields import wrong as _wrong
+from agent.tether.host_config import DEFAULTS, HostConfig, parse_host_config
 
 SCHEMA = 1
 MAX_DOCUMENT_BYTES = 4 << 20
@@ -26,8 +35,6 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z", re.ASCII)
 _SERIAL_NUMBER = re.compile(r"[a-z0-9-]{1,64}\Z", re.ASCII)
 _SERIAL_DEVICE = re.compile(r"/dev/tty[A-Za-z]{1,4}[0-9]{1,3}\Z", re.ASCII)
-
-Arguments = Tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ class RunConfig:
     stdin: bool = False
     rows: Optional[int] = None
     columns: Optional[int] = None
+    host: HostConfig = DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -264,6 +272,7 @@ def parse_exec(message: Mapping[str, object], job: Job) -> Job:
         stdin=_flag(message, "stdin", "exec.stdin"),
         rows=_cells(message, "rows", "exec.rows"),
         columns=_cells(message, "cols", "exec.cols"),
+        host=job.run.host,
     )
     return replace(job, run=run)
 
@@ -302,6 +311,7 @@ def _parse_run(run: Mapping[str, object]) -> RunConfig:
         stdin=_flag(run, "stdin", "run.stdin"),
         rows=_cells(run, "rows", "run.rows"),
         columns=_cells(run, "cols", "run.cols"),
+        host=parse_host_config(run.get("host_config")),
     )
 
 
@@ -325,75 +335,6 @@ def _parse_volumes(value: object) -> Tuple[Volume, ...]:
         copy = _flag(entry, "copy", field + ".copy")
         volumes.append(Volume(serial, path, read_only, copy))
     return tuple(volumes)
-
-
-def _wrong(field: str, expected: str) -> StartError:
-    return StartError("config", "config field {}: expected {}".format(field, expected))
-
-
-def _object(parent: Mapping[str, object], name: str, field: str) -> Mapping[str, object]:
-    value = parent.get(name)
-    if not isinstance(value, dict):
-        raise _wrong(field, "an object")
-    return value
-
-
-def _checked(value: object, field: str) -> str:
-    """Accept text that can become a C string: no NUL, and encodable."""
-    if not isinstance(value, str):
-        raise _wrong(field, "text")
-    if "\0" in value:
-        raise _wrong(field, "text without NUL")
-    try:
-        value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise _wrong(field, "text that UTF-8 can express") from error
-    return value
-
-
-def _text(parent: Mapping[str, object], name: str, field: str) -> str:
-    return _checked(parent.get(name), field)
-
-
-def _optional_text(parent: Mapping[str, object], name: str, field: str) -> str | None:
-    value = parent.get(name)
-    return None if value is None else _checked(value, field)
-
-
-def _arguments(parent: Mapping[str, object], name: str, field: str) -> Arguments | None:
-    """Return a list of text; a lone string is a list of one, as Docker's own decoder has it."""
-    value = parent.get(name)
-    if value is None:
-        return None
-    if isinstance(value, str):
-        value = [value]
-    if not isinstance(value, list):
-        raise _wrong(field, "a list of text")
-    return tuple(_checked(item, "{}[{}]".format(field, index)) for index, item in enumerate(value))
-
-
-def _flag(parent: Mapping[str, object], name: str, field: str) -> bool:
-    value = parent.get(name, False)
-    if not isinstance(value, bool):
-        raise _wrong(field, "true or false")
-    return value
-
-
-def _whole(
-    parent: Mapping[str, object],
-    name: str,
-    field: str,
-    low: int,
-    high: int,
-    *,
-    default: Optional[int] = None,
-) -> int:
-    value = parent.get(name)
-    if value is None and default is not None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise _wrong(field, "a whole number from {} to {}".format(low, high))
-    return value
 
 
 def _seconds(output: Mapping[str, object], name: str, default: float) -> float:

@@ -8,6 +8,8 @@ the process is the supervisor's.
 from __future__ import annotations
 
 import array
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -15,7 +17,7 @@ import socket
 from dataclasses import dataclass
 from typing import Callable, List, Mapping, Optional
 
-from agent.tether import c_linux, child, syscalls, volumes, world
+from agent.tether import c_linux, child, device_rules, syscalls, volumes, world
 from agent.tether.child import Builtin, Pipes, Plan
 from agent.tether.config import Job
 from agent.tether.errors import StartError
@@ -29,6 +31,9 @@ NAMESPACES = (
 )
 
 MAX_REPORT_BYTES = 65536
+
+# Four times the usual: process and agent take turns on a processor, and more is done in each.
+PIPE_BYTES = 262144
 
 
 @dataclass(frozen=True)
@@ -131,19 +136,24 @@ def start(
 ) -> Launch:
     """Start the job's process in a world of its own, in `root` and the cgroup of this descriptor.
 
-    `volume_mounts` are where the agent has the job's volumes, by serial number. Raises StartError
-    when there can be no process at all.
+    `volume_mounts` are where the agent has the job's volumes, by serial number. The group is kept
+    from the machine's devices first, unless the process is privileged. Raises StartError when there
+    can be no process at all.
     """
+    host = job.run.host
+    if not host.privileged:
+        device_rules.restrict(cgroup)
+    namespaces = NAMESPACES & ~c_linux.CLONE_NEWPID if host.machine_processes else NAMESPACES
 
     def enter() -> None:
         held = volumes.hold(job.volumes, volume_mounts)
         world.enter_root(root, (*agent_mounts, *volume_mounts.values()))
         volumes.fill(held)
-        world.build(job.host_name, held)
+        world.build(job.host_name, host, held)
 
     return _launch(
         Plan(job, enter, is_main=True),
-        lambda: syscalls.clone_process(NAMESPACES, exit_signal=signal.SIGCHLD, cgroup=cgroup),
+        lambda: syscalls.clone_process(namespaces, exit_signal=signal.SIGCHLD, cgroup=cgroup),
     )
 
 
@@ -213,6 +223,8 @@ def _open_pipes(opened: List[int], *, with_stdin: bool) -> Pipes:
     def pipe() -> tuple[int, int]:
         ends = os.pipe()
         opened.extend(ends)
+        with contextlib.suppress(OSError):  # a limit: then it is as large as any
+            fcntl.fcntl(ends[0], c_linux.F_SETPIPE_SZ, PIPE_BYTES)
         return ends
 
     return Pipes(pipe() if with_stdin else None, pipe(), pipe())

@@ -13,8 +13,9 @@ import re
 import signal
 from typing import Dict, List
 
-from agent.tether.config import Arguments, ImageConfig, RunConfig
+from agent.tether.config import ImageConfig, RunConfig
 from agent.tether.errors import StartError
+from agent.tether.fields import Arguments
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -81,16 +82,18 @@ def resolve_user(image: ImageConfig, run: RunConfig) -> str:
     return run.user or image.user
 
 
-def resolve_stop_signal(image: ImageConfig) -> int:
-    """Return the number that StopSignal names; StartError("config") when it is no signal."""
-    text = image.stop_signal.strip().upper()
+def resolve_stop_signal(image: ImageConfig, run: RunConfig) -> int:
+    """Return the number that the request's stop signal or else the image's StopSignal names.
+
+    Raises StartError("config") when it is no signal.
+    """
+    named = run.host.stop_signal or image.stop_signal
+    text = named.strip().upper()
     if not text:
         return signal.SIGTERM
     number = _signal_number(text[3:] if text.startswith("SIG") else text)
     if number is None:
-        raise StartError(
-            "config", "config field image.StopSignal: {!r} is no signal".format(image.stop_signal)
-        )
+        raise StartError("config", "the stop signal {!r} is no signal".format(named))
     return number
 
 

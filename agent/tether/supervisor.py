@@ -22,9 +22,10 @@ from typing import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
 from agent.tether import log
 from agent.tether.errors import StartError
 from agent.tether.line import Line
+from agent.tether.messages import MAIN, describe_exit, describe_failure, number_in
 from agent.tether.poller import Poller
 from agent.tether.process import Launch
-from agent.tether.relayed import MAX_FAILURE, Relayed
+from agent.tether.relayed import Relayed
 from agent.wire import (
     STDERR,
     STDOUT,
@@ -39,7 +40,6 @@ from agent.wire import (
     stream_of,
 )
 
-MAIN = 0  # the number of the main process
 LINGER_SECONDS = 10.0  # how long a machine whose work is done waits for an absent host
 STOP_SECONDS = 10.0  # Docker's default between the stop signal and SIGKILL
 # An exec that has ended does not wait longer for the ends of its output: what it has left running
@@ -47,7 +47,6 @@ STOP_SECONDS = 10.0  # Docker's default between the stop signal and SIGKILL
 DRAIN_SECONDS = 2.0
 # A timer that is due again at once, on a line that takes nothing, must not become a busy loop.
 MIN_WAIT_SECONDS = 0.005
-MAX_NUMBER = 1e9  # above any signal, any size and 30 years of seconds
 MAX_WAIT_SECONDS = 600.0  # epoll counts milliseconds in 32 bits
 
 STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGPWR)  # SIGINT is Ctrl-Alt-Del
@@ -87,11 +86,14 @@ class Supervisor:
         self._children: Dict[int, Relayed] = {}  # by pid, until they are collected
         self._opened: Set[int] = set()  # numbers whose streams are there and that nobody uses
         self._draining: Deque[Tuple[float, Relayed]] = deque()
+        self._fed: Set[Relayed] = set()  # got something for their stdin in this turn
         self._leaving: List[Relayed] = []  # over, and their output is on its way
         self._main: Optional[Relayed] = None
         self._start: Optional[Starter] = None
         self._kills: Callable[[], int] = _no_kills
         self._stop_signal: int = signal.SIGTERM
+        self._stop_seconds = STOP_SECONDS
+        self._end: Callable[[], None] = _nothing_left
         self._kill_at: Optional[float] = None
         self._farewell: Optional[Dict[str, object]] = None  # the last message, when it is known
         self._farewell_said = False
@@ -129,16 +131,24 @@ class Supervisor:
         stop_signal: int,
         oom_kills: Callable[[], int],
         start: Optional[Starter] = None,
+        stop_seconds: Optional[int] = None,
+        end: Optional[Callable[[], None]] = None,
     ) -> None:
         """Relay for a process and whatever is started beside it until the host knows its end.
 
-        `oom_kills` counts the processes that were killed for want of memory; `start` starts others.
+        `oom_kills` counts the processes that were killed for want of memory; `start` starts others;
+        `end` kills what is left when the main process has ended, for without a PID namespace of its
+        own the kernel does not. `stop_seconds` are between the stop signal and SIGKILL where the
+        request to stop has none of its own; -1 waits for ever, as Docker's --stop-timeout.
         Raises agent.wire.ProtocolError when the host holds the key and breaks the protocol: there
         is nobody left to serve then, and the process goes on until the caller ends it.
         """
         self._stop_signal = stop_signal
         self._kills = oom_kills
         self._start = start
+        self._end = end or _nothing_left
+        if stop_seconds is not None:
+            self._stop_seconds = stop_seconds if stop_seconds >= 0 else math.inf
         for which in (STDOUT, STDERR):
             self._endpoint.keep_newest(stream_of(MAIN, which))
         main = self._main = self._add(MAIN, launch)
@@ -227,6 +237,9 @@ class Supervisor:
         now = self._clock()
         for event in self._line.receive(now):
             self._handle(event)
+        for process in self._fed:
+            process.flush()
+        self._fed.clear()
         self._let_timers_run(now)
         self._look_for_key(now)
         self._line.send(now)
@@ -316,6 +329,7 @@ class Supervisor:
                 self._endpoint.consumed(event.stream, len(event.data))
             else:
                 process.receive(event.data)
+                self._fed.add(process)
         elif isinstance(event, Writable):
             process = self._processes.get(process_of(event.stream))
             if process is not None:
@@ -324,6 +338,7 @@ class Supervisor:
             process = self._processes.get(process_of(event.stream))
             if process is not None:
                 process.finish_input()
+                self._fed.add(process)
         elif isinstance(event, Control):
             self._obey(event.message)
         elif isinstance(event, Opened):
@@ -334,27 +349,33 @@ class Supervisor:
     def _obey(self, message: Mapping[str, object]) -> None:
         """Carry out a control message. One that we do not know or that is malformed is ignored."""
         kind = message.get("type")
-        number = int(_number(message, "process")) if "process" in message else MAIN
+        number = int(number_in(message, "process")) if "process" in message else MAIN
         process = self._processes.get(number)
         if kind in ("exec", "copy-in", "copy-out"):
             self._start_other(number, message)
         elif kind == "resize" and process is not None:
-            rows, columns = _number(message, "rows"), _number(message, "cols")
+            rows, columns = number_in(message, "rows"), number_in(message, "cols")
             if 0 <= rows <= 0xFFFF and 0 <= columns <= 0xFFFF:
                 process.resize(int(rows), int(columns))
         elif kind == "signal" and process is not None:
-            wanted = int(_number(message, "signal"))
+            wanted = int(number_in(message, "signal"))
             if 1 <= wanted <= signal.SIGRTMAX:
                 process.signal(wanted)
         elif kind == "stop":
-            self._stop(_number(message, "timeout_seconds"))
+            self._stop(self._seconds_to_stop(message.get("timeout_seconds")))
         elif kind == "power-off":
             self._hurried = True
             self._kill()
 
-    def _stop(self, timeout_seconds: float) -> None:
+    def _seconds_to_stop(self, asked: object) -> float:
+        """Return what a request says, the run's own time if it says nothing, -1 for ever."""
+        if asked == -1 and not isinstance(asked, bool):
+            return math.inf
+        seconds = number_in({"seconds": asked}, "seconds")
+        return seconds if seconds >= 0 else self._stop_seconds
+
+    def _stop(self, seconds: float) -> None:
         if self._main is not None and self._main.status is None:
-            seconds = timeout_seconds if timeout_seconds >= 0 else STOP_SECONDS
             self._main.signal(self._stop_signal)
             self._kill_at = self._clock() + seconds
 
@@ -372,7 +393,7 @@ class Supervisor:
         if signal.SIGCHLD in numbers:
             self._reap()
         if any(number in numbers for number in STOP_REQUESTS):
-            self._stop(STOP_SECONDS)
+            self._stop(self._stop_seconds)
 
     def _reap(self) -> None:
         while True:
@@ -386,45 +407,11 @@ class Supervisor:
             if relayed is None:
                 continue  # an orphan
             relayed.end(status)
+            if relayed is self._main:
+                self._end()
             # Its death may be seen before the report of its start, which brings the outputs.
             if not relayed.is_over and relayed is not self._main:
                 self._draining.append((self._clock() + DRAIN_SECONDS, relayed))
-
-
-def describe_exit(status: int, *, out_of_memory: bool) -> Dict[str, object]:
-    """Return the "exited" message for a wait status, with the code as Docker numbers it."""
-    if os.WIFSIGNALED(status):
-        number: Optional[int] = os.WTERMSIG(status)
-        code = 128 + os.WTERMSIG(status)
-    else:
-        number, code = None, os.WEXITSTATUS(status)
-    return {
-        "type": "exited",
-        "process": MAIN,
-        "code": code,
-        "signal": number,
-        "core": os.WCOREDUMP(status),
-        "oom": out_of_memory,
-    }
-
-
-def describe_failure(number: int, failure: StartError) -> Dict[str, object]:
-    """Return the "failed" message for a process that was not started."""
-    return {
-        "type": "failed",
-        "process": number,
-        "code": failure.code,
-        "kind": failure.kind,
-        "message": failure.message[:MAX_FAILURE],
-    }
-
-
-def _number(message: Mapping[str, object], name: str) -> float:
-    """Return a number of a message, or -1 when it is none or none that could make sense."""
-    value = message.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return -1
-    return value if 0 <= value <= MAX_NUMBER else -1  # NaN fails both comparisons
 
 
 def _only_wake(_number: int, _frame: Optional[FrameType]) -> None:
@@ -433,6 +420,10 @@ def _only_wake(_number: int, _frame: Optional[FrameType]) -> None:
 
 def _nothing(_mask: int) -> None:
     """Do nothing: the line is looked at on every turn."""
+
+
+def _nothing_left() -> None:
+    """Do nothing: the kernel has killed the rest of the main process's PID namespace."""
 
 
 def _no_kills() -> int:

@@ -10,7 +10,7 @@ import ctypes
 import os
 from typing import Union
 
-from agent.tether import c_linux
+from agent.tether import c_bpf, c_linux
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -30,6 +30,18 @@ def _call(number: int, *arguments: Argument, path: str | None = None) -> int:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), path)
     return result
+
+
+def keep_freed_memory(size: int) -> None:
+    """Have the C library keep freed blocks of up to `size` bytes for the next ones.
+
+    By itself it gives those of 128 KiB back to the kernel, and every page is a fault when it is
+    needed again. Does nothing where the C library has no such switch.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(c_linux.M_MMAP_THRESHOLD, size)
+        mallopt(c_linux.M_TRIM_THRESHOLD, size)
 
 
 def mount(
@@ -143,6 +155,38 @@ def reboot(command: int) -> None:
         command,
         None,
     )
+
+
+def forbid_new_privileges() -> None:
+    """Let no program that this process executes gain privileges, for good."""
+    if _libc.prctl(c_linux.PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def attach_device_program(group: int, program: bytes) -> None:
+    """Let `program` decide for the open control group which devices may be opened, as bpf(2)."""
+    code, license_text = (
+        ctypes.create_string_buffer(program),
+        ctypes.create_string_buffer(c_bpf.LICENSE),
+    )
+    attributes = c_bpf.LOAD.pack(
+        c_bpf.PROG_TYPE_CGROUP_DEVICE,
+        len(program) // c_bpf.INSTRUCTION.size,
+        ctypes.addressof(code),
+        ctypes.addressof(license_text),
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
+    descriptor = _call(c_linux.SYS_bpf, c_bpf.PROG_LOAD, attributes, len(attributes))
+    try:
+        attributes = c_bpf.ATTACH.pack(group, descriptor, c_bpf.CGROUP_DEVICE, 0)
+        _call(c_linux.SYS_bpf, c_bpf.PROG_ATTACH, attributes, len(attributes))
+    finally:
+        os.close(descriptor)  # the group keeps the program
 
 
 def drop_bounding_capability(capability: int) -> None:

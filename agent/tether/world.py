@@ -1,23 +1,28 @@
 """The world that the process sees: its root, mounts, device nodes and host name.
 
 Owns the plan, as data, and its application in a child that is already in new mount, UTS and cgroup
-namespaces. What is mounted where, and what is hidden, follows Docker's defaults. Which device
-numbers the process may open is not restricted yet: that takes a device program on its cgroup.
+namespaces. What is mounted where, and what is hidden, follows Docker's defaults and the request.
+Which devices the process may open is `device_rules`' matter: nodes can be made of any.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import socket
 import stat
-from dataclasses import dataclass
-from typing import Mapping, Sequence, Tuple
+from dataclasses import dataclass, replace
+from typing import Iterator, List, Mapping, Sequence, Tuple
 
-from agent.tether import c_linux, syscalls, volumes
+from agent.tether import c_linux, network_files, syscalls, volumes
 from agent.tether.c_linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_STRICTATIME
+from agent.tether.errors import StartError
+from agent.tether.host_config import HostConfig
+from agent.tether.tmpfs import parse_tmpfs_options
 
+SHM = "/dev/shm"  # noqa: S108  # not a temporary file of ours
 TTY_GROUP = 5  # `tty` in every distribution, and in Docker's devpts options
 
 
@@ -30,6 +35,7 @@ class Mount:
     flags: int
     options: str | None = None
     optional: bool = False
+    is_own: bool = False  # the run's: it keeps the mode of the folder that it covers
 
 
 # In this order: each target lies in what was mounted before it.
@@ -45,7 +51,7 @@ MOUNTS: Tuple[Mount, ...] = (
     Mount("sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY),
     Mount("cgroup2", "/sys/fs/cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY),
     Mount("mqueue", "/dev/mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, optional=True),
-    Mount("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777,size=65536k"),  # noqa: S108  # not a temporary file of ours
+    Mount("tmpfs", SHM, MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777"),
 )
 
 # devtmpfs would be simpler and would show the process the machine's own disks and consoles.
@@ -71,6 +77,7 @@ DEVICE_LINKS: Mapping[str, str] = {
 MASKED_PATHS: Tuple[str, ...] = (
     "/proc/acpi",
     "/proc/asound",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
@@ -89,22 +96,11 @@ READ_ONLY_PATHS: Tuple[str, ...] = (
     "/proc/sysrq-trigger",
 )
 
-
-def network_files(host_name: str) -> Mapping[str, str]:
-    """Return the files under /etc that belong to the run and not to the image, path to text."""
-    return {
-        "/etc/hostname": host_name + "\n",
-        "/etc/hosts": (
-            "127.0.0.1\tlocalhost\n"
-            "::1\tlocalhost ip6-localhost ip6-loopback\n"
-            "fe00::\tip6-localnet\n"
-            "ff00::\tip6-mcastprefix\n"
-            "ff02::1\tip6-allnodes\n"
-            "ff02::2\tip6-allrouters\n"
-            "127.0.1.1\t{}\n".format(host_name)
-        ),
-        "/etc/resolv.conf": "# This machine has no name server.\n",
-    }
+# What makes root's usual ports and ping usable without capabilities, as Docker has it.
+DEFAULT_SYSCTLS: Mapping[str, str] = {
+    "net.ipv4.ping_group_range": "0 2147483647",
+    "net.ipv4.ip_unprivileged_port_start": "0",
+}
 
 
 def enter_root(root: str, agent_mounts: Tuple[str, ...]) -> None:
@@ -122,28 +118,68 @@ def enter_root(root: str, agent_mounts: Tuple[str, ...]) -> None:
     os.chdir("/")
 
 
-def build(host_name: str, held: Sequence[volumes.Held] = ()) -> None:
+def plan_mounts(host: HostConfig) -> List[Mount]:
+    """Return what is mounted, in order: each place after what it lies in.
+
+    A --tmpfs takes the place of a mount of ours, and with /dev of all that lie in it.
+    """
+    wanted = dict(host.tmpfs)
+    mounts = []
+    for mount in MOUNTS:
+        if mount.target in wanted or ("/dev" in wanted and mount.target.startswith("/dev/")):
+            continue
+        flags, options = mount.flags, mount.options
+        if mount.target in ("/sys", "/sys/fs/cgroup") and host.privileged:
+            flags &= ~MS_RDONLY
+        if mount.target == SHM:
+            options = "{},size={}".format(options, host.shm_bytes)
+        mounts.append(replace(mount, flags=flags, options=options))
+    for path in sorted(wanted, key=lambda path: path.count("/")):
+        try:
+            flags, data = parse_tmpfs_options(wanted[path])
+        except ValueError as error:
+            raise StartError("config", "tmpfs {}: {}".format(path, error)) from error
+        mounts.append(Mount("tmpfs", path, flags, data, is_own=True))
+    return mounts
+
+
+def build(host_name: str, host: HostConfig, held: Sequence[volumes.Held] = ()) -> None:
     """Set the host name and lay out everything above the image's files, in this order's needs.
 
-    A volume takes the place of a mount of ours at its path, and lies below the network files.
+    A volume takes the place of a mount of ours at its path. What the run adds, volumes and
+    --tmpfs, goes by depth, and lies below the network files.
     """
     syscalls.set_host_name(host_name)
-    files = _make_network_files(network_files(host_name))
+    files = _make_network_files(network_files.compose(host_name, host))
     taken = {one.volume.path for one in held}
-    for mount in MOUNTS:
-        if mount.target not in taken:
+    mounts = [mount for mount in plan_mounts(host) if mount.target not in taken]
+    own = [mount for mount in mounts if mount.is_own and mount.target != "/dev"]
+    for mount in mounts:
+        if mount not in own:
             _apply(mount)
+    _set_sysctls({**DEFAULT_SYSCTLS, **dict(host.sysctls)})
     _make_devices()
-    volumes.place(held)
+    if host.privileged:
+        _make_machine_devices()
+    added = [(mount.target, functools.partial(_apply, mount)) for mount in own]
+    added += [(one.volume.path, functools.partial(volumes.place, (one,))) for one in held]
+    for _, put in sorted(added, key=lambda one: one[0].count("/")):
+        put()
     for path, tree in files.items():
-        _place_network_file(path, tree)
+        _place_network_file(path, tree, read_only=host.read_only)
     volumes.finish(held)
-    for path in READ_ONLY_PATHS:
-        _make_read_only(path)
-    for path in MASKED_PATHS:
-        _mask(path)
+    if not (host.privileged or host.open_system_paths):
+        for path in READ_ONLY_PATHS:
+            _make_read_only(path)
+        for path in MASKED_PATHS:
+            _mask(path)
     # Nothing is mounted on /run: images prepare it for their user, and Docker leaves it so.
     os.makedirs("/run", 0o755, exist_ok=True)
+
+
+def close_root() -> None:
+    """Make the root read-only, but not what is mounted on it; nothing can be prepared after."""
+    syscalls.mount(None, "/", None, c_linux.MS_BIND | c_linux.MS_REMOUNT | MS_RDONLY)
 
 
 def bind_console(terminal_path: str) -> None:
@@ -162,11 +198,35 @@ def bring_loopback_up() -> None:
 
 def _apply(mount: Mount) -> None:
     try:
+        mode = None
+        if mount.is_own and "mode=" not in (mount.options or "") and os.path.isdir(mount.target):
+            mode = stat.S_IMODE(os.stat(mount.target).st_mode)
         os.makedirs(mount.target, 0o755, exist_ok=True)
-        syscalls.mount(mount.kind, mount.target, mount.kind, mount.flags, mount.options)
+        # A --tmpfs with ro gets its mode first. The others must not be writable for a moment.
+        late = MS_RDONLY & mount.flags if mount.is_own else 0
+        flags = mount.flags & ~late
+        syscalls.mount(mount.kind, mount.target, mount.kind, flags, mount.options or None)
+        if mode is not None:
+            os.chmod(mount.target, mode)
+        if late:
+            flags = c_linux.MS_BIND | c_linux.MS_REMOUNT | mount.flags
+            syscalls.mount(None, mount.target, None, flags)
     except OSError as error:
         if not (mount.optional and error.errno == errno.ENODEV):
             raise
+
+
+def _set_sysctls(settings: Mapping[str, str]) -> None:
+    for name, value in settings.items():
+        path = os.path.join("/proc/sys", name.replace(".", "/"))
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(value)
+        except OSError as error:
+            if name in DEFAULT_SYSCTLS and value == DEFAULT_SYSCTLS[name]:
+                continue  # an old kernel lacks it
+            text = "the kernel setting {}={}: {}".format(name, value, error.strerror)
+            raise StartError("world", text) from error
 
 
 def _make_devices() -> None:
@@ -180,6 +240,29 @@ def _make_devices() -> None:
         os.symlink(target, path)
 
 
+def _make_machine_devices() -> None:
+    """Make a node of each device that the machine has, but those that are the process's own."""
+    previous = os.umask(0)
+    try:
+        for kind, path, number in _machine_devices():
+            os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+            if not os.path.lexists(path):
+                os.mknod(path, kind | 0o600, number)
+    finally:
+        os.umask(previous)
+
+
+def _machine_devices() -> Iterator[Tuple[int, str, int]]:
+    for folder, kind in (("/sys/dev/block", stat.S_IFBLK), ("/sys/dev/char", stat.S_IFCHR)):
+        for numbers in os.listdir(folder):
+            with open(os.path.join(folder, numbers, "uevent"), encoding="utf-8") as file:
+                fields = dict(line.rstrip("\n").partition("=")[::2] for line in file)
+            name = fields.get("DEVNAME", "console")
+            if name not in ("console", "tty", "ptmx"):
+                major, minor = (int(number) for number in numbers.split(":"))
+                yield kind, os.path.join("/dev", name), os.makedev(major, minor)
+
+
 def _make_network_files(files: Mapping[str, str]) -> Mapping[str, int]:
     """Return a mount of each file that is nowhere yet, from a tmpfs that has no path afterwards.
 
@@ -187,9 +270,7 @@ def _make_network_files(files: Mapping[str, str]) -> Mapping[str, int]:
     """
     trees = {}
     os.makedirs("/proc", 0o555, exist_ok=True)
-    syscalls.mount(
-        "tmpfs", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=1024k"
-    )
+    syscalls.mount("tmpfs", "/proc", "tmpfs", 0, "mode=755,size=1024k")
     for path, text in files.items():
         source = os.path.join("/proc", os.path.basename(path))
         with open(source, "w", encoding="utf-8") as file:
@@ -200,13 +281,15 @@ def _make_network_files(files: Mapping[str, str]) -> Mapping[str, int]:
     return trees
 
 
-def _place_network_file(path: str, tree: int) -> None:
+def _place_network_file(path: str, tree: int, *, read_only: bool) -> None:
     """Mount a file over the image's own."""
     target = os.path.realpath(path)  # images make resolv.conf a link into /run
     os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
     if not os.path.exists(target):
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
     syscalls.move_mount(tree, target)
+    if read_only:
+        syscalls.mount(None, target, None, c_linux.MS_BIND | c_linux.MS_REMOUNT | MS_RDONLY)
 
 
 def _make_read_only(path: str) -> None:
@@ -219,6 +302,6 @@ def _make_read_only(path: str) -> None:
 
 def _mask(path: str) -> None:
     if os.path.isdir(path):
-        syscalls.mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0k")
+        syscalls.mount("tmpfs", path, "tmpfs", MS_RDONLY)
     elif os.path.exists(path):
         syscalls.mount("/dev/null", path, None, c_linux.MS_BIND)

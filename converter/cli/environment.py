@@ -14,15 +14,16 @@ _LIMIT_BYTES = 16 << 20
 def read_environment(settings: Sequence[str], files: Sequence[Path] = ()) -> tuple[str, ...]:
     """Return "K=V" for each variable; those of `files` come first, so that `settings` win.
 
-    KEY alone takes the caller's value, or means nothing if it has none. A file has a variable a
-    line; lines that are empty or begin with # are skipped. Raises UsageError.
+    KEY alone takes the caller's value. If it has none, it stays KEY in `settings`, which takes the
+    image's variable away, and means nothing in `files`. A file has a variable a line; lines that
+    are empty or begin with # are skipped. Raises UsageError.
     """
     resolved: list[str] = []
     for path in files:
         for number, line in _lines(path):
             resolved += _resolve(line, f"{path}, line {number}:")
     for setting in settings:
-        resolved += _resolve(setting, "-e")
+        resolved += _resolve(setting, "-e") or [setting]
     return tuple(resolved)
 
 

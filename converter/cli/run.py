@@ -27,6 +27,7 @@ from converter.cli.options import (
     store_option,
 )
 from converter.cli.output import Output
+from converter.cli.run_options import RunOptions, run_options
 from converter.cli.stdin import claim_stdin
 from converter.cli.volume_options import VolumeOptions, volume_options
 from converter.errors import UsageError
@@ -35,7 +36,7 @@ from converter.image.reference import BundleReference
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
 from converter.machine.foreground import Attachment, run_in_foreground
 from converter.machine.machines import MachineRecord, MachineRequest, Machines
-from converter.machine.model import Channel, RunConfig
+from converter.machine.model import Channel
 from converter.pipeline import ConvertOptions
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle import read_bundle
@@ -50,8 +51,7 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
 )
 @click.argument("source")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option("-i", "--interactive", is_flag=True, help="Pass standard input to the process.")
-@click.option("-t", "--tty", is_flag=True, help="Give the process a terminal.")
+@run_options
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print the machine's id.")
 @click.option("--name", metavar="NAME", help="The machine's name; without it, two words.")
 @click.option("--rm", "auto_remove", is_flag=True, help="Remove the machine when it has ended.")
@@ -60,11 +60,6 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the machine's id to this file, which must not exist.",
 )
-@click.option("-e", "--env", multiple=True, metavar="KEY[=VALUE]", help="Set a variable.")
-@click.option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user.")
-@click.option("-w", "--workdir", metavar="DIR", help="Run in this folder.")
-@click.option("--entrypoint", metavar="COMMAND", help="Replace the image's entrypoint.")
-@click.option("--hostname", metavar="NAME", help="The machine's host name.")
 @click.option(
     "--memory",
     type=size,
@@ -115,17 +110,11 @@ def command(
     *,
     source: str,
     command: tuple[str, ...],
-    interactive: bool,
-    tty: bool,
+    options: RunOptions,
     detach: bool,
     name: str | None,
     auto_remove: bool,
     cidfile: Path | None,
-    env: tuple[str, ...],
-    user: str | None,
-    workdir: str | None,
-    entrypoint: str | None,
-    hostname: str | None,
     memory: int,
     cpus: float,
     storage_options: tuple[str, ...],
@@ -154,13 +143,13 @@ def command(
       saltflat run --rm --storage-opt size=200G debian:12 df -h /
       saltflat run -d --name db -v data:/var/lib/postgresql/data registry.example/team/postgres:16
     """
-    if tty and interactive and not detach and not sys.stdin.isatty():
+    if options.tty and options.interactive and not detach and not sys.stdin.isatty():
         raise UsageError(
             "Standard input is not a terminal.",
             expected="a terminal with -i and -t together, as docker wants it",
             hint="Leave out -t when input comes from a pipe or a file.",
         )
-    if interactive and not detach:
+    if options.interactive and not detach:
         claim_stdin("run -i")
     disk_bytes = _disk_bytes(storage_options)
     volumes.check()
@@ -172,18 +161,7 @@ def command(
     store = open_store(store_root)
     machines = open_machines(state_root, output.monitor)
     reference = parse_argument(source)
-    rows, columns = _terminal_size() if tty else (None, None)
-    run = RunConfig(
-        args=command or None,
-        entrypoint=None if entrypoint is None else tuple(filter(None, [entrypoint])),
-        env=_environment(env),
-        user=user,
-        workdir=workdir,
-        tty=tty,
-        stdin=interactive,
-        rows=rows,
-        cols=columns,
-    )
+    terminal_size = _terminal_size() if options.tty else None
     with using(store, monitor=output.monitor):
         if isinstance(reference, BundleReference):
             root = root_of_bundle(read_bundle(reference.path))
@@ -203,11 +181,11 @@ def command(
         spec = machine_spec(
             root,
             boot,
-            run,
+            options.run_config(command, terminal_size=terminal_size),
             memory_mib=memory >> 20,
             cpus=cpus,
             channel=Channel(channel),
-            hostname=hostname,
+            hostname=options.hostname,
             disk_bytes=disk_bytes,
         )
         mounts = Volumes(state_root).prepare(volumes.requests(spec.guest.image))
@@ -229,10 +207,10 @@ def command(
         output.result(machine.id, {"schema": 1, "id": machine.id, "name": machine.name})
         return 0
     attachment = Attachment(
-        stdio=Stdio(stdin=sys.stdin.fileno() if interactive else None),
-        detach_keys=detach_keys if tty else b"",  # input that nobody types may be any bytes
+        stdio=Stdio(stdin=sys.stdin.fileno() if options.interactive else None),
+        detach_keys=detach_keys if options.tty else b"",  # input that nobody types may be any bytes
         sig_proxy=sig_proxy,
-        tty=tty,
+        tty=options.tty,
     )
     return _in_foreground(output, machines, machine, attachment)
 
@@ -261,20 +239,6 @@ def _in_foreground(
     if status.failure is not None:
         click.echo(f"Error: {status.failure.message}", err=True)
     return status.code
-
-
-def _environment(settings: tuple[str, ...]) -> tuple[str, ...]:
-    """Resolve -e as docker does: KEY alone takes the caller's value, or nothing if it has none."""
-    resolved = []
-    for setting in settings:
-        key, equals, _ = setting.partition("=")
-        if not key:
-            raise UsageError(f"-e {setting!r} names no variable.", expected="-e KEY[=VALUE]")
-        if equals:
-            resolved.append(setting)
-        elif key in os.environ:
-            resolved.append(f"{key}={os.environ[key]}")
-    return tuple(resolved)
 
 
 def _disk_bytes(settings: tuple[str, ...]) -> int | None:

@@ -165,8 +165,9 @@ class Machines(Protocol):
     def stop(self, machine: str, timeout_seconds: float | None) -> None:
         """Have the process stop, and return when the machine has ended; nothing if it has.
 
-        The process gets the image's stop signal, and SIGKILL after `timeout_seconds`, None: 10. A
-        guest that does not answer has its power cut soon after that.
+        The process gets its stop signal, and SIGKILL after `timeout_seconds`; -1 waits for ever,
+        None is as long as the run asked for, or else 10. A guest that does not answer has its power
+        cut soon after that.
         """
 
     def kill(self, machine: str, number: int) -> None:

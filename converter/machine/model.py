@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.tether.host_config import DEFAULTS as HOST_DEFAULTS
+from agent.tether.host_config import HostConfig
 from converter.errors import UsageError
 from converter.volume.mount import VolumeMount
 from tinykernel.record import BootImage
@@ -49,6 +51,7 @@ class RunConfig:
     stdin: bool = False
     rows: int | None = None
     cols: int | None = None
+    host_config: HostConfig = HOST_DEFAULTS  # privileges, limits, mounts, names
 
     def to_json(self) -> dict[str, Any]:
         """Return the "run" object of the guest's document."""
@@ -62,6 +65,9 @@ class RunConfig:
             "stdin": self.stdin,
             "rows": self.rows,
             "cols": self.cols,
+            "host_config": None
+            if self.host_config == HOST_DEFAULTS
+            else _lists(asdict(self.host_config)),
         }
 
 
@@ -149,6 +155,13 @@ class MachineSpec:
 
 
 _MEMORY_MINIMUM_MIB = 128
+
+
+def _lists(value: Any) -> Any:  # noqa: ANN401  # whatever asdict() gives
+    """Return the value as JSON has it: lists for tuples, all the way down."""
+    if isinstance(value, dict):
+        return {name: _lists(inner) for name, inner in value.items()}
+    return [_lists(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _list(values: Sequence[str] | None) -> list[str] | None:

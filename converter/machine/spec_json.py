@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agent.tether.errors import StartError
+from agent.tether.host_config import parse_host_config
 from converter.errors import UsageError
 from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
 from converter.volume.mount import read_mount
@@ -51,7 +53,7 @@ def read_spec(document: Mapping[str, Any]) -> MachineSpec:
             channel=Channel(document["channel"]),
             volumes=tuple(map(read_mount, document["volumes"])),
         )
-    except (KeyError, TypeError, AttributeError, UsageError) as error:
+    except (KeyError, TypeError, AttributeError, UsageError, StartError) as error:
         raise ValueError(f"no specification of a machine: {error!r}") from error
 
 
@@ -66,6 +68,7 @@ def _read_run(document: Mapping[str, Any]) -> RunConfig:
         stdin=document["stdin"] is True,
         rows=document["rows"],
         cols=document["cols"],
+        host_config=parse_host_config(document["host_config"]),
     )
 
 

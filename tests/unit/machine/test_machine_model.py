@@ -33,6 +33,7 @@ def test_the_document_has_the_agreed_form(guest: GuestConfig) -> None:
             "stdin": True,
             "rows": None,
             "cols": None,
+            "host_config": None,
         },
         "volumes": [],
     }

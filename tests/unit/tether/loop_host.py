@@ -158,10 +158,12 @@ def launched(process, *, failure=None):
     return Launch(process.pid, ours, process, with_stdin=process.stdin is not None)
 
 
-def supervise(lines, launch, host, *, stop_signal=signal.SIGTERM, oom=False, start=None):
+def supervise(lines, launch, host, *, stop_signal=signal.SIGTERM, oom=False, start=None, **options):
     host.start()
     with supervisor.Supervisor(guest_line(lines[0])) as guest:
-        guest.supervise(launch, stop_signal=stop_signal, oom_kills=lambda: int(oom), start=start)
+        guest.supervise(
+            launch, stop_signal=stop_signal, oom_kills=lambda: int(oom), start=start, **options
+        )
     lines[0].close()
     host.join(GIVE_UP_SECONDS)
     assert host.failure is None

@@ -51,8 +51,8 @@ USERS = [
     ("an explicit group drops the others", "app:0", 1000, 0, (0,), "/home/app"),
     ("the first account of a uid counts", "1000", 1000, 1001, (1001, 29, 44), "/home/app"),
     ("a later name with the same uid is itself", "twin", 1000, 5, (5,), "/twin"),
-    ("no home in the account", "homeless", 1002, 1002, (1002, 44), "/"),
-    ("a line that ends early", "short", 1003, 1003, (1003,), "/"),
+    ("runc: no home in the account", "homeless", 1002, 1002, (1002, 44), ""),
+    ("runc: a line that ends early", "short", 1003, 1003, (1003,), ""),
     ("runc: space around a line", "padded", 1004, 1004, (1004,), "/padded"),
     ("the largest id", "2147483647:2147483647", 2147483647, 2147483647, (2147483647,), "/"),
 ]  # fmt: skip

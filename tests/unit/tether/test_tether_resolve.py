@@ -13,6 +13,7 @@ import pytest
 from agent.tether import resolve
 from agent.tether.config import ImageConfig, RunConfig
 from agent.tether.errors import CANNOT_START, StartError
+from agent.tether.host_config import HostConfig
 
 ARGUMENTS = [
     # id, image Entrypoint, image Cmd, run entrypoint, run args, expected
@@ -163,15 +164,20 @@ def test_user(image_user, run_user, expected):
     ],
 )
 def test_stop_signal(text, expected):
-    assert resolve.resolve_stop_signal(ImageConfig(stop_signal=text)) == expected
+    assert resolve.resolve_stop_signal(ImageConfig(stop_signal=text), RunConfig()) == expected
+
+
+def test_the_request_s_stop_signal_wins():
+    run = RunConfig(host=HostConfig(stop_signal="SIGINT"))
+    assert resolve.resolve_stop_signal(ImageConfig(stop_signal="nonsense"), run) == signal.SIGINT
 
 
 @pytest.mark.parametrize(
     "text", ["SIGNOPE", "0", "65", "-1", "SIG_IGN", "_DFL", "RTMIN+99", "SIGRTMAX+1"]
 )
 def test_what_is_no_stop_signal(text):
-    with pytest.raises(StartError, match=r"image\.StopSignal"):
-        resolve.resolve_stop_signal(ImageConfig(stop_signal=text))
+    with pytest.raises(StartError, match="is no signal"):
+        resolve.resolve_stop_signal(ImageConfig(stop_signal=text), RunConfig())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from agent.tether import supervisor
+from agent.tether import messages, supervisor
 from agent.tether.errors import StartError
 from agent.wire import STDERR, STDIN, STDOUT
 from tests.unit.tether.loop_host import (
@@ -86,6 +86,28 @@ def test_stop_kills_after_its_time(lines):
     act = when_ready({"type": "stop", "timeout_seconds": 0.1})
     host = supervise(lines, spawn(script), Host(lines[1], on_output=act))
     assert host.controls[-1] == exited(137, signal=9)
+
+
+@pytest.mark.parametrize("request_", [{}, {"timeout_seconds": None}, {"timeout_seconds": "x"}])
+def test_stop_without_a_time_takes_the_run_s(lines, request_):
+    script = "trap '' TERM; echo ready; exec sleep 60"
+    host = Host(lines[1], on_output=when_ready({"type": "stop", **request_}))
+    supervise(lines, spawn(script), host, stop_seconds=0)
+    assert host.controls[-1] == exited(137, signal=9)
+
+
+@pytest.mark.parametrize(("asked", "own"), [(-1, 0), (None, -1)])
+def test_stop_may_wait_for_ever(lines, asked, own):
+    script = "trap 'sleep 0.2; exit 4' TERM; echo ready; while :; do sleep 0.02; done"
+    host = Host(lines[1], on_output=when_ready({"type": "stop", "timeout_seconds": asked}))
+    supervise(lines, spawn(script), host, stop_seconds=own)
+    assert host.controls[-1] == exited(4)
+
+
+def test_what_is_left_is_ended_when_the_main_process_has(lines):
+    ended = []
+    host = supervise(lines, spawn("exit 2"), Host(lines[1]), end=lambda: ended.append(True))
+    assert (host.controls[-1], ended) == (exited(2), [True])
 
 
 def test_death_for_want_of_memory_is_told(lines):
@@ -176,4 +198,4 @@ def test_host_that_never_comes_is_not_waited_for_ever(lines):
     ],
 )
 def test_wait_status(status, expected):
-    assert supervisor.describe_exit(status, out_of_memory=False) == expected
+    assert messages.describe_exit(status, out_of_memory=False) == expected

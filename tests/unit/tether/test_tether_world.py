@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import posixpath
 
-from agent.tether import world
+from agent.tether import network_files, world
 from agent.tether.c_linux import MS_NOEXEC, MS_NOSUID, MS_RDONLY
+from agent.tether.host_config import DEFAULTS, HostConfig
 
 
 def test_every_mount_comes_after_what_it_lies_in():
@@ -34,9 +35,22 @@ def test_what_gives_away_or_harms_the_machine_is_closed():
 
 
 def test_network_files_name_the_host():
-    files = world.network_files("box")
+    files = network_files.compose("box", DEFAULTS)
     assert files["/etc/hostname"] == "box\n"
     lines = [line.split() for line in files["/etc/hosts"].splitlines()]
     assert ["127.0.0.1", "localhost"] in lines
     assert ["127.0.1.1", "box"] in lines
     assert set(files) == {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
+
+
+def test_a_tmpfs_takes_the_place_of_our_mounts():
+    host = HostConfig(tmpfs=(("/dev", "size=1m"), ("/srv/data/deep", ""), ("/srv", "")))
+    targets = [mount.target for mount in world.plan_mounts(host)]
+    assert targets == ["/proc", "/sys", "/sys/fs/cgroup", "/dev", "/srv", "/srv/data/deep"]
+
+
+def test_only_a_privileged_process_may_write_to_the_machine_s_settings():
+    for host, read_only in ((DEFAULTS, True), (HostConfig(privileged=True), False)):
+        flags = {mount.target: mount.flags for mount in world.plan_mounts(host)}
+        assert bool(flags["/sys"] & MS_RDONLY) is read_only
+        assert bool(flags["/sys/fs/cgroup"] & MS_RDONLY) is read_only

@@ -1,0 +1,51 @@
+"""What control messages say, on their way in and out. Owns no state.
+
+docs/protocol.md has their members; what a host says that makes no sense is ignored, not refused.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Dict, Mapping, Optional
+
+from agent.tether.errors import StartError
+from agent.tether.relayed import MAX_FAILURE
+
+MAIN = 0  # the number of the main process
+MAX_NUMBER = 1e9  # above any signal, any size and 30 years of seconds
+
+
+def describe_exit(status: int, *, out_of_memory: bool) -> Dict[str, object]:
+    """Return the "exited" message for a wait status, with the code as Docker numbers it."""
+    if os.WIFSIGNALED(status):
+        number: Optional[int] = os.WTERMSIG(status)
+        code = 128 + os.WTERMSIG(status)
+    else:
+        number, code = None, os.WEXITSTATUS(status)
+    return {
+        "type": "exited",
+        "process": MAIN,
+        "code": code,
+        "signal": number,
+        "core": os.WCOREDUMP(status),
+        "oom": out_of_memory,
+    }
+
+
+def describe_failure(number: int, failure: StartError) -> Dict[str, object]:
+    """Return the "failed" message for a process that was not started."""
+    return {
+        "type": "failed",
+        "process": number,
+        "code": failure.code,
+        "kind": failure.kind,
+        "message": failure.message[:MAX_FAILURE],
+    }
+
+
+def number_in(message: Mapping[str, object], name: str) -> float:
+    """Return a number of a message, or -1 when it is none or none that could make sense."""
+    value = message.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return -1
+    return value if 0 <= value <= MAX_NUMBER else -1  # NaN fails both comparisons

@@ -1,0 +1,182 @@
+"""PID 1 of a guest that starts the processes of many rows, one after the other.
+
+It stands where tether stands and uses tether's own modules for everything that a process goes
+through: the document's check, the clone, the world, the identity, the exit. Only what is outside
+of that is not here: the line to the host, the supervisor's loop and the removal of the initramfs,
+which tests that boot the product look at. Runs under the boot image's Python, with what is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import termios
+import time
+from typing import Any
+
+sys.path.insert(0, "/usr/lib/saltflat")
+
+from agent.tether import __main__ as tether
+from agent.tether import config, disks, log, messages, modules, process, world
+from agent.tether.cgroups import ControlGroup
+from agent.tether.errors import StartError
+from agent.tether.uevents import UeventListener
+
+SECONDS = 60  # for one row, on a machine that is busy with others
+ANSWERS = "/dev/ttyS0"
+
+
+def main() -> None:
+    try:
+        tether._mount_agent_world()
+        tether._keep_standard_descriptors()
+        with open("/rows.json", encoding="utf-8") as file:
+            wanted = json.load(file)
+        with UeventListener() as events:
+            loader = modules.read_order()
+            for name in (*modules.drivers_for(modules.read_pci_ids()), "ext4"):
+                loader.load(name)
+            device, superblock = disks.find_root(wanted["root"], events)
+            disks.mount(device, superblock, tether.ROOT, "the root disk")
+        world.bring_loopback_up()
+        answers = os.open(ANSWERS, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        _make_raw(answers)
+        for fault in wanted["faults"]:
+            _under_fault(fault, wanted["documents"], answers)
+        for name, document in wanted["documents"].items():
+            _say(answers, {"row": name, **_answer(document)})
+        _say(answers, {"end": True})
+    except BaseException as error:  # the console has it, and the host misses the end
+        log.error(log.describe(error))
+    finally:
+        tether._power_off()
+
+
+def _under_fault(fault: dict[str, Any], documents: dict[str, Any], answers: int) -> None:
+    """Run rows in a fork of ours, in which a module of the product is wrong in one place."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            module = sys.modules["agent.tether." + fault["module"]]
+            exec(compile(fault["source"], fault["module"], "exec"), module.__dict__)
+            for name in fault["rows"]:
+                _say(answers, {"fault": fault["name"], "row": name, **_answer(documents[name])})
+            code = 0
+        except BaseException as error:
+            log.error(log.describe(error))
+        finally:
+            os._exit(code)
+    os.waitpid(pid, 0)
+
+
+def _answer(document: dict[str, Any]) -> dict[str, Any]:
+    """Start the document's process, and return its output and exit code, or why there is none."""
+    try:
+        job = config.parse_job(document)
+    except StartError as error:
+        return {"code": error.code, "why": error.message}
+    kept = _network_settings(job)
+    group = ControlGroup("row")
+    directory = group.open()
+    try:
+        launch = process.start(
+            job,
+            root=tether.ROOT,
+            agent_mounts=tuple(target for _, target, _ in tether.AGENT_MOUNTS),
+            volume_mounts={},
+            cgroup=directory,
+        )
+    except StartError as error:
+        return {"code": error.code, "why": error.message}
+    else:
+        return _supervise(launch, group)
+    finally:
+        os.close(directory)
+        group.kill()
+        _bury()
+        os.rmdir(group.path)
+        for path, value in kept.items():
+            _write(path, value)
+
+
+def _supervise(launch: process.Launch, group: ControlGroup) -> dict[str, Any]:
+    try:
+        while True:
+            select.select([launch.descriptor], [], [], SECONDS)
+            running = launch.poll()
+            if running is not None:
+                break
+    except StartError as error:
+        os.waitpid(launch.pid, 0)
+        return {"code": error.code, "why": error.message}
+    finally:
+        launch.close()
+    assert running.stderr is not None  # no row has a terminal
+    outputs = {running.stdout: b"", running.stderr: b""}
+    status, deadline = None, time.monotonic() + SECONDS
+    waiting = set(outputs)
+    while waiting:
+        ready, _, _ = select.select(list(waiting), [], [], 0.02 if status is None else 1)
+        for descriptor in ready:
+            data = os.read(descriptor, 65536)
+            outputs[descriptor] += data
+            if not data:
+                waiting.discard(descriptor)
+                os.close(descriptor)
+        if status is None:
+            pid, found = os.waitpid(launch.pid, os.WNOHANG)
+            if pid:
+                status = found
+                group.kill()
+        if time.monotonic() > deadline:
+            os.kill(launch.pid, signal.SIGKILL)
+            deadline += SECONDS
+    if status is None:
+        _, status = os.waitpid(launch.pid, 0)
+    message = messages.describe_exit(status, out_of_memory=False)
+    stdout, stderr = (outputs[running.stdout], outputs[running.stderr])
+    return {
+        "code": message["code"],
+        "stdout": stdout.decode("latin-1"),
+        "stderr": stderr.decode("utf-8", "replace")[-500:],
+    }
+
+
+def _network_settings(job: config.Job) -> dict[str, Any]:
+    """Return what a row is about to change for good: all share the machine's network."""
+    names = [*world.DEFAULT_SYSCTLS, *(name for name, _ in job.run.host.sysctls)]
+    paths = ["/proc/sys/" + name.replace(".", "/") for name in names if name.startswith("net.")]
+    return {path: open(path).read() for path in paths}
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def _bury() -> None:
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _make_raw(descriptor: int) -> None:
+    attributes = termios.tcgetattr(descriptor)
+    attributes[1] &= ~termios.OPOST
+    termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
+
+
+def _say(descriptor: int, answer: dict[str, Any]) -> None:
+    data = json.dumps(answer).encode("ascii") + b"\n"
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+if __name__ == "__main__":
+    main()
