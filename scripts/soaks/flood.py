@@ -213,7 +213,15 @@ def _to_nobody(work: Path, link: Path, count: int) -> Iterator[str]:
     config = RunConfig(args=("/bin/sh", "-c", _BLOCKS.format(count=count)))
     rules: dict[str, object] = {"ring_bytes": _RING_BYTES, "linger_seconds": 600}
     with booted(work, link, config, output=rules) as machine:
-        until(lambda: "the host is not there" in machine.console(), BOOT_SECONDS + 2 * count)
+        ended = "the host is not there"
+
+        def waits_or_gone() -> bool:
+            return ended in machine.console() or not machine.machine.is_alive()
+
+        until(waits_or_gone, 2 * BOOT_SECONDS + 2 * count)
+        if ended not in machine.console():
+            yield f"the machine has gone: {machine.console()}"
+            return
         with relayed(machine) as guest:
             yield from _read_the_end("once it has ended", guest, count)
             if machine.machine.wait(BOOT_SECONDS) != 0:
