@@ -32,9 +32,10 @@ from agent.tether import (
 )
 from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
 from agent.tether.errors import StartError
+from agent.tether.exit_report import MAIN, describe_failure
 from agent.tether.line import Line
 from agent.tether.renewals import Renewals
-from agent.tether.supervisor import MAIN, Supervisor, describe_failure
+from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
 from agent.wire import Endpoint, ProtocolError, Role
 

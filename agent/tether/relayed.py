@@ -22,10 +22,9 @@ from agent.tether.errors import StartError
 from agent.tether.poller import Poller
 from agent.tether.process import Launch, Process
 from agent.tether.standard_input import StandardInput
-from agent.wire import CONTROL_LIMIT, STDERR, STDIN, STDOUT, Endpoint, stream_of
+from agent.wire import STDERR, STDIN, STDOUT, Endpoint, stream_of
 
 READ_BYTES = 65536  # a pipe's size; asking for more costs a third of the speed
-MAX_FAILURE = CONTROL_LIMIT // 32  # letters; JSON escapes may cost six bytes each
 
 
 class Relayed:

@@ -21,10 +21,11 @@ from typing import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
 
 from agent.tether import log
 from agent.tether.errors import StartError
+from agent.tether.exit_report import MAIN, describe_exit, describe_failure
 from agent.tether.line import Line
 from agent.tether.poller import Poller
 from agent.tether.process import Launch
-from agent.tether.relayed import MAX_FAILURE, Relayed
+from agent.tether.relayed import Relayed
 from agent.wire import (
     STDERR,
     STDOUT,
@@ -39,7 +40,6 @@ from agent.wire import (
     stream_of,
 )
 
-MAIN = 0  # the number of the main process
 LINGER_SECONDS = 10.0  # how long a machine whose work is done waits for an absent host
 STOP_SECONDS = 10.0  # Docker's default between the stop signal and SIGKILL
 # An exec that has ended does not wait longer for the ends of its output: what it has left running
@@ -407,34 +407,6 @@ class Supervisor:
             # Its death may be seen before the report of its start, which brings the outputs.
             if not relayed.is_over and relayed is not self._main:
                 self._draining.append((self._clock() + DRAIN_SECONDS, relayed))
-
-
-def describe_exit(status: int, *, out_of_memory: bool) -> Dict[str, object]:
-    """Return the "exited" message for a wait status, with the code as Docker numbers it."""
-    if os.WIFSIGNALED(status):
-        number: Optional[int] = os.WTERMSIG(status)
-        code = 128 + os.WTERMSIG(status)
-    else:
-        number, code = None, os.WEXITSTATUS(status)
-    return {
-        "type": "exited",
-        "process": MAIN,
-        "code": code,
-        "signal": number,
-        "core": os.WCOREDUMP(status),
-        "oom": out_of_memory,
-    }
-
-
-def describe_failure(number: int, failure: StartError) -> Dict[str, object]:
-    """Return the "failed" message for a process that was not started."""
-    return {
-        "type": "failed",
-        "process": number,
-        "code": failure.code,
-        "kind": failure.kind,
-        "message": failure.message[:MAX_FAILURE],
-    }
 
 
 def _number(message: Mapping[str, object], name: str) -> float:

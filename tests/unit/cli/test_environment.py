@@ -14,10 +14,11 @@ def callers(monkeypatch):
     monkeypatch.delenv("GONE", raising=False)
 
 
-def test_a_key_alone_is_the_callers_or_nothing():
+def test_a_key_alone_is_the_callers_or_takes_the_images_away():
     assert read_environment(["A=1", "HERE", "GONE", "EMPTY=", "E=a=b"]) == (
         "A=1",
         "HERE=caller's",
+        "GONE",
         "EMPTY=",
         "E=a=b",
     )
