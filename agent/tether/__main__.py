@@ -32,8 +32,8 @@ from agent.tether import (
 )
 from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
 from agent.tether.errors import StartError
-from agent.tether.exit_report import MAIN, describe_failure
 from agent.tether.line import Line
+from agent.tether.messages import MAIN, describe_failure
 from agent.tether.renewals import Renewals
 from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 PROBE_WORD = "tether.probe"
 PROBE_ANSWER = b"saltflat-probe-ok\n"
 ROOT = "/newroot"
+
+_KEPT_BYTES = 2 << 20  # more than what is read or written at once
 
 _NO_DEVICES = c_linux.MS_NOSUID | c_linux.MS_NODEV | c_linux.MS_NOEXEC
 # The agent's own world. The process gets another one and loses these.
@@ -68,6 +70,7 @@ def main() -> None:
         # Three descriptors for each of 256 processes are more than select(2)'s 1024.
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        syscalls.keep_freed_memory(_KEPT_BYTES)
         words = _read("/proc/cmdline")
         if PROBE_WORD in words.split():
             _answer_probe()

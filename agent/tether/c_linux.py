@@ -87,6 +87,8 @@ EXT4_IOC_RESIZE_FS = 0x40086610  # argument: u64, the new size in blocks of the 
 # asm-generic/ioctls.h
 TIOCEXCL = 0x540C
 TIOCSPTLCK = 0x40045431
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+F_SETPIPE_SZ = 1031  # linux/fcntl.h; the library has it since 3.10
 TIOCGPTPEER = 0x5441
 WINSIZE = struct.Struct("=4H")  # rows, columns, x pixels, y pixels
 

@@ -13,7 +13,7 @@ import os
 import socket
 import termios
 from dataclasses import dataclass
-from typing import Optional, Protocol, Tuple, Union
+from typing import List, Optional, Protocol, Tuple, Union
 
 from agent.tether import c_linux, log
 from agent.tether.config import Serial, VirtioSerial, Vsock
@@ -23,6 +23,8 @@ from agent.tether.uevents import UeventListener
 
 VIRTIO_PORTS = "/sys/class/virtio-ports"
 PORT_WAIT_SECONDS = 10.0
+
+Buffer = Union[bytes, memoryview]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ class Limits:
     write_bytes: int
 
 
-VIRTIO_LIMITS = Limits(32768, 131072, 65536)
+VIRTIO_LIMITS = Limits(131072, 524288, 262144)
+# What the driver moves in one call: a buffer of a page, and at most so much of what is written.
+_PORT_READ_BYTES = 4096
+_PORT_WRITE_BYTES = 32768
+_PORT_TURN_BYTES = 262144
 # Whatever is in flight stands before a control message: 32 KiB is 80 ms of a good serial line.
 # The receive side must stay far below the 1.3 MB after which the tty layer drops bytes.
 SERIAL_LIMITS = Limits(4096, 32768, 4096)
@@ -58,10 +64,13 @@ class Transport(Protocol):
     def revive(self, now: float) -> None:
         """Do what is due for there to be a connection."""
 
-    def read(self) -> Optional[bytes]:
-        """Return what has come, b"" when the host is not connected, None when nothing waits."""
+    def read(self) -> Optional[Buffer]:
+        """Return what has come, nothing when the host is not connected, None when nothing waits.
 
-    def write(self, data: Union[bytes, memoryview]) -> int:
+        It is good until the next call.
+        """
+
+    def write(self, data: Buffer) -> int:
         """Hand over bytes and return how many were taken; 0 when there is no room."""
 
 
@@ -87,19 +96,50 @@ class Device:
     def revive(self, now: float) -> None:
         """Do nothing."""
 
-    def read(self) -> Optional[bytes]:
+    def read(self) -> Optional[Buffer]:
         """Read at most what one call of the driver gives."""
         try:
             return os.read(self._descriptor, self._read_bytes)
         except BlockingIOError:
             return None
 
-    def write(self, data: Union[bytes, memoryview]) -> int:
+    def write(self, data: Buffer) -> int:
         """Write as much as goes."""
         try:
             return os.write(self._descriptor, data)
         except BlockingIOError:
             return 0
+
+
+class VirtioPort(Device):
+    """A virtio-serial port, whose driver takes and gives little in each call: so many in one.
+
+    readv(2) and writev(2) go round in the kernel, once for each piece, and return what they have
+    come to.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, limits=VIRTIO_LIMITS, read_bytes=_PORT_READ_BYTES)
+        self._buffer = memoryview(bytearray(_PORT_TURN_BYTES))
+        self._pieces = _split(self._buffer, _PORT_READ_BYTES)
+
+    def read(self) -> Optional[memoryview]:
+        """Read at most a turn's bytes; what is returned is good until the next call."""
+        try:
+            return self._buffer[: os.readv(self._descriptor, self._pieces)]
+        except BlockingIOError:
+            return None
+
+    def write(self, data: Buffer) -> int:
+        """Write as much as goes."""
+        try:
+            return os.writev(self._descriptor, _split(memoryview(data), _PORT_WRITE_BYTES))
+        except BlockingIOError:
+            return 0
+
+
+def _split(view: memoryview, size: int) -> List[memoryview]:
+    return [view[start : start + size] for start in range(0, len(view), size)]
 
 
 def open_transport(
@@ -133,8 +173,7 @@ def _open_virtio(name: str, events: UeventListener) -> Transport:
     if port is None:
         raise StartError("channel", "the machine has no virtio-serial port named {}".format(name))
     descriptor = os.open("/dev/" + port, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    # The driver hands out one page-sized buffer per call; asking for more gains nothing.
-    return Device(descriptor, limits=VIRTIO_LIMITS, read_bytes=4096)
+    return VirtioPort(descriptor)
 
 
 def _find_port(name: str) -> str | None:

@@ -75,13 +75,16 @@ class Line:
 
     def send(self, now: float) -> None:
         """Write what is due, as far as the line takes it."""
+        limit = self._transport.limits.write_bytes
         budget = TURN_BYTES
+        more = True  # may be due
         while budget > 0:
             if not self._pending:
-                due = self.endpoint.data_to_send(now, self._transport.limits.write_bytes)
+                due = self.endpoint.data_to_send(now, limit, whole=True) if more else b""
+                if not due:
+                    break
                 self._pending = memoryview(due)
-            if not self._pending:
-                break
+                more = len(due) >= limit
             count = self._transport.write(self._pending)
             if not count:
                 break  # an edge says when there is room

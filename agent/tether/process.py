@@ -8,6 +8,8 @@ the process is the supervisor's.
 from __future__ import annotations
 
 import array
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -29,6 +31,9 @@ NAMESPACES = (
 )
 
 MAX_REPORT_BYTES = 65536
+
+# Four times the usual: process and agent take turns on a processor, and more is done in each.
+PIPE_BYTES = 262144
 
 
 @dataclass(frozen=True)
@@ -218,6 +223,8 @@ def _open_pipes(opened: List[int], *, with_stdin: bool) -> Pipes:
     def pipe() -> tuple[int, int]:
         ends = os.pipe()
         opened.extend(ends)
+        with contextlib.suppress(OSError):  # a limit: then it is as large as any
+            fcntl.fcntl(ends[0], c_linux.F_SETPIPE_SZ, PIPE_BYTES)
         return ends
 
     return Pipes(pipe() if with_stdin else None, pipe(), pipe())

@@ -22,9 +22,13 @@ from agent.tether.errors import StartError
 from agent.tether.poller import Poller
 from agent.tether.process import Launch, Process
 from agent.tether.standard_input import StandardInput
-from agent.wire import STDERR, STDIN, STDOUT, Endpoint, stream_of
+from agent.wire import CONTROL_LIMIT, STDERR, STDIN, STDOUT, Endpoint, stream_of
 
-READ_BYTES = 65536  # a pipe's size; asking for more costs a third of the speed
+# What is read of an output at once. A pipe holds as much: each read of a full one wakes its writer,
+# who takes the processor, and what comes back from that has lost its place in every cache.
+READ_BYTES = 262144
+PIECE_BYTES = 131072  # of that, for the endpoint: a frame's payload at most, not copied once more
+MAX_FAILURE = CONTROL_LIMIT // 32  # letters; JSON escapes may cost six bytes each
 
 
 class Relayed:
@@ -173,6 +177,7 @@ class Relayed:
             self.receive(early)
         if self._early_end:
             self.finish_input()
+        self.flush()
         for descriptor in self._outputs:
             self._rewatch(descriptor)
         if self.status is not None:
@@ -203,23 +208,28 @@ class Relayed:
 
     def _read(self, descriptor: int) -> None:
         stream = self._outputs[descriptor]
-        left = self._left.get(descriptor, READ_BYTES)
-        room = min(READ_BYTES, left, self._endpoint.writable(stream))
-        if not room:
-            self._pause(descriptor)
-            return
-        try:
-            data = os.read(descriptor, room)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""  # EIO: the last slave of the terminal was closed
-        self._endpoint.send(stream, data)
-        if descriptor in self._left:
-            self._left[descriptor] = left = left - len(data)
-        if not data or not left:
+        left = self._left.get(descriptor)
+        most = READ_BYTES if left is None else min(READ_BYTES, left)
+        room = min(most, self._endpoint.writable(stream))
+        data = b""
+        if room:
+            try:
+                data = os.read(descriptor, room)
+            except BlockingIOError:
+                return
+            except OSError:
+                pass  # EIO: the last slave of the terminal was closed
+        taken = len(data)
+        if taken <= PIECE_BYTES:
+            self._endpoint.send(stream, data)
+        else:
+            for start in range(0, taken, PIECE_BYTES):
+                self._endpoint.send(stream, data[start : start + PIECE_BYTES])
+        if left is not None:
+            self._left[descriptor] = left = left - taken
+        if (room and not taken) or left == 0:
             self._end_output(descriptor)
-        elif not self._endpoint.writable(stream):
+        elif taken == room and not self._endpoint.writable(stream):
             self._pause(descriptor)
 
     def _pause(self, descriptor: int) -> None:
@@ -249,13 +259,20 @@ class Relayed:
     # --- input -----------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Take bytes for its stdin; what nobody will read is given back as consumed."""
+        """Take bytes for its stdin, which `flush` writes.
+
+        What nobody will read is given back as consumed.
+        """
         if self._launch is not None:
             self._early += data
         elif self._input is None:
             self._give_back(len(data))
         else:
             self._input.append(data)
+
+    def flush(self) -> None:
+        """Write what came for its stdin, as far as that goes."""
+        if self._input is not None and self._input.pending:
             self._write()
 
     def finish_input(self) -> None:
@@ -264,7 +281,6 @@ class Relayed:
             self._early_end = True
         elif self._input is not None:
             self._input.finish()
-            self._write()
 
     def _write(self) -> None:
         assert self._input is not None

@@ -21,8 +21,8 @@ from typing import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
 
 from agent.tether import log
 from agent.tether.errors import StartError
-from agent.tether.exit_report import MAIN, describe_exit, describe_failure
 from agent.tether.line import Line
+from agent.tether.messages import MAIN, describe_exit, describe_failure, number_in
 from agent.tether.poller import Poller
 from agent.tether.process import Launch
 from agent.tether.relayed import Relayed
@@ -47,7 +47,6 @@ STOP_SECONDS = 10.0  # Docker's default between the stop signal and SIGKILL
 DRAIN_SECONDS = 2.0
 # A timer that is due again at once, on a line that takes nothing, must not become a busy loop.
 MIN_WAIT_SECONDS = 0.005
-MAX_NUMBER = 1e9  # above any signal, any size and 30 years of seconds
 MAX_WAIT_SECONDS = 600.0  # epoll counts milliseconds in 32 bits
 
 STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGPWR)  # SIGINT is Ctrl-Alt-Del
@@ -87,6 +86,7 @@ class Supervisor:
         self._children: Dict[int, Relayed] = {}  # by pid, until they are collected
         self._opened: Set[int] = set()  # numbers whose streams are there and that nobody uses
         self._draining: Deque[Tuple[float, Relayed]] = deque()
+        self._fed: Set[Relayed] = set()  # got something for their stdin in this turn
         self._leaving: List[Relayed] = []  # over, and their output is on its way
         self._main: Optional[Relayed] = None
         self._start: Optional[Starter] = None
@@ -237,6 +237,9 @@ class Supervisor:
         now = self._clock()
         for event in self._line.receive(now):
             self._handle(event)
+        for process in self._fed:
+            process.flush()
+        self._fed.clear()
         self._let_timers_run(now)
         self._look_for_key(now)
         self._line.send(now)
@@ -326,6 +329,7 @@ class Supervisor:
                 self._endpoint.consumed(event.stream, len(event.data))
             else:
                 process.receive(event.data)
+                self._fed.add(process)
         elif isinstance(event, Writable):
             process = self._processes.get(process_of(event.stream))
             if process is not None:
@@ -334,6 +338,7 @@ class Supervisor:
             process = self._processes.get(process_of(event.stream))
             if process is not None:
                 process.finish_input()
+                self._fed.add(process)
         elif isinstance(event, Control):
             self._obey(event.message)
         elif isinstance(event, Opened):
@@ -344,16 +349,16 @@ class Supervisor:
     def _obey(self, message: Mapping[str, object]) -> None:
         """Carry out a control message. One that we do not know or that is malformed is ignored."""
         kind = message.get("type")
-        number = int(_number(message, "process")) if "process" in message else MAIN
+        number = int(number_in(message, "process")) if "process" in message else MAIN
         process = self._processes.get(number)
         if kind in ("exec", "copy-in", "copy-out"):
             self._start_other(number, message)
         elif kind == "resize" and process is not None:
-            rows, columns = _number(message, "rows"), _number(message, "cols")
+            rows, columns = number_in(message, "rows"), number_in(message, "cols")
             if 0 <= rows <= 0xFFFF and 0 <= columns <= 0xFFFF:
                 process.resize(int(rows), int(columns))
         elif kind == "signal" and process is not None:
-            wanted = int(_number(message, "signal"))
+            wanted = int(number_in(message, "signal"))
             if 1 <= wanted <= signal.SIGRTMAX:
                 process.signal(wanted)
         elif kind == "stop":
@@ -366,7 +371,7 @@ class Supervisor:
         """Return what a request says, the run's own time if it says nothing, -1 for ever."""
         if asked == -1 and not isinstance(asked, bool):
             return math.inf
-        seconds = _number({"seconds": asked}, "seconds")
+        seconds = number_in({"seconds": asked}, "seconds")
         return seconds if seconds >= 0 else self._stop_seconds
 
     def _stop(self, seconds: float) -> None:
@@ -407,14 +412,6 @@ class Supervisor:
             # Its death may be seen before the report of its start, which brings the outputs.
             if not relayed.is_over and relayed is not self._main:
                 self._draining.append((self._clock() + DRAIN_SECONDS, relayed))
-
-
-def _number(message: Mapping[str, object], name: str) -> float:
-    """Return a number of a message, or -1 when it is none or none that could make sense."""
-    value = message.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return -1
-    return value if 0 <= value <= MAX_NUMBER else -1  # NaN fails both comparisons
 
 
 def _only_wake(_number: int, _frame: Optional[FrameType]) -> None:

@@ -25,7 +25,7 @@ class ControlStream:
     """Both directions of the control stream of one end."""
 
     def __init__(self, partial: bytes = b"") -> None:
-        self._waiting: Deque[Message] = deque()
+        self.waiting: Deque[Message] = deque()  # to be sent
         self._waiting_bytes = 0
         self.partial = bytearray(partial)  # of a message that is still coming
         self.received = 0  # whole messages
@@ -33,7 +33,7 @@ class ControlStream:
     @property
     def pending(self) -> bool:
         """Whether something waits to be sent."""
-        return bool(self._waiting)
+        return bool(self.waiting)
 
     def send(self, message: Dict[str, object], max_payload: int) -> None:
         """Queue a message, in fragments of `max_payload` bytes.
@@ -50,18 +50,18 @@ class ControlStream:
         for start in range(0, len(text), max_payload):
             end = start + max_payload
             more = Flag.MORE if end < len(text) else 0
-            self._waiting.append(Message(FrameType.DATA, more, CONTROL, text[start:end]))
+            self.waiting.append(Message(FrameType.DATA, more, CONTROL, text[start:end]))
 
     def queue(self, message: Message) -> None:
         """Queue a message that is about the streams themselves."""
         self._waiting_bytes += len(message.payload)
-        self._waiting.append(message)
+        self.waiting.append(message)
 
     def next_message(self) -> Optional[Message]:
         """Return the message that is to be sent next."""
-        if not self._waiting:
+        if not self.waiting:
             return None
-        message = self._waiting.popleft()
+        message = self.waiting.popleft()
         self._waiting_bytes -= len(message.payload)
         return message
 

@@ -19,7 +19,7 @@ from agent.wire.c_frame import (
     Role,
 )
 from agent.wire.events import Console, Counters, Established, Event, ProtocolError
-from agent.wire.frames import Frame, FrameParser, Sealer
+from agent.wire.frames import Buffer, Frame, FrameParser, Sealer
 from agent.wire.greeting import Greeting
 from agent.wire.handshake import HostHandshake, Identity, Progress, make_handshake
 from agent.wire.receiver import Receiver
@@ -112,8 +112,8 @@ class Endpoint:
 
     # --- the line --------------------------------------------------------------------------------
 
-    def receive(self, data: bytes, now: float) -> List[Event]:
-        """Take bytes from the line; return what they bring about.
+    def receive(self, data: Buffer, now: float) -> List[Event]:
+        """Take bytes from the line; return what they bring about. No event holds on to `data`.
 
         Raises ProtocolError when the peer, not the line, is at fault; the session is then over.
         Events that came before the fault are returned first, the error by the next call.
@@ -150,10 +150,12 @@ class Endpoint:
         due = [self._handshake.deadline(), probe_at, self._away_at()]
         return min((time for time in due if time is not None), default=None)
 
-    def data_to_send(self, now: float, limit: int = 65536) -> bytes:
+    def data_to_send(self, now: float, limit: int = 65536, *, whole: bool = False) -> bytes:
         """Return the next bytes for the line, at most `limit`; empty when nothing is due.
 
-        What is returned is on its way: the caller sends all of it before it asks again.
+        With `whole` frames are not cut, and the last one may reach beyond the limit: that saves
+        copying them. What is returned is on its way: the caller sends all of it before it asks
+        again.
         """
         self._now = now
         pieces = [self._tail]
@@ -176,8 +178,11 @@ class Endpoint:
                 pieces += parts_of(frame)
                 size += FRAME_OVERHEAD + len(frame.payload)
                 self.counters.frames_sent += 1
-        self._sender.rate.asked(now, more=self._streams.has_data)
+        self._sender.rate.asked(now, more=bool(self._streams.ready))
         data = b"".join(pieces)
+        if whole or size <= limit:
+            self._tail = b""
+            return data
         self._tail = data[limit:]
         return data[:limit]
 
@@ -385,16 +390,15 @@ class Endpoint:
             return receiver.acknowledgement()
         frame = sender.resend(now) if sender.lost or sender.round else None
         if frame is None:
-            message = self._fresh()
+            streams = self._streams
+            if streams.has_priority and sender.admits_priority():
+                message = streams.next_priority()
+            else:
+                message = self._fresh_data() if streams.ready else None
             frame = sender.probe(now) if message is None else sender.send(message, now)
         if frame is not None and self._silent_since is None:
             self._silent_since = now
         return frame
-
-    def _fresh(self) -> Optional[Message]:
-        if self._streams.has_priority and self._sender.admits_priority():
-            return self._streams.next_priority()
-        return self._fresh_data() if self._streams.has_data else None
 
     def _fresh_data(self) -> Optional[Message]:
         sender = self._sender

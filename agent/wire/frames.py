@@ -51,12 +51,6 @@ class Sealer:
         # Keying costs a compression round; a copy of the keyed state does not.
         self.keyed = hashlib.blake2b(key=key, digest_size=TAG_SIZE, person=TAG_PERSON)
 
-    def tag(self, data: Union[bytes, memoryview]) -> bytes:
-        """Return the tag of a header and its payload."""
-        digest = self.keyed.copy()
-        digest.update(data)
-        return digest.digest()
-
     def parts(self, frame: Frame) -> Tuple[bytes, bytes, bytes]:
         """Return the header, payload and tag that go on the line, one after the other."""
         frame_type, flags, stream, number, transmission, payload = frame
@@ -74,6 +68,7 @@ class Sealer:
         return b"".join(self.parts(frame))
 
 
+Buffer = Union[bytes, bytearray, memoryview]
 KeyChoice = Callable[[int], Optional[Sealer]]
 
 
@@ -99,17 +94,51 @@ class FrameParser:
         self._buffer = bytearray()
         self._search, self._inner, self._claimed = 0, 1, 0
 
-    def feed(self, data: bytes) -> Iterator[Union[Frame, bytes]]:
+    def feed(self, data: Buffer) -> Iterator[Union[Frame, bytes]]:
         """Yield the frames that `data` completes, and as `bytes` what was between frames.
 
         Each frame is checked only when the one before has been taken, so that a handshake frame
-        may change the keys for the frames after it in the same chunk.
+        may change the keys for the frames after it in the same chunk. `data` may be reused when
+        all has been yielded.
         """
         buffer = self._buffer
-        buffer += data
-        while True:
+        at = 0
+        if buffer and not self._search:
+            # A frame that has begun and ends here: what follows need not pass the buffer.
+            lacking = self._lacking()
+            if 0 < lacking <= len(data):
+                buffer += data[:lacking]
+                at = lacking
+                frame = self._good_frame(buffer, 0)
+                if frame is not None:
+                    self._remove_frame(len(buffer))
+                    yield frame
+        if not buffer and not self._claimed:
+            while True:
+                frame = self._good_frame(data, at)
+                if frame is None:
+                    break
+                at += len(frame.payload) + FRAME_OVERHEAD
+                self._counters.frames_received += 1
+                yield frame
+        if at < len(data):
+            buffer += data[at:] if at else data
+        if buffer:
+            yield from self._search_buffer()
+
+    def _lacking(self) -> int:
+        """Return how many bytes the frame at the front lacks, as far as its header is known."""
+        length = self._payload_length(0)
+        if length is None or length < 0:
+            return 0
+        return length + FRAME_OVERHEAD - len(self._buffer)
+
+    def _search_buffer(self) -> Iterator[Union[Frame, bytes]]:
+        """Yield what is in the buffer, whatever it is."""
+        buffer = self._buffer
+        while buffer:
             # The usual case, with nothing between this frame and the one before, costs least.
-            frame = None if self._search else self._front_frame()
+            frame = None if self._search else self._good_frame(buffer, 0)
             if frame is not None:
                 self._remove_frame(len(frame.payload) + FRAME_OVERHEAD)
                 yield frame
@@ -131,7 +160,7 @@ class FrameParser:
             if length < 0:
                 return
             if len(buffer) >= length + FRAME_OVERHEAD:
-                frame = self._frame(0, length)
+                frame = self._good_frame(buffer, 0)
             elif self._encloses_a_frame():
                 frame = None
             else:
@@ -153,32 +182,33 @@ class FrameParser:
         self._search, self._inner = 0, 1
         self._counters.frames_received += 1
 
-    def _front_frame(self) -> Optional[Frame]:
-        """Return the complete and good frame at the front, or None, whatever the reason is."""
-        buffer = self._buffer
-        if len(buffer) < FRAME_OVERHEAD:
+    def _good_frame(self, data: Buffer, start: int) -> Optional[Frame]:
+        """Return the complete and good frame at `start`, or None, whatever the reason is."""
+        if len(data) - start < FRAME_OVERHEAD:
             return None
-        magic, kind, flags, stream, length, number, transmission, crc = HEADER.unpack_from(buffer)
-        end = HEADER_SIZE + length
+        magic, kind, flags, stream, length, number, transmission, crc = HEADER.unpack_from(
+            data, start
+        )
+        body = start + HEADER_SIZE
+        end = body + length
         if (
             magic != MAGIC
-            or len(buffer) < end + TAG_SIZE
-            or crc != crc32(buffer[:_CRC_AT])
+            or len(data) < end + TAG_SIZE
             or length > (self._longest if kind >= FrameType.DATA else UNSEQUENCED_PAYLOAD)
             or kind not in _KNOWN_TYPES
         ):
             return None
-        sealer = self._key_for(kind)
-        if sealer is None:
-            return None
-        with memoryview(buffer) as view:
-            payload = bytes(view[HEADER_SIZE:end])
-        digest = sealer.keyed.copy()
-        digest.update(buffer[:HEADER_SIZE])
-        digest.update(payload)
-        if not compare_digest(digest.digest(), buffer[end : end + TAG_SIZE]):
-            return None
-        return Frame(kind, flags, stream, number, transmission, payload)
+        with memoryview(data) as view:
+            if crc != crc32(view[start : start + _CRC_AT]):
+                return None
+            sealer = self._key_for(kind)
+            if sealer is None:
+                return None
+            digest = sealer.keyed.copy()
+            digest.update(view[start:end])
+            if not compare_digest(digest.digest(), view[end : end + TAG_SIZE]):
+                return None
+            return Frame(kind, flags, stream, number, transmission, bytes(view[body:end]))
 
     def _skip(self, count: int) -> bytes:
         """Drop the first `count` bytes; return those that are console text."""
@@ -205,21 +235,6 @@ class FrameParser:
         limit = self._longest if frame_type >= FrameType.DATA else UNSEQUENCED_PAYLOAD
         return int(length) if length <= limit and frame_type in _KNOWN_TYPES else None
 
-    def _frame(self, start: int, length: int) -> Optional[Frame]:
-        """Return the complete frame at `start`, or None when its tag is not good."""
-        _magic, frame_type, flags, stream, _length, number, transmission, _crc = HEADER.unpack_from(
-            self._buffer, start
-        )
-        sealer = self._key_for(frame_type)
-        if sealer is None:
-            return None
-        end = start + HEADER_SIZE + length
-        with memoryview(self._buffer) as view:
-            if not compare_digest(sealer.tag(view[start:end]), view[end : end + TAG_SIZE]):
-                return None
-            payload = bytes(view[start + HEADER_SIZE : end])
-        return Frame(frame_type, flags, stream, number, transmission, payload)
-
     def _encloses_a_frame(self) -> bool:
         """Look for a good short frame inside the incomplete one at the front.
 
@@ -241,7 +256,7 @@ class FrameParser:
             if length is not None and buffer[start + len(MAGIC)] < FrameType.DATA:
                 if len(buffer) - start < length + FRAME_OVERHEAD:
                     return False
-                if self._frame(start, length) is not None:
+                if self._good_frame(buffer, start) is not None:
                     return True
             self._inner = start + 1
 

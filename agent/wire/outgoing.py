@@ -6,12 +6,73 @@ which are the carried ones and the dropped. Offsets are of the second kind.
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from collections import deque
+from typing import Deque, Optional, Tuple, Union
 
 from agent.wire.c_frame import GAP, MAX_COUNT, Flag, FrameType
 from agent.wire.events import ProtocolError
 from agent.wire.sender import Message, Owner
 from agent.wire.squeeze import Squeeze
+
+# Pieces of at least this size are kept as they came: they become payloads without being copied
+# once more. Smaller ones are gathered, or a million single bytes would take a million objects.
+_LARGE = 4096
+
+
+class _Waiting:
+    """A queue of bytes: pieces go in, payloads come out."""
+
+    __slots__ = ("_first", "_pieces", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: Deque[Union[bytes, bytearray]] = deque()
+        self._first = 0  # bytes of the first piece that have been taken
+
+    def append(self, data: bytes) -> None:
+        """Add bytes at the end."""
+        size = len(data)
+        pieces = self._pieces
+        if size >= _LARGE:
+            pieces.append(data)
+        elif pieces and isinstance(pieces[-1], bytearray) and len(pieces[-1]) < _LARGE:
+            pieces[-1].extend(data)
+        elif size:
+            pieces.append(bytearray(data))
+        self.size += size
+
+    def peek(self, count: int) -> Union[bytes, bytearray, memoryview]:
+        """Return the first `count` bytes, of at least as many; valid until the next change."""
+        first, pieces = self._first, self._pieces
+        if len(pieces[0]) - first >= count:
+            if not first and len(pieces[0]) == count:
+                return pieces[0]
+            return memoryview(pieces[0])[first : first + count]
+        front = []
+        left = count
+        for piece in pieces:
+            view = memoryview(piece)[first : first + left]
+            front.append(view)
+            left -= len(view)
+            first = 0
+            if not left:
+                break
+        return b"".join(front)
+
+    def drop(self, count: int) -> None:
+        """Forget the first `count` bytes, of at least as many."""
+        self.size -= count
+        count += self._first
+        pieces = self._pieces
+        while pieces and count >= len(pieces[0]):
+            count -= len(pieces.popleft())
+        self._first = count
+
+    def take(self, count: int) -> bytes:
+        """Return the first `count` bytes, of at least as many, and forget them."""
+        taken = bytes(self.peek(count)) if count else b""
+        self.drop(count)
+        return taken
 
 
 class Pool:
@@ -55,7 +116,7 @@ class Outgoing(Owner):
         self._buffer_bytes = buffer_bytes
         self._pool = pool
         self.placed = placed  # False: how much the peer has from an earlier process is not known
-        self._waiting = bytearray()
+        self._waiting = _Waiting()
         self._sent = 0  # carried
         self._acknowledged = 0  # of those
         self._limit = 0  # of those
@@ -73,7 +134,7 @@ class Outgoing(Owner):
         pool = self._pool
         if self.ring and pool.away:
             return pool.limit
-        waiting = len(self._waiting)
+        waiting = self._waiting.size
         buffered = self._sent - self._acknowledged + waiting
         # The peer's credit alone would let it choose how much we buffer.
         room = min(
@@ -83,14 +144,17 @@ class Outgoing(Owner):
         )
         return max(0, room)
 
-    def accept(self, data: bytes) -> int:
-        """Take what is writable, or all; return how much. Raises ValueError after `finish`."""
+    def accept(self, data: bytes, room: int) -> int:
+        """Take what is writable, which is `room`, or all; return how much.
+
+        Raises ValueError after `finish`.
+        """
         if self.finished:
             raise ValueError("stream %d was finished" % self.stream)
         count = len(data)
-        if not (self.ring and self._pool.away):
-            count = min(count, self.writable())
-        self._waiting += data if count == len(data) else memoryview(data)[:count]
+        if count > room and not (self.ring and self._pool.away):
+            count, data = room, data[:room]
+        self._waiting.append(data)
         self._pool.used += count
         return count
 
@@ -101,7 +165,7 @@ class Outgoing(Owner):
 
     def skip(self, count: int) -> None:
         """Begin after bytes that the peer will never see. Raises ValueError after `accept`."""
-        if count < 0 or self._sent or self._waiting:
+        if count < 0 or self._sent or self._waiting.size:
             raise ValueError("stream %d has begun" % self.stream)
         self._dropped += count
         self._gap += count
@@ -116,24 +180,24 @@ class Outgoing(Owner):
         if gone:
             self.skip(gone)
         self.ring = old.ring
-        self._waiting += old._waiting
-        self._pool.used += len(old._waiting)
+        self._waiting, old._waiting = old._waiting, self._waiting
+        self._pool.used += self._waiting.size
         if old.finished:
             self.finish()
 
     @property
     def waiting(self) -> int:
         """How many bytes wait to be sent."""
-        return len(self._waiting)
+        return self._waiting.size
 
     @property
     def pending(self) -> bool:
         """Whether something was accepted that no frame has carried yet."""
-        return bool(self._waiting) or self._fin_due or bool(self._gap)
+        return bool(self._waiting.size) or self._fin_due or bool(self._gap)
 
     def drop(self, count: int) -> None:
         """Drop the `count` oldest bytes that wait."""
-        del self._waiting[:count]
+        self._waiting.drop(count)
         self._pool.used -= count
         self._dropped += count
         self._gap += count
@@ -175,7 +239,7 @@ class Outgoing(Owner):
         """Whether there is something to send that the peer's credit allows."""
         if not self.placed:
             return False
-        if self._waiting:
+        if self._waiting.size:
             return self._limit > self._sent or bool(self._gap)
         return self._fin_due or bool(self._gap)
 
@@ -186,22 +250,17 @@ class Outgoing(Owner):
         """
         if self._gap:
             return self._gap_message() if room >= GAP.size else None
-        waiting = len(self._waiting)
+        waiting = self._waiting.size
         allowed = min(waiting, self._limit - self._sent)
         size = min(allowed, payload)
         if size > room:  # a full frame later rather than a sliver now
             return None
-        flags = 0
         squeezed = self._squeezed(allowed, payload) if squeeze else None
-        if squeezed is not None:
-            size, carried = squeezed
-            flags = Flag.COMPRESSED
-        elif size == waiting:
-            carried = bytes(self._waiting)
+        if squeezed is None:
+            flags, carried = 0, self._waiting.take(size)
         else:
-            with memoryview(self._waiting) as view:
-                carried = bytes(view[:size])
-        del self._waiting[:size]
+            flags, (size, carried) = Flag.COMPRESSED, squeezed
+            self._waiting.drop(size)
         self._sent += size
         if self._fin_due and size == waiting:
             self._fin_due = False
@@ -211,7 +270,7 @@ class Outgoing(Owner):
     def _squeezed(self, allowed: int, payload: int) -> Optional[Tuple[int, bytes]]:
         if self._squeeze is None:
             self._squeeze = Squeeze()
-        return self._squeeze.squeeze(self._waiting, allowed, payload)
+        return self._squeeze.squeeze(self._waiting.peek, allowed, payload)
 
     def _gap_message(self) -> Message:
         offset = self._sent + self._dropped - self._gap

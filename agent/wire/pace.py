@@ -73,17 +73,8 @@ class LineRate:
         self._since: Optional[float] = None
         self._bytes = 0
         self._count = 0  # of samples so far
-
-    @property
-    def bytes_per_second(self) -> Optional[float]:
-        """The measured rate; None before there is one."""
-        return max(self._samples, default=None)
-
-    @property
-    def slow(self) -> bool:
-        """Whether to spend the processor's time on sending less."""
-        rate = self.bytes_per_second
-        return rate is not None and rate < _SLOW and self._count % _LOOK_AGAIN != 0
+        self.bytes_per_second: Optional[float] = None  # as measured
+        self.slow = False  # whether to spend the processor's time on sending less
 
     def asked(self, now: float, *, more: bool) -> None:
         """Note that the line has taken what it wants; `more` says whether data still waits."""
@@ -102,4 +93,6 @@ class LineRate:
             if seconds > 0:
                 self._samples.append(self._bytes / seconds)
                 self._count += 1
+                best = self.bytes_per_second = max(self._samples)
+                self.slow = best < _SLOW and self._count % _LOOK_AGAIN != 0
             self._since, self._bytes = now, 0

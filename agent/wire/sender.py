@@ -199,7 +199,7 @@ class Sender:
             return 0
         self._echoed = echo
         before = self.acknowledged
-        fresh = self._acknowledge(frame.number, now)
+        fresh = self._acknowledge(frame.number, now) if frame.number > before else 0
         while arrived:
             lowest = arrived & -arrived
             arrived ^= lowest

@@ -8,7 +8,7 @@ shrink is left alone for a while, each time longer.
 from __future__ import annotations
 
 import zlib
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple, Union
 
 from agent.wire.c_frame import INFLATION
 from agent.wire.events import ProtocolError
@@ -19,7 +19,9 @@ _SMALLEST = 256  # bytes that are worth trying
 _WORTH = 0.9  # of the size, after which it was not worth it
 _MISSES = 2  # in a row, before frames are skipped
 _FIRST_SKIP = 8
-_LONGEST_SKIP = 256
+_LONGEST_SKIP = 32  # a try costs a twentieth of a frame's time; text may come at any time
+
+Buffer = Union[bytes, bytearray, memoryview]
 
 
 class Squeeze:
@@ -32,27 +34,28 @@ class Squeeze:
         self._skip = 0
         self._stretch = 1
 
-    def squeeze(self, waiting: bytearray, count: int, payload: int) -> Optional[Tuple[int, bytes]]:
-        """Return how many bytes of the front of `waiting` were taken, at most `count`, and them.
+    def squeeze(
+        self, front: Callable[[int], Buffer], count: int, payload: int
+    ) -> Optional[Tuple[int, bytes]]:
+        """Return how many of the first bytes were taken, at most `count`, and them, deflated.
 
-        They fit into `payload` bytes, and are at most INFLATION times as many. None when it is not
-        worth it.
+        `front` returns so many of those that wait. The deflated fit into `payload` bytes, and
+        inflate to at most INFLATION times as many. None when it is not worth it.
         """
         if count < _SMALLEST:
             return None
         if self._skip:
             self._skip -= 1
             return None
-        with memoryview(waiting) as view:
-            while True:
-                size = min(count, payload * self._stretch)
-                deflated = _deflate(view[:size])
-                if len(deflated) <= min(payload, _WORTH * size):
-                    break
-                if self._stretch == 1:
-                    self._miss()
-                    return None
-                self._stretch = 1
+        while True:
+            size = min(count, payload * self._stretch)
+            deflated = _deflate(front(size))
+            if len(deflated) <= min(payload, _WORTH * size):
+                break
+            if self._stretch == 1:
+                self._miss()
+                return None
+            self._stretch = 1
         self._misses = 0
         if size == payload * self._stretch and 2 * len(deflated) <= payload:
             self._stretch = min(INFLATION, 2 * self._stretch)
@@ -64,7 +67,7 @@ class Squeeze:
             self._skip = min(_LONGEST_SKIP, _FIRST_SKIP << min(16, self._misses - _MISSES))
 
 
-def _deflate(data: memoryview) -> bytes:
+def _deflate(data: Buffer) -> bytes:
     deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW)
     return deflater.compress(data) + deflater.flush()
 

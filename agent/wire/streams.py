@@ -68,7 +68,8 @@ class Streams:
         self.control = ControlStream(state.control if state else b"")
         self._outgoing: Dict[int, Outgoing] = {}
         self._incoming: Dict[int, Incoming] = {}
-        self._ready: Dict[int, Outgoing] = {}  # in the order of their turns
+        # Those that have data to send that the peer's credit allows, in the order of their turns.
+        self.ready: Dict[int, Outgoing] = {}
         self._short: Dict[int, Outgoing] = {}  # whose writers were turned away
         self._credit_due: Dict[int, Incoming] = {}
         self._ending: Set[int] = set()  # processes of which a stream has ended
@@ -122,7 +123,7 @@ class Streams:
             self._outgoing.pop(stream, None)
             self._incoming.pop(stream, None)
             self._short.pop(stream, None)
-            self._ready.pop(stream, None)
+            self.ready.pop(stream, None)
             self._credit_due.pop(stream, None)
         self._ending.discard(process)
         self._closed.discard(process)
@@ -161,8 +162,9 @@ class Streams:
     def send(self, stream: int, data: bytes) -> int:
         """Accept bytes; return how many."""
         outgoing = self._writer(stream)
-        count = outgoing.accept(data)
-        if count < len(data) or not outgoing.writable():
+        room = outgoing.writable()
+        count = outgoing.accept(data, room)
+        if room <= len(data):
             self._short[stream] = outgoing
         if self.pool.away and self.pool.used > self.pool.limit:
             self._drop_oldest()
@@ -229,13 +231,13 @@ class Streams:
     # --- what is sent ----------------------------------------------------------------------------
 
     def _note_ready(self, outgoing: Outgoing) -> None:
-        if outgoing.ready:
-            self._ready.setdefault(outgoing.stream, outgoing)
+        if outgoing.stream not in self.ready and outgoing.ready:
+            self.ready[outgoing.stream] = outgoing
 
     @property
     def has_priority(self) -> bool:
         """Whether there is something to send that no data may delay."""
-        return bool(self._credit_due) or self.control.pending
+        return bool(self._credit_due or self.control.waiting)
 
     def next_priority(self) -> Optional[Message]:
         """Return the control or credit message that is to be sent before any data."""
@@ -245,23 +247,18 @@ class Streams:
             message = self._credit_due.pop(stream).credit()
         return message
 
-    @property
-    def has_data(self) -> bool:
-        """Whether there is data to send that the peer's credit allows."""
-        return bool(self._ready)
-
     def next_data(self, room: int, payload: int, *, squeeze: bool) -> Optional[Message]:
         """Return a data message of at most `room` bytes, from each stream in its turn.
 
-        To be called when there is data. None: the one whose turn it is waits for room, and nobody
+        To be called when some are ready. None: the one whose turn it is waits for room, and nobody
         overtakes it.
         """
-        stream, outgoing = next(iter(self._ready.items()))
+        stream, outgoing = next(iter(self.ready.items()))
         message = outgoing.next_message(room, payload, squeeze=squeeze)
         if message is None:
             return None
-        if len(self._ready) > 1 or not outgoing.ready:
-            del self._ready[stream]
+        if len(self.ready) > 1 or not outgoing.ready:
+            del self.ready[stream]
             self._note_ready(outgoing)
         if message.kind == FrameType.GAP:
             self._count_gap(message.payload)

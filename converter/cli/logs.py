@@ -14,7 +14,7 @@ from agent.host.client import Note, Output, Query, lines, logs, saved_logs
 from converter import events
 from converter.cli import output as cli_output
 from converter.cli.moments import read_moment, timestamp
-from converter.cli.reach import Place, machine_argument, place_options
+from converter.cli.reach import Place, explained, machine_argument, place_options
 from converter.cli.relay_address import relay_errors
 from converter.errors import UsageError
 from converter.machine.machines import Status
@@ -95,10 +95,10 @@ def _entries(
     machines = place.machines
     record = machines.find(name)
     if follow and record.status is Status.RUNNING:
-        reached = place.running(name)
-        with reached.errors():
-            yield logs(reached.address, query, follow=True)
-    elif record.started_ns is not None:
+        # Should it end before we are there: its relay is still to be had.
+        with explained(machines, record.id):
+            yield logs(machines.address(record.id), query, follow=True)
+    elif record.status is not Status.CREATED:
         # From the disk: that needs no relay, so nothing is started for it.
         yield saved_logs(machines.log_folder(record.id), query)
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from agent.host.loop import READABLE
+from agent.host.loop import READABLE, Loop
 from agent.host.relay import (
     SOCKET_NAME,
     LineKind,
@@ -18,26 +18,22 @@ from agent.host.relay import (
     RelayOptions,
     local_door,
     read_patience,
-    server_context,
-    tls_door,
 )
 from agent.host.relay.many import Machines
 from agent.host.relay.roster import Roster
 from agent.host.relay.rules_file import RulesFile
+from agent.host.relay.tls import server_context, tls_door
 from agent.host.signals import SignalInbox
-from agent.host.vspc import (
+from agent.host.vspc.allow import AllowList, read_rule
+from agent.host.vspc.seam import Backend, Notice
+from agent.host.vspc.server import (
     DESCRIPTORS_FOR_A_RELAY,
     DESCRIPTORS_FOR_A_SOCKET,
-    AllowList,
-    Backend,
-    Loop,
-    Notice,
     Server,
-    SocketBackend,
     read_address,
-    read_rule,
     tls_context,
 )
+from agent.host.vspc.sockets import SocketBackend
 from converter.cli import vspc_machines
 from converter.cli.options import size
 from converter.cli.output import Output

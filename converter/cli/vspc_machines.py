@@ -13,7 +13,7 @@ import click
 
 from agent.host.errors import ChannelError
 from agent.host.relay.roster import Enrolment, MachineExistsError, NoMachineError, Roster
-from agent.host.vspc import BusyError, ListenError, RuleError
+from agent.host.vspc.errors import BusyError, ListenError, RuleError
 from converter.cli.options import format_option
 from converter.cli.output import Output
 from converter.errors import NotFoundError, PolicyError, SaltflatError, UsageError

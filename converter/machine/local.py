@@ -46,7 +46,7 @@ from converter.machine.process import qemu_version, tail
 from converter.machine.qemu_command import CONSOLE_FILE, Accelerator
 from converter.machine.registry import Registry
 from converter.machine.removal import all_names, remove_machine
-from converter.machine.settle import look, settle
+from converter.machine.settle import has_ended, look, settle
 from converter.machine.spec_json import read_spec
 from converter.machine.state import CUT_END, Status
 from converter.volume.volumes import Lent, Volumes
@@ -260,7 +260,7 @@ class LocalMachines:
                 owner = folder.supervisor()
                 if owner is not None and owner.role == LINGERING:
                     owner.mark.signal(signal.SIGTERM)
-                elif owner is not None and folder.state().status is Status.RUNNING:
+                elif owner is not None and not has_ended(folder):
                     _refuse_running(folder, force=force)
                     ours = True
                     self._cut(folder)
@@ -282,10 +282,7 @@ class LocalMachines:
         """Wait until the machine has ended and that is written down; say whether it has."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
-            try:
-                if look(folder).status is not Status.RUNNING:
-                    return True
-            except NotFoundError:
+            if has_ended(folder):
                 return True
             left = 1.0 if deadline is None else deadline - time.monotonic()
             if left <= 0:
@@ -310,16 +307,11 @@ class LocalMachines:
             elif (lock := folder.try_lock(CHANGING)) is not None:
                 try:
                     _end_qemu(folder)
-                    if folder.state().status is Status.RUNNING:
-                        state = settle(folder)
-                        if state.reason:
-                            folder.write_state(replace(state, end=CUT_END, reason=_CUT))
+                    with suppress(IntegrityError):  # of what was damaged before, and stays so
+                        _settle_cut(folder)
                 finally:
                     os.close(lock)
-            try:
-                if look(folder).status is not Status.RUNNING:
-                    return
-            except NotFoundError:
+            if has_ended(folder):
                 return
             if time.monotonic() - begun > _CUT_SECONDS:
                 raise HypervisorError(
@@ -348,6 +340,14 @@ def _end_qemu(folder: MachineFolder) -> None:
                 f"QEMU (process {qemu.pid}) does not end when killed.",
                 hint="A process stuck in the kernel waits for a disk: look at the host's log.",
             )
+
+
+def _settle_cut(folder: MachineFolder) -> None:
+    """Write down the end of a machine whose power was cut; the lock is held."""
+    if folder.state().status is Status.RUNNING:
+        state = settle(folder)
+        if state.reason:
+            folder.write_state(replace(state, end=CUT_END, reason=_CUT))
 
 
 def _refuse_running(folder: MachineFolder, *, force: bool) -> None:

@@ -107,6 +107,8 @@ class Registry:
                 Volumes(self.machines.parent).attach(machine, name, spec.volumes)
                 new.path.rename(final.path)
             except BaseException:
+                with suppress(OSError):
+                    Volumes(self.machines.parent).detach(machine, remove_anonymous=True)
                 shutil.rmtree(new.path, ignore_errors=True)
                 raise
         return _record(final, document)

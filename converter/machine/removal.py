@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from converter.errors import IntegrityError
+from converter.errors import SaltflatError
 from converter.machine.directory import MachineFolder, no_machine
 from converter.store.locks import locked
 from converter.store.pins import unpin
@@ -38,7 +38,7 @@ def remove_machine(folder: MachineFolder, *, volumes: bool) -> None:
     """
     Volumes(folder.path.parent.parent).detach(folder.id, remove_anonymous=volumes)
     store: Path | None = None
-    with suppress(IntegrityError, KeyError, TypeError):  # then a gc finds the pin void
+    with suppress(SaltflatError, KeyError, TypeError):  # damaged: a gc finds the pin void
         store = Path(folder.machine()["store"])
     with all_names(folder.path.parent):
         gone = folder.path.parent / f"{GONE_PREFIX}{folder.id}"

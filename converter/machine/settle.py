@@ -12,6 +12,7 @@ import time
 
 from agent.host.client import saved_status
 from agent.host.status import ExitStatus
+from converter.errors import IntegrityError, NotFoundError
 from converter.machine.directory import CHANGING, MachineFolder
 from converter.machine.process_mark import host_boot_id
 from converter.machine.state import UNKNOWN_END, State, Status
@@ -26,7 +27,9 @@ def look(folder: MachineFolder) -> State:
     Raises IntegrityError, NotFoundError, OSError.
     """
     state = folder.state()
-    if state.status is not Status.RUNNING or folder.living_qemu() is not None:
+    if folder.living_qemu() is not None:
+        return _running(state)
+    if state.status is not Status.RUNNING:
         return state
     descriptor = folder.try_lock(CHANGING)
     if descriptor is None:  # its supervisor is about to write down more than we can know
@@ -37,11 +40,26 @@ def look(folder: MachineFolder) -> State:
         os.close(descriptor)
 
 
+def has_ended(folder: MachineFolder) -> bool:
+    """Say whether a machine does not run (any more), or is gone.
+
+    Where its state cannot be read, its QEMU is what counts.
+    """
+    try:
+        return look(folder).status is not Status.RUNNING
+    except NotFoundError:
+        return True
+    except IntegrityError:
+        return folder.living_qemu() is None
+
+
 def settle(folder: MachineFolder) -> State:
     """Write down that a machine has ended, if it has and nobody did. Its lock must be held."""
     state = folder.state()
     qemu = folder.qemu()
-    if state.status is not Status.RUNNING or (qemu is not None and qemu.is_alive()):
+    if qemu is not None and qemu.is_alive():
+        return _running(state)
+    if state.status is not Status.RUNNING:
         return state
     end = _saved_end(folder)
     reason = ""
@@ -57,6 +75,11 @@ def settle(folder: MachineFolder) -> State:
     )
     folder.write_state(state)
     return state
+
+
+def _running(state: State) -> State:
+    """Return `state`, or what it should be where somebody has taken the file away."""
+    return state if state.status is Status.RUNNING else State(status=Status.RUNNING)
 
 
 def _saved_end(folder: MachineFolder) -> ExitStatus | None:

@@ -35,7 +35,7 @@ from agent.host.relay import (
 )
 from agent.host.signals import SignalInbox
 from agent.host.vspc.seam import Notice
-from converter.errors import NotFoundError
+from converter.errors import IntegrityError, NotFoundError
 from converter.machine.directory import (
     GO,
     LINE_SOCKET,
@@ -189,8 +189,7 @@ class Supervisor:
         if self._server.machine.diagnosis().condition is Condition.STUCK:
             self._again(self._write_end)
             return
-        before = self._folder.state()
-        if before.status is Status.RUNNING:
+        if self._is_to_be_told():
             status = self._server.status
             known = CUT_END if self._cut else UNKNOWN_END
             state = State(
@@ -213,6 +212,12 @@ class Supervisor:
         self._over = True
         self._folder.say_role(self._lock, LINGERING)
         self._linger()
+
+    def _is_to_be_told(self) -> bool:
+        try:
+            return self._folder.state().status is Status.RUNNING
+        except IntegrityError:  # damaged, and about to be mended
+            return True
 
     def _linger(self) -> None:
         """Stay for those who still read, and for who started the machine and is about to."""

@@ -6,9 +6,9 @@ same name are put together. A part that needs a virtual machine says so in its m
 
 from __future__ import annotations
 
-from scripts.benches.relay_parts import wire_alone
+from scripts.benches.relay_parts import in_vm, wire_alone
 
-PARTS = (wire_alone.measure,)
+PARTS = (wire_alone.measure, in_vm.measure)
 
 
 def run(rounds: int) -> dict[str, object]:

@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, "/usr/lib/saltflat")
 
 from agent.tether import __main__ as tether
-from agent.tether import config, disks, exit_report, log, modules, process, world
+from agent.tether import config, disks, log, messages, modules, process, world
 from agent.tether.cgroups import ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.uevents import UeventListener
@@ -137,7 +137,7 @@ def _supervise(launch: process.Launch, group: ControlGroup) -> dict[str, Any]:
             deadline += SECONDS
     if status is None:
         _, status = os.waitpid(launch.pid, 0)
-    message = exit_report.describe_exit(status, out_of_memory=False)
+    message = messages.describe_exit(status, out_of_memory=False)
     stdout, stderr = (outputs[running.stdout], outputs[running.stderr])
     return {
         "code": message["code"],

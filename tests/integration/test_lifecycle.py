@@ -22,7 +22,7 @@ from agent.host import ExitStatus, MachineEndedError, Stdio, client
 from converter import events
 from converter.errors import NotFoundError, SaltflatError, UsageError
 from converter.machine import settle
-from converter.machine.directory import PID_FILE, STATE_FILE, MachineFolder
+from converter.machine.directory import PID_FILE, STATE_FILE
 from converter.machine.foreground import Attachment, run_in_foreground
 from converter.machine.local import LocalMachines
 from converter.machine.machines import MachineRecord, Status
@@ -329,19 +329,35 @@ def test_a_folder_that_is_removed_by_hand_takes_its_qemu_with_it(
 ) -> None:
     machines.start(made.id)
     assert len(qemus(tmp_path)) == 1
-    shutil.rmtree(tmp_path / "state/machines" / made.id)
+    folder = tmp_path / "state/machines" / made.id
+
+    def removed() -> bool:  # what is being written to may need another go
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    until(removed)
     until(lambda: qemus(tmp_path) == [])
 
 
+@pytest.mark.parametrize("content", ['{"schema": 1', None])
+@pytest.mark.parametrize("name", ["machine.json", "state.json"])
 def test_a_damaged_folder_is_dead_and_can_be_removed(
-    machines: LocalMachines, made: MachineRecord, tmp_path: Path
+    machines: LocalMachines, made: MachineRecord, tmp_path: Path, name: str, content: str | None
 ) -> None:
     machines.start(made.id)
-    folder = MachineFolder(tmp_path / "state/machines" / made.id)
-    (folder.path / "machine.json").write_text('{"schema": 1')
+    path = tmp_path / "state/machines" / made.id / name
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
     (found,) = machines.list()
-    assert (found.status, found.id) == (Status.DEAD, made.id)
-    assert "machine.json" in found.reason
+    assert found.id == made.id
+    if (name, content) == ("state.json", None):
+        assert found.status is Status.RUNNING
+    else:
+        assert found.status is Status.DEAD
+        assert name in found.reason or "no machine" in found.reason
+    with pytest.raises(SaltflatError):
+        machines.remove(made.id)
     machines.remove(made.id, force=True)
     assert qemus(tmp_path) == []
 

@@ -6,32 +6,19 @@ import hashlib
 import json
 import os
 import ssl
-import subprocess
 import threading
 
 import pytest
 
 from agent.host import AccessError, ChannelError
 from agent.host import client as clients
-from agent.host.relay import RelayServer, read_rules, server_context, tls_door
+from agent.host.relay import RelayServer, read_rules
+from agent.host.relay.tls import server_context, tls_door
 from tests.integration.relay_guest import Guest, Program
 from tests.integration.relay_runs import Attached, machine_folder
+from tests.integration.relay_tls import certificate
 
 pytestmark = pytest.mark.integration
-
-
-def certificate(folder, name):
-    """Return (certificate, key) of a name, signed by itself."""
-    paths = folder / f"{name}.pem", folder / f"{name}.key"
-    new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    named = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(
-        [*new.split(), *named, "-out", paths[0], "-keyout", paths[1]],
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
-    return paths
 
 
 @pytest.fixture

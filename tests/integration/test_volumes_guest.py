@@ -20,13 +20,14 @@ from pathlib import Path
 import pytest
 
 from agent.host import Stdio, client
-from converter.errors import NotFoundError, UsageError
+from converter.errors import IntegrityError, NotFoundError, UsageError
 from converter.layer.entry import Entry, Kind
 from converter.machine.directory import MachineFolder
 from converter.machine.local import LocalMachines
 from converter.machine.machines import Status
 from converter.machine.model import GuestConfig, MachineSpec, RunConfig
 from converter.vmdk.scratch import write_disk
+from converter.volume.mount import VolumeMount
 from converter.volume.request import VolumeRequest
 from converter.volume.volumes import Volumes
 from tests.guests import trees
@@ -119,11 +120,11 @@ class Host:
     def machines(self) -> LocalMachines:
         return local_machines(self.work)
 
-    def create(self, requests: Iterable[VolumeRequest], **options: object) -> str:
-        """Make a machine whose process waits to be stopped; return its id."""
+    def spec(self, requests: Iterable[VolumeRequest]) -> MachineSpec:
+        """Return a machine whose process waits to be stopped."""
         (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
         script = "trap 'exit 3' TERM; sleep 100000 & wait"
-        spec = MachineSpec(
+        return MachineSpec(
             chain=(self.link,),
             capacity_bytes=CAPACITY_BYTES,
             boot=load_boot_image(boot.parent),
@@ -136,7 +137,10 @@ class Host:
             memory_mib=256,
             volumes=self.volumes.prepare(requests),
         )
-        return self.machines.create(request(spec, self.work, **options)).id
+
+    def create(self, requests: Iterable[VolumeRequest], **options: object) -> str:
+        """Make such a machine; return its id."""
+        return self.machines.create(request(self.spec(requests), self.work, **options)).id
 
     @contextlib.contextmanager
     def started(self, machine: str) -> Iterator[Guest]:
@@ -419,6 +423,18 @@ def test_what_the_guest_cannot_do_reaches_the_host(
     assert says in status.failure.message
     host.machines.remove(machine, volumes=True)
     assert host.volumes.names() == ["data"]
+
+
+def test_a_machine_that_cannot_be_made_leaves_no_volume(host: Host) -> None:
+    host.volumes.create("data", size_bytes=64 * MIB)
+    (host.work / "state/volumes/data/volume.json").write_bytes(b"{}")
+    spec = host.spec([VolumeRequest(target="/unnamed", size_bytes=64 * MIB)])
+    damaged = VolumeMount(name="data", target="/data")
+    with pytest.raises(IntegrityError):
+        host.machines.create(request(replace(spec, volumes=(*spec.volumes, damaged)), host.work))
+    assert host.machines.list() == ()
+    assert host.volumes.names() == ["data"]
+    assert host.volumes.users("data") == ()
 
 
 def supervisor_of(host: Host, machine: str) -> int:

@@ -74,6 +74,9 @@ def test_what_is_kept_and_what_goes(
     assert refused.returncode == 2
     assert b"in use by reader" in refused.stderr
     assert b"saltflat rm reader" in refused.stderr
+    saltflat.good("rm", "-v", *state, "reader")
+    assert listed() == ["big", "data"]
+    assert saltflat.good("volume", "rm", *state, "data", "big") == b"data\nbig\n"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """The relay: alone holds a machine's key and line, keeps its session and log, serves clients.
 
 `RelayServer` is the one for QEMU; `many.Machines` behind the lines of the concentrator, with a
-`Door` for clients, is the one for many machines, which a `roster.Roster` knows: these are imported
-by name, since a machine's supervisor has to start quickly. docs/relay.md specifies log, files and
-client protocol.
+`Door` for clients, or a `tls.tls_door`, is the one for many machines, which a `roster.Roster`
+knows: these are imported by name, since a machine's supervisor has to start quickly. docs/relay.md
+specifies log, files and client protocol.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agent.host.relay.condition import (
     Patience,
     read_patience,
 )
-from agent.host.relay.door import Door, local_door, server_context, tls_door
+from agent.host.relay.door import Door, local_door
 from agent.host.relay.keys import read_key, write_key
 from agent.host.relay.machine import MachineRelay
 from agent.host.relay.server import SOCKET_NAME, RelayServer
@@ -41,7 +41,5 @@ __all__ = [
     "read_key",
     "read_patience",
     "read_rules",
-    "server_context",
-    "tls_door",
     "write_key",
 ]

@@ -57,7 +57,7 @@ SEGMENT_DIGITS = 20  # of the position of a segment's first byte, which is its n
 READ_BYTES = 262144
 SCAN_BYTES = 1 << 20  # of the log between two looks at everything else
 
-SPOOL_BYTES = 2 << 20  # of the spool before it is written anew
+SPOOL_BYTES = 16 << 20  # of the spool before it is written anew: much more than is kept then
 SPOOL_WRITERS = 256  # clients whose count of bytes is remembered
 JOURNAL_BYTES = 1 << 20
 UNCONFIRMED_MESSAGES = 4096  # to the guest, that a relay started again may say once more

@@ -24,6 +24,11 @@ from agent.wire import ProtocolError, Reason, RefusedError
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 1.0  # after the disk was full
 _SEND_BYTES = 65536
+# While bytes pour in, so many at once, a turn's work is done once for so many of them, or so long
+# after the last one: each costs the guest an acknowledgement to read, and it is slower than we are.
+_BULK_BYTES = 16384
+_WORK_BYTES = 262144
+_WORK_SECONDS = 0.008
 _STDIN_BYTES = 32768  # in one record of the spool
 _BEQUESTS = 64  # of readers who left
 
@@ -104,6 +109,9 @@ class MachineRelay:
         self._renew = False
         self._probed_at: float | None = None
         self._scheduled = False
+        self._unworked = 0  # bytes that came since `_work`
+        self._worked_at = float("-inf")
+        self._work_timer: Timer | None = None
         self._closed = False
         self._timer: Timer | None = None
         self._timer_at: float | None = None
@@ -232,7 +240,13 @@ class MachineRelay:
         """Take bytes of the line."""
         if self._fault is None and not self._renew:
             self._guard(lambda: self.session.receive(data))
-        self.schedule()
+        self._unworked += len(data)
+        due = self._worked_at + _WORK_SECONDS
+        pours_in = len(data) >= _BULK_BYTES
+        if not pours_in or self._unworked >= _WORK_BYTES or self._loop.now() >= due:
+            self.schedule()
+        elif self._work_timer is None:
+            self._work_timer = self._loop.call_at(due, self.schedule)
 
     def writable(self) -> None:
         """Go on sending."""
@@ -275,8 +289,12 @@ class MachineRelay:
 
     def _work(self) -> None:
         self._scheduled = False
+        if self._work_timer is not None:
+            self._work_timer.cancel()
+            self._work_timer = None
         if self._closed:
             return
+        self._unworked, self._worked_at = 0, self._loop.now()
         try:
             if self._renew:
                 self.session.begin_anew()

@@ -152,7 +152,12 @@ class Roster:
         return _stamp(self.directory / _CHANGES)
 
     def mark(self, name: str) -> Mark:
-        """Return which files a machine's identity and key are now; costs no read."""
+        """Return which files a machine's identity and key are now; costs no read.
+
+        `name` may be anything.
+        """
+        if not _NAME.fullmatch(name):
+            return Mark(None, None)
         folder = self.folder(name)
         return Mark(_stamp(folder / IDENTITY_NAME), _stamp(folder / KEY_NAME))
 

@@ -66,8 +66,8 @@ class RelayOptions:
 
     segment_bytes: int = SEGMENT_BYTES
     log_bytes: int = LOG_BYTES
-    max_payload: int = 32768
-    window: int = 131072
+    max_payload: int = 131072
+    window: int = 524288
     patience: Patience = field(default_factory=Patience)
     # How long a client may take nothing and hold the guest, while there are others.
     hold_seconds: float = 60.0

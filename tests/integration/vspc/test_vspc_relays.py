@@ -207,6 +207,15 @@ def test_a_machine_that_is_removed_is_not_there_any_more(lab: Lab, site: Site) -
         assert clients.describe(site.local(vm))["condition"] == "no-hello"
 
 
+def test_a_name_that_is_none_is_no_machine(site: Site) -> None:
+    site.add(Vm(1, name="db-1"))
+    with site.serving():
+        for name in ("..", "db-1/../db-1", "a\0b", "\ud800", "x" * 60000, "", "uuids"):
+            with pytest.raises(AccessError, match="no such machine"):
+                clients.describe(clients.UnixAddress(site.relays / "relay.sock", name))
+        assert clients.describe(site.local(Vm(1, name="db-1")))["condition"] == "never-connected"
+
+
 def test_rules_count_from_the_moment_they_are_written(lab: Lab, site: Site) -> None:
     vm = Vm(1, name="db-1")
     site.add(vm)

@@ -38,7 +38,7 @@ def test_new_names_are_names_and_new_however_many_there_are() -> None:
 def test_a_supervisor_needs_nothing_that_is_installed_and_nothing_slow() -> None:
     program = (
         "import converter.machine.supervisor, sys\n"
-        "slow = {'click', 'requests', 'rich', 'oras', 'zstandard', 'http', 'asyncio'}\n"
+        "slow = {'click', 'requests', 'rich', 'oras', 'zstandard', 'ssl', 'http', 'asyncio'}\n"
         "print(sorted(slow & sys.modules.keys()))\n"
     )
     done = subprocess.run(

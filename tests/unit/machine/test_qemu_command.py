@@ -98,6 +98,15 @@ def test_the_console_is_the_second_port_on_both_lines(
     assert sum("index=0" in device for device in devices) == 1
 
 
+def test_only_an_emulated_guest_copies_in_words(make_spec) -> None:
+    kvm = Accelerator("kvm", TCG.qemu_version)
+    found = [
+        options(machine_arguments(make_spec(), accelerator, channel=SOCKET), "-cpu")
+        for accelerator in (TCG, kvm)
+    ]
+    assert found == [["max,erms=off,fsrm=off"], ["max"]]
+
+
 def test_the_kernel_is_told_where_to_look(make_spec) -> None:
     arguments = arguments_of(make_spec(memory_mib=768, cpus=1.5))
     assert options(arguments, "-append") == [

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from agent.tether import exit_report, supervisor
+from agent.tether import messages, supervisor
 from agent.tether.errors import StartError
 from agent.wire import STDERR, STDIN, STDOUT
 from tests.unit.tether.loop_host import (
@@ -198,4 +198,4 @@ def test_host_that_never_comes_is_not_waited_for_ever(lines):
     ],
 )
 def test_wait_status(status, expected):
-    assert exit_report.describe_exit(status, out_of_memory=False) == expected
+    assert messages.describe_exit(status, out_of_memory=False) == expected

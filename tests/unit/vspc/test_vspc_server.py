@@ -7,10 +7,12 @@ import socket
 
 import pytest
 
-from agent.host.vspc import Address, AllowList, ListenError, Loop, Server, read_address
+from agent.host.loop import Loop
+from agent.host.vspc.allow import AllowList
 from agent.host.vspc.c_vspc import SECRET_BYTES
+from agent.host.vspc.errors import ListenError
 from agent.host.vspc.seam import Notice
-from agent.host.vspc.server import new_secret
+from agent.host.vspc.server import Address, Server, new_secret, read_address
 from tests.unit.vspc.fakes import House
 
 

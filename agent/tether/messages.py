@@ -1,18 +1,18 @@
-"""How a process ended, or why it was not started, as the host is told.
+"""What control messages say, on their way in and out. Owns no state.
 
-Owns the messages "exited" and "failed"; waits for nothing and sends nothing.
+docs/protocol.md has their members; what a host says that makes no sense is ignored, not refused.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Dict, Optional
+from typing import Dict, Mapping, Optional
 
 from agent.tether.errors import StartError
-from agent.wire import CONTROL_LIMIT
+from agent.tether.relayed import MAX_FAILURE
 
 MAIN = 0  # the number of the main process
-MAX_FAILURE = CONTROL_LIMIT // 32  # letters; JSON escapes may cost six bytes each
+MAX_NUMBER = 1e9  # above any signal, any size and 30 years of seconds
 
 
 def describe_exit(status: int, *, out_of_memory: bool) -> Dict[str, object]:
@@ -41,3 +41,11 @@ def describe_failure(number: int, failure: StartError) -> Dict[str, object]:
         "kind": failure.kind,
         "message": failure.message[:MAX_FAILURE],
     }
+
+
+def number_in(message: Mapping[str, object], name: str) -> float:
+    """Return a number of a message, or -1 when it is none or none that could make sense."""
+    value = message.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return -1
+    return value if 0 <= value <= MAX_NUMBER else -1  # NaN fails both comparisons
