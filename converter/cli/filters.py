@@ -1,6 +1,7 @@
 """Which machines `ps --filter` shows. Owns the keys of filters and what each compares.
 
-Filters of one key are alternatives, those of different keys must all hold, as docker has it.
+Filters of one key are alternatives, but labels, which must all be there; those of different keys
+must all hold. So docker has it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ Filters = Mapping[str, Sequence[Test]]
 
 # A filter of these is about machines that do not run, too.
 _ABOUT_ALL = frozenset({"status", "exited"})
+_ALL_NEEDED = frozenset({"label"})
 _DIGEST_DIGITS = 6  # of a digest without its algorithm, at least
 
 
@@ -42,7 +44,10 @@ def shows_all(filters: Filters) -> bool:
 
 def passes(record: MachineRecord, filters: Filters) -> bool:
     """Say whether a machine is one of those that are asked for."""
-    return all(any(test(record) for test in tests) for tests in filters.values())
+    return all(
+        (all if key in _ALL_NEEDED else any)(test(record) for test in tests)
+        for key, tests in filters.items()
+    )
 
 
 def _name(value: str) -> Test:
@@ -76,6 +81,11 @@ def _exited(value: str) -> Test:
     )
 
 
+def _label(value: str) -> Test:
+    key, equals, wanted = value.partition("=")
+    return lambda record: key in record.labels and (not equals or record.labels[key] == wanted)
+
+
 def _ancestor(value: str) -> Test:
     digest = value.removeprefix("sha256:")
     is_digest = re.fullmatch(r"[0-9a-f]+", digest) is not None and (
@@ -106,4 +116,5 @@ _MAKERS: Mapping[str, Callable[[str], Test]] = {
     "status": _status,
     "ancestor": _ancestor,
     "exited": _exited,
+    "label": _label,
 }

@@ -30,6 +30,7 @@ HEADINGS: Mapping[str, str] = {
     "Names": "NAMES",
     "ExitCode": "EXIT CODE",
     "Mounts": "MOUNTS",
+    "Labels": "LABELS",
     "Memory": "MEMORY",
     "CPUs": "CPUS",
     "ImageDigest": "IMAGE DIGEST",
@@ -55,11 +56,17 @@ def row(record: MachineRecord, now_ns: int, *, whole: bool) -> dict[str, str]:
         "Names": record.name,
         "ExitCode": "" if record.end is None else str(record.end.code),
         "Mounts": ",".join(volume.name for volume in spec.volumes) if spec else "",
+        "Labels": ",".join(labels(record)),
         "Memory": f"{spec.memory_mib}{_MIB}" if spec else "",
         "CPUs": str(spec.processors) if spec else "",
         "ImageDigest": record.image_digest,
         "Reason": printable(record.reason),
     }
+
+
+def labels(record: MachineRecord) -> list[str]:
+    """Return a machine's labels, each as KEY=VALUE."""
+    return [printable(f"{key}={value}") for key, value in sorted(record.labels.items())]
 
 
 def status_words(record: MachineRecord, now_ns: int) -> str:
@@ -98,6 +105,8 @@ def _facts(record: MachineRecord, now_ns: int) -> Iterator[tuple[str, str]]:
         yield "failure", record.end.failure.message
     if record.end is not None and record.end.oom:
         yield "memory", "the process was killed for want of it"
+    for label in labels(record):
+        yield "label", label
     if record.auto_remove:
         yield "removed", "when it has ended"
     if record.spec is not None:

@@ -34,7 +34,7 @@ from converter.machine.machines import MachineRecord, Status
     "filters",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Show machines of this name=, id=, status=, ancestor= or exited=; repeatable.",
+    help="Show machines of this name=, id=, status=, ancestor=, exited= or label=; repeatable.",
 )
 @click.option(
     "--format",

@@ -198,6 +198,7 @@ def command(
                 store=store.root,
                 name=name,
                 auto_remove=auto_remove,
+                labels=dict(options.labels),
             )
         )
     if cidfile is not None:

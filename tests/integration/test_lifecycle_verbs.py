@@ -33,7 +33,18 @@ def here(
 @pytest.fixture(scope="module")
 def web(here: Host) -> str:
     """A machine that runs for all tests that leave it running; returns its id."""
-    command = ("run", "-d", "-i", "--name", "web", "-e", "FROM_RUN=1", here.image)
+    command = (
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        "web",
+        "-l",
+        "tier=front",
+        "-e",
+        "FROM_RUN=1",
+        here.image,
+    )
     return here.good(*command, "perl", "-e", LISTENER).strip()
 
 
@@ -46,6 +57,7 @@ def test_ps_shows_it(here, web):
     assert here.good("ps", "-q").strip() == web[:12]
     assert here.good("ps", "-q", "--no-trunc", "--filter", "name=^web$").strip() == web
     assert here.good("ps", "-q", "--filter", f"ancestor={here.image}").strip() == web[:12]
+    assert here.good("ps", "-q", "--filter", "label=tier=front").strip() == web[:12]
     assert here.good("ps", "-q", "--filter", "status=exited") == ""
     assert here.good("ps", "--format", "{{.Names}} {{.State}}") == "web running\n"
     document = json.loads(here.good("ps", "--format", "json"))

@@ -59,6 +59,11 @@ EXITED = record(status=Status.EXITED, end=ExitStatus(7))
         (["ancestor=ab12"], record(), False),  # an image may be called that
         (["ancestor=oci:./layout:1"], record(image="oci:./layout:1"), True),
         (["ancestor=bundle:x"], record(image="bundle:x"), True),
+        (["label=tier"], record(labels={"tier": "web"}), True),
+        (["label=tier=web", "label=team"], record(labels={"tier": "web", "team": ""}), True),
+        (["label=tier=web", "label=team"], record(labels={"tier": "web"}), False),
+        (["label=tier=db"], record(labels={"tier": "web"}), False),
+        (["label=tier="], record(labels={"tier": "web"}), False),
     ],
 )
 def test_what_is_shown(filters, machine, shown):
