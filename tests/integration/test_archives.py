@@ -100,7 +100,7 @@ def test_the_same_links_from_every_form(
     assert links == expected
     # An archive's layers are read where they are, or from a copy that is gone.
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == [
-        "blobs", "boot", "cache", "images", "links", "locks", "store.json",
+        "blobs", "boot", "cache", "images", "links", "locks", "pins", "store.json",
     ]  # fmt: skip
     kept = list((tmp_path / "store" / "blobs" / "sha256").iterdir())
     assert len(kept) == 2  # manifest and configuration
