@@ -1,8 +1,8 @@
 """Random bytes each way through a booted guest, over lines that damage and cut; relays that die.
 
 The guest's process sends back what it is sent, and both ends take a digest; in between are the
-relay as a process, killed at random instants, and a client that is attached all the while. The
-count is in KiB of each way over virtio-serial; over the 16550 it is a sixteenth of that.
+relay as a process, killed when a random byte has come back, and a client that is attached all the
+while. The count is in KiB of each way over virtio-serial; over the 16550 it is a sixteenth of that.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import random
 import sys
 import tempfile
+from collections import deque
 from pathlib import Path
 
 from agent.wire import STDOUT
@@ -31,7 +32,9 @@ _FAULTS = {
     ),
     Channel.SERIAL: Faults(flip=2e-5, burst=1e-5, drop=1e-5, replay=2e-6, forge=1e-5, cut=1e-6),
 }
-_KILL_SECONDS = 5.0  # between two kills, in the mean
+# Bytes between two kills, in the mean; a small count has a few kills all the same.
+_KILL_BYTES = {Channel.VIRTIO_SERIAL: 1 << 20, Channel.SERIAL: 32 << 10}
+_KILLS = 6
 _PATIENCE_SECONDS = 120.0
 _SLOWEST = 10_000  # bytes a second
 
@@ -61,13 +64,16 @@ def _send(work: Path, link: Path, channel: Channel, size: int, seed: int) -> lis
         relayed(machine, faults=_WORST, seed=seed) as guest,
     ):
         attached = Attached(guest.address, data)
-        for faults, enough in ((_WORST, size // _WORST_PART), (_FAULTS[channel], size + 1)):
+
+        def progress() -> int | None:
+            return None if attached.result is not None else len(attached.out)
+
+        worst = size // _WORST_PART
+        count = max(_KILLS, size // _KILL_BYTES[channel])
+        kills = deque(sorted([rng.randrange(worst), *(rng.randrange(size) for _ in range(count))]))
+        for faults, until in ((_WORST, worst), (_FAULTS[channel], size + 1)):
             guest.line.faults = faults
-
-            def done(enough: int = enough) -> bool:
-                return attached.result is not None or len(attached.out) >= enough
-
-            guest.kill_until(done, rng, every_seconds=_KILL_SECONDS, seconds=seconds)
+            guest.kill_while(progress, kills, until=until, seconds=seconds)
         attached.join(_PATIENCE_SECONDS)
         counters = guest.describe()["counters"]
         seen = f"{dict(guest.line.counts)}, {guest.kills} kills; {_shown(counters)}"

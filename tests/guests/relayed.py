@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,21 +49,22 @@ class RelayedGuest:
         self.relay.kill()
         self.relay.start()
 
-    def kill_until(
-        self, done: Callable[[], bool], rng: random.Random, *, every_seconds: float, seconds: float
+    def kill_while(
+        self, progress: Callable[[], int | None], kills: deque[int], *, until: int, seconds: float
     ) -> None:
-        """Kill it at random instants until `done`; return then, or after so many `seconds`."""
+        """Kill it when `progress` has come to the next of `kills`, which are taken away.
+
+        Returns when it has come to `until` or is None, which is the end, or after so many
+        `seconds`.
+        """
         waiting = threading.Event()
-        left = seconds
-        next_kill = rng.expovariate(1 / every_seconds)
-        while not done() and left > 0:
-            pause = min(0.05, next_kill)
-            waiting.wait(pause)
-            left -= pause
-            next_kill -= pause
-            if next_kill <= 0 and not done():
+        deadline = time.monotonic() + seconds
+        while (now := progress()) is not None and now < until and time.monotonic() < deadline:
+            if kills and now >= kills[0]:
+                while kills and now >= kills[0]:
+                    kills.popleft()
                 self.kill()
-                next_kill = rng.expovariate(1 / every_seconds)
+            waiting.wait(0.01)
 
 
 @contextlib.contextmanager

@@ -319,9 +319,9 @@ def test_a_machine_with_every_kind_of_volume(host: Host, tool: Callable[[str], s
         shell("mkdir /half/new")
         # Copies go where the process's files are.
         (host.work / "copied-in").write_text("in\n")
-        client.copy_in(guest.address, host.work / "copied-in", "/data")
+        client.copy_in(guest.address, str(host.work / "copied-in"), "/data")
         assert shell("cat /data/copied-in") == "in\n"
-        client.copy_out(guest.address, "/data/sub/nested", host.work / "out")
+        client.copy_out(guest.address, "/data/sub/nested", str(host.work / "out"))
         assert (host.work / "out/inner").read_text() == "inner\n"
         assert (host.work / "out/n").read_text() == "n\n"
         with pytest.raises(UsageError, match="in use"):
