@@ -61,6 +61,17 @@ def test_one_who_comes_after_the_end_gets_output_and_status():
         assert clients.wait(relay.address).code == 3
 
 
+def test_many_who_come_after_the_end_are_all_served_though_nothing_else_happens():
+    # A client that reads while the relay finds it blocked: nobody wakes the relay but itself.
+    output = random.Random(3).randbytes(900_000)
+    with relayed(Program(out=output, code=3, reads=False)) as (relay, guest, _folder):
+        guest.join()
+        for _ in range(40):
+            late = Attached(relay.address, None)
+            late.join(20)
+            assert (late.result.code, bytes(late.out) == output) == (3, True)
+
+
 def test_several_clients_see_the_same_and_their_stdin_is_interleaved():
     program = Program(out=random.Random(1).randbytes(300_000), ends=False)
     with relayed(program) as (relay, guest, _folder):

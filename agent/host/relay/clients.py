@@ -168,10 +168,11 @@ class Client:
             else:
                 more = seeks
                 sent += OUT_BYTES // 4  # a step of seeking is work too
-        if sent >= OUT_BYTES and not channel.blocked:
-            self.wake()
-        elif channel.send() and (self._ending or (self._view is not None and self._view.done)):
-            self._finish()
+        if channel.send():  # else the socket tells when it takes the rest
+            if more:  # it was blocked, or had its share of this turn: nobody else would wake us
+                self.wake()
+            elif self._ending or (self._view is not None and self._view.done):
+                self._finish()
         if not self._closed:
             events = READABLE if self._said_bytes < _SAID_BYTES else 0
             events |= WRITABLE if channel.wants_write else 0
