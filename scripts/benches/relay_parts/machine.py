@@ -27,6 +27,7 @@ from pathlib import Path
 import zstandard
 
 from agent.host.relay import write_key
+from agent.tether.host_config import HostConfig
 from converter import events
 from converter.machine.kvm import choose_accelerator
 from converter.machine.model import CHANNEL_NAME, Channel, GuestConfig, RunConfig
@@ -171,7 +172,11 @@ def booted(channel: Channel) -> Iterator[Bench]:
         key = secrets.token_bytes(32)
         where = _PORT if channel is Channel.VIRTIO_SERIAL else "/dev/ttyS1"
         python = f"/usr/bin/python{boot.python}"
-        run = RunConfig(args=(python, "-ISB", "/worker.py", where), stdin=True)
+        run = RunConfig(
+            args=(python, "-ISB", "/worker.py", where),
+            stdin=True,
+            host_config=HostConfig(privileged=True),  # for the other line's device
+        )
         config = GuestConfig(root_uuid=_ROOT_UUID, hostname="bench", image={}, run=run)
         (folder / CONFIG_FILE).write_bytes(config.encode(channel, key))
         write_key(folder / "machine", key)
