@@ -14,10 +14,8 @@ import gzip
 import hashlib
 import json
 import os
-import select
 import shutil
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -27,6 +25,7 @@ from pathlib import Path
 
 from isal import isal_zlib
 
+from scripts.benches._timed import quietly
 from tests.images import demo
 from tests.images.cache import ROOT, cache_folder, cached, fingerprint
 from tests.images.layout import LayoutWriter
@@ -39,7 +38,6 @@ SMALL_FILES = 100_000
 STARTS = 10  # of a program, for one measurement of what takes a few hundredths of a second
 PACKAGES = ("agent", "converter", "tinykernel")
 _CHUNK_BYTES = 256 << 10
-_TIMEOUT_SECONDS = 600
 
 
 def run(rounds: int) -> dict[str, object]:
@@ -51,7 +49,7 @@ def run(rounds: int) -> dict[str, object]:
     alone = cached(cache_folder(), "one-layer", sources, _build_alone)
     on_top = cached(cache_folder(), "large-and-one", key + sources, lambda out: _add(large, out))
     # Installed packages are compiled by pip, a source tree only where Python may write beside it.
-    _quietly([sys.executable, "-m", "compileall", *(ROOT / name for name in PACKAGES)])
+    quietly([sys.executable, "-m", "compileall", *(ROOT / name for name in PACKAGES)])
     times: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         work = Path(name)
@@ -136,15 +134,15 @@ def _limit(layout: Path) -> None:
 
 
 def _convert(layout: Path, store: Path) -> None:
-    _quietly([*SALTFLAT, "-q", "convert", "--store", store, f"oci:{layout}:latest"])
+    quietly([*SALTFLAT, "-q", "convert", "--store", store, f"oci:{layout}:latest"])
 
 
 def _pipeline(layout: Path, work: Path) -> None:
     work.mkdir()
-    _quietly(["umoci", "unpack", "--image", f"{layout}:latest", work / "unpacked"])
+    quietly(["umoci", "unpack", "--image", f"{layout}:latest", work / "unpacked"])
     disk = work / "disk.raw"
-    _quietly(["mke2fs", "-q", "-t", "ext4", "-d", work / "unpacked" / "rootfs", disk, "16G"])
-    _quietly(["qemu-img", "convert", "-f", "raw", "-O", "vmdk", disk, work / "disk.vmdk"])
+    quietly(["mke2fs", "-q", "-t", "ext4", "-d", work / "unpacked" / "rootfs", disk, "16G"])
+    quietly(["qemu-img", "convert", "-f", "raw", "-O", "vmdk", disk, work / "disk.vmdk"])
 
 
 def _list(archive: Path) -> None:
@@ -155,23 +153,7 @@ def _list(archive: Path) -> None:
 
 def _start(program: str) -> None:
     for _ in range(STARTS):
-        _quietly([sys.executable, "-c", program, "--version"])
-
-
-def _quietly(command: list[str | Path]) -> None:
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    # Popen.wait with a timeout looks every 50 ms: that, and not the program, is what it measures.
-    with process, open(os.pidfd_open(process.pid)) as end:
-        if not select.select([end], [], [], _TIMEOUT_SECONDS)[0]:
-            process.kill()
-            raise TimeoutError(f"{command} ran for more than {_TIMEOUT_SECONDS} seconds")
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
+        quietly([sys.executable, "-c", program, "--version"])
 
 
 def _uncompress(layout: Path, target: Path) -> None:
@@ -204,4 +186,4 @@ def _add(layout: Path, target: Path) -> None:
             tar = TarBuilder(file)
             _one_layer(tar)
             tar.close()
-        _quietly(["umoci", "raw", "add-layer", "--image", f"{target}:latest", archive])
+        quietly(["umoci", "raw", "add-layer", "--image", f"{target}:latest", archive])

@@ -15,7 +15,6 @@ import os
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from scripts.benches._timed import quietly
 from tests.images.cache import ROOT, cache_folder, cached, fingerprint
 from tests.images.layout import LayoutWriter
 from tests.images.tarball import TarBuilder, noise
@@ -62,13 +62,13 @@ def run(rounds: int) -> dict[str, object]:
             image = f"{registry.host}/bench/pull:1"
             copy = ["skopeo", "--insecure-policy", "copy", "--quiet"]
             target = ["--dest-tls-verify=false", f"oci:{layout}:latest", f"docker://{image}"]
-            _quietly([*copy, *target])
+            quietly([*copy, *target])
             out = work / "out"
             source = ["--src-tls-verify=false", f"docker://{image}", f"oci:{out}:latest"]
             fetch = [sys.executable, "-c", _FETCH, image, os.fspath(out)]
             measures: dict[str, Callable[[], None]] = {
-                "skopeo": partial(_quietly, [*copy, *source]),
-                "saltflat": partial(_quietly, fetch),
+                "skopeo": partial(quietly, [*copy, *source]),
+                "saltflat": partial(quietly, fetch),
             }
             for _ in range(rounds):
                 for what, measure in measures.items():
@@ -107,13 +107,3 @@ def _build(folder: Path) -> None:
 
 def _layer(number: int, size_bytes: int, tar: TarBuilder) -> None:
     tar.file(f"noise-{number}", noise(f"pull-{number}", size_bytes))
-
-
-def _quietly(command: list[str]) -> None:
-    subprocess.run(
-        command,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=600,
-    )
