@@ -73,11 +73,6 @@ class Tree:
         tree.make_directory(root, root)
         return tree
 
-    def lookup(self, directory: int, name: bytes) -> tuple[int, Kind] | None:
-        """Return node and kind of `name`, or None. Does not follow a symlink."""
-        packed = self.directories[directory].get(name)
-        return None if packed is None else (packed >> KIND_BITS, Kind(packed & KIND_MASK))
-
     def bind(self, directory: int, name: bytes, packed: int) -> None:
         """Give a node, packed with its kind, a name that is free."""
         names = self.directories[directory]

@@ -136,11 +136,6 @@ class Log:
         self._pending.append(record)
         self._pending_bytes += len(record)
 
-    @property
-    def pending_bytes(self) -> int:
-        """Return how much waits for `flush`."""
-        return self._pending_bytes
-
     def flush(self) -> None:
         """Write what was appended. When that fails it still waits, and none of it is in the log."""
         if not self._pending:
