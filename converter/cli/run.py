@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 from agent.host.errors import AbortedError, DetachedError
 from agent.host.signals import catch_signals
 from agent.host.stdio import Stdio
+from converter.cli.attaching import SIGNALLED, exit_code, terminal_size
 from converter.cli.caching import Caching, cache_options
 from converter.cli.images import convert_source, parse_argument
 from converter.cli.options import (
@@ -43,7 +43,7 @@ from converter.store.bundle import read_bundle
 from converter.store.locks import using
 from converter.volume.volumes import Volumes
 
-SIGNALLED = 128  # plus the signal's number: how shells tell it
+_NO_TERMINAL = (24, 80)  # rows and columns, as terminals have them that say nothing
 
 
 @click.command(
@@ -161,7 +161,7 @@ def command(
     store = open_store(store_root)
     machines = open_machines(state_root, output.monitor)
     reference = parse_argument(source)
-    terminal_size = _terminal_size() if options.tty else None
+    size_at_start = (terminal_size() or _NO_TERMINAL) if options.tty else None
     with using(store, monitor=output.monitor):
         if isinstance(reference, BundleReference):
             root = root_of_bundle(read_bundle(reference.path))
@@ -181,7 +181,7 @@ def command(
         spec = machine_spec(
             root,
             boot,
-            options.run_config(command, terminal_size=terminal_size),
+            options.run_config(command, terminal_size=size_at_start),
             memory_mib=memory >> 20,
             cpus=cpus,
             channel=Channel(channel),
@@ -237,9 +237,7 @@ def _in_foreground(
         output.close()
         click.echo(f"Error: {error.what}", err=True)
         return SIGNALLED + error.signal
-    if status.failure is not None:
-        click.echo(f"Error: {status.failure.message}", err=True)
-    return status.code
+    return exit_code(status)
 
 
 def _disk_bytes(settings: tuple[str, ...]) -> int | None:
@@ -253,13 +251,3 @@ def _disk_bytes(settings: tuple[str, ...]) -> int | None:
             )
         disk_bytes = size(value)
     return disk_bytes
-
-
-def _terminal_size() -> tuple[int, int]:
-    for descriptor in (0, 1, 2):
-        try:
-            size = os.get_terminal_size(descriptor)
-        except OSError:
-            continue
-        return size.lines, size.columns
-    return 24, 80
