@@ -12,7 +12,7 @@ import os
 import resource
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, List, Mapping, Optional, Sequence, Tuple
 
 from agent.tether import (
     c_linux,
@@ -20,6 +20,7 @@ from agent.tether import (
     config,
     copy_in,
     copy_out,
+    dhcp,
     disks,
     log,
     modules,
@@ -28,12 +29,12 @@ from agent.tether import (
     sources,
     syscalls,
     volumes,
-    world,
 )
 from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.line import Line
 from agent.tether.messages import MAIN, describe_failure
+from agent.tether.network import MachineNetwork
 from agent.tether.renewals import Renewals
 from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
@@ -153,7 +154,10 @@ def _serve_host(
         try:
             if fault is not None:
                 raise fault
-            _run(config.parse_job(document), supervisor, loader, events, started)
+            job = config.parse_job(document)
+            report = None if shared is None else shared.report_network
+            with MachineNetwork(job, report=report) as network:
+                _run(job, supervisor, network, loader, events, started=started)
         except StartError as error:
             log.error("{}: {}".format(error.kind, error.message))
             supervisor.report_failure(error)
@@ -167,17 +171,21 @@ def _serve_host(
 def _run(
     job: config.Job,
     supervisor: Supervisor,
+    network: MachineNetwork,
     loader: modules.ModuleLoader,
     events: UeventListener,
+    *,
     started: float,
 ) -> None:
     """Start the job's process and supervise it to its end; StartError when it does not start."""
     stop_signal = resolve.resolve_stop_signal(job.image, job.run)
+    network.open(loader, events)  # first: who asks for a lease does so while the disk is found
     loader.load("ext4")
     device, superblock = disks.find_root(job.root_uuid, events)
     disks.mount(device, superblock, ROOT, "the root disk")
     volume_mounts = volumes.mount_disks(job.volumes, events)
-    world.bring_loopback_up()
+    network.wait()
+    supervisor.accompany(network)
     group = ControlGroup("process")
     directory = group.open()
     try:
@@ -186,11 +194,12 @@ def _run(
             root=ROOT,
             agent_mounts=tuple(target for _, target, _ in AGENT_MOUNTS),
             volume_mounts=volume_mounts,
+            files=network.files,
             cgroup=directory,
         )
         log.info("process cloned after {:.0f} ms".format(1000 * (time.monotonic() - started)))
         main = syscalls.open_process(launch.pid)
-        _remove_initramfs()
+        _remove_initramfs(dhcp.needed_files() if network.uses_dhcp else ())
 
         def start_beside(message: Mapping[str, object]) -> process.Launch:
             if message["type"] == "exec":
@@ -251,9 +260,10 @@ def _answer_probe() -> None:
     os.close(descriptor)
 
 
-def _remove_initramfs() -> None:
+def _remove_initramfs(needed: Sequence[str]) -> None:
     """Delete the files that we were started from: memory back, and nothing to find for an escape.
 
+    All but those `needed` of its programs.
     Only on the initramfs itself; everything mounted on it stays. Nothing may be imported any more.
     """
     if not _read("/proc/self/mounts").startswith("rootfs / "):
@@ -265,7 +275,7 @@ def _remove_initramfs() -> None:
         ]
         for name in files:
             path = os.path.join(folder, name)
-            if os.lstat(path).st_dev == device:
+            if os.lstat(path).st_dev == device and path not in needed:
                 os.unlink(path)
 
 

@@ -424,11 +424,9 @@ class Supervisor:
             if not pid:
                 return
             relayed = self._children.pop(pid, None)
-            if relayed is None:
-                for companion in self._companions:
-                    if companion.take_end(pid, status):
-                        break
-                continue  # or an orphan
+            if relayed is None:  # a companion's, or an orphan
+                any(companion.take_end(pid, status) for companion in self._companions)
+                continue
             relayed.end(status)
             if relayed is self._main:
                 self._end()
