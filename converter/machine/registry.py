@@ -75,6 +75,7 @@ class Registry:
         if not spec.guest.hostname:
             guest = replace(spec.guest, hostname=machine[:_HOSTNAME_DIGITS])
             spec = replace(spec, guest=guest)
+        spec = replace(spec, networking=spec.networking.with_addresses(machine))
         new = MachineFolder(self.machines / f"{NEW_PREFIX}{machine}")
         final = MachineFolder(self.machines / machine)
         with all_names(self.machines):

@@ -12,7 +12,7 @@ import os
 import secrets
 import select
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,7 @@ class GuestHost:
                 self.processes[event.process].closed = True
 
     def _note(self, message: dict[str, Any]) -> None:
-        record = self.processes[message["process"]]
+        record = self.processes[message.get("process", 0)]
         record.messages[message["type"]] = message
         record.order.append(message["type"])
         if message["type"] in ("exited", "failed") and message["process"]:
@@ -197,13 +197,20 @@ class GuestHost:
 
 
 class _Guest(GuestConfig):
-    """A guest's document with rules for output."""
+    """A guest's document with rules for output, and any network."""
 
     output: dict[str, object]
+    network: object
 
-    def encode(self, channel: Channel, key: bytes, volumes: Sequence[GuestVolume] = ()) -> bytes:
-        document = json.loads(super().encode(channel, key, volumes))
-        return json.dumps({**document, "output": self.output}).encode()
+    def encode(
+        self,
+        channel: Channel,
+        key: bytes,
+        volumes: Sequence[GuestVolume] = (),
+        network: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        document = json.loads(super().encode(channel, key, volumes, network))
+        return json.dumps({**document, "output": self.output, "network": self.network}).encode()
 
 
 @dataclass
@@ -228,12 +235,20 @@ def booted(
     channel: Channel = Channel.VIRTIO_SERIAL,
     output: dict[str, object] | None = None,
     memory_mib: int = 256,
+    network: object = None,
+    hardware: Sequence[str] = (),
+    inside: Sequence[str] = (),
 ) -> Iterator[Booted]:
-    """Start a machine from the disk `link`; nobody listens on its line yet."""
+    """Start a machine from the disk `link`; nobody listens on its line yet.
+
+    `network` is its document's, `hardware` are further arguments of QEMU, `inside` is a command
+    that executes another one elsewhere, as in another network namespace.
+    """
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
     object.__setattr__(guest, "output", output or {})
+    object.__setattr__(guest, "network", network)
     spec = MachineSpec(
         chain=(link,),
         capacity_bytes=disk.CAPACITY_BYTES,
@@ -255,6 +270,7 @@ def booted(
             channel=path,
             temporary=False,
         )
+        arguments = [*inside, *arguments, *hardware]
         with QemuProcess(arguments, machine_folder, temporary=False) as machine:
             yield Booted(machine, machine_folder, key, path)
 
