@@ -23,7 +23,7 @@ from converter import events
 from converter.errors import NotFoundError, SaltflatError, UsageError
 from converter.machine import settle
 from converter.machine.directory import PID_FILE, STATE_FILE
-from converter.machine.foreground import Attachment, run_in_foreground
+from converter.machine.foreground import run_in_foreground
 from converter.machine.local import LocalMachines
 from converter.machine.machines import MachineRecord, Status
 from converter.machine.model import GuestConfig, MachineSpec, RunConfig
@@ -32,7 +32,7 @@ from converter.machine.state import UNKNOWN_END
 from converter.store.layout import Store
 from converter.store.pins import pins
 from tests.guests import disk
-from tests.guests.machines import local_machines, request
+from tests.guests.machines import local_machines, request, seat
 from tinykernel.record import load_boot_image
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm]
@@ -249,8 +249,7 @@ def test_a_run_that_somebody_else_ends(
     def attached() -> None:
         with open(os.devnull, "wb") as nowhere:
             stdio = Stdio(None, nowhere.fileno(), nowhere.fileno())
-            attachment = Attachment(stdio=stdio)
-            ends.append(run_in_foreground(machines, record, attachment, monitor=events.ignore))
+            ends.append(run_in_foreground(machines, record, seat(stdio), monitor=events.ignore))
 
     thread = threading.Thread(target=attached)
     thread.start()
