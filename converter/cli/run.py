@@ -155,6 +155,8 @@ def command(
         )
     store = open_store(store_root)
     machines = open_machines(state_root, output.monitor)
+    if name is not None:
+        machines.check_name(name)  # before anything is fetched
     reference = parse_argument(source)
     size_at_start = (terminal_size() or _NO_TERMINAL) if options.tty else None
     with using(store, monitor=output.monitor):

@@ -28,6 +28,7 @@ from converter.machine.local import LocalMachines
 from converter.machine.machines import MachineRecord, Status
 from converter.machine.model import GuestConfig, MachineSpec, RunConfig
 from converter.machine.process_mark import own_mark
+from converter.machine.removal import all_names
 from converter.machine.state import UNKNOWN_END
 from converter.store.layout import Store
 from converter.store.pins import pins
@@ -125,6 +126,9 @@ def test_created_found_and_removed(
     assert machines.list() == (made,)
     with pytest.raises(UsageError, match="name box is taken"):
         machines.create(request(spec, tmp_path, name="box"))
+    with pytest.raises(UsageError, match="name box is taken"):
+        machines.check_name("box")
+    machines.check_name("other")
     with pytest.raises(UsageError, match="no name"):
         machines.create(request(spec, tmp_path, name="../box"))
     with pytest.raises(UsageError, match="never started"):
@@ -209,6 +213,20 @@ def test_a_killed_qemu_is_an_end_that_is_not_the_processes_own(
         settle.UNWATCHED,
     )
     machines.remove(made.id)
+
+
+def test_a_machine_that_was_to_go_goes_though_nobody_watched_its_end(
+    machines: LocalMachines, spec: MachineSpec, tmp_path: Path
+) -> None:
+    record = machines.create(request(spec, tmp_path, auto_remove=True))
+    machines.start(record.id)
+    running = machines.find(record.id)
+    killed(running.details["supervisor_pid"])
+    killed(running.details["hypervisor_pid"])
+    assert machines.find(record.id).reason == settle.UNWATCHED  # found, and not lost by looking
+    until(lambda: machines.list() == ())
+    with all_names(tmp_path / "state/machines"):  # whoever removes it has finished then
+        pass
 
 
 def test_a_restarted_host_and_a_pid_of_somebody_else(
