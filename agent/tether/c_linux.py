@@ -100,6 +100,7 @@ UEVENT_GROUP_KERNEL = 1
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
+IFF_RUNNING = 0x40
 IFREQ_FLAGS = struct.Struct("=16sh22x")  # name, flags; struct ifreq is 40 bytes
 
 # linux/pci_ids.h, linux/virtio_ids.h: (vendor, device)

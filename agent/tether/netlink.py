@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from agent.tether import c_netlink
-from agent.tether.c_linux import IFF_UP
+from agent.tether.c_linux import IFF_RUNNING, IFF_UP
 from agent.tether.c_netlink import (
     NLM_F_ACK,
     NLM_F_CREATE,
@@ -33,12 +33,15 @@ Attributes = Dict[int, bytes]
 
 @dataclass(frozen=True)
 class Link:
-    """An interface of the machine. `mac` is in lower case with colons, "" where there is none."""
+    """An interface of the machine. `mac` is in lower case with colons, "" where there is none.
+
+    `is_running`: it is up, and what it sends goes out.
+    """
 
     index: int
     name: str
     mac: str
-    is_up: bool
+    is_running: bool
     mtu: int
     is_ethernet: bool
 
@@ -101,7 +104,7 @@ class RouteSocket:
             )
             is_ethernet = kind == c_netlink.ARPHRD_ETHER
             found.append(
-                Link(index, os.fsdecode(name), mac, bool(flags & IFF_UP), mtu, is_ethernet)
+                Link(index, os.fsdecode(name), mac, bool(flags & IFF_RUNNING), mtu, is_ethernet)
             )
         return found
 

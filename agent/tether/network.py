@@ -26,6 +26,7 @@ from agent.tether.network_files import Names
 from agent.tether.poller import Poller
 from agent.tether.uevents import UeventListener
 
+CARRIER_SECONDS = 1.0  # for links to be there; one that is there needs some milliseconds
 SETTLE_SECONDS = 0.2  # changes within that are told together
 RETRY_SECONDS = 5.0  # before a message is tried again that the line did not take
 MAX_TOLD = 16  # addresses of an interface
@@ -99,7 +100,7 @@ class MachineNetwork:
             loader.load(name)
         self._kernel = RouteSocket()
         self._listener = netlink.open_listener(
-            c_netlink.RTMGRP_IPV4_IFADDR | c_netlink.RTMGRP_IPV6_IFADDR
+            c_netlink.RTMGRP_LINK | c_netlink.RTMGRP_IPV4_IFADDR | c_netlink.RTMGRP_IPV6_IFADDR
         )
         for card in find_cards(self._kernel, self._config.interfaces, events):
             self._cards.append(card)
@@ -110,10 +111,11 @@ class MachineNetwork:
         self.files.update(self._names())
 
     def wait(self) -> None:
-        """Wait for the leases that are asked for, as long as the document allows.
+        """Wait for the links, and for the leases that are asked for, as the document allows.
 
-        Where none has come, the process starts all the same, and the host is warned.
+        What has not come does not keep the process from its start; the host is warned.
         """
+        self._wait_for_links()
         deadline = self._clock() + self._config.wait_seconds
         while True:
             waiting = [card for card in self._cards if card.client and card.lease is None]
@@ -136,6 +138,26 @@ class MachineNetwork:
             text = "{}: no DHCP server has given it an address within {:g} s; the client goes on"
             card.warning = card.warning or text.format(card.name, self._config.wait_seconds)
             log.error(card.warning)
+
+    def _wait_for_links(self) -> None:
+        """Wait until what is sent goes out: the kernel drops it before, and TCP waits a second."""
+        deadline = self._clock() + CARRIER_SECONDS
+        while True:
+            down = self._cards_down()
+            left = deadline - self._clock()
+            if not down or left <= 0:
+                break
+            assert self._listener is not None
+            select.select([self._listener], [], [], left)
+            netlink.drain(self._listener)
+        for card in down:
+            self._warn(card, "its link is down")
+
+    def _cards_down(self) -> List[Card]:
+        if not self._cards or self._kernel is None:
+            return []
+        running = {link.index for link in self._kernel.links() if link.is_running}
+        return [card for card in self._cards if card.index not in running]
 
     # --- leases ----------------------------------------------------------------------------------
 
