@@ -7,6 +7,7 @@ because the kernel panics without it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import resource
@@ -20,7 +21,6 @@ from agent.tether import (
     config,
     copy_in,
     copy_out,
-    dhcp,
     disks,
     log,
     modules,
@@ -29,12 +29,13 @@ from agent.tether import (
     sources,
     syscalls,
     volumes,
+    world,
 )
 from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.line import Line
 from agent.tether.messages import MAIN, describe_failure
-from agent.tether.network import MachineNetwork
+from agent.tether.name_files import NameFiles
 from agent.tether.renewals import Renewals
 from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
@@ -42,6 +43,7 @@ from agent.wire import Endpoint, ProtocolError, Role
 
 if TYPE_CHECKING:
     from agent.tether.guestinfo import GuestInfo
+    from agent.tether.network import MachineNetwork, Report
 
 PROBE_WORD = "tether.probe"
 PROBE_ANSWER = b"saltflat-probe-ok\n"
@@ -156,7 +158,10 @@ def _serve_host(
                 raise fault
             job = config.parse_job(document)
             report = None if shared is None else shared.report_network
-            with MachineNetwork(job, report=report) as network:
+            with contextlib.ExitStack() as stack:
+                network = _make_network(job, report)
+                if network is not None:
+                    stack.enter_context(network)
                 _run(job, supervisor, network, loader, events, started=started)
         except StartError as error:
             log.error("{}: {}".format(error.kind, error.message))
@@ -168,10 +173,19 @@ def _serve_host(
             supervisor.report_failure(StartError("internal", log.describe(error)))
 
 
+def _make_network(job: config.Job, report: Optional[Report]) -> Optional[MachineNetwork]:
+    """Return the network that the job asks for, if any; nothing happens to an interface yet."""
+    if not job.network.interfaces:
+        return None
+    from agent.tether.network import MachineNetwork  # noqa: PLC0415 - others do not pay its memory
+
+    return MachineNetwork(job, report=report)
+
+
 def _run(
     job: config.Job,
     supervisor: Supervisor,
-    network: MachineNetwork,
+    network: Optional[MachineNetwork],
     loader: modules.ModuleLoader,
     events: UeventListener,
     *,
@@ -179,13 +193,18 @@ def _run(
 ) -> None:
     """Start the job's process and supervise it to its end; StartError when it does not start."""
     stop_signal = resolve.resolve_stop_signal(job.image, job.run)
-    network.open(loader, events)  # first: who asks for a lease does so while the disk is found
+    world.bring_loopback_up()
+    files = NameFiles(job.host_name, job.run.host)
+    files.open()
+    if network is not None:  # first: who asks for a lease does so while the disk is found
+        network.open(files, loader, events)
     loader.load("ext4")
     device, superblock = disks.find_root(job.root_uuid, events)
     disks.mount(device, superblock, ROOT, "the root disk")
     volume_mounts = volumes.mount_disks(job.volumes, events)
-    network.wait()
-    supervisor.accompany(network)
+    if network is not None:
+        network.wait()
+        supervisor.accompany(network)
     group = ControlGroup("process")
     directory = group.open()
     try:
@@ -194,12 +213,12 @@ def _run(
             root=ROOT,
             agent_mounts=tuple(target for _, target, _ in AGENT_MOUNTS),
             volume_mounts=volume_mounts,
-            files=network.files,
+            files=files,
             cgroup=directory,
         )
         log.info("process cloned after {:.0f} ms".format(1000 * (time.monotonic() - started)))
         main = syscalls.open_process(launch.pid)
-        _remove_initramfs(dhcp.needed_files() if network.uses_dhcp else ())
+        _remove_initramfs(() if network is None else network.needed_files())
 
         def start_beside(message: Mapping[str, object]) -> process.Launch:
             if message["type"] == "exec":

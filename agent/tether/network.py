@@ -11,9 +11,9 @@ import select
 import socket
 import time
 from types import TracebackType
-from typing import Callable, Dict, List, Mapping, Optional
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
-from agent.tether import c_netlink, log, modules, netlink, world
+from agent.tether import c_netlink, dhcp, log, modules, netlink
 from agent.tether.companion import Tell
 from agent.tether.config import Job
 from agent.tether.dhcp import DhcpClient, Event
@@ -49,7 +49,7 @@ class MachineNetwork:
         report: Optional[Report] = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.files = NameFiles(job.host_name, job.run.host)
+        self._files: Optional[NameFiles] = None
         self._config = job.network
         self._host_name = job.host_name
         self._report = report
@@ -80,22 +80,21 @@ class MachineNetwork:
             if opened is not None:
                 opened.close()
 
-    @property
-    def uses_dhcp(self) -> bool:
-        """Whether there are clients, which need their files for as long as they run."""
-        return any(interface.dhcp for interface in self._config.interfaces)
+    def needed_files(self) -> Tuple[str, ...]:
+        """Return the files of the boot image that are needed for as long as the machine runs."""
+        if any(interface.dhcp for interface in self._config.interfaces):
+            return dhcp.needed_files()
+        return ()
 
     # --- the start -------------------------------------------------------------------------------
 
-    def open(self, loader: modules.ModuleLoader, events: UeventListener) -> None:
+    def open(self, files: NameFiles, loader: modules.ModuleLoader, events: UeventListener) -> None:
         """Load the drivers, find the interfaces, set them up, and start asking for leases.
 
-        Raises StartError("network") when one is not there or the kernel refuses what it shall have.
+        `files` are kept up to date from here on. Raises StartError("network") when an interface is
+        not there or the kernel refuses what it shall have.
         """
-        world.bring_loopback_up()
-        self.files.open()
-        if not self._config.interfaces:
-            return
+        self._files = files
         for name in modules.drivers_for(modules.read_pci_ids(), modules.NETWORK_DRIVERS):
             loader.load(name)
         self._kernel = RouteSocket()
@@ -108,7 +107,7 @@ class MachineNetwork:
             if card.wanted.dhcp:
                 card.client = DhcpClient(card.name, self._host_name)
                 card.client.start(self._clock())
-        self.files.update(self._names())
+        files.update(self._names())
 
     def wait(self) -> None:
         """Wait for the links, and for the leases that are asked for, as the document allows.
@@ -183,7 +182,8 @@ class MachineNetwork:
             self._warn(card, "the DHCP server has refused: {}".format(event.get("message", "")))
         elif kind == "leasefail":
             self._warn(card, "no DHCP server has answered")
-        self.files.update(self._names())
+        if self._files is not None:
+            self._files.update(self._names())
         self._look_soon()
 
     def _warn(self, card: Card, text: str) -> None:

@@ -269,8 +269,7 @@ class Supervisor:
             return 0.0
         drain_at = self._draining[0][0] if self._draining else None
         times = [wake_at, self._kill_at, drain_at, self._renew_at(), self._line.deadline()]
-        times += [companion.due() for companion in self._companions]
-        due = [time for time in times if time is not None]
+        due = [at for at in (*times, *(c.due() for c in self._companions)) if at is not None]
         wait = min(due, default=math.inf) - self._clock()
         return min(MAX_WAIT_SECONDS, max(MIN_WAIT_SECONDS, wait))
 
