@@ -13,13 +13,17 @@ from typing import List, Mapping, Optional, Sequence, Tuple
 from agent.tether import log
 from agent.tether.dhcp import DhcpClient
 from agent.tether.errors import StartError
-from agent.tether.leases import Lease
+from agent.tether.leases import FOREVER, Lease
 from agent.tether.netlink import Link, RouteSocket
 from agent.tether.network_config import ANYWHERE, Interface, Prefix, Route
 from agent.tether.uevents import UeventListener
 
 FIND_SECONDS = 5.0  # for the interfaces to be there, once their drivers are
 IPV6_SETTINGS = "/proc/sys/net/ipv6/conf"
+# The kernel takes an address away that the client should have taken away and did not. The client
+# counts leases that are shorter as this long (busybox, networking/udhcp/dhcpc.c).
+CLIENT_SECONDS = 122
+GRACE_SECONDS = 30
 METRIC_STEP = 100  # between the routes of one interface and those of the next one
 
 
@@ -71,10 +75,10 @@ class Card:
         """
         before, self.lease = self.lease, lease
         if lease is not None:
-            address = lease.address
-            self._kernel.set_address(
-                self.index, address.packed, address.length, seconds=lease.seconds
-            )
+            address, seconds = lease.address, lease.seconds
+            if seconds is not None:
+                seconds = min(max(seconds, CLIENT_SECONDS) + GRACE_SECONDS, FOREVER - 1)
+            self._kernel.set_address(self.index, address.packed, address.length, seconds=seconds)
         if before is not None:
             kept = [] if lease is None else _routes(lease.gateways, lease.routes)
             for route in _routes(before.gateways, before.routes):

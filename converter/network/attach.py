@@ -73,10 +73,9 @@ def parse_networks(
 
 def _parse_network(text: str) -> Card | None:
     """Read one value of --network; None for no network at all."""
-    if "=" not in text:
-        text = f"name={text}"
+    first, _, _ = text.partition(",")
     name, card = "", Card()
-    for member in text.split(","):
+    for member in (text if "=" in first else f"name={text}").split(","):
         key, equals, value = member.partition("=")
         if not equals:
             raise _wrong(text, f"{member!r} has no value")
