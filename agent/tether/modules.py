@@ -41,6 +41,7 @@ VSOCK_DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
 # Loaded only for a machine that is to have a network.
 NETWORK_DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
     c_linux.PCI_VMWARE_VMXNET3: ("vmxnet3",),
+    c_linux.PCI_INTEL_82574L: ("e1000e",),  # VMware's other one; not every kernel has its driver
     c_linux.PCI_VIRTIO_NET: ("virtio_pci", "virtio_net"),
     c_linux.PCI_VIRTIO_1_NET: ("virtio_pci", "virtio_net"),
 }

@@ -15,23 +15,32 @@ from typing import Any
 
 import pytest
 
-from tests.images import cases
+from tests.images import escape
 from tests.integration.conftest import Saltflat
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm, pytest.mark.timeout(300)]
 
-# Answers on 80/tcp and 53/udp, for as long as it runs.
-SERVER = (
-    "while :; do echo tcp | busybox nc -l -p 80; done & "
-    "while :; do busybox nc -u -l -p 53 -e echo udp; done & "
-    "echo ready; trap 'exit 0' TERM; while :; do sleep 1; done"
-)
+# Answers on 80/tcp and 53/udp, for as long as it runs, by the Python that the image has.
+SERVER = """
+import select, socket
+tcp = socket.socket(); tcp.bind(("", 80)); tcp.listen(5)
+udp = socket.socket(type=socket.SOCK_DGRAM); udp.bind(("", 53))
+while True:
+    for ready in select.select([tcp, udp], [], [])[0]:
+        if ready is tcp:
+            connection, _ = tcp.accept()
+            connection.sendall(b"tcp")
+            connection.close()
+        else:
+            question, peer = udp.recvfrom(100)
+            udp.sendto(b"udp: " + question, peer)
+"""
 ANSWER_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    return f"oci:{cases.layout()}:latest"
+    return f"oci:{escape.layout()}:latest"
 
 
 @pytest.fixture
@@ -39,7 +48,9 @@ def machine(saltflat: Saltflat, store: Path, image: str) -> Iterator[Callable[..
     """Return a function that starts a machine in the background, and its name; all are removed."""
     made: list[str] = []
 
-    def start(*flags: str, command: tuple[str, ...] = ("sh", "-c", SERVER)) -> str:
+    def start(
+        *flags: str, command: tuple[str, ...] = ("/usr/bin/python3.11", "-ISBc", SERVER)
+    ) -> str:
         name = f"net-{time.monotonic_ns()}"
         made.append(name)
         saltflat.good("run", "-d", "--name", name, "--store", store, *flags, image, *command)
@@ -65,7 +76,7 @@ def ask(port: int, *, udp: bool = False) -> bytes:
             try:
                 client.connect(("127.0.0.1", port))
                 if udp:
-                    client.send(b"question\n")
+                    client.send(b"question")
                 if answer := client.recv(100):
                     return answer
             except OSError:  # not yet
@@ -89,8 +100,8 @@ def test_ports_lead_to_the_machine(saltflat, machine, store, image):
     assert address == "127.0.0.1"
     assert saltflat.good("port", name, "80").decode() == f"0.0.0.0:{port}\n"
     assert saltflat("port", name, "81").returncode == 3
-    assert ask(port) == b"tcp\n"
-    assert ask(int(udp_port), udp=True) == b"udp\n"
+    assert ask(port) == b"tcp"
+    assert ask(int(udp_port), udp=True) == b"udp: question"
 
     words = saltflat.good("ps", "--filter", f"name={name}", "--format", "{{.Ports}}").decode()
     assert words == f"0.0.0.0:{port}->80/tcp, 127.0.0.1:{udp_port}->53/udp, 7000/tcp, 7001/tcp\n"
@@ -104,14 +115,16 @@ def test_ports_lead_to_the_machine(saltflat, machine, store, image):
     assert told["network"]["ports"]["7000/tcp"] == []
 
     # A port that is taken is said before anything is made; the first machine goes on.
-    done = saltflat("run", "--rm", "--store", store, "-p", f"{port}:80", image, "true")
+    done = saltflat(
+        "run", "--rm", "--store", store, "-p", f"{port}:80", image, "/opt/busybox", "true"
+    )
     assert done.returncode == 125
     assert f"Port {port}/tcp of 0.0.0.0 is in use" in done.stderr.decode()
 
     # The machine's own address stays; a port that nobody chose may be another one.
     saltflat.good("restart", name)
     assert inspected(saltflat, name)["spec"]["networking"]["cards"][0]["mac"] == card["mac"]
-    assert ask(port) == b"tcp\n"
+    assert ask(port) == b"tcp"
     saltflat.good("stop", "-t", "5", name)
     assert saltflat.good("port", name) == b""
 
@@ -121,7 +134,7 @@ def test_all_ports_by_a_card_like_vsphere_s(saltflat, machine):
     flags = ("--network", "name=dhcp,driver-opt=model=vmxnet3,driver-opt=ipv6=on")
     name = machine(*flags, "-P", "--expose", "80", "--mac-address", "02:00:00:00:00:77")
     (line,) = saltflat.good("port", name).decode().splitlines()
-    assert ask(int(line.rpartition(":")[2])) == b"tcp\n"
+    assert ask(int(line.rpartition(":")[2])) == b"tcp"
     (interface,) = inspected(saltflat, name)["network"]["interfaces"]
     assert interface["mac"] == "02:00:00:00:00:77"
     assert interface["addresses"][0] == "10.0.2.15/24"
@@ -130,16 +143,22 @@ def test_all_ports_by_a_card_like_vsphere_s(saltflat, machine):
 
 def test_no_network(saltflat, store, image):
     """Nothing but the loopback, and no driver for anything else."""
-    script = "ls /sys/class/net; cat /etc/resolv.conf; tail -n 1 /etc/hosts"
+    script = (
+        "b=/opt/busybox; $b ls /sys/class/net; $b cat /etc/resolv.conf; $b tail -n 1 /etc/hosts"
+    )
     flags = ("--rm", "--store", store, "--hostname", "alone", "--network", "none")
-    output = saltflat.good("run", *flags, image, "sh", "-c", script).decode()
+    output = saltflat.good("run", *flags, image, "/opt/busybox", "sh", "-c", script).decode()
     assert output == "lo\n# This machine has no name server.\n127.0.1.1\talone\n"
 
 
 def test_two_networks_and_names(saltflat, store, image):
-    script = "cat /etc/resolv.conf; tail -n 2 /etc/hosts; ls /sys/class/net"
+    script = (
+        "b=/opt/busybox; $b cat /etc/resolv.conf; $b tail -n 2 /etc/hosts; $b ls /sys/class/net"
+    )
     flags = ("--rm", "--store", store, "--hostname", "both", "--dns", "192.0.2.53")
     networks = ("--network", "user,ip=10.0.2.40", "--network", "name=dhcp")
-    output = saltflat.good("run", *flags, *networks, image, "sh", "-c", script).decode()
+    output = saltflat.good(
+        "run", *flags, *networks, image, "/opt/busybox", "sh", "-c", script
+    ).decode()
     assert output.startswith("nameserver 192.0.2.53\n")
     assert output.endswith("10.0.2.40\tboth\n10.0.3.15\tboth\neth0\neth1\nlo\n")
