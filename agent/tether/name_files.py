@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Dict, Mapping
 
-from agent.tether import c_linux, log, network_files, syscalls
+from agent.tether import log, network_files, syscalls
 from agent.tether.host_config import HostConfig
 from agent.tether.network_files import NO_NETWORK, Names
 
@@ -29,8 +29,8 @@ class NameFiles:
     def open(self, network: Names = NO_NETWORK) -> None:
         """Mount the file system and write the files. Raises OSError."""
         os.makedirs(self.folder, 0o700, exist_ok=True)
-        flags = c_linux.MS_NOSUID | c_linux.MS_NODEV | c_linux.MS_NOEXEC
-        syscalls.mount("tmpfs", self.folder, "tmpfs", flags, _OPTIONS)
+        # Its options are seen at the files in the process's world, where Docker's have none.
+        syscalls.mount("tmpfs", self.folder, "tmpfs", 0, _OPTIONS)
         self.write(network)
 
     def write(self, network: Names) -> None:
