@@ -19,7 +19,7 @@ from agent.tether.network_config import ANYWHERE, Interface, Prefix, Route
 from agent.tether.uevents import UeventListener
 
 FIND_SECONDS = 5.0  # for the interfaces to be there, once their drivers are
-IPV6_SETTINGS = "/proc/sys/net/ipv6/conf"
+SETTINGS = "/proc/sys/net"
 # The kernel takes an address away that the client should have taken away and did not. The client
 # counts leases that are shorter as this long (busybox, networking/udhcp/dhcpc.c).
 CLIENT_SECONDS = 122
@@ -49,9 +49,9 @@ class Card:
 
     def set_up(self) -> None:
         """Give it what the document says, and switch it on; StartError("network")."""
-        wanted, what = self.wanted, "its IPv6"
+        wanted, what = self.wanted, "its settings"
         try:
-            _set_ipv6(self.name, wanted)
+            _tell_kernel(self.name, wanted)
             if wanted.mtu is not None:
                 what = "an MTU of {}".format(wanted.mtu)
                 self._kernel.set_link(self.index, mtu=wanted.mtu)
@@ -171,13 +171,18 @@ def _rename(kernel: RouteSocket, links: Sequence[Link]) -> None:
         raise StartError("network", text.format(error.strerror)) from error
 
 
-def _set_ipv6(name: str, wanted: Interface) -> None:
+def _tell_kernel(name: str, wanted: Interface) -> None:
     """Say what the kernel does by itself. Raises OSError when it has no IPv6 and is to have it."""
-    settings = {} if wanted.slaac else {"accept_ra": "0", "autoconf": "0"}
-    settings["disable_ipv6"] = "0" if wanted.has_ipv6 else "1"  # Docker does so as well
+    # Neighbours learn at once that an address is here now: another machine may have had it before.
+    settings = {"ipv4/conf/{}/arp_notify": "1"}
+    if not wanted.slaac:
+        settings.update({"ipv6/conf/{}/accept_ra": "0", "ipv6/conf/{}/autoconf": "0"})
+    # Docker switches it off as well where there is no address.
+    settings["ipv6/conf/{}/disable_ipv6"] = "0" if wanted.has_ipv6 else "1"
     for setting, value in settings.items():
         try:
-            with open(os.path.join(IPV6_SETTINGS, name, setting), "w", encoding="ascii") as file:
+            path = os.path.join(SETTINGS, setting.format(name))
+            with open(path, "w", encoding="ascii") as file:
                 file.write(value)
         except FileNotFoundError:
             if wanted.has_ipv6:

@@ -8,12 +8,13 @@ import click
 
 from converter.cli.options import open_machines, state_option
 from converter.cli.output import Output
+from converter.cli.reach import machine_argument
 from converter.errors import NotFoundError
 from converter.network.publish import parse_expose, port_order
 
 
 @click.command("port")
-@click.argument("machine")
+@machine_argument
 @click.argument("port", required=False, metavar="[PORT[/PROTOCOL]]")
 @state_option
 @click.pass_obj
