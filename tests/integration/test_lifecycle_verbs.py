@@ -51,7 +51,7 @@ def web(here: Host) -> str:
 def test_ps_shows_it(here, web):
     heading, line = here.good("ps").splitlines()
     words = "MACHINE ID IMAGE COMMAND CREATED STATUS PORTS NAMES"
-        assert heading.split() == words.split()
+    assert heading.split() == words.split()
     assert line.startswith(web[:12])
     assert line.endswith("web")
     assert " Up " in line
