@@ -8,8 +8,11 @@ import click
 
 from converter.cli.options import format_option, open_store, store_option
 from converter.cli.output import Output
+from converter.errors import UsageError
 from converter.store.bootimages import default_boot_image, list_boot_images, set_default
 from converter.store.locks import using
+from tinykernel.media.record import Kind, Medium
+from tinykernel.media.sign import split_command
 from tinykernel.record import BootImage
 
 
@@ -26,26 +29,83 @@ def command() -> None:
     show_envvar=True,
     help="Fetch the newest packages instead of using the cached ones.",
 )
+@click.option(
+    "--media",
+    "kinds",
+    multiple=True,
+    type=click.Choice([kind.value for kind in Kind]),
+    help="Also make what a machine boots from: an EFI executable (uki), an ISO image, a disk as "
+    "monolithicSparse (vmdk) or streamOptimized (stream); repeatable.",
+)
+@click.option(
+    "--append",
+    default="",
+    metavar="ARGUMENTS",
+    help="Add these to the kernel's command line on the media.",
+)
+@click.option(
+    "--sign-cmd",
+    metavar="COMMAND",
+    help="Sign the media's EFI executable for Secure Boot: a command with {in} and {out}.",
+)
 @store_option
 @format_option
 @click.pass_obj
-def build(output: Output, *, refresh: bool, store_root: Path) -> int:
+def build(
+    output: Output,
+    *,
+    refresh: bool,
+    kinds: tuple[str, ...],
+    append: str,
+    sign_cmd: str | None,
+    store_root: Path,
+) -> int:
     """Build a boot image from the distribution's own packages. Needs no root.
 
     \b
     Examples:
       saltflat boot build
       saltflat boot build --refresh
+      saltflat boot build --media iso --media stream
+      saltflat boot build --media uki --sign-cmd 'sbsign --key k --cert c --output {out} {in}'
     """
     from tinykernel.build import build_boot_image  # noqa: PLC0415 - `boot list` does without
+    from tinykernel.media.build import build_media  # noqa: PLC0415 - `boot list` does without
+    from tinykernel.packages import open_package_set  # noqa: PLC0415 - `boot list` does without
 
+    if (append or sign_cmd is not None) and not kinds:
+        raise UsageError(
+            "--append and --sign-cmd are about media, and none was asked for.",
+            expected="--media with them",
+        )
+    signing_command = None if sign_cmd is None else split_command(sign_cmd)
     store = open_store(store_root)
+    cache = store.cache / "packages"
+    media: tuple[Medium, ...] = ()
     with using(store, monitor=output.monitor):  # until it is the default, gc would take it
         image = build_boot_image(
-            store.boot, cache_dir=store.cache / "packages", monitor=output.monitor, refresh=refresh
+            store.boot, cache_dir=cache, monitor=output.monitor, refresh=refresh
         )
+        if kinds:
+            with open_package_set(cache, monitor=output.monitor) as packages:
+                media = build_media(
+                    image,
+                    [Kind(kind) for kind in kinds],
+                    packages,
+                    monitor=output.monitor,
+                    extra_arguments=append,
+                    signing_command=signing_command,
+                )
         set_default(store, image)
-    output.result(_line(image), {"schema": 1, **image.to_json(), "folder": str(image.folder)})
+    output.result(
+        "\n".join([_line(image), *(f"{medium.kind}  {medium.path}" for medium in media)]),
+        {
+            "schema": 1,
+            **image.to_json(),
+            "folder": str(image.folder),
+            "media": [medium.to_json() for medium in media],
+        },
+    )
     return 0
 
 

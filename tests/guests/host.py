@@ -228,8 +228,12 @@ def booted(
     channel: Channel = Channel.VIRTIO_SERIAL,
     output: dict[str, object] | None = None,
     memory_mib: int = 256,
+    change: Callable[[list[str]], list[str]] = lambda arguments: arguments,
 ) -> Iterator[Booted]:
-    """Start a machine from the disk `link`; nobody listens on its line yet."""
+    """Start a machine from the disk `link`; nobody listens on its line yet.
+
+    `change` makes other arguments of QEMU's.
+    """
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
@@ -255,7 +259,7 @@ def booted(
             channel=path,
             temporary=False,
         )
-        with QemuProcess(arguments, machine_folder, temporary=False) as machine:
+        with QemuProcess(change(arguments), machine_folder, temporary=False) as machine:
             yield Booted(machine, machine_folder, key, path)
 
 
