@@ -1,4 +1,4 @@
-"""The verbs `boot build` and `boot list`."""
+"""The verbs of `boot`: build, list, push and pull boot images."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from pathlib import Path
 
 import click
 
+from converter.artifact.boot import pull_boot_image, push_boot_image
+from converter.artifact.target import parse_target
 from converter.cli.options import format_option, open_store, store_option
 from converter.cli.output import Output
-from converter.errors import UsageError
+from converter.cli.registries import registry_options
+from converter.errors import NotFoundError, UsageError
+from converter.image.reference import RegistryReference, parse_source
+from converter.image.source import SourceOptions
+from converter.registry.artifacts import ArtifactRepository
+from converter.registry.client import RegistryClient
 from converter.store.bootimages import default_boot_image, list_boot_images, set_default
 from converter.store.locks import using
 from tinykernel.media.record import Kind, Medium
@@ -18,7 +25,7 @@ from tinykernel.record import BootImage
 
 @click.group("boot")
 def command() -> None:
-    """Build and list boot images: the kernel and the agent that every machine starts with."""
+    """Build and move boot images: the kernel and the agent that every machine starts with."""
 
 
 @command.command("build")
@@ -135,6 +142,72 @@ def list_images(output: Output, *, store_root: Path) -> int:
             ],
         },
     )
+    return 0
+
+
+@command.command("push")
+@click.argument("target")
+@registry_options
+@store_option
+@format_option
+@click.pass_obj
+def push(output: Output, *, target: str, access: SourceOptions, store_root: Path) -> int:
+    """Push the boot image that machines start with, and its media, to TARGET, HOST/REPO[:TAG].
+
+    So hosts get one that cannot build it. What is in the repository already is not sent.
+
+    \b
+    Examples:
+      saltflat boot push registry.example/saltflat/boot:stock
+    """
+    place = parse_target(target)
+    store = open_store(store_root)
+    with (
+        using(store, monitor=output.monitor),
+        RegistryClient(place.reference.api_host, access) as client,
+    ):
+        image = default_boot_image(store)
+        if image is None:
+            raise NotFoundError(
+                "There is no boot image in the store.", hint="Make one with: saltflat boot build"
+            )
+        repository = ArtifactRepository(client, place.repository, host=place.reference.host)
+        digest = push_boot_image(image, repository, place, monitor=output.monitor)
+    name = f"{place.reference.host}/{place.repository}@{digest}"
+    output.result(name, {"schema": 1, "reference": name, "tag": place.tag, "id": image.id})
+    return 0
+
+
+@command.command("pull")
+@click.argument("source")
+@registry_options
+@store_option
+@format_option
+@click.pass_obj
+def pull(output: Output, *, source: str, access: SourceOptions, store_root: Path) -> int:
+    """Pull the boot image SOURCE, HOST/REPO:TAG or HOST/REPO@DIGEST; machines start with it then.
+
+    Every byte is checked against the digests of the artifact; who made it is trusted for what is in
+    it, which is the agent's code and the machine's kernel: name it by its digest.
+
+    \b
+    Examples:
+      saltflat boot pull registry.example/saltflat/boot@sha256:...
+    """
+    reference = parse_source(source)
+    if not isinstance(reference, RegistryReference):
+        raise UsageError(
+            f"{source} is not in a registry.", expected="HOST/REPO:TAG or HOST/REPO@DIGEST"
+        )
+    store = open_store(store_root)
+    with (
+        using(store, monitor=output.monitor),  # until it is the default, gc would take it
+        RegistryClient(reference.api_host, access) as client,
+    ):
+        repository = ArtifactRepository(client, reference.repository, host=reference.host)
+        image = pull_boot_image(repository, reference.identifier, store, monitor=output.monitor)
+        set_default(store, image)
+    output.result(_line(image), {"schema": 1, **image.to_json(), "folder": str(image.folder)})
     return 0
 
 
