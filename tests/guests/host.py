@@ -236,13 +236,11 @@ def booted(
     output: dict[str, object] | None = None,
     memory_mib: int = 256,
     network: object = None,
-    hardware: Sequence[str] = (),
-    inside: Sequence[str] = (),
+    change: Callable[[list[str]], list[str]] = lambda arguments: arguments,
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
-    `network` is its document's, `hardware` are further arguments of QEMU, `inside` is a command
-    that executes another one elsewhere, as in another network namespace.
+    `network` is its document's. `change` makes other arguments of QEMU's.
     """
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
@@ -270,8 +268,7 @@ def booted(
             channel=path,
             temporary=False,
         )
-        arguments = [*inside, *arguments, *hardware]
-        with QemuProcess(arguments, machine_folder, temporary=False) as machine:
+        with QemuProcess(change(arguments), machine_folder, temporary=False) as machine:
             yield Booted(machine, machine_folder, key, path)
 
 

@@ -10,7 +10,7 @@ import ipaddress
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,11 @@ def link(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -
 def user_card(number: int, mac: str, model: str, options: str = "") -> list[str]:
     net = f"user,id=n{number},net=10.0.{number}.0/24{options}"
     return ["-netdev", net, "-device", f"{model},netdev=n{number},mac={mac},romfile="]
+
+
+def with_cards(cards: list[str], inside: Sequence[str] = ()) -> Callable[[list[str]], list[str]]:
+    """Return what adds cards to QEMU's arguments; `inside` executes QEMU in another place."""
+    return lambda arguments: [*inside, *arguments, *cards]
 
 
 def ended(machine: Booted, host: GuestHost) -> None:
@@ -109,7 +114,7 @@ def guest(link: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shel
     run = RunConfig(args=(*SHELL, "read line; exit 3"), stdin=True, host_config=host)
     folder = tmp_path_factory.mktemp("vm")
     with (
-        booted(folder, link, run, network=network, hardware=hardware) as machine,
+        booted(folder, link, run, network=network, change=with_cards(hardware)) as machine,
         served(machine) as served_host,
     ):
         running(machine, served_host)
@@ -281,8 +286,7 @@ def test_a_lease_from_its_beginning_to_its_end(link: Path, ethernet: Lan, tmp_pa
             link,
             run,
             network=network,
-            hardware=ethernet.card(FIRST, "vmxnet3"),
-            inside=ethernet.inside,
+            change=with_cards(ethernet.card(FIRST, "vmxnet3"), ethernet.inside),
         ) as machine,
         served(machine) as host,
     ):
@@ -354,7 +358,7 @@ def test_nobody_gives_a_lease(link: Path, tmp_path: Path) -> None:
     hardware += [f"virtio-net-pci,netdev=h,mac={FIRST},romfile="]
     run = RunConfig(args=(*SHELL, "ip -4 addr show dev eth0; cat /etc/resolv.conf"))
     with (
-        booted(tmp_path, link, run, network=network, hardware=hardware) as machine,
+        booted(tmp_path, link, run, network=network, change=with_cards(hardware)) as machine,
         served(machine) as host,
     ):
         host.wait(lambda: host.processes[0].code is not None, BOOT_SECONDS)
@@ -395,7 +399,7 @@ def test_what_cannot_be_is_one_error(
     hardware = user_card(2, FIRST, "vmxnet3")
     run = RunConfig(args=("/bin/true",))
     with (
-        booted(tmp_path, link, run, network=network, hardware=hardware) as machine,
+        booted(tmp_path, link, run, network=network, change=with_cards(hardware)) as machine,
         served(machine) as host,
     ):
         host.wait(lambda: host.processes[0].code is not None, BOOT_SECONDS)
