@@ -112,7 +112,7 @@ class MachineNetwork:
     def wait(self) -> None:
         """Wait for the links, and for the leases that are asked for, as the document allows.
 
-        What has not come does not keep the process from its start; the host is warned.
+        What has not come does not keep the process from its start; the host is told.
         """
         self._wait_for_links()
         deadline = self._clock() + self._config.wait_seconds
@@ -149,8 +149,6 @@ class MachineNetwork:
             assert self._listener is not None
             select.select([self._listener], [], [], left)
             netlink.drain(self._listener)
-        for card in down:
-            self._warn(card, "its link is down")
 
     def _cards_down(self) -> List[Card]:
         if not self._cards or self._kernel is None:
@@ -167,28 +165,27 @@ class MachineNetwork:
 
     def _take_event(self, card: Card, event: Event) -> None:
         kind = event.get("event", "")
-        if kind in ("bound", "renew"):
-            try:
+        try:
+            if kind in ("bound", "renew"):
                 lease = read_lease(event)
                 card.take(lease)
-            except (ValueError, OSError) as error:
-                self._warn(card, "the DHCP server's answer cannot be used: {}".format(error))
-                return
-            log.info("{}: {} of {}".format(card.name, kind, lease.address.host))
-            card.warning = ""
-        elif kind == "deconfig":
-            card.take(None)
-        elif kind == "nak":
-            self._warn(card, "the DHCP server has refused: {}".format(event.get("message", "")))
-        elif kind == "leasefail":
-            self._warn(card, "no DHCP server has answered")
+                log.info("{}: {} of {}".format(card.name, kind, lease.address.host))
+                card.warning = ""
+            elif kind == "deconfig":
+                card.take(None)
+            elif kind == "nak":
+                self._warn(card, "the DHCP server has refused: " + event.get("message", ""))
+            elif kind == "leasefail" and card.lease is None:
+                self._warn(card, "no DHCP server has answered")
+        except (ValueError, OSError) as error:
+            self._warn(card, "the DHCP server's answer cannot be used: {}".format(error))
         if self._files is not None:
             self._files.update(self._names())
         self._look_soon()
 
     def _warn(self, card: Card, text: str) -> None:
         warning = "{}: {}".format(card.name, text)[:MAX_WARNING]
-        if warning != card.warning and card.lease is None:
+        if warning != card.warning:
             log.error(warning)
             card.warning = warning
 
@@ -231,7 +228,10 @@ class MachineNetwork:
             ],
             "name_servers": list(names.name_servers)[:MAX_TOLD],
             "search_domains": list(names.search_domains)[:MAX_TOLD],
-            "warnings": [card.warning for card in self._cards if card.warning],
+            "warnings": [
+                *("{}: its link is down".format(card.name) for card in self._cards_down()),
+                *(card.warning for card in self._cards if card.warning),
+            ],
         }
 
     # --- a companion -----------------------------------------------------------------------------

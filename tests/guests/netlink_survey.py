@@ -59,6 +59,7 @@ def main() -> None:
                 ip("link", "set", link.name, "addrgenmode", "none", "up")
         for card in cards:
             card.set_up()
+        answers["running"] = running(kernel)
         answers["static"] = seen()
         answers["ours"] = [[a.index, a.text, a.scope] for a in kernel.addresses()]
         answers["heard"] = bool(select.select([listener], [], [], 5)[0])
@@ -67,6 +68,25 @@ def main() -> None:
         answers["leases"] = leases(cards[1])
         answers["refused"] = refused(kernel, cards[1])
     json.dump(answers, sys.stdout)
+
+
+def running(kernel: netlink.RouteSocket) -> list[list[object]]:
+    """Return each cable's end, whether it runs by us and by ip(8), before and behind a cut."""
+    found: list[list[object]] = []
+    far = next(link for link in kernel.links() if link.is_ethernet and link.mac not in MACS)
+    for state in ("up", "down", "up"):
+        ip("link", "set", far.name, state)
+        ours = theirs = None
+        while ours is None or ours != kernel.links():  # the kernel takes a moment to see it
+            ours = kernel.links()
+            theirs = {entry["ifname"]: entry["operstate"] for entry in ip("link")}
+        assert theirs is not None
+        found += [
+            [state, link.name, link.is_running, theirs[link.name]]
+            for link in ours
+            if link.is_ethernet
+        ]
+    return found
 
 
 def leases(card: Card) -> list[dict[str, object]]:

@@ -87,6 +87,12 @@ def test_what_we_read_is_what_ip_reads(survey):
     assert survey["drained"]
 
 
+def test_what_runs(survey):
+    assert {is_running for _, _, is_running, _ in survey["running"]} == {True, False}
+    for state, name, is_running, theirs in survey["running"]:
+        assert is_running == (theirs == "UP"), (state, name)
+
+
 def test_leases_take_each_other_s_place(survey):
     first, renewed, other, none = survey["leases"]
     assert addresses(first, "eth1") == ["10.2.0.50/24"]
