@@ -3,49 +3,16 @@
 from __future__ import annotations
 
 import os
-import select
-import time
 
 from agent.tether import supervisor
-from tests.unit.tether.loop_host import GIVE_UP_SECONDS, Host, exited, guest_line, spawn
-
-
-class Clockwork:
-    """Reads a pipe, waits for a moment, has a child; says each thing once."""
-
-    def __init__(self) -> None:
-        self.reader, self.writer = os.pipe()
-        self.child = os.posix_spawn("/bin/sh", ["sh", "-c", "exit 5"], os.environ)
-        self.moment: float | None = None
-        self.ended: int | None = None
-        self.tell = None
-
-    def attach(self, poller, tell):
-        self.tell = tell
-        poller.watch(self.reader, select.EPOLLIN, self.read)
-        assert tell({"type": "clock", "what": "begun"})
-
-    def read(self, _mask):
-        os.read(self.reader, 100)
-        self.tell({"type": "clock", "what": "read"})
-        self.moment = time.monotonic() + 0.05
-
-    def due(self):
-        return self.moment
-
-    def tick(self, now):
-        if self.moment is not None and now >= self.moment:
-            self.moment = None
-            self.tell({"type": "clock", "what": "moment"})
-
-    def take_end(self, pid, status):
-        if pid == self.child:
-            self.ended = os.WEXITSTATUS(status)
-            return True
-        return False
-
-    def repeat(self):
-        self.tell({"type": "clock", "what": "again"})
+from tests.unit.tether.loop_host import (
+    GIVE_UP_SECONDS,
+    Clockwork,
+    Host,
+    exited,
+    guest_line,
+    spawn,
+)
 
 
 def test_it_is_served_until_the_process_ends(lines):
@@ -65,8 +32,7 @@ def test_it_is_served_until_the_process_ends(lines):
     assert "moment" in said
     assert companion.ended == 5
     assert host.controls[-1] == exited(4)
-    for end in (companion.reader, companion.writer):
-        os.close(end)
+    companion.close()
 
 
 def test_a_line_that_takes_no_more_is_no_fault(lines):
@@ -78,5 +44,4 @@ def test_a_line_that_takes_no_more_is_no_fault(lines):
         guest.supervise(spawn("exit 0"), stop_signal=15, oom_kills=lambda: 0)
     assert answers[0] is True
     assert answers[-1] is False
-    for end in (companion.reader, companion.writer):
-        os.close(end)
+    companion.close()
