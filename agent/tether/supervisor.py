@@ -3,12 +3,14 @@
 Owns the loop, what the host asks for, reaping, and the end. One thread, one epoll, one place that
 waits for children: SIGCHLD wakes the loop and waitpid(-1) collects the processes and any orphan
 alike, so no status can be taken by somebody else. When the main process has ended, the kernel has
-killed the rest of its PID namespace: what else ran there is reported first, the main process last,
-and the machine may be switched off when the host has acknowledged that, or is not there.
+killed the rest of its PID namespace. Is it not started again (`life` knows), what else ran there is
+reported first, the main process last, and the machine may be switched off when the host has
+acknowledged that, or is not there.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import select
@@ -17,20 +19,25 @@ import socket
 import time
 from collections import deque
 from types import FrameType
-from typing import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple, Union
 
 from agent.tether import log
 from agent.tether.errors import StartError
+from agent.tether.health import HealthCheck
+from agent.tether.life import MainLife
 from agent.tether.line import Line
 from agent.tether.messages import MAIN, describe_exit, describe_failure, number_in
 from agent.tether.poller import Poller
+from agent.tether.probes import HealthMonitor, Probe
 from agent.tether.process import Launch
 from agent.tether.relayed import Relayed
+from agent.tether.restart import RestartPolicy
 from agent.wire import (
     STDERR,
     STDOUT,
     Closed,
     Control,
+    ControlFullError,
     Data,
     Event,
     Finished,
@@ -41,7 +48,6 @@ from agent.wire import (
 )
 
 LINGER_SECONDS = 10.0  # how long a machine whose work is done waits for an absent host
-STOP_SECONDS = 10.0  # Docker's default between the stop signal and SIGKILL
 # An exec that has ended does not wait longer for the ends of its output: what it has left running
 # may hold them open for ever. Docker's time.
 DRAIN_SECONDS = 2.0
@@ -83,18 +89,17 @@ class Supervisor:
         self._linger_seconds = linger_seconds
         self._clock = clock
         self._processes: Dict[int, Relayed] = {}  # by number, until they are over
-        self._children: Dict[int, Relayed] = {}  # by pid, until they are collected
+        # By pid, until they are collected.
+        self._children: Dict[int, Union[Relayed, Probe]] = {}
         self._opened: Set[int] = set()  # numbers whose streams are there and that nobody uses
         self._draining: Deque[Tuple[float, Relayed]] = deque()
         self._fed: Set[Relayed] = set()  # got something for their stdin in this turn
         self._leaving: List[Relayed] = []  # over, and their output is on its way
-        self._main: Optional[Relayed] = None
+        self._life: Optional[MainLife] = None
+        self._input_ended = False  # the main process's, for whichever comes
         self._start: Optional[Starter] = None
+        self._again: Optional[Callable[[], Launch]] = None
         self._kills: Callable[[], int] = _no_kills
-        self._stop_signal: int = signal.SIGTERM
-        self._stop_seconds = STOP_SECONDS
-        self._end: Callable[[], None] = _nothing_left
-        self._kill_at: Optional[float] = None
         self._farewell: Optional[Dict[str, object]] = None  # the last message, when it is known
         self._farewell_said = False
         self._hurried = False
@@ -128,40 +133,80 @@ class Supervisor:
         self,
         launch: Launch,
         *,
-        stop_signal: int,
+        stop_signal: Optional[int] = None,
         oom_kills: Callable[[], int],
         start: Optional[Starter] = None,
         stop_seconds: Optional[int] = None,
         end: Optional[Callable[[], None]] = None,
+        policy: Optional[RestartPolicy] = None,
+        again: Optional[Callable[[], Launch]] = None,
+        check: Optional[HealthCheck] = None,
+        check_command: Tuple[str, ...] = (),
     ) -> None:
         """Relay for a process and whatever is started beside it until the host knows its end.
 
-        `oom_kills` counts the processes that were killed for want of memory; `start` starts others;
-        `end` kills what is left when the main process has ended, for without a PID namespace of its
-        own the kernel does not. `stop_seconds` are between the stop signal and SIGKILL where the
-        request to stop has none of its own; -1 waits for ever, as Docker's --stop-timeout.
+        `start` starts others; `end` kills what is left when the main process has ended, for without
+        a PID namespace of its own the kernel does not. `again` starts the main process anew where
+        `policy` says so. `check_command` is executed as `check` has it. The rest is for MainLife.
         Raises agent.wire.ProtocolError when the host holds the key and breaks the protocol: there
         is nobody left to serve then, and the process goes on until the caller ends it.
         """
-        self._stop_signal = stop_signal
-        self._kills = oom_kills
-        self._start = start
-        self._end = end or _nothing_left
-        if stop_seconds is not None:
-            self._stop_seconds = stop_seconds if stop_seconds >= 0 else math.inf
+        self._kills, self._start, self._again = oom_kills, start, again
         for which in (STDOUT, STDERR):
             self._endpoint.keep_newest(stream_of(MAIN, which))
-        main = self._main = self._add(MAIN, launch)
+        life = self._life = MainLife(
+            clock=self._clock,
+            stop_signal=stop_signal,
+            stop_seconds=stop_seconds,
+            policy=policy or RestartPolicy(),
+            oom_kills=oom_kills,
+            kill_all=end or _nothing_left,
+        )
+        if check is not None and start is not None:
+            request = {"type": "exec", "args": list(check_command)}
+            life.health = HealthMonitor(
+                check,
+                start=functools.partial(start, request),
+                add=self._add_probe,
+                poller=self._poller,
+                clock=self._clock,
+            )
+        self._begin(life, launch)
         self._reap()  # its SIGCHLD may have come before our handler
-        while not main.is_over:
+        failure: Optional[StartError] = None
+        while not life.over and failure is None:
             self._turn(None)
-        self._kill_at = None
-        if main.failure is not None:
-            self.report_failure(main.failure)
+            failure = self._begin_again_if_due(life)
+        if life.process is not None and life.process.failure is not None:
+            failure = life.process.failure
+        life.tell(self._insist)
+        for which in (STDOUT, STDERR):
+            self._endpoint.finish(stream_of(MAIN, which))
+        if failure is not None:
+            self.report_failure(failure)
         else:
-            assert main.status is not None
-            message = describe_exit(main.status, out_of_memory=oom_kills() > 0)
-            self._say_farewell("the process ended with code {}".format(message["code"]), message)
+            assert life.end is not None
+            self._say_farewell("the process ended with code {}".format(life.end["code"]), life.end)
+
+    def _begin(self, life: MainLife, launch: Launch) -> None:
+        life.begin(self._add(MAIN, launch))
+        if self._input_ended:
+            self._processes[MAIN].finish_input()
+
+    def _begin_again_if_due(self, life: MainLife) -> Optional[StartError]:
+        """Start the main process again when that is due; return why that is not possible.
+
+        Not before its last output and its end are on their way, in this order, unless nobody is
+        there who takes them.
+        """
+        if not life.is_due(self._clock()) or (life.has_news and not self._endpoint.away):
+            return None
+        assert self._again is not None
+        try:
+            self._begin(life, self._again())
+        except StartError as error:
+            return error
+        return None
 
     def _say_farewell(self, what: str, message: Dict[str, object]) -> None:
         """Wait until the host has everything, `message` last; for an absent one only so long."""
@@ -226,8 +271,9 @@ class Supervisor:
         self._draining.clear()
         self._leaving.clear()
         self._farewell_said = False
-        if self._main is not None:
-            self._main.move(self._endpoint)
+        if self._life is not None and self._life.process is not None:
+            self._life.process.move(self._endpoint)
+            self._life.tell_again()
 
     # --- one turn of the loop --------------------------------------------------------------------
 
@@ -242,6 +288,8 @@ class Supervisor:
         self._fed.clear()
         self._let_timers_run(now)
         self._look_for_key(now)
+        if self._life is not None and not (self._life.is_waiting and self._has_output()):
+            self._life.tell(self._say)
         self._line.send(now)
         if self._leaving:
             self._report_ends()
@@ -251,7 +299,10 @@ class Supervisor:
         if self._line.has_more:
             return 0.0
         drain_at = self._draining[0][0] if self._draining else None
-        times = (wake_at, self._kill_at, drain_at, self._renew_at(), self._line.deadline())
+        life_at = None
+        if self._life is not None:
+            life_at = self._life.deadline(heard=not self._endpoint.away)
+        times = (wake_at, life_at, drain_at, self._renew_at(), self._line.deadline())
         due = [time for time in times if time is not None]
         wait = min(due, default=math.inf) - self._clock()
         return min(MAX_WAIT_SECONDS, max(MIN_WAIT_SECONDS, wait))
@@ -270,26 +321,43 @@ class Supervisor:
             self._poller.watch(descriptor, mask, _nothing)
 
     def _let_timers_run(self, now: float) -> None:
-        if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = None
-            self._kill()
+        if self._life is not None:
+            self._life.tick(now)
         while self._draining and now >= self._draining[0][0]:
             self._draining.popleft()[1].cut_off()
 
     # --- processes -------------------------------------------------------------------------------
 
     def _add(self, number: int, launch: Launch) -> Relayed:
-        relayed = Relayed(number, launch, self._endpoint, self._poller, on_over=self._bury)
+        relayed = Relayed(
+            number,
+            launch,
+            self._endpoint,
+            self._poller,
+            on_start=self._note_start,
+            on_over=self._bury,
+            keeps_streams=number == MAIN,
+        )
         relayed.kills_before = self._kills()
         self._processes[number] = self._children[launch.pid] = relayed
         return relayed
+
+    def _add_probe(self, probe: Probe) -> None:
+        self._children[probe.pid] = probe
+
+    def _note_start(self, relayed: Relayed) -> None:
+        if self._life is not None and relayed.number == MAIN:
+            self._life.started()
+        else:
+            told = {"type": "started", "process": relayed.number, "pid": relayed.pid}
+            self._endpoint.control(told)
 
     def _start_other(self, number: int, message: Mapping[str, object]) -> None:
         if number not in self._opened:
             return  # its number is in use, or its streams were never opened
         self._opened.discard(number)
         try:
-            if self._start is None or self._main is None or not self._main.runs:
+            if self._start is None or self._life is None or not self._life.runs:
                 raise StartError("world", "the main process does not run")
             self._add(number, self._start(message))
         except StartError as error:
@@ -299,11 +367,14 @@ class Supervisor:
 
     def _bury(self, relayed: Relayed) -> None:
         """Take leave of a process, all of whose output the endpoint has accepted."""
-        if relayed.failure is None and relayed is not self._main:  # which comes last
+        if relayed.number == MAIN:
+            del self._processes[MAIN]
+            if self._life is not None:
+                self._life.ended()
+        elif relayed.failure is None:
             self._leaving.append(relayed)
-            return
-        del self._processes[relayed.number]
-        if relayed.failure is not None and relayed is not self._main:
+        else:
+            del self._processes[relayed.number]
             self._endpoint.control(describe_failure(relayed.number, relayed.failure))
 
     def _report_ends(self) -> None:
@@ -320,7 +391,24 @@ class Supervisor:
         streams = (stream_of(number, which) for which in (STDOUT, STDERR))
         return all(self._endpoint.has_left(stream) for stream in streams)
 
-    # --- the host's wishes -----------------------------------------------------------------------
+    def _has_output(self) -> bool:
+        """Return whether the main process has written something that no frame has carried yet."""
+        streams = (stream_of(MAIN, which) for which in (STDOUT, STDERR))
+        return not all(self._endpoint.has_sent(stream) for stream in streams)
+
+    # --- what the host is told, and its wishes ---------------------------------------------------
+
+    def _say(self, message: Dict[str, object]) -> bool:
+        """Tell the host, if it is there to hear it; return whether that was possible."""
+        return not self._endpoint.away and self._insist(message)
+
+    def _insist(self, message: Dict[str, object]) -> bool:
+        """Have the host told when it comes; return whether there was room for that."""
+        try:
+            self._endpoint.control(message)
+        except ControlFullError:
+            return False
+        return True
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Data):
@@ -335,6 +423,7 @@ class Supervisor:
             if process is not None:
                 process.writable(event.stream)
         elif isinstance(event, Finished):
+            self._input_ended = self._input_ended or process_of(event.stream) == MAIN
             process = self._processes.get(process_of(event.stream))
             if process is not None:
                 process.finish_input()
@@ -357,31 +446,23 @@ class Supervisor:
             rows, columns = number_in(message, "rows"), number_in(message, "cols")
             if 0 <= rows <= 0xFFFF and 0 <= columns <= 0xFFFF:
                 process.resize(int(rows), int(columns))
-        elif kind == "signal" and process is not None:
+        elif kind == "signal" and (process is not None or number == MAIN):
             wanted = int(number_in(message, "signal"))
             if 1 <= wanted <= signal.SIGRTMAX:
-                process.signal(wanted)
-        elif kind == "stop":
-            self._stop(self._seconds_to_stop(message.get("timeout_seconds")))
-        elif kind == "power-off":
+                self._signal(process, wanted)
+        elif self._life is not None and kind == "stop":
+            wanted = int(number_in(message, "signal"))
+            named = wanted if 1 <= wanted <= signal.SIGRTMAX else None
+            self._life.stop(_seconds_in(message), named)
+        elif self._life is not None and kind == "power-off":
             self._hurried = True
-            self._kill()
+            self._life.kill()
 
-    def _seconds_to_stop(self, asked: object) -> float:
-        """Return what a request says, the run's own time if it says nothing, -1 for ever."""
-        if asked == -1 and not isinstance(asked, bool):
-            return math.inf
-        seconds = number_in({"seconds": asked}, "seconds")
-        return seconds if seconds >= 0 else self._stop_seconds
-
-    def _stop(self, seconds: float) -> None:
-        if self._main is not None and self._main.status is None:
-            self._main.signal(self._stop_signal)
-            self._kill_at = self._clock() + seconds
-
-    def _kill(self) -> None:
-        if self._main is not None:
-            self._main.signal(signal.SIGKILL)
+    def _signal(self, process: Optional[Relayed], number: int) -> None:
+        if process is not None and process.number != MAIN:
+            process.signal(number)
+        elif self._life is not None:
+            self._life.signal(number)
 
     # --- signals and children --------------------------------------------------------------------
 
@@ -393,7 +474,12 @@ class Supervisor:
         if signal.SIGCHLD in numbers:
             self._reap()
         if any(number in numbers for number in STOP_REQUESTS):
-            self._stop(self._stop_seconds)
+            self.stop()
+
+    def stop(self) -> None:
+        """End the main process for good, as a wish of the machine's own."""
+        if self._life is not None:
+            self._life.stop()
 
     def _reap(self) -> None:
         while True:
@@ -403,15 +489,15 @@ class Supervisor:
                 return
             if not pid:
                 return
-            relayed = self._children.pop(pid, None)
-            if relayed is None:
+            child = self._children.pop(pid, None)
+            if child is None:
                 continue  # an orphan
-            relayed.end(status)
-            if relayed is self._main:
-                self._end()
+            if self._life is not None and child is self._life.process:
+                self._life.died()
+            child.end(status)
             # Its death may be seen before the report of its start, which brings the outputs.
-            if not relayed.is_over and relayed is not self._main:
-                self._draining.append((self._clock() + DRAIN_SECONDS, relayed))
+            if isinstance(child, Relayed) and child.number != MAIN and not child.is_over:
+                self._draining.append((self._clock() + DRAIN_SECONDS, child))
 
 
 def _only_wake(_number: int, _frame: Optional[FrameType]) -> None:
@@ -428,3 +514,12 @@ def _nothing_left() -> None:
 
 def _no_kills() -> int:
     return 0
+
+
+def _seconds_in(message: Mapping[str, object]) -> Optional[float]:
+    """Return what a wish to stop says, None for the run's own time."""
+    asked = message.get("timeout_seconds")
+    if asked == -1 and not isinstance(asked, bool):
+        return math.inf
+    seconds = number_in(message, "timeout_seconds")
+    return seconds if seconds >= 0 else None
