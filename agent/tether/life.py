@@ -12,6 +12,7 @@ import math
 import signal
 from typing import Callable, Dict, List, Optional
 
+from agent.tether.companion import Tell
 from agent.tether.messages import MAIN, describe_exit, exit_code
 from agent.tether.probes import HealthMonitor
 from agent.tether.relayed import Relayed
@@ -59,11 +60,6 @@ class MainLife:
         self._again_at: Optional[float] = None
         self._delay = 0.0
         self._untold: List[Message] = []
-
-    @property
-    def may_begin_again(self) -> bool:
-        """Whether there may be another process after this one, so that outputs go on."""
-        return self._restarts.policy.restarts
 
     @property
     def runs(self) -> bool:
@@ -157,9 +153,11 @@ class MainLife:
         if self.health is not None:
             self.health.tick(now)
 
-    def is_due(self, now: float) -> bool:
-        """Return whether it is to be started again now."""
-        return self._again_at is not None and now >= self._again_at
+    def is_due(self, now: float, *, heard: bool) -> bool:
+        """Return whether it is to be started again now; a host that hears us knows its end."""
+        if self._again_at is None or (heard and self._untold):
+            return False
+        return now >= self._again_at
 
     @property
     def is_waiting(self) -> bool:
@@ -168,13 +166,8 @@ class MainLife:
 
     # --- what the host is told -------------------------------------------------------------------
 
-    @property
-    def has_news(self) -> bool:
-        """Whether there is something to tell."""
-        return bool(self._untold)
-
-    def tell(self, say: Callable[[Message], bool]) -> None:
-        """Tell what there is, until `say` cannot."""
+    def tell(self, say: Tell) -> None:
+        """Tell what has not been told, until `say` cannot."""
         while self._untold and say(self._untold[0]):
             del self._untold[0]
         if self.health is not None:

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from typing import Callable, Deque, Dict, List, Optional
 
+from agent.tether.companion import Tell
 from agent.tether.errors import StartError
 from agent.tether.health import (
     LOG_ENTRIES,
@@ -208,7 +209,7 @@ class HealthMonitor:
             self._kill_at = None
             probe.kill(self._timeout_ns)
 
-    def tell(self, say: Callable[[Dict[str, object]], bool]) -> None:
+    def tell(self, say: Tell) -> None:
         """Tell what has not been told, until `say` cannot."""
         while self._untold and say(self._untold[0]):
             self._untold.popleft()
