@@ -11,36 +11,34 @@ import functools
 import os
 import resource
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Tuple
 
 from agent.tether import (
     c_linux,
     channel,
     config,
-    copy_in,
-    copy_out,
     disks,
     log,
     modules,
-    process,
     resolve,
     sources,
     syscalls,
     volumes,
     world,
 )
-from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
+from agent.tether.cgroups import CGROUP_ROOT
 from agent.tether.errors import StartError
 from agent.tether.line import Line
 from agent.tether.messages import MAIN, describe_failure
 from agent.tether.renewals import Renewals
+from agent.tether.runs import Runs
 from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
 from agent.wire import Endpoint, ProtocolError, Role
 
 if TYPE_CHECKING:
     from agent.tether.guestinfo import GuestInfo
+    from agent.tether.probes import HealthMonitor
 
 PROBE_WORD = "tether.probe"
 PROBE_ANSWER = b"saltflat-probe-ok\n"
@@ -173,49 +171,46 @@ def _run(
 ) -> None:
     """Start the job's process and supervise it to its end; StartError when it does not start."""
     stop_signal = resolve.resolve_stop_signal(job.image, job.run)
+    health = _health(job)
     loader.load("ext4")
     device, superblock = disks.find_root(job.root_uuid, events)
     disks.mount(device, superblock, ROOT, "the root disk")
     volume_mounts = volumes.mount_disks(job.volumes, events)
     world.bring_loopback_up()
-    group = ControlGroup("process")
-    directory = group.open()
+    runs = Runs(
+        job,
+        root=ROOT,
+        agent_mounts=tuple(target for _, target, _ in AGENT_MOUNTS),
+        volume_mounts=volume_mounts,
+    )
     try:
-        launch = process.start(
-            job,
-            root=ROOT,
-            agent_mounts=tuple(target for _, target, _ in AGENT_MOUNTS),
-            volume_mounts=volume_mounts,
-            cgroup=directory,
-        )
+        launch = runs.start()
         log.info("process cloned after {:.0f} ms".format(1000 * (time.monotonic() - started)))
-        main = syscalls.open_process(launch.pid)
         _remove_initramfs()
-
-        def start_beside(message: Mapping[str, object]) -> process.Launch:
-            if message["type"] == "exec":
-                return process.start_beside(config.parse_exec(message, job), main, cgroup=directory)
-            asked = config.parse_copy(message)
-            takes = message["type"] == "copy-in"
-            copy = functools.partial(
-                copy_out.run, asked.path, follow=asked.follow, shallow=asked.shallow
-            )
-            if takes:
-                copy = functools.partial(copy_in.run, asked.path)
-            copying = replace(job, run=config.RunConfig(stdin=takes))  # with Docker's own rights
-            return process.start_beside(copying, main, cgroup=directory, builtin=copy)
-
         supervisor.supervise(
             launch,
             stop_signal=stop_signal,
             stop_seconds=job.run.host.stop_seconds,
-            oom_kills=group.oom_kills,
-            start=start_beside,
-            end=group.kill,
+            oom_kills=runs.oom_kills,
+            start=runs.start_beside,
+            end=runs.kill,
+            policy=job.run.host.restart,
+            again=runs.start,
+            health=health,
         )
     finally:
-        group.kill()
+        runs.kill()
         log.info("agent's memory: " + ", ".join(_memory_figures()))
+
+
+def _health(job: config.Job) -> Optional[Callable[..., HealthMonitor]]:
+    """Return what makes the job's health checks, None when there are none to make."""
+    found = resolve.resolve_health(job.image, job.run)
+    if found is None:
+        return None
+    from agent.tether import probes  # noqa: PLC0415 - others do not pay its memory
+
+    return functools.partial(probes.HealthMonitor, *found)
 
 
 def _output_rules(

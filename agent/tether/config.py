@@ -21,6 +21,7 @@ from agent.tether.fields import optional_text as _optional_text
 from agent.tether.fields import text as _text
 from agent.tether.fields import whole as _whole
 from agent.tether.fields import wrong as _wrong
+from agent.tether.health import IMAGE_NAMES, HealthCheck, parse_health
 from agent.tether.host_config import DEFAULTS, HostConfig, parse_host_config
 
 SCHEMA = 1
@@ -102,6 +103,8 @@ class ImageConfig:
     user: str = ""
     working_dir: str = ""
     stop_signal: str = ""
+    shell: Arguments = ()
+    health: Optional[HealthCheck] = None
 
 
 @dataclass(frozen=True)
@@ -297,6 +300,8 @@ def _parse_image(image: Mapping[str, object]) -> ImageConfig:
         user=_optional_text(image, "User", "image.User") or "",
         working_dir=_optional_text(image, "WorkingDir", "image.WorkingDir") or "",
         stop_signal=_optional_text(image, "StopSignal", "image.StopSignal") or "",
+        shell=_arguments(image, "Shell", "image.Shell") or (),
+        health=parse_health(image.get("Healthcheck"), "image.Healthcheck", IMAGE_NAMES),
     )
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 import signal
-from typing import Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional
 
 from agent.tether.companion import Tell
 from agent.tether.messages import MAIN, describe_exit, exit_code
-from agent.tether.probes import HealthMonitor
 from agent.tether.relayed import Relayed
 from agent.tether.restart import RestartPolicy, Restarts
+
+if TYPE_CHECKING:
+    from agent.tether.probes import HealthMonitor
 
 STOP_SECONDS = 10.0  # Docker's default between the stop signal and SIGKILL
 STOP_SIGNAL = int(signal.SIGTERM)

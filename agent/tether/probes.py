@@ -7,17 +7,18 @@ nothing: the supervisor's loop calls it.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import contextlib
 import os
 import select
 import signal
 import time
 from collections import deque
-from typing import Callable, Deque, Dict, List, Optional
+from typing import Callable, Deque, Dict, List, Mapping, Optional
 
 from agent.tether.companion import Tell
 from agent.tether.errors import StartError
+from agent.tether.fields import Arguments
 from agent.tether.health import (
     LOG_ENTRIES,
     NOT_RUN,
@@ -146,14 +147,16 @@ class Probe:
 class HealthMonitor:
     """The health of the main process: checks while it runs, and messages to the host.
 
-    `start` starts a check; `add` has the one that waits for children call `Probe.end`.
+    `command` is what a check executes, and `start` starts it; `add` has the one that waits for
+    children call `Probe.end`.
     """
 
     def __init__(
         self,
         check: HealthCheck,
+        command: Arguments,
         *,
-        start: Callable[[], Launch],
+        start: Callable[[Mapping[str, object]], Launch],
         add: Callable[[Probe], None],
         poller: Poller,
         clock: Callable[[], float],
@@ -161,6 +164,7 @@ class HealthMonitor:
     ) -> None:
         self._health = Health(check)
         self._timeout_ns = check.timeout_ns or TIMEOUT_NS
+        self._request = {"type": "exec", "args": list(command)}
         self._start = start
         self._add = add
         self._poller = poller
@@ -218,7 +222,7 @@ class HealthMonitor:
         self._began, self._began_ns = now, self._wall_ns()
         self._check_at = None
         try:
-            launch = self._start()
+            launch = self._start(self._request)
         except StartError as error:
             self._take(NOT_RUN, _sentence(error))
             return
@@ -239,7 +243,7 @@ class HealthMonitor:
                 "start_ns": self._began_ns,
                 "end_ns": self._wall_ns(),
                 "code": code,
-                "output": base64.b64encode(output).decode("ascii"),
+                "output": binascii.b2a_base64(output, newline=False).decode("ascii"),
             }
         )
         self._log.append(message)

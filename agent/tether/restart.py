@@ -31,6 +31,9 @@ class RestartPolicy:
         return self.name != NO
 
 
+NEVER = RestartPolicy()
+
+
 class Restarts:
     """The restarts of one boot: what has happened, and what the policy makes of it."""
 

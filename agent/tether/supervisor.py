@@ -17,18 +17,16 @@ import select
 import signal
 import time
 from contextlib import ExitStack
-from typing import Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
 
 from agent.tether import log
 from agent.tether.companion import Companion
 from agent.tether.errors import StartError
-from agent.tether.health import HealthCheck
 from agent.tether.life import MainLife
 from agent.tether.line import Line
 from agent.tether.messages import MAIN, describe_failure, number_in
 from agent.tether.others import Others, Starter, has_left
 from agent.tether.poller import Poller
-from agent.tether.probes import HealthMonitor, Probe
 from agent.tether.process import Launch
 from agent.tether.relayed import Relayed
 from agent.tether.restart import RestartPolicy
@@ -47,6 +45,9 @@ from agent.wire import (
     process_of,
     stream_of,
 )
+
+if TYPE_CHECKING:
+    from agent.tether.probes import HealthMonitor, Probe
 
 LINGER_SECONDS = 10.0  # how long a machine whose work is done waits for an absent host
 # A timer that is due again at once, on a line that takes nothing, must not become a busy loop.
@@ -129,14 +130,13 @@ class Supervisor:
         end: Optional[Callable[[], None]] = None,
         policy: Optional[RestartPolicy] = None,
         again: Optional[Callable[[], Launch]] = None,
-        check: Optional[HealthCheck] = None,
-        check_command: Tuple[str, ...] = (),
+        health: Optional[Callable[..., HealthMonitor]] = None,
     ) -> None:
         """Relay for a process and whatever is started beside it until the host knows its end.
 
         `start` starts others; `end` kills what is left when the main process has ended, for without
         a PID namespace of its own the kernel does not. `again` starts the main process anew where
-        `policy` says so. `check_command` is executed as `check` has it. The rest is for MainLife.
+        `policy` says so; `health` makes what checks its health. The rest is for MainLife.
         Raises agent.wire.ProtocolError when the host holds the key and breaks the protocol: there
         is nobody left to serve then, and the process goes on until the caller ends it.
         """
@@ -151,14 +151,9 @@ class Supervisor:
             oom_kills=oom_kills,
             kill_all=end or _nothing_left,
         )
-        if check is not None and start is not None:
-            request = {"type": "exec", "args": list(check_command)}
-            life.health = HealthMonitor(
-                check,
-                start=functools.partial(start, request),
-                add=self._add_child,
-                poller=self._poller,
-                clock=self._clock,
+        if health is not None and start is not None:
+            life.health = health(
+                start=start, add=self._add_child, poller=self._poller, clock=self._clock
             )
         self._begin(life, launch)
         self._reap()  # its SIGCHLD may have come before our handler

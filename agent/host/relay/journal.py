@@ -39,6 +39,7 @@ class RelayState:
     started: Json | None = None  # as the guest said it, of the main process
     reported: Json | None = None  # `exited` or `failed` of it; what it wrote may still come
     ended: Json | None = None  # the same, after all that it wrote
+    life: Json | None = None  # restarts and health: agent.host.relay.life
     next_process: int = 1
     controls: int = 0  # messages sent in this session
     unconfirmed: dict[int, Json] = field(default_factory=dict)  # by their numbers
@@ -57,6 +58,7 @@ class RelayState:
             self.started = record.get("started", self.started)
             self.reported = record.get("reported", self.reported)
             self.ended = record.get("ended", self.ended)
+            self.life = record.get("life", self.life)
             self.next_process = int(record.get("next_process", self.next_process))
             if "confirmed" in record:
                 confirmed = int(record["confirmed"])
@@ -85,6 +87,7 @@ class RelayState:
             "started": self.started,
             "reported": self.reported,
             "ended": self.ended,
+            "life": self.life,
             "next_process": self.next_process,
         }
         if wire.session:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from agent.host.relay.c_relay import STDIN_WINDOW
 from agent.host.relay.condition import Condition, Diagnosis
+from agent.host.relay.readers import Bequest, Reader, Visitor
 from agent.host.relay.session import RelayOptions, RelaySession
 from agent.host.status import ExitStatus
 from agent.host.vspc.identity import Claims
@@ -40,44 +40,11 @@ class RelayLoop(Scheduler, Protocol):
         """Have `call` called before the next wait."""
 
 
-class Reader(Protocol):
-    """Somebody who reads the log as it grows, and may give stdin."""
-
-    hold: bool
-    moved_at: float
-    writer: bytes  # the name under which its stdin is counted
-    stdin: bytearray  # that was not taken yet
-    stdin_ended: bool  # behind that is the end of the main process's stdin
-
-    @property
-    def position(self) -> int:
-        """Return how far it is in the log."""
-
-    def wake(self) -> None:
-        """Learn that there is more, or that something changed."""
-
-
-class Visitor(Protocol):
-    """Somebody who has said hello, and is to learn that this relay of the machine is no more."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-@dataclass
-class _Bequest:
-    """Stdin of a reader who left before the guest had room for it."""
-
-    writer: bytes
-    stdin: bytearray
-    stdin_ended: bool
-
-
 class MachineRelay:
     """Drive one machine's session over `line`; everything it has to remember is in `folder`.
 
-    `changed` is called when the condition or the status is another than before. Raises
-    ChannelError when the folder cannot be used.
+    `changed` is called when the condition, the status or the process's life is another than before.
+    Raises ChannelError when the folder cannot be used.
     """
 
     def __init__(
@@ -94,7 +61,7 @@ class MachineRelay:
         self.options = options or RelayOptions()
         self.readers: set[Reader] = set()
         self.visitors: set[Visitor] = set()
-        self._bequests: list[_Bequest] = []
+        self._bequests: list[Bequest] = []
         self._line = line
         self._loop = loop
         self._notice = notice
@@ -119,6 +86,7 @@ class MachineRelay:
             folder, self.options, now=loop.now, wall_ns=wall_ns, work=self.schedule
         )
         self._ever_connected = self.session.said_hello
+        self._life = self.session.state.life  # that `changed` was called for
         self._condition = Condition.NEVER_CONNECTED
         self._since = loop.now()
         self._condition = self._judge()
@@ -167,6 +135,7 @@ class MachineRelay:
             "console": session.console.text() if diagnosis.overdue else "",
             "started": session.state.started,
             "ended": session.state.ended,
+            "life": session.life.to_json(),
             "session": session.state.wire.session.hex(),
             "incarnation": session.state.wire.incarnation,
             "boot": session.state.boot,
@@ -206,7 +175,7 @@ class MachineRelay:
             if waiting + len(reader.stdin) > STDIN_WINDOW or len(self._bequests) >= _BEQUESTS:
                 self._notice(Notice("a client left before the guest took its stdin, which is lost"))
             elif reader.stdin or reader.stdin_ended:
-                left = _Bequest(reader.writer, bytearray(reader.stdin), reader.stdin_ended)
+                left = Bequest(reader.writer, bytearray(reader.stdin), reader.stdin_ended)
                 self._bequests.append(left)
         self.schedule()
 
@@ -311,6 +280,9 @@ class MachineRelay:
         if self._stuck is not None:
             self._stuck = None
             self._line.resume()
+        if self.session.state.life is not self._life:
+            self._life = self.session.state.life
+            self._changed()
         if self._fault is None and not self._renew:
             self._send()
         self._set_timer()
@@ -353,7 +325,7 @@ class MachineRelay:
     def _take_stdin(self) -> None:
         """Take what readers offer, a piece from each in its turn."""
         session = self.session
-        givers: list[Reader | _Bequest] = [*self._bequests, *self.readers]
+        givers: list[Reader | Bequest] = [*self._bequests, *self.readers]
         offering = [giver for giver in givers if giver.stdin or giver.stdin_ended]
         while offering:
             for reader in list(offering):

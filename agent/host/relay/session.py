@@ -28,6 +28,7 @@ from agent.host.relay.c_relay import (
 from agent.host.relay.condition import LineKind, Patience
 from agent.host.relay.journal import SCHEMA, Journal, RelayState, key_mark
 from agent.host.relay.keys import read_key
+from agent.host.relay.life import Life, read_life, restarting_status
 from agent.host.relay.log import Log
 from agent.host.relay.processes import Processes
 from agent.host.relay.spool import Spool
@@ -192,6 +193,11 @@ class RelaySession:
         return self._journal.state.log_end or 0
 
     @property
+    def life(self) -> Life:
+        """Return what is in the journal of the main process's restarts and health."""
+        return read_life(self.state.life)
+
+    @property
     def status(self) -> ExitStatus | None:
         """Return how the main process ended, once that is in the journal."""
         return reported_status(self._journal.state.ended)
@@ -255,7 +261,9 @@ class RelaySession:
         if isinstance(process, bool) or not isinstance(process, int):
             raise ProtocolError("a control message about a process that is no number")
         try:
-            status = reported_status(message)
+            if not process:
+                self._take_life(message)
+            status = reported_status({**message, "restarts": False})
         except ValueError as error:
             raise ProtocolError(str(error)) from error
         if status is not None:
@@ -272,6 +280,23 @@ class RelaySession:
                 self.processes.take_started(process, pid)
             else:
                 self._news["started"] = {"pid": pid}
+
+    def _take_life(self, message: dict[str, Any]) -> None:
+        """Take what is said of the main process's restarts and health. Raises ValueError."""
+        kind, now = message.get("type"), self._wall_ns()
+        life = read_life(self._news.get("life", self.state.life))
+        if kind == "restarting":
+            said = status_json(restarting_status(message))
+            self.log.append(RecordKind.EXIT, 0, now, json.dumps(said).encode("ascii"))
+            life = life.after_end(message, said, now)
+            self._news["started"] = None
+        elif kind == "started" and life.waits:
+            life = life.after_start(now)
+        elif kind == "health":
+            life = life.after_check(message)
+        else:
+            return
+        self._news["life"] = life.to_json()
 
     def _end_when_complete(self) -> None:
         """Let the main process have ended once its output has: control overtakes data."""
