@@ -146,9 +146,11 @@ def watched(
         *("-chardev", f"socket,id=watcher,path={port},server=on,wait=off"),
         *("-device", "isa-serial,chardev=watcher,index=2"),
     )
-    with booted(work, link, run, initrd=initrd, devices=devices, **options) as machine:
-        with contextlib.closing(_connect(port)) as line:
-            yield machine, Watcher(line)
+    with (
+        booted(work, link, run, initrd=initrd, devices=devices, **options) as machine,
+        contextlib.closing(_connect(port)) as line,
+    ):
+        yield machine, Watcher(line)
 
 
 def _connect(path: Path) -> socket.socket:
