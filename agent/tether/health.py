@@ -6,11 +6,11 @@ are arguments, and who runs the check is `probes`' matter. The rules are moby's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from agent.tether import fields
 from agent.tether.fields import Arguments
+from agent.values import dataclass
 
 NONE, COMMAND, SHELL_COMMAND = "NONE", "CMD", "CMD-SHELL"
 STARTING, HEALTHY, UNHEALTHY = "starting", "healthy", "unhealthy"

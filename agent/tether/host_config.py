@@ -6,7 +6,6 @@ are made again because the document comes from outside. How it is done is decide
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Mapping, Optional, Tuple
 
 from agent.tether import fields
@@ -14,6 +13,7 @@ from agent.tether.c_limits import CAPABILITIES, RESOURCES
 from agent.tether.fields import wrong
 from agent.tether.health import HealthCheck, parse_health
 from agent.tether.restart import NEVER, POLICIES, RestartPolicy
+from agent.values import dataclass
 
 MAX_SIZE = (1 << 63) - 1
 SHM_BYTES = 64 << 20  # Docker's default

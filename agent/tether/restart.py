@@ -7,8 +7,9 @@ what a signal of the user's means), so that a policy does here what it does ther
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 from typing import Optional
+
+from agent.values import dataclass
 
 NO, ALWAYS, UNLESS_STOPPED, ON_FAILURE = "no", "always", "unless-stopped", "on-failure"
 POLICIES = (NO, ALWAYS, UNLESS_STOPPED, ON_FAILURE)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import replace
 from typing import List, Mapping, Optional, Tuple
 
 from agent.tether import config, copy_in, copy_out, process, syscalls
 from agent.tether.cgroups import ControlGroup
+from agent.values import replace
 
 GROUP = "process"
 
