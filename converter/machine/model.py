@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.tether.health import HealthCheck
 from agent.tether.host_config import DEFAULTS as HOST_DEFAULTS
 from agent.tether.host_config import HostConfig
+from agent.tether.restart import RestartPolicy
 from converter.errors import UsageError
 from converter.volume.mount import VolumeMount
 from tinykernel.record import BootImage
@@ -159,6 +161,8 @@ _MEMORY_MINIMUM_MIB = 128
 
 def _lists(value: Any) -> Any:  # noqa: ANN401  # whatever there may be in one
     """Return the value as JSON has it: lists for tuples, all the way down."""
+    if isinstance(value, RestartPolicy | HealthCheck):
+        value = vars(value)
     if isinstance(value, dict):
         return {name: _lists(inner) for name, inner in value.items()}
     return [_lists(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agent.host.relay.status import reported_status
 from converter.errors import NotFoundError, SaltflatError, UsageError
 from converter.machine.directory import MACHINE_FILE, MachineFolder, no_machine, write_private
 from converter.machine.machines import MachineRecord, MachineRequest
@@ -185,6 +186,8 @@ def _record(folder: MachineFolder, document: dict[str, Any]) -> MachineRecord:
     if document["schema"] != MACHINE_SCHEMA:
         raise ValueError(f"a machine of schema {document['schema']!r}")
     state = look(folder)
+    life = state.life
+    waits = state.status is Status.RUNNING and life.waits
     qemu = folder.living_qemu()
     owner = folder.supervisor()
     return MachineRecord(
@@ -194,13 +197,16 @@ def _record(folder: MachineFolder, document: dict[str, Any]) -> MachineRecord:
         image=str(document["image"]),
         image_digest=str(document["image_digest"]),
         created_ns=int(document["created_ns"]),
-        started_ns=state.started_ns,
-        finished_ns=state.finished_ns,
-        end=state.end,
+        started_ns=state.started_ns if life.started_ns is None else life.started_ns,
+        finished_ns=life.ended_ns if waits else state.finished_ns,
+        end=reported_status(life.end) if waits else state.end,
         reason=state.reason,
         supervised=owner is not None,
         auto_remove=document["auto_remove"] is True,
         labels={str(name): str(value) for name, value in document["labels"].items()},
+        restarts=life.restarts,
+        restarting=waits,
+        health=life.health,
         spec=read_spec(document["spec"]),
         details={
             "driver": "qemu",

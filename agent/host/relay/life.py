@@ -80,6 +80,9 @@ class Life:
         return replace(self, health=HealthReport(status, _number(message, "streak"), log))
 
 
+NO_LIFE = Life()
+
+
 def restarting_status(message: Mapping[str, Any]) -> ExitStatus:
     """Return the end that a "restarting" tells of. Raises ValueError."""
     status = exit_status({**message, "type": "exited"})
@@ -90,7 +93,7 @@ def restarting_status(message: Mapping[str, Any]) -> ExitStatus:
 def read_life(document: Mapping[str, Any] | None) -> Life:
     """Return what `to_json` gave, an empty life for None. Raises ValueError."""
     if document is None:
-        return Life()
+        return NO_LIFE
     try:
         health = document["health"]
         if health is not None:

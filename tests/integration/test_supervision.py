@@ -1,0 +1,140 @@
+"""Restart policies, health checks and ways to end, by the command, in machines that run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.host import client
+from tests.integration.lifecycle import Host, host, until
+
+pytestmark = [pytest.mark.integration, pytest.mark.vm, pytest.mark.timeout(600)]
+
+# Says which life this is, and what it finds of the one before; ends as the file says.
+LIVES = r"""
+lives=$(cat /etc/lives 2>/dev/null || echo 0); lives=$((lives + 1)); echo $lives > /etc/lives
+echo life $lives pid $$ tmp $(ls /scratch | wc -l) group $(cat /proc/self/cgroup)
+touch /scratch/left-behind
+[ $lives -ge 4 ] && exit 0
+exit $lives
+"""
+
+
+@pytest.fixture(scope="module")
+def here(
+    tmp_path_factory: pytest.TempPathFactory, demo_layout: Path, boot_store: Path
+) -> Iterator[Host]:
+    with host(tmp_path_factory.mktemp("host"), demo_layout, boot_store) as made:
+        yield made
+
+
+def run(here: Host, name: str, script: str, *options: str) -> str:
+    """Start a machine in the background; return its id."""
+    return here.good(
+        *("run", "-d", "-u", "0", "--name", name, *options, here.image, "sh", "-c", script)
+    ).strip()
+
+
+def status(here: Host, name: str) -> str:
+    return here.good("ps", "-a", "--filter", f"name=^{name}$", "--format", "{{.Status}}").strip()
+
+
+def when(here: Host, name: str, **members: Any) -> dict[str, Any]:
+    """Wait until inspect tells these members; return all of them."""
+
+    def found() -> dict[str, Any] | None:
+        told = here.inspect(name)
+        return told if all(told[key] == value for key, value in members.items()) else None
+
+    return until(found)
+
+
+def test_on_failure_starts_it_again_in_a_fresh_world_until_it_succeeds(here: Host) -> None:
+    """Each life has the same disk, a tmpfs and a control group of its own, and PID 1."""
+    name = "lives"
+    run(here, name, LIVES, "--restart", "on-failure", "--tmpfs", "/scratch")
+    ended = when(here, name, status="exited")
+    assert (ended["exit_code"], ended["restart_count"], ended["restarting"]) == (0, 3, False)
+    assert here.log(name).splitlines() == [
+        f"life {life} pid 1 tmp 0 group 0::/" for life in (1, 2, 3, 4)
+    ]
+
+
+def test_on_failure_gives_up_after_its_times_and_the_foreground_sees_the_first_end(
+    here: Host,
+) -> None:
+    options = ("run", "-u", "0", "--name", "twice", "--restart", "on-failure:2", here.image)
+    done = here(*options, "sh", "-c", "echo again; exit 3")
+    assert (done.returncode, done.stdout) == (3, b"again\n"), done.stderr
+    ended = when(here, "twice", status="exited")
+    assert (ended["exit_code"], ended["restart_count"]) == (3, 2)
+    assert here.log("twice") == "again\n" * 3
+    assert here.good("wait", "twice").strip() == "3"
+
+
+def test_waiting_to_restart_is_seen_and_a_stop_ends_it(here: Host) -> None:
+    """Each wait is twice the one before, so whatever is looked for will be seen."""
+    run(here, "again", "exit 9", "--restart", "always")
+    until(lambda: here.inspect("again")["restart_count"] >= 5)
+    until(lambda: status(here, "again").startswith("Restarting (9) "))
+    words = ("ps", "--filter", "status=restarting", "--format", "{{.Names}} {{.State}}")
+    until(lambda: here.good(*words) == "again restarting\n")
+    until(lambda: b"is restarting" in here("exec", "again", "true").stderr)
+    assert here.good("wait", "again").strip() == "9"  # of the next end
+    here.good("stop", "again")
+    ended = here.inspect("again")
+    assert (ended["status"], ended["exit_code"], ended["restarting"]) == ("exited", 9, False)
+
+
+@pytest.mark.parametrize("order", [("stop",), ("stop", "-s", "USR1"), ("kill",)])
+def test_the_user_s_end_is_the_last(here: Host, order: tuple[str, ...]) -> None:
+    name = "-".join(order).replace("--", "-")
+    script = "trap 'exit 7' TERM; trap 'exit 8' USR1; echo ready; while :; do sleep 0.1; done"
+    run(here, name, script, "--restart", "always")
+    until(lambda: "ready" in here.log(name))
+    here.good(*order, name)
+    code = {"stop": 7, "stop-s-USR1": 8, "kill": 137}[name]
+    ended = here.inspect(name)
+    assert (ended["status"], ended["exit_code"], ended["restart_count"]) == ("exited", code, 0)
+    here.good("start", name)  # it may be started again, and the policy is as it was
+    until(lambda: here.log(name).count("ready") == 2)
+    here.good("rm", "-f", name)
+
+
+def test_a_signal_that_is_no_wish_to_end_leaves_the_policy(here: Host) -> None:
+    """With a stop signal of its own, others are only signals; unless-stopped alone minds them."""
+    script = "trap 'exit 8' USR1; echo ready; while :; do sleep 0.1; done"
+    for policy, lives in (("always", 2), ("unless-stopped", 1)):
+        run(here, policy, script, "--restart", policy, "--stop-signal", "INT")
+        until(lambda policy=policy: "ready" in here.log(policy))
+        here.good("kill", "-s", "USR1", policy)
+        if lives == 2:
+            until(lambda: here.log("always").count("ready") == 2)
+            assert here.inspect(policy)["status"] == "running"
+        else:
+            assert when(here, policy, status="exited")["restart_count"] == 0
+        here.good("rm", "-f", policy)
+
+
+def test_a_policy_survives_the_supervisor_and_ends_with_the_machine(here: Host) -> None:
+    """QEMU killed is the machine's end, whatever the policy: nobody is there to start it again."""
+    run(here, "host", "echo up; sleep 0.5; exit 1", "--restart", "always")
+    first = until(lambda: here.inspect("host")["restart_count"] >= 1 and here.inspect("host"))
+    os.kill(first["details"]["supervisor_pid"], signal.SIGKILL)
+    here.good("logs", "host")
+    client.describe(client_address(here, first["id"]))
+    until(lambda: here.inspect("host")["restart_count"] > first["restart_count"])
+    os.kill(here.inspect("host")["details"]["hypervisor_pid"], signal.SIGKILL)
+    ended = when(here, "host", status="exited")
+    assert ended["exit_code"] == 255
+    assert "hypervisor" in ended["reason"]
+
+
+def client_address(here: Host, machine: str) -> client.Address:
+    here.good("exec", machine, "true")
+    return here.address(machine)
