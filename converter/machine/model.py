@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.tether.health import HealthCheck
+from agent.tether.errors import StartError
+from agent.tether.health import IMAGE_NAMES, HealthCheck, parse_health
 from agent.tether.host_config import DEFAULTS as HOST_DEFAULTS
 from agent.tether.host_config import HostConfig
 from agent.tether.restart import RestartPolicy
@@ -85,6 +86,16 @@ class GuestConfig:
     hostname: str
     image: Mapping[str, Any]
     run: RunConfig
+
+    @property
+    def checks_health(self) -> bool:
+        """Whether the guest checks the process's health; of what is no check, it says so."""
+        own = self.run.host_config.health or HealthCheck()
+        try:
+            image = parse_health(self.image.get("Healthcheck"), "image.Healthcheck", IMAGE_NAMES)
+        except StartError:
+            return False
+        return own.over(image or HealthCheck()).command() is not None
 
     def encode(self, channel: Channel, key: bytes, volumes: Sequence[GuestVolume] = ()) -> bytes:
         """Return the document's bytes for a guest that talks on `channel` and has `volumes`.

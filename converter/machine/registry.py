@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agent.host.relay.life import HealthReport
 from agent.host.relay.status import reported_status
 from converter.errors import NotFoundError, SaltflatError, UsageError
 from converter.machine.directory import MACHINE_FILE, MachineFolder, no_machine, write_private
@@ -187,7 +188,12 @@ def _record(folder: MachineFolder, document: dict[str, Any]) -> MachineRecord:
         raise ValueError(f"a machine of schema {document['schema']!r}")
     state = look(folder)
     life = state.life
-    waits = state.status is Status.RUNNING and life.waits
+    spec = read_spec(document["spec"])
+    runs = state.status is Status.RUNNING
+    waits = runs and life.waits
+    health = life.health
+    if health is None and runs and spec.guest.checks_health:
+        health = HealthReport("starting")  # of which the guest says nothing before it has booted
     qemu = folder.living_qemu()
     owner = folder.supervisor()
     return MachineRecord(
@@ -206,8 +212,8 @@ def _record(folder: MachineFolder, document: dict[str, Any]) -> MachineRecord:
         labels={str(name): str(value) for name, value in document["labels"].items()},
         restarts=life.restarts,
         restarting=waits,
-        health=life.health,
-        spec=read_spec(document["spec"]),
+        health=health,
+        spec=spec,
         details={
             "driver": "qemu",
             "folder": str(folder.path),

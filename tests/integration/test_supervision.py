@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from agent.host import client
 from tests.integration.lifecycle import Host, host, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm, pytest.mark.timeout(600)]
@@ -126,8 +125,7 @@ def test_a_policy_survives_the_supervisor_and_ends_with_the_machine(here: Host) 
     run(here, "host", "echo up; sleep 0.5; exit 1", "--restart", "always")
     first = until(lambda: here.inspect("host")["restart_count"] >= 1 and here.inspect("host"))
     os.kill(first["details"]["supervisor_pid"], signal.SIGKILL)
-    here.good("logs", "host")
-    client.describe(client_address(here, first["id"]))
+    assert here.good("wait", "host").strip() == "1"  # whoever asks has another one take over
     until(lambda: here.inspect("host")["restart_count"] > first["restart_count"])
     os.kill(here.inspect("host")["details"]["hypervisor_pid"], signal.SIGKILL)
     ended = when(here, "host", status="exited")
@@ -135,6 +133,62 @@ def test_a_policy_survives_the_supervisor_and_ends_with_the_machine(here: Host) 
     assert "hypervisor" in ended["reason"]
 
 
-def client_address(here: Host, machine: str) -> client.Address:
-    here.good("exec", machine, "true")
-    return here.address(machine)
+def test_health_goes_with_the_checks(here: Host) -> None:
+    """They run as the process's user, and what they print is kept."""
+    check = "id -u; cat /tmp/ok"
+    options = ("--health-cmd", check, "--health-interval", "300ms", "--health-retries", "2")
+    here.good(
+        *("run", "-d", "-u", "daemon", "--name", "sound", *options, here.image),
+        *("sh", "-c", "sleep 3; echo fine > /tmp/ok; while :; do sleep 1; done"),
+    )
+    until(lambda: "(unhealthy)" in status(here, "sound"))
+    ill = here.inspect("sound")["health"]
+    assert ill["failing_streak"] >= 2
+    assert {entry["code"] for entry in ill["log"]} == {1}
+    assert all(entry["output"].startswith("1\ncat: ") for entry in ill["log"])
+    until(lambda: status(here, "sound").endswith("(healthy)"))
+    well = when_healthy(here, "sound")
+    assert (well["failing_streak"], len(well["log"])) == (0, 5)
+    assert (well["log"][-1]["code"], well["log"][-1]["output"]) == (0, "1\nfine\n")
+    assert all(entry["start_ns"] <= entry["end_ns"] for entry in well["log"])
+    by_health = ("ps", "--format", "{{.Names}}", "--filter")
+    assert "sound" in here.good(*by_health, "health=healthy").split()
+    assert "sound" not in here.good(*by_health, "health=none").split()
+    assert "health: healthy" in here.good("inspect", "sound").splitlines()
+    here.good("rm", "-f", "sound")
+
+
+def when_healthy(here: Host, name: str) -> dict[str, Any]:
+    """Wait until five checks in a row were good; return the health."""
+
+    def found() -> dict[str, Any] | None:
+        health = here.inspect(name)["health"]
+        return health if all(entry["code"] == 0 for entry in health["log"]) else None
+
+    return until(found)
+
+
+def test_a_check_that_takes_too_long_is_killed(here: Host) -> None:
+    """What it has started goes with it, and what it had printed is kept."""
+    check = "echo half; sleep 987 & sleep 987; echo never"
+    options = ("--health-cmd", check, "--health-interval", "200ms", "--health-timeout", "500ms")
+    run(here, "slow", "while :; do sleep 1; done", *options)
+    until(lambda: len(here.inspect("slow")["health"]["log"]) >= 3)
+    log = here.inspect("slow")["health"]["log"]
+    assert {(entry["code"], entry["output"]) for entry in log} == {
+        (-1, "Health check exceeded timeout (0.5s): half\n")
+    }
+    sleepers = here.inside(here.inspect("slow")["id"], "grep -lz '^987$' /proc/[0-9]*/cmdline || :")
+    assert len(sleepers.split()) <= 2, "only those of the check that runs now"
+    here.good("rm", "-f", "slow")
+
+
+def test_a_restart_begins_with_a_health_that_is_not_known(here: Host) -> None:
+    """And no check outlives the process."""
+    options = ("--health-cmd", "true", "--health-interval", "200ms", "--restart", "always")
+    run(here, "born", "sleep 4; exit 1", *options)
+    until(lambda: "(healthy)" in status(here, "born"))
+    until(lambda: "(health: starting)" in status(here, "born"))
+    until(lambda: "(healthy)" in status(here, "born"))
+    here.good("stop", "born")
+    assert here.inspect("born")["health"]["status"] == "healthy"  # as docker leaves it
