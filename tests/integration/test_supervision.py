@@ -192,3 +192,41 @@ def test_a_restart_begins_with_a_health_that_is_not_known(here: Host) -> None:
     until(lambda: "(healthy)" in status(here, "born"))
     here.good("stop", "born")
     assert here.inspect("born")["health"]["status"] == "healthy"  # as docker leaves it
+
+
+# A null pointer in a program is a real fault, which PID 1 does not survive as it does a signal.
+FAULT = 'exec perl -e \'unpack "p", pack "J", 8\''
+
+
+def test_how_it_ended_is_told_apart(here: Host) -> None:
+    """Code, signal, core and want of memory are separate facts."""
+    run(here, "core", f"cd /tmp; {FAULT}", "--ulimit", "core=-1")
+    run(here, "fault", FAULT)
+    hungry = "exec perl -e '$x = \"a\" x (1 << 29); $y = $x; $z = $y; print length $z'"
+    run(here, "hungry", hungry, "--memory", "256m")
+    for name, code, number, core, oom in (
+        ("core", 139, 11, True, False),
+        ("fault", 139, 11, False, False),
+        ("hungry", 137, 9, False, True),
+    ):
+        end = when(here, name, status="exited")["end"]
+        told = (end["code"], end["signal"], end["core"], end["oom"])
+        assert told == (code, number, core, oom), name
+    assert "memory: the process was killed for want of it" in here.good("inspect", "hungry")
+    assert "core: the process dumped its memory" in here.good("inspect", "core")
+
+
+def test_the_image_s_and_the_run_s_stop_signals(here: Host) -> None:
+    """By name, by number, and those of real time; after the time all that is left is killed."""
+    first = signal.SIGRTMIN
+    perl = """exec perl -e '$| = 1; use POSIX; POSIX::sigaction({0}, POSIX::SigAction->new(
+        sub {{ print "rt\\n"; POSIX::_exit(21) }})); print "ready\\n"; sleep 1 while 1'"""
+    run(here, "real", perl.format(first + 3), "--stop-signal", "SIGRTMIN+3")
+    until(lambda: "ready" in here.log("real"))
+    here.good("stop", "real")
+    assert (here.inspect("real")["exit_code"], here.log("real")) == (21, "ready\nrt\n")
+    deaf = "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo ready; wait; sleep 1000"
+    run(here, "deaf", deaf, "--stop-timeout", "1", "--pid", "host")
+    until(lambda: "ready" in here.log("deaf"))
+    here.good("stop", "deaf")
+    assert here.inspect("deaf")["end"]["signal"] == signal.SIGKILL

@@ -7,6 +7,7 @@ user's terminal is theirs only as far as `Stdio` says; raw mode is the caller's 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -157,16 +158,31 @@ def wait(address: Address) -> ExitStatus:
 
     The next end counts, though the process be started again: the status says so.
     """
+    status = wait_until(address, None)
+    assert status is not None
+    return status
+
+
+def wait_until(
+    address: Address, deadline: float | None, *, fatal: frozenset[str] = frozenset()
+) -> ExitStatus | None:
+    """Wait as `wait` does, until `deadline` of the monotonic clock; None: it has not ended.
+
+    Raises the errors of the conditions in `fatal` too, when they are overdue.
+    """
     with Connection(address) as connection:
         connection.ask({"type": "wait"})
         while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and not connection.wait(left):
+                return None
             frame = connection.next_frame(None)
             event = frame.json() if frame.kind == FrameKind.EVENT else {}
             if event.get("type") == "exited":
                 status = reported_status(event.get("status"))
                 if status is not None:
                     return status
-            _raise_end(event)
+            _raise_end(event, fatal)
 
 
 def _raise_end(event: Mapping[str, Any], fatal: frozenset[str] = frozenset()) -> None:
