@@ -27,9 +27,12 @@ from agent.tether import (
     world,
 )
 from agent.tether.cgroups import CGROUP_ROOT
+from agent.tether.clock import Clock
+from agent.tether.disk_growth import DiskGrowth
 from agent.tether.errors import StartError
 from agent.tether.line import Line
 from agent.tether.messages import MAIN, describe_failure
+from agent.tether.power_button import PowerButton
 from agent.tether.renewals import Renewals
 from agent.tether.runs import Runs
 from agent.tether.supervisor import Supervisor
@@ -186,6 +189,13 @@ def _run(
     try:
         launch = runs.start()
         log.info("process cloned after {:.0f} ms".format(1000 * (time.monotonic() - started)))
+        loader.load("button")  # only now, for it takes some milliseconds
+        supervisor.accompany(PowerButton(supervisor.stop))
+        growth, clock = DiskGrowth(events), Clock(supervisor.tell)
+        supervisor.accompany(growth)
+        supervisor.listen("clock", clock.take)
+        for look in (clock.compare, growth.look):
+            supervisor.listen("look", look)
         _remove_initramfs()
         supervisor.supervise(
             launch,

@@ -90,6 +90,8 @@ class Supervisor:
         self._children: Dict[int, Union[Relayed, Probe]] = {}
         self._others = Others(self._processes, self._endpoint, self._poller, clock=clock)
         self._companions: List[Companion] = []
+        # By types of control messages that are not the loop's own matter.
+        self._listeners: Dict[str, List[Callable[[Mapping[str, object]], None]]] = {}
         self._fed: Set[Relayed] = set()  # got something for their stdin in this turn
         self._life: Optional[MainLife] = None
         self._input_ended = False  # the main process's, for whichever comes
@@ -113,7 +115,11 @@ class Supervisor:
     def accompany(self, companion: Companion) -> None:
         """Serve a companion in the loop from now on."""
         self._companions.append(companion)
-        companion.attach(self._poller, self._tell)
+        companion.attach(self._poller, self.tell)
+
+    def listen(self, kind: str, take: Callable[[Mapping[str, object]], None]) -> None:
+        """Hand the host's control messages of a further kind to `take`, as to others before."""
+        self._listeners.setdefault(kind, []).append(take)
 
     def report_failure(self, failure: StartError) -> None:
         """Tell the host that there is no process; return when it knows or is not there."""
@@ -167,7 +173,7 @@ class Supervisor:
                 except StartError as error:
                     failure = error
         assert life.process is not None
-        life.tell(self._tell)
+        life.tell(self.tell)
         for which in (STDOUT, STDERR):
             self._endpoint.finish(stream_of(MAIN, which))
         failure = failure or life.process.failure
@@ -314,7 +320,7 @@ class Supervisor:
 
     # --- what the host is told -------------------------------------------------------------------
 
-    def _tell(self, message: Mapping[str, object]) -> bool:
+    def tell(self, message: Mapping[str, object]) -> bool:
         """Have the host told, now or when it comes; return whether there was room for that."""
         try:
             self._endpoint.control(dict(message))
@@ -329,7 +335,7 @@ class Supervisor:
             return
         streams = (stream_of(MAIN, which) for which in (STDOUT, STDERR))
         if not life.is_waiting or all(self._endpoint.has_sent(stream) for stream in streams):
-            life.tell(self._tell)
+            life.tell(self.tell)
 
     # --- the host's wishes -----------------------------------------------------------------------
 
@@ -384,6 +390,8 @@ class Supervisor:
         elif kind == "power-off" and life is not None:
             self._hurried = True
             life.kill()
+        for take in self._listeners.get(str(kind), ()):
+            take(message)
 
     def stop(self) -> None:
         """End the main process for good, as a wish of the machine's own."""

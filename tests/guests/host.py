@@ -186,10 +186,10 @@ class GuestHost:
                 self.processes[event.process].closed = True
 
     def _note(self, message: dict[str, Any]) -> None:
-        record = self.processes[message["process"]]
+        record = self.processes[message.get("process", 0)]
         record.messages[message["type"]] = message
         record.order.append(message["type"])
-        if message["type"] in ("exited", "failed") and message["process"]:
+        if message["type"] in ("exited", "failed") and message.get("process"):
             record.input = memoryview(b"")
             record.ends_input = False
             with contextlib.suppress(ValueError):  # Closed may have come with the same bytes
@@ -230,10 +230,12 @@ def booted(
     memory_mib: int = 256,
     initrd: Path | None = None,
     devices: Sequence[str] = (),
+    volumes: Sequence[GuestVolume] = (),
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
-    `initrd` takes the place of the boot image's, `devices` are further arguments for QEMU.
+    `initrd` takes the place of the boot image's, `devices` are further arguments for QEMU;
+    the disks of `volumes` are among them.
     """
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
@@ -250,7 +252,7 @@ def booted(
     machine_folder = work / f"machine-{os.getpid()}-{secrets.token_hex(4)}"
     machine_folder.mkdir(mode=0o700)
     make_scratch(machine_folder, spec)
-    write_guest_document(machine_folder, spec, key)
+    write_guest_document(machine_folder, spec, key, volumes)
     with private_directory() as folder:
         path = folder / "line"
         arguments = machine_arguments(

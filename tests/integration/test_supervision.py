@@ -202,7 +202,7 @@ def test_how_it_ended_is_told_apart(here: Host) -> None:
     """Code, signal, core and want of memory are separate facts."""
     run(here, "core", f"cd /tmp; {FAULT}", "--ulimit", "core=-1")
     run(here, "fault", FAULT)
-    hungry = "exec perl -e '$x = \"a\" x (1 << 29); $y = $x; $z = $y; print length $z'"
+    hungry = "exec perl -e 'push @all, \"a\" x 1000000 while 1'"
     run(here, "hungry", hungry, "--memory", "256m")
     for name, code, number, core, oom in (
         ("core", 139, 11, True, False),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from agent.host.relay.status import status_json
 from agent.host.status import ExitStatus, exit_status
 
 _STATUSES = ("starting", "healthy", "unhealthy")
@@ -59,17 +60,23 @@ class Life:
         """Return what `read_life` reads."""
         return asdict(self)
 
-    def after_end(self, message: Mapping[str, Any], said: Json, now_ns: int) -> Life:
-        """Return the life after "restarting", which was `said` of its end. Raises ValueError."""
-        restarts = _number(message, "count")
-        return replace(self, restarts=restarts, waits=True, end=said, ended_ns=now_ns)
+    def after(self, message: Mapping[str, Any], now_ns: int) -> Life:
+        """Return the life after a control message, the same one if it says nothing of that.
 
-    def after_start(self, now_ns: int) -> Life:
-        """Return the life after "started"."""
-        return replace(self, waits=False, started_ns=now_ns)
+        A `restarting` that does not count on is nothing new. Raises ValueError.
+        """
+        kind = message.get("type")
+        if kind == "restarting" and _number(message, "count") > self.restarts:
+            said = status_json(_restarting_status(message))
+            count = _number(message, "count")
+            return replace(self, restarts=count, waits=True, end=said, ended_ns=now_ns)
+        if kind == "started" and self.waits:
+            return replace(self, waits=False, started_ns=now_ns)
+        if kind == "health":
+            return replace(self, health=self._after_check(message))
+        return self
 
-    def after_check(self, message: Mapping[str, Any]) -> Life:
-        """Return the life after "health". Raises ValueError."""
+    def _after_check(self, message: Mapping[str, Any]) -> HealthReport:
         status = message.get("status")
         if status not in _STATUSES:
             raise ValueError("a health that is none")
@@ -77,14 +84,13 @@ class Life:
         result = message.get("result")
         if result is not None:
             log = (*log, _read_check(result))[-_LOG_ENTRIES:]
-        return replace(self, health=HealthReport(status, _number(message, "streak"), log))
+        return HealthReport(status, _number(message, "streak"), log)
 
 
 NO_LIFE = Life()
 
 
-def restarting_status(message: Mapping[str, Any]) -> ExitStatus:
-    """Return the end that a "restarting" tells of. Raises ValueError."""
+def _restarting_status(message: Mapping[str, Any]) -> ExitStatus:
     status = exit_status({**message, "type": "exited"})
     assert status is not None
     return replace(status, restarts=True)

@@ -22,6 +22,7 @@ from agent.host.vspc.seam import Line, Notice, Scheduler, Timer
 from agent.wire import ProtocolError, Reason, RefusedError
 
 _LOOK_SECONDS = 1.0
+_PAUSE_SECONDS = 2.0  # without an answer: its clock may have stood still
 _RETRY_SECONDS = 1.0  # after the disk was full
 _SEND_BYTES = 65536
 # While bytes pour in, so many at once, a turn's work is done once for so many of them, or so long
@@ -75,6 +76,7 @@ class MachineRelay:
         self._stuck: str | None = None
         self._renew = False
         self._probed_at: float | None = None
+        self._look_at = loop.now() + self.options.look_seconds
         self._scheduled = False
         self._unworked = 0  # bytes that came since `_work`
         self._worked_at = float("-inf")
@@ -369,6 +371,9 @@ class MachineRelay:
         endpoint = self.session.endpoint
         heard = endpoint.last_heard
         if self._probed_at is not None and heard is not None and heard >= self._probed_at:
+            if heard - self._probed_at > _PAUSE_SECONDS or now >= self._look_at:
+                self._look_at = now + self.options.look_seconds
+                self.session.have_it_look()
             self._probed_at = None
         quiet_since = max(self._since, heard or self._since)
         keepalive = min(self.options.keepalive_seconds, self.options.patience.silence / 2)

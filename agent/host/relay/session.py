@@ -7,6 +7,7 @@ instructions. Knows no line, no loop and no client.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -28,7 +29,7 @@ from agent.host.relay.c_relay import (
 from agent.host.relay.condition import LineKind, Patience
 from agent.host.relay.journal import SCHEMA, Journal, RelayState, key_mark
 from agent.host.relay.keys import read_key
-from agent.host.relay.life import Life, read_life, restarting_status
+from agent.host.relay.life import Life, read_life
 from agent.host.relay.log import Log
 from agent.host.relay.processes import Processes
 from agent.host.relay.spool import Spool
@@ -73,6 +74,7 @@ class RelayOptions:
     # How long a client may take nothing and hold the guest, while there are others.
     hold_seconds: float = 60.0
     keepalive_seconds: float = 5.0  # of silence, after which the guest is asked whether it is there
+    look_seconds: float = 900.0  # between two requests to the guest to look around
     line: LineKind = LineKind.LOCAL
 
 
@@ -227,6 +229,7 @@ class RelaySession:
                 self.console.write(event.data)
             elif isinstance(event, Established):
                 self.said_hello = True
+                self.have_it_look()
             elif isinstance(event, Position):
                 if event.stream == CONTROL:
                     recount = event.offset
@@ -280,23 +283,27 @@ class RelaySession:
                 self.processes.take_started(process, pid)
             else:
                 self._news["started"] = {"pid": pid}
+        elif message.get("type") == "clock":
+            asked = message.get("asked_ns")
+            self._mention({"type": "clock", "asked_ns": asked, "unix_ns": self._wall_ns()})
 
     def _take_life(self, message: dict[str, Any]) -> None:
         """Take what is said of the main process's restarts and health. Raises ValueError."""
-        kind, now = message.get("type"), self._wall_ns()
-        life = read_life(self._news.get("life", self.state.life))
-        if kind == "restarting":
-            said = status_json(restarting_status(message))
-            self.log.append(RecordKind.EXIT, 0, now, json.dumps(said).encode("ascii"))
-            life = life.after_end(message, said, now)
+        before = read_life(self._news.get("life", self.state.life))
+        life = before.after(message, self._wall_ns())
+        if life is not before:
+            self._news["life"] = life.to_json()
+        if life.restarts > before.restarts:
+            self.log.append(RecordKind.EXIT, 0, self._wall_ns(), json.dumps(life.end).encode())
             self._news["started"] = None
-        elif kind == "started" and life.waits:
-            life = life.after_start(now)
-        elif kind == "health":
-            life = life.after_check(message)
-        else:
-            return
-        self._news["life"] = life.to_json()
+
+    def have_it_look(self) -> None:
+        """Have the guest compare clocks, and look at its disks' sizes: it may have stood still."""
+        self._mention({"type": "look"})
+
+    def _mention(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(ControlFullError):  # then too much waits for it already
+            self.control(message)
 
     def _end_when_complete(self) -> None:
         """Let the main process have ended once its output has: control overtakes data."""
