@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import functools
 
 import pytest
 from hypothesis import given
@@ -217,7 +218,7 @@ def test_a_check_that_cannot_be_started_says_why(lines):
             endpoint.control({"type": "stop"})
 
     host = Host(lines[1], on_control=act)
-    make = lambda **options: HealthMonitor(QUICK, ("check",), **options)  # noqa: E731
+    make = functools.partial(HealthMonitor, QUICK, ("check",))
     supervise(lines, spawn(LONG), host, start=start, health=make)
     _, (result, *_), _ = told(host)
     assert (result["code"], binascii.a2b_base64(result["output"])) == (
@@ -235,7 +236,7 @@ def test_no_check_outlives_the_process(lines):
         started.append(launch.pid)
         return launch
 
-    make = lambda **options: HealthMonitor(QUICK, ("check",), **options)  # noqa: E731
+    make = functools.partial(HealthMonitor, QUICK, ("check",))
     host = Host(lines[1])
     supervise(lines, spawn("sleep 0.3; exit 5"), host, start=start, health=make)
     _, results, _ = told(host)
