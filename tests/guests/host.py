@@ -231,11 +231,12 @@ def booted(
     initrd: Path | None = None,
     devices: Sequence[str] = (),
     volumes: Sequence[GuestVolume] = (),
+    change: Callable[[list[str]], list[str]] = lambda arguments: arguments,
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
     `initrd` takes the place of the boot image's, `devices` are further arguments for QEMU;
-    the disks of `volumes` are among them.
+    the disks of `volumes` are among them. `change` makes other arguments of QEMU's.
     """
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
@@ -264,7 +265,8 @@ def booted(
         )
         if initrd is not None:
             arguments[arguments.index("-initrd") + 1] = str(initrd)
-        with QemuProcess([*arguments, *devices], machine_folder, temporary=False) as machine:
+        arguments = change([*arguments, *devices])
+        with QemuProcess(arguments, machine_folder, temporary=False) as machine:
             yield Booted(machine, machine_folder, key, path)
 
 
