@@ -130,10 +130,10 @@ def find_group(answer: bytes, name: bytes) -> int:
                 continue
             for _, group in attributes(groups):
                 found = dict(attributes(group))
-                number = found.get(c_genl.CTRL_ATTR_MCAST_GRP_ID)
+                identifier = found.get(c_genl.CTRL_ATTR_MCAST_GRP_ID)
                 named = found.get(c_genl.CTRL_ATTR_MCAST_GRP_NAME, b"").rstrip(b"\0")
-                if named == name and number:
-                    return int.from_bytes(number, "little")
+                if named == name and identifier:
+                    return int.from_bytes(identifier, "little")
     raise ValueError("the kernel tells no ACPI events")
 
 

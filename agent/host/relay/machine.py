@@ -371,10 +371,12 @@ class MachineRelay:
         endpoint = self.session.endpoint
         heard = endpoint.last_heard
         if self._probed_at is not None and heard is not None and heard >= self._probed_at:
-            if heard - self._probed_at > _PAUSE_SECONDS or now >= self._look_at:
-                self._look_at = now + self.options.look_seconds
-                self.session.have_it_look()
+            if heard - self._probed_at > _PAUSE_SECONDS:
+                self._look_at = now
             self._probed_at = None
+        if now >= self._look_at and endpoint.established and self._fault is None:
+            self._look_at = now + self.options.look_seconds
+            self.session.have_it_look()
         quiet_since = max(self._since, heard or self._since)
         keepalive = min(self.options.keepalive_seconds, self.options.patience.silence / 2)
         if (
