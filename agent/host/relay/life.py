@@ -117,7 +117,9 @@ def _read_check(result: object) -> Check:
     if not isinstance(output, str) or len(output) > 2 * _OUTPUT_BYTES:
         raise ValueError("a check whose output is too long or none")
     try:
-        text = binascii.a2b_base64(output.encode("ascii")).decode("utf-8", "replace")
+        text = binascii.a2b_base64(output.encode("ascii"), strict_mode=True).decode(
+            "utf-8", "replace"
+        )
     except ValueError as error:
         raise ValueError("a check whose output is no base64") from error
     code = result.get("code")
