@@ -22,6 +22,7 @@ from agent.tether.fields import whole as _whole
 from agent.tether.fields import wrong as _wrong
 from agent.tether.health import IMAGE_NAMES, HealthCheck, parse_health
 from agent.tether.host_config import DEFAULTS, HostConfig, parse_host_config
+from agent.tether.network_config import NONE, NetworkConfig, parse_network
 from agent.values import dataclass, replace
 
 SCHEMA = 1
@@ -147,13 +148,14 @@ class Volume:
 
 @dataclass(frozen=True)
 class Job:
-    """What to run, on which root file system, and with which volumes."""
+    """What to run, on which root file system, with which volumes and which network."""
 
     root_uuid: str
     host_name: str
     image: ImageConfig
     run: RunConfig
     volumes: Tuple[Volume, ...] = ()
+    network: NetworkConfig = NONE
 
 
 def load_document(raw: bytes) -> Mapping[str, object]:
@@ -252,6 +254,7 @@ def parse_job(document: Mapping[str, object]) -> Job:
         image=_parse_image(_object(document, "image", "image")),
         run=_parse_run(_object(document, "run", "run")),
         volumes=_parse_volumes(document.get("volumes")),
+        network=parse_network(document.get("network")),
     )
 
 

@@ -12,6 +12,7 @@ from typing import List, Mapping, Optional, Tuple
 
 from agent.tether import config, copy_in, copy_out, process, syscalls
 from agent.tether.cgroups import ControlGroup
+from agent.tether.name_files import NameFiles
 from agent.values import replace
 
 GROUP = "process"
@@ -21,7 +22,7 @@ class Runs:
     """Runs of the job's process in the root file system at `root`.
 
     `agent_mounts` are the agent's own, which the process loses; `volume_mounts` are where it has
-    the job's volumes, by serial number.
+    the job's volumes, by serial number; `files` are those of names, which each run gets.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class Runs:
         root: str,
         agent_mounts: Tuple[str, ...],
         volume_mounts: Mapping[str, str],
+        files: NameFiles,
     ) -> None:
         self._job = job
         self._root = root
         self._agent_mounts = agent_mounts
         self._volume_mounts = volume_mounts
+        self._files = files
         self._count = 0
         self._group: Optional[ControlGroup] = None
         self._directory = -1  # of that group
@@ -57,6 +60,7 @@ class Runs:
             root=self._root,
             agent_mounts=self._agent_mounts,
             volume_mounts=self._volume_mounts,
+            files=self._files,
             cgroup=self._directory,
         )
         self._main = syscalls.open_process(launch.pid)

@@ -24,6 +24,7 @@ from converter.machine.directory import SHORT_ID_DIGITS
 from converter.machine.model import MachineSpec
 from converter.machine.spec_json import spec_document
 from converter.machine.state import Status
+from converter.network.model import Binding
 
 __all__ = ["MachineRecord", "MachineRequest", "Machines", "Status"]
 
@@ -59,7 +60,9 @@ class MachineRecord:
     often its guest has started the process again, `restarting` that it is about to: then `end` and
     `finished_ns` are of the last end, though the machine runs. `spec` is None for
     a DEAD machine. `supervised` says whether somebody keeps the relay of a running machine; one
-    without is taken on by the next `address`. `details` are the driver's own, for `inspect`.
+    without is taken on by the next `address`. `details` are the driver's own, for `inspect`. Of one
+    that runs, `ports` are this host's that lead to it, and `network` what its guest says it has
+    (docs/protocol.md), None before it said anything, and in lists.
     """
 
     id: str
@@ -80,6 +83,8 @@ class MachineRecord:
     health: HealthReport | None = None
     spec: MachineSpec | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    ports: tuple[Binding, ...] = ()
+    network: Mapping[str, Any] | None = None
 
     @property
     def short_id(self) -> str:
@@ -123,7 +128,24 @@ class MachineRecord:
             "health": None if self.health is None else asdict(self.health),
             "command": list(self.command),
             "spec": None if spec is None else spec_document(spec),
+            "network": self._network_json(),
             "details": dict(self.details),
+        }
+
+    def _network_json(self) -> dict[str, Any]:
+        ports: dict[str, list[dict[str, Any]]] = {}
+        if self.spec is not None:
+            ports = {name: [] for name in self.spec.networking.exposed}
+        for binding in self.ports:
+            host = {"host_ip": binding.host_ip, "host_port": binding.host_port}
+            ports.setdefault(binding.name, []).append(host)
+        told = self.network or {}
+        return {
+            "ports": ports,
+            "interfaces": list(told.get("interfaces", ())),
+            "name_servers": list(told.get("name_servers", ())),
+            "search_domains": list(told.get("search_domains", ())),
+            "warnings": list(told.get("warnings", ())),
         }
 
 

@@ -136,6 +136,7 @@ class MachineRelay:
             "line": str(diagnosis.line),
             "console": session.console.text() if diagnosis.overdue else "",
             "started": session.state.started,
+            "network": session.state.network,
             "ended": session.state.ended,
             "life": session.life.to_json(),
             "session": session.state.wire.session.hex(),
@@ -376,7 +377,7 @@ class MachineRelay:
             self._probed_at = None
         if now >= self._look_at and endpoint.established and self._fault is None:
             self._look_at = now + self.options.look_seconds
-            self.session.have_it_look()
+            self.session.mention({"type": "look"})
         quiet_since = max(self._since, heard or self._since)
         keepalive = min(self.options.keepalive_seconds, self.options.patience.silence / 2)
         if (

@@ -31,6 +31,7 @@ from agent.host.relay.journal import SCHEMA, Journal, RelayState, key_mark
 from agent.host.relay.keys import read_key
 from agent.host.relay.life import Life, read_life
 from agent.host.relay.log import Log
+from agent.host.relay.network_news import network_news
 from agent.host.relay.processes import Processes
 from agent.host.relay.spool import Spool
 from agent.host.relay.status import reported_status, status_json
@@ -229,7 +230,7 @@ class RelaySession:
                 self.console.write(event.data)
             elif isinstance(event, Established):
                 self.said_hello = True
-                self.have_it_look()
+                self.mention({"type": "look"})
             elif isinstance(event, Position):
                 if event.stream == CONTROL:
                     recount = event.offset
@@ -285,7 +286,9 @@ class RelaySession:
                 self._news["started"] = {"pid": pid}
         elif message.get("type") == "clock":
             asked = message.get("asked_ns")
-            self._mention({"type": "clock", "asked_ns": asked, "unix_ns": self._wall_ns()})
+            self.mention({"type": "clock", "asked_ns": asked, "unix_ns": self._wall_ns()})
+        elif message.get("type") == "network":
+            self._news["network"] = network_news(message)
 
     def _take_life(self, message: dict[str, Any]) -> None:
         """Take what is said of the main process's restarts and health. Raises ValueError."""
@@ -297,12 +300,9 @@ class RelaySession:
             self.log.append(RecordKind.EXIT, 0, self._wall_ns(), json.dumps(life.end).encode())
             self._news["started"] = None
 
-    def have_it_look(self) -> None:
-        """Have the guest compare clocks, and look at its disks' sizes: it may have stood still."""
-        self._mention({"type": "look"})
-
-    def _mention(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(ControlFullError):  # then too much waits for it already
+    def mention(self, message: dict[str, Any]) -> None:
+        """Send a control message, unless too much waits for the guest already."""
+        with contextlib.suppress(ControlFullError):
             self.control(message)
 
     def _end_when_complete(self) -> None:
