@@ -230,3 +230,13 @@ def test_the_image_s_and_the_run_s_stop_signals(here: Host) -> None:
     until(lambda: "ready" in here.log("deaf"))
     here.good("stop", "deaf")
     assert here.inspect("deaf")["end"]["signal"] == signal.SIGKILL
+
+
+def test_a_network_and_its_names_outlive_a_restart(here: Host) -> None:
+    """They are the machine's; each life finds them as the first one did."""
+    script = "cat /etc/hosts /etc/resolv.conf; cat /proc/net/route | wc -l; exit 1"
+    run(here, "wired", script, "--restart", "on-failure:1")
+    when(here, "wired", status="exited", restart_count=1)
+    lines = here.log("wired").splitlines()
+    assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
+    assert any(line.endswith("wired") or "10.0.2.15" in line for line in lines)
