@@ -100,7 +100,8 @@ UEVENT_GROUP_KERNEL = 1
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
-IFF_RUNNING = 0x40
+IFF_RUNNING = 0x40  # its operational state is up, or nothing has changed it yet
+IFF_LOWER_UP = 0x10000  # there is a carrier
 IFREQ_FLAGS = struct.Struct("=16sh22x")  # name, flags; struct ifreq is 40 bytes
 
 # linux/pci_ids.h, linux/virtio_ids.h: (vendor, device)

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from agent.tether import c_netlink
-from agent.tether.c_linux import IFF_RUNNING, IFF_UP
+from agent.tether.c_linux import IFF_LOWER_UP, IFF_RUNNING, IFF_UP
 from agent.tether.c_netlink import (
     NLM_F_ACK,
     NLM_F_CREATE,
@@ -27,6 +27,9 @@ from agent.values import dataclass
 
 ANSWER_SECONDS = 5.0  # the kernel answers at once
 _RECEIVE_BYTES = 1 << 17  # more than the kernel puts into one message of a dump
+
+# The kernel sends when it has taken note of the carrier, a moment after that is there.
+_RUNNING = IFF_RUNNING | IFF_LOWER_UP
 
 Attributes = Dict[int, bytes]
 
@@ -104,7 +107,7 @@ class RouteSocket:
             )
             is_ethernet = kind == c_netlink.ARPHRD_ETHER
             found.append(
-                Link(index, os.fsdecode(name), mac, bool(flags & IFF_RUNNING), mtu, is_ethernet)
+                Link(index, os.fsdecode(name), mac, flags & _RUNNING == _RUNNING, mtu, is_ethernet)
             )
         return found
 

@@ -79,10 +79,10 @@ def running(kernel: netlink.RouteSocket) -> list[list[object]]:
         ours = theirs = None
         while ours is None or ours != kernel.links():  # the kernel takes a moment to see it
             ours = kernel.links()
-            theirs = {entry["ifname"]: entry["operstate"] for entry in ip("link")}
+            theirs = {e["ifname"]: [e["operstate"], *e["flags"]] for e in ip("link")}
         assert theirs is not None
         found += [
-            [state, link.name, link.is_running, theirs[link.name]]
+            [f"{state} {link.name}", link.is_running, *theirs[link.name]]
             for link in ours
             if link.is_ethernet
         ]
