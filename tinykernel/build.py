@@ -67,8 +67,8 @@ class _Inputs:
 
     @classmethod
     def of(cls, python: str, agent_folder: Path) -> _Inputs:
-        """Read the agent's sources; only what the guest may hold: wire and tether."""
-        files = [agent_folder / "__init__.py"]
+        """Read the agent's sources; only what the guest may hold."""
+        files = [agent_folder / "__init__.py", agent_folder / "values.py"]
         for part in ("wire", "tether"):
             files += sorted((agent_folder / part).rglob("*.py"))
         sources = {f"agent/{path.relative_to(agent_folder)}": path.read_bytes() for path in files}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
 from typing import Mapping, Optional, Tuple, Union
 
 from agent.tether.errors import StartError
@@ -21,8 +20,10 @@ from agent.tether.fields import optional_text as _optional_text
 from agent.tether.fields import text as _text
 from agent.tether.fields import whole as _whole
 from agent.tether.fields import wrong as _wrong
+from agent.tether.health import IMAGE_NAMES, HealthCheck, parse_health
 from agent.tether.host_config import DEFAULTS, HostConfig, parse_host_config
 from agent.tether.network_config import NONE, NetworkConfig, parse_network
+from agent.values import dataclass, replace
 
 SCHEMA = 1
 MAX_DOCUMENT_BYTES = 4 << 20
@@ -103,6 +104,8 @@ class ImageConfig:
     user: str = ""
     working_dir: str = ""
     stop_signal: str = ""
+    shell: Arguments = ()
+    health: Optional[HealthCheck] = None
 
 
 @dataclass(frozen=True)
@@ -300,6 +303,8 @@ def _parse_image(image: Mapping[str, object]) -> ImageConfig:
         user=_optional_text(image, "User", "image.User") or "",
         working_dir=_optional_text(image, "WorkingDir", "image.WorkingDir") or "",
         stop_signal=_optional_text(image, "StopSignal", "image.StopSignal") or "",
+        shell=_arguments(image, "Shell", "image.Shell") or (),
+        health=parse_health(image.get("Healthcheck"), "image.Healthcheck", IMAGE_NAMES),
     )
 
 

@@ -9,12 +9,12 @@ import errno
 import fcntl
 import os
 import struct
-from dataclasses import dataclass
 from typing import List, Optional, Tuple
 
 from agent.tether import c_ext4, c_linux, log, syscalls
 from agent.tether.errors import StartError
 from agent.tether.uevents import UeventListener
+from agent.values import dataclass
 
 BLOCK_DEVICES = "/sys/class/block"
 SCSI_HOSTS = "/sys/class/scsi_host"
@@ -100,6 +100,20 @@ def mount(device: str, superblock: Ext4Superblock, target: str, what: str) -> No
         syscalls.mount(None, target, None, c_linux.MS_REMOUNT, _KEEP_TABLES)
     except OSError as error:
         log.error("new inode tables are zeroed in the background: {}".format(error))
+
+
+def grow_mounted(device: str, target: str) -> None:
+    """Grow a file system that is in use to its disk, if that has grown; a failure is logged."""
+    superblock = read_superblock(device)
+    if superblock is None:
+        return
+    try:
+        blocks = growth_in_blocks(superblock, _size_in_bytes(device))
+        if blocks is not None:
+            _grow(target, blocks)
+            log.info("{} grown from {} to {} blocks".format(device, superblock.block_count, blocks))
+    except OSError as error:
+        log.error("{} was not grown: {}".format(device, error))
 
 
 def release(target: str) -> None:

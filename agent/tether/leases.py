@@ -7,7 +7,6 @@ them come from the network: what is not as it should be is left out, or makes th
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from typing import List, Mapping, Optional, Tuple
 
 from agent.tether.network_config import (
@@ -20,6 +19,7 @@ from agent.tether.network_config import (
     parse_address,
     parse_prefix,
 )
+from agent.values import dataclass
 
 FOREVER = 0xFFFFFFFF  # RFC 2131: a lease without an end
 # Below that a machine would not do what its other interfaces do; RFC 791 has every host take it.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Dict, Iterator, List, Optional, Tuple
 
@@ -24,6 +23,7 @@ from agent.tether.c_netlink import (
     NLMSGHDR,
     RTATTR,
 )
+from agent.values import dataclass
 
 ANSWER_SECONDS = 5.0  # the kernel answers at once
 _RECEIVE_BYTES = 1 << 17  # more than the kernel puts into one message of a dump

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import socket
-from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from agent.tether import fields
 from agent.tether.fields import wrong
+from agent.values import dataclass
 
 MAX_INTERFACES = 10  # of a machine of vSphere's
 MAX_ENTRIES = 32  # addresses, routes or servers of one interface

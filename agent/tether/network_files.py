@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Mapping, Tuple
 
 from agent.tether.host_config import HostConfig
+from agent.values import dataclass
 
 _LOCAL_HOSTS = (
     "127.0.0.1\tlocalhost\n"

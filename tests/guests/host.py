@@ -189,7 +189,7 @@ class GuestHost:
         record = self.processes[message.get("process", 0)]
         record.messages[message["type"]] = message
         record.order.append(message["type"])
-        if message["type"] in ("exited", "failed") and message["process"]:
+        if message["type"] in ("exited", "failed") and message.get("process"):
             record.input = memoryview(b"")
             record.ends_input = False
             with contextlib.suppress(ValueError):  # Closed may have come with the same bytes
@@ -235,12 +235,17 @@ def booted(
     channel: Channel = Channel.VIRTIO_SERIAL,
     output: dict[str, object] | None = None,
     memory_mib: int = 256,
+    initrd: Path | None = None,
+    devices: Sequence[str] = (),
+    volumes: Sequence[GuestVolume] = (),
     network: object = None,
     change: Callable[[list[str]], list[str]] = lambda arguments: arguments,
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
-    `network` is its document's. `change` makes other arguments of QEMU's.
+    `initrd` takes the place of the boot image's, `devices` are further arguments for QEMU;
+    the disks of `volumes` are among them. `network` is its document's. `change` makes other
+    arguments of QEMU's.
     """
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
@@ -258,7 +263,7 @@ def booted(
     machine_folder = work / f"machine-{os.getpid()}-{secrets.token_hex(4)}"
     machine_folder.mkdir(mode=0o700)
     make_scratch(machine_folder, spec)
-    write_guest_document(machine_folder, spec, key)
+    write_guest_document(machine_folder, spec, key, volumes)
     with private_directory() as folder:
         path = folder / "line"
         arguments = machine_arguments(
@@ -268,7 +273,10 @@ def booted(
             channel=path,
             temporary=False,
         )
-        with QemuProcess(change(arguments), machine_folder, temporary=False) as machine:
+        if initrd is not None:
+            arguments[arguments.index("-initrd") + 1] = str(initrd)
+        arguments = change([*arguments, *devices])
+        with QemuProcess(arguments, machine_folder, temporary=False) as machine:
             yield Booted(machine, machine_folder, key, path)
 
 

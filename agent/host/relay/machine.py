@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from agent.host.relay.c_relay import STDIN_WINDOW
 from agent.host.relay.condition import Condition, Diagnosis
+from agent.host.relay.readers import Bequest, Reader, Visitor
 from agent.host.relay.session import RelayOptions, RelaySession
 from agent.host.status import ExitStatus
 from agent.host.vspc.identity import Claims
@@ -22,6 +22,7 @@ from agent.host.vspc.seam import Line, Notice, Scheduler, Timer
 from agent.wire import ProtocolError, Reason, RefusedError
 
 _LOOK_SECONDS = 1.0
+_PAUSE_SECONDS = 2.0  # without an answer: its clock may have stood still
 _RETRY_SECONDS = 1.0  # after the disk was full
 _SEND_BYTES = 65536
 # While bytes pour in, so many at once, a turn's work is done once for so many of them, or so long
@@ -40,44 +41,11 @@ class RelayLoop(Scheduler, Protocol):
         """Have `call` called before the next wait."""
 
 
-class Reader(Protocol):
-    """Somebody who reads the log as it grows, and may give stdin."""
-
-    hold: bool
-    moved_at: float
-    writer: bytes  # the name under which its stdin is counted
-    stdin: bytearray  # that was not taken yet
-    stdin_ended: bool  # behind that is the end of the main process's stdin
-
-    @property
-    def position(self) -> int:
-        """Return how far it is in the log."""
-
-    def wake(self) -> None:
-        """Learn that there is more, or that something changed."""
-
-
-class Visitor(Protocol):
-    """Somebody who has said hello, and is to learn that this relay of the machine is no more."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-@dataclass
-class _Bequest:
-    """Stdin of a reader who left before the guest had room for it."""
-
-    writer: bytes
-    stdin: bytearray
-    stdin_ended: bool
-
-
 class MachineRelay:
     """Drive one machine's session over `line`; everything it has to remember is in `folder`.
 
-    `changed` is called when the condition or the status is another than before. Raises
-    ChannelError when the folder cannot be used.
+    `changed` is called when the condition, the status or the process's life is another than before.
+    Raises ChannelError when the folder cannot be used.
     """
 
     def __init__(
@@ -94,7 +62,7 @@ class MachineRelay:
         self.options = options or RelayOptions()
         self.readers: set[Reader] = set()
         self.visitors: set[Visitor] = set()
-        self._bequests: list[_Bequest] = []
+        self._bequests: list[Bequest] = []
         self._line = line
         self._loop = loop
         self._notice = notice
@@ -108,6 +76,7 @@ class MachineRelay:
         self._stuck: str | None = None
         self._renew = False
         self._probed_at: float | None = None
+        self._look_at = loop.now() + self.options.look_seconds
         self._scheduled = False
         self._unworked = 0  # bytes that came since `_work`
         self._worked_at = float("-inf")
@@ -119,6 +88,7 @@ class MachineRelay:
             folder, self.options, now=loop.now, wall_ns=wall_ns, work=self.schedule
         )
         self._ever_connected = self.session.said_hello
+        self._life = self.session.state.life  # that `changed` was called for
         self._condition = Condition.NEVER_CONNECTED
         self._since = loop.now()
         self._condition = self._judge()
@@ -168,6 +138,7 @@ class MachineRelay:
             "started": session.state.started,
             "network": session.state.network,
             "ended": session.state.ended,
+            "life": session.life.to_json(),
             "session": session.state.wire.session.hex(),
             "incarnation": session.state.wire.incarnation,
             "boot": session.state.boot,
@@ -207,7 +178,7 @@ class MachineRelay:
             if waiting + len(reader.stdin) > STDIN_WINDOW or len(self._bequests) >= _BEQUESTS:
                 self._notice(Notice("a client left before the guest took its stdin, which is lost"))
             elif reader.stdin or reader.stdin_ended:
-                left = _Bequest(reader.writer, bytearray(reader.stdin), reader.stdin_ended)
+                left = Bequest(reader.writer, bytearray(reader.stdin), reader.stdin_ended)
                 self._bequests.append(left)
         self.schedule()
 
@@ -312,6 +283,9 @@ class MachineRelay:
         if self._stuck is not None:
             self._stuck = None
             self._line.resume()
+        if self.session.state.life is not self._life:
+            self._life = self.session.state.life
+            self._changed()
         if self._fault is None and not self._renew:
             self._send()
         self._set_timer()
@@ -354,7 +328,7 @@ class MachineRelay:
     def _take_stdin(self) -> None:
         """Take what readers offer, a piece from each in its turn."""
         session = self.session
-        givers: list[Reader | _Bequest] = [*self._bequests, *self.readers]
+        givers: list[Reader | Bequest] = [*self._bequests, *self.readers]
         offering = [giver for giver in givers if giver.stdin or giver.stdin_ended]
         while offering:
             for reader in list(offering):
@@ -398,7 +372,12 @@ class MachineRelay:
         endpoint = self.session.endpoint
         heard = endpoint.last_heard
         if self._probed_at is not None and heard is not None and heard >= self._probed_at:
+            if heard - self._probed_at > _PAUSE_SECONDS:
+                self._look_at = now
             self._probed_at = None
+        if now >= self._look_at and endpoint.established and self._fault is None:
+            self._look_at = now + self.options.look_seconds
+            self.session.mention({"type": "look"})
         quiet_since = max(self._since, heard or self._since)
         keepalive = min(self.options.keepalive_seconds, self.options.patience.silence / 2)
         if (
