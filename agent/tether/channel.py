@@ -43,7 +43,7 @@ _PORT_WRITE_BYTES = 32768
 _PORT_TURN_BYTES = 262144
 # Whatever is in flight stands before a control message: 32 KiB is 80 ms of a good serial line.
 # The receive side must stay far below the 1.3 MB after which the tty layer drops bytes.
-SERIAL_LIMITS = Limits(4096, 32768, 4096)
+SERIAL_LIMITS = Limits(8192, 32768, 8192)
 
 
 VSOCK_LIMITS = Limits(32768, 131072, 65536)

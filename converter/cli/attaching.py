@@ -15,7 +15,7 @@ import click
 
 from agent.host.client import UNANSWERED, Address, Manners, attach
 from agent.host.errors import AbortedError, DetachedError
-from agent.host.signals import catch_signals
+from agent.host.signals import SignalInbox, catch_signals
 from agent.host.status import ExitStatus
 from agent.host.stdio import Stdio
 from agent.host.terminal import raw_mode, window_size
@@ -26,6 +26,7 @@ SIGNALLED = 128  # plus the signal's number: how shells tell it
 _STDOUT_FIRST = (1, 0, 2)
 
 Errors = Callable[[], contextlib.AbstractContextManager[None]]
+Seated = contextlib.AbstractContextManager[tuple[Stdio, Manners]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,26 +60,20 @@ def terminal_size() -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def seated(output: Output, seat: Seat) -> Iterator[tuple[Stdio, Manners]]:
-    """Have the terminal and the signals for a process in a guest; give them back on every way out.
-
-    Raises UsageError.
-    """
-    seat.check()
+def _seated(output: Output, seat: Seat, inbox: SignalInbox) -> Iterator[tuple[Stdio, Manners]]:
+    """Have the terminal for a process in a guest; give it back on every way out."""
     output.close()  # from here on the terminal is the guest's
     sys.stdout.flush()
-    with catch_signals() as inbox, contextlib.ExitStack() as stack:
-        stdin = sys.stdin.fileno() if seat.stdin else None
-        if seat.tty and stdin is not None:
-            stack.enter_context(raw_mode(stdin))
-        manners = Manners(
-            detach_keys=seat.detach_keys if seat.tty else b"",
-            sig_proxy=seat.sig_proxy,
-            end_stdin=seat.end_stdin,
-            inbox=inbox,
-            terminal_size=terminal_size if seat.tty else None,
-            fatal=UNANSWERED,
-        )
+    stdin = sys.stdin.fileno() if seat.stdin else None
+    manners = Manners(
+        detach_keys=seat.detach_keys if seat.tty else b"",
+        sig_proxy=seat.sig_proxy,
+        end_stdin=seat.end_stdin,
+        inbox=inbox,
+        terminal_size=terminal_size if seat.tty else None,
+        fatal=UNANSWERED,
+    )
+    with raw_mode(stdin) if seat.tty and stdin is not None else contextlib.nullcontext():
         yield Stdio(stdin=stdin), manners
 
 
@@ -90,27 +85,30 @@ def attach_seat(
     `replay` is "all" of this boot's output, or "none". `errors` translates the library's errors.
     """
 
-    def relay(stdio: Stdio, manners: Manners) -> ExitStatus:
-        return attach(address, stdio, replay=replay, manners=manners)
+    def relay(seated: Seated) -> ExitStatus:
+        with errors(), seated as (stdio, manners):
+            return attach(address, stdio, replay=replay, manners=manners)
 
-    return relayed(output, errors, seat, relay)
+    return relayed(output, seat, relay)
 
 
-def relayed(
-    output: Output, errors: Errors, seat: Seat, relay: Callable[[Stdio, Manners], ExitStatus]
-) -> int:
+def relayed(output: Output, seat: Seat, relay: Callable[[Seated], ExitStatus]) -> int:
     """Have `relay` move the process's bytes until it ends; return the exit code for the command.
 
-    The process's own; 0 when the user detached, 128 + N when signal N ended this client, and when
-    there was no process, why not on stderr and its code.
+    It gets the user's end, which it enters when there is a process to move bytes for; signals are
+    collected from the beginning. The exit code is the process's own; 0 when the user detached,
+    128 + N when signal N ended this client, and when there was no process, why not on stderr and
+    its code. Raises UsageError before `relay` is called.
     """
+    seat.check()
     try:
-        with seated(output, seat) as (stdio, manners), errors():
-            status = relay(stdio, manners)
+        with catch_signals() as inbox:
+            status = relay(_seated(output, seat, inbox))
     except DetachedError:
         click.echo("Detached; the process goes on.", err=True)
         return 0
     except AbortedError as error:
+        output.close()
         click.echo(f"Error: {error.what}", err=True)
         return SIGNALLED + error.signal
     return exit_code(status)

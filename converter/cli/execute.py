@@ -6,15 +6,9 @@ from pathlib import Path
 
 import click
 
-from agent.host.client import Execution, Manners, execute, execute_detached
+from agent.host.client import Execution, execute, execute_detached
 from agent.host.status import ExitStatus
-from agent.host.stdio import Stdio
-from converter.cli.attaching import (
-    Seat,
-    exit_code,
-    relayed,
-    terminal_size,
-)
+from converter.cli.attaching import Seat, Seated, exit_code, relayed, terminal_size
 from converter.cli.environment import read_environment
 from converter.cli.options import detach_keys_option
 from converter.cli.output import Output
@@ -93,10 +87,11 @@ def command(
     reached = place.running(machine)
     if not detach:
 
-        def relay(stdio: Stdio, manners: Manners) -> ExitStatus:
-            return execute(reached.address, execution, stdio, manners=manners)
+        def relay(seated: Seated) -> ExitStatus:
+            with reached.errors(), seated as (stdio, manners):
+                return execute(reached.address, execution, stdio, manners=manners)
 
-        return relayed(output, reached.errors, seat, relay)
+        return relayed(output, seat, relay)
     with reached.errors():
         status = execute_detached(reached.address, execution)
     return 0 if status is None else exit_code(status)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from agent.host.errors import AbortedError, DetachedError
-from agent.host.signals import catch_signals
-from agent.host.stdio import Stdio
-from converter.cli.attaching import SIGNALLED, exit_code, terminal_size
+from agent.host.status import ExitStatus
+from converter.cli.attaching import Seat, Seated, relayed, terminal_size
 from converter.cli.caching import Caching, cache_options
 from converter.cli.images import convert_source, parse_argument
 from converter.cli.options import (
@@ -31,11 +28,10 @@ from converter.cli.run_options import RunOptions, run_options
 from converter.cli.stdin import claim_stdin
 from converter.cli.volume_options import VolumeOptions, volume_options
 from converter.errors import UsageError
-from converter.events import Event, StepFinished
 from converter.image.reference import BundleReference
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
-from converter.machine.foreground import Attachment, run_in_foreground
-from converter.machine.machines import MachineRecord, MachineRequest, Machines
+from converter.machine.foreground import run_in_foreground
+from converter.machine.machines import MachineRequest
 from converter.machine.model import Channel
 from converter.pipeline import ConvertOptions
 from converter.store.bootimages import boot_image_for
@@ -143,12 +139,11 @@ def command(
       saltflat run --rm --storage-opt size=200G debian:12 df -h /
       saltflat run -d --name db -v data:/var/lib/postgresql/data registry.example/team/postgres:16
     """
-    if options.tty and options.interactive and not detach and not sys.stdin.isatty():
-        raise UsageError(
-            "Standard input is not a terminal.",
-            expected="a terminal with -i and -t together, as docker wants it",
-            hint="Leave out -t when input comes from a pipe or a file.",
-        )
+    seat = Seat(
+        stdin=options.interactive, tty=options.tty, detach_keys=detach_keys, sig_proxy=sig_proxy
+    )
+    if not detach:
+        seat.check()  # before anything is made
     if options.interactive and not detach:
         claim_stdin("run -i")
     disk_bytes = _disk_bytes(storage_options)
@@ -160,6 +155,8 @@ def command(
         )
     store = open_store(store_root)
     machines = open_machines(state_root, output.monitor)
+    if name is not None:
+        machines.check_name(name)  # before anything is fetched
     reference = parse_argument(source)
     size_at_start = (terminal_size() or _NO_TERMINAL) if options.tty else None
     with using(store, monitor=output.monitor):
@@ -207,37 +204,11 @@ def command(
         machines.start(machine.id)
         output.result(machine.id, {"schema": 1, "id": machine.id, "name": machine.name})
         return 0
-    attachment = Attachment(
-        stdio=Stdio(stdin=sys.stdin.fileno() if options.interactive else None),
-        detach_keys=detach_keys if options.tty else b"",  # input that nobody types may be any bytes
-        sig_proxy=sig_proxy,
-        tty=options.tty,
-    )
-    return _in_foreground(output, machines, machine, attachment)
 
+    def relay(seated: Seated) -> ExitStatus:
+        return run_in_foreground(machines, machine, seated, monitor=output.monitor)
 
-def _in_foreground(
-    output: Output, machines: Machines, machine: MachineRecord, attachment: Attachment
-) -> int:
-    """Run the machine, attached; return the exit code."""
-
-    def until_running(event: Event) -> None:
-        output.monitor(event)
-        if isinstance(event, StepFinished):
-            output.close()  # from here on the terminal is the guest's
-
-    try:
-        with catch_signals() as inbox:
-            status = run_in_foreground(
-                machines, machine, replace(attachment, inbox=inbox), monitor=until_running
-            )
-    except DetachedError:
-        return 0
-    except AbortedError as error:
-        output.close()
-        click.echo(f"Error: {error.what}", err=True)
-        return SIGNALLED + error.signal
-    return exit_code(status)
+    return relayed(output, seat, relay)
 
 
 def _disk_bytes(settings: tuple[str, ...]) -> int | None:

@@ -10,30 +10,13 @@ from pathlib import Path
 
 import click
 
-from agent.host.loop import READABLE, Loop
-from agent.host.relay import (
-    SOCKET_NAME,
-    LineKind,
-    Patience,
-    RelayOptions,
-    local_door,
-    read_patience,
-)
-from agent.host.relay.many import Machines
-from agent.host.relay.roster import Roster
-from agent.host.relay.rules_file import RulesFile
-from agent.host.relay.tls import server_context, tls_door
+from agent.host.concentrator import Certificate, Concentrator, Relaying, RemoteDoor
+from agent.host.concentrator import serve as run_concentrator
+from agent.host.relay import LineKind, Patience, RelayOptions, read_patience
 from agent.host.signals import SignalInbox
 from agent.host.vspc.allow import AllowList, read_rule
-from agent.host.vspc.seam import Backend, Notice
-from agent.host.vspc.server import (
-    DESCRIPTORS_FOR_A_RELAY,
-    DESCRIPTORS_FOR_A_SOCKET,
-    Server,
-    read_address,
-    tls_context,
-)
-from agent.host.vspc.sockets import SocketBackend
+from agent.host.vspc.seam import Notice
+from agent.host.vspc.server import read_address
 from converter.cli import vspc_machines
 from converter.cli.options import size
 from converter.cli.output import Output
@@ -213,15 +196,8 @@ def serve(
             "What is to become of the VMs' serial ports is not said.",
             expected="--relays DIR, --sockets DIR, or both",
         )
-    if clients is None:
-        door = None
-    elif relays is None or certificate is None or client_rules is None:
-        raise UsageError(
-            "--clients was given without what it needs.",
-            expected="--relays, --certificate (and --key) and --client-rules with it",
-        )
-    else:
-        door = _read_clients(clients)
+    given = None if certificate is None else Certificate(chain=certificate, key=key)
+    door = None if clients is None else _door(clients, relays, given, client_rules, client_ca)
 
     def log(notice: Notice) -> None:
         output.monitor(Note(notice.text, warning=notice.warning, minor=notice.minor))
@@ -232,70 +208,44 @@ def serve(
         keepalive_seconds=_KEEPALIVE_SECONDS,
         line=LineKind.VSPC,
     )
-    with vspc_machines.vspc_errors(), contextlib.ExitStack() as cleanup:
-        where = [read_address(address) for address in addresses]
-        allow = AllowList(tuple(read_rule(rule) for rule in rules), everybody=allow_all)
-        context = None if certificate is None else tls_context(certificate, key)
-        loop = Loop()
-        cleanup.callback(loop.close)
-        inbox = cleanup.enter_context(_ending_signals())
-        backend: Backend | None = None
-        if sockets is not None:
-            backend = plain = SocketBackend(sockets, loop, log)
-            cleanup.callback(plain.close)
-        machines = None
-        if relays is not None:
-            roster = Roster(relays)
-            backend = machines = Machines(roster, loop, log=log, options=options, strangers=backend)
-            cleanup.callback(machines.close)
-        assert backend is not None
-        server = Server(
-            where,
-            backend,
-            allow,
-            loop,
-            context=context,
-            log=log,
-            descriptors_for_a_vm=(
-                DESCRIPTORS_FOR_A_SOCKET if machines is None else DESCRIPTORS_FOR_A_RELAY
-            ),
+    relaying = None if relays is None else Relaying(folder=relays, options=options, door=door)
+    with vspc_machines.vspc_errors(), _ending_signals() as inbox:
+        concentrator = Concentrator(
+            addresses=[read_address(address) for address in addresses],
+            allow=AllowList(tuple(read_rule(rule) for rule in rules), everybody=allow_all),
+            certificate=given,
+            sockets=sockets,
+            relaying=relaying,
         )
-        cleanup.callback(server.close)
-        if machines is not None:
-            find, most = machines.find, server.capacity
-            local = local_door(roster.directory / SOCKET_NAME, loop, find=find, most=most)
-            cleanup.callback(local.close)
-        if door is not None:
-            assert machines is not None
-            assert certificate is not None
-            assert client_rules is not None
-            remote = tls_door(
-                door,
-                loop,
-                find=machines.find,
-                access=RulesFile(client_rules, log),
-                context=server_context(certificate, key or certificate, client_ca),
-                most=server.capacity,
-            )
-            cleanup.callback(remote.close)
-            host, port = remote.address
-            log(Notice(f"Clients are let in at {f'[{host}]' if ':' in host else host}:{port}"))
-        loop.watch(inbox.fileno(), READABLE, lambda _events: loop.stop())
-        loop.run()
+        run_concentrator(concentrator, inbox, log)
         for number in inbox.drain():
             log(Notice(f"Ended by {signal.Signals(number).name}"))
     return 0
 
 
-def _read_clients(text: str) -> tuple[str, int]:
-    """Read HOST:PORT; an empty host is every address of this machine."""
-    match = _CLIENTS.fullmatch(text)
+def _door(
+    clients: str,
+    relays: Path | None,
+    certificate: Certificate | None,
+    rules: Path | None,
+    authority: Path | None,
+) -> RemoteDoor:
+    """Put together what --clients takes. Raises UsageError when a part lacks."""
+    if relays is None or certificate is None or rules is None:
+        raise UsageError(
+            "--clients was given without what it needs.",
+            expected="--relays, --certificate (and --key) and --client-rules with it",
+        )
+    match = _CLIENTS.fullmatch(clients)
     if match is None or int(match[3]) > 0xFFFF:
         raise UsageError(
-            f"{text!r} is no address to let clients in at.",
+            f"{clients!r} is no address to let clients in at.",
             expected="HOST:PORT, with an IPv6 address in brackets",
         )
-    return match[1] or match[2], int(match[3])
+    host = match[1] or match[2]  # an empty one is every address of this machine
+    return RemoteDoor(
+        host=host, port=int(match[3]), certificate=certificate, rules=rules, ca=authority
+    )
 
 
 @contextlib.contextmanager

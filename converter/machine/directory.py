@@ -45,6 +45,8 @@ CHANGING = "changing"
 
 GO = b"go"  # what a supervisor waits for at the pipe that holds it
 
+SHORT_ID_DIGITS = 12  # of an id, where a person reads it
+
 _LIMIT_BYTES = 1 << 22
 _POLL_SECONDS = 0.02
 
@@ -77,6 +79,14 @@ class MachineFolder:
         if document is None:
             raise no_machine(self.id)
         return document
+
+    @property
+    def name(self) -> str:
+        """What people call the machine; the beginning of its id where that cannot be read."""
+        try:
+            return str(self.machine()["name"])
+        except (NotFoundError, IntegrityError, KeyError, OSError):
+            return self.id[:SHORT_ID_DIGITS]
 
     def state(self) -> State:
         """Return what is written of how the machine is. Raises NotFoundError, IntegrityError."""

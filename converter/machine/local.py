@@ -77,13 +77,24 @@ class LocalMachines:
         self._monitor = monitor
         self._accelerator = accelerator
 
+    def check_name(self, name: str) -> None:
+        """Refuse a name that cannot be; see Machines."""
+        self._registry.check_name(name)
+
     def create(self, request: MachineRequest) -> MachineRecord:
         """Make a machine; see Machines."""
         return self._registry.create(request)
 
     def list(self) -> tuple[MachineRecord, ...]:
         """Return all machines, the newest first."""
-        return self._registry.list()
+        found = self._registry.list()
+        for record in found:
+            if record.auto_remove and record.status is Status.EXITED and not record.supervised:
+                # Its supervisor was killed before it could remove it: another one does, once
+                # nobody reads its output any more.
+                with suppress(SaltflatError):
+                    self._adopt(self._registry.folder(record.id))
+        return found
 
     def find(self, name: str) -> MachineRecord:
         """Return the machine of this name, id or beginning of an id; see Machines."""
@@ -155,8 +166,8 @@ class LocalMachines:
         folder = self._registry.folder(machine)
         if look(folder).status is Status.CREATED:
             raise UsageError(
-                f"The machine {machine} was never started.",
-                hint=f"Start it with: saltflat start {machine[:12]}",
+                f"The machine {folder.name} was never started.",
+                hint=f"Start it with: saltflat start {folder.name}",
             )
         return MachineAddress(folder.relay / SOCKET_NAME, adopt=lambda: self._adopt(folder))
 
@@ -217,7 +228,7 @@ class LocalMachines:
         """Send the process a signal; see Machines."""
         folder = self._registry.folder(machine)
         if look(folder).status is not Status.RUNNING:
-            raise UsageError(f"The machine {machine[:12]} does not run.")
+            raise UsageError(f"The machine {folder.name} does not run.")
         if number != signal.SIGKILL:
             try:
                 client.send_signal(self.address(machine), number)
@@ -247,7 +258,7 @@ class LocalMachines:
                 raise
             return end  # it has removed itself
         if state.end is None:
-            raise UsageError(f"The machine {machine[:12]} was never started.")
+            raise UsageError(f"The machine {folder.name} was never started.")
         return state.end
 
     def remove(self, machine: str, *, force: bool = False, volumes: bool = False) -> None:
@@ -315,7 +326,7 @@ class LocalMachines:
                 return
             if time.monotonic() - begun > _CUT_SECONDS:
                 raise HypervisorError(
-                    f"The machine {folder.id[:12]} does not end.",
+                    f"The machine {folder.name} does not end.",
                     hint="A process stuck in the kernel waits for a disk: look at the host's log.",
                 )
             time.sleep(_POLL_SECONDS)
@@ -326,7 +337,7 @@ def _spec(folder: MachineFolder) -> MachineSpec:
         return read_spec(folder.machine()["spec"])
     except (ValueError, KeyError) as error:
         raise IntegrityError(
-            f"The machine {folder.id[:12]} is damaged: {error}.", hint="Remove it: saltflat rm"
+            f"The machine {folder.name} is damaged: {error}.", hint="Remove it: saltflat rm"
         ) from error
 
 
@@ -353,7 +364,7 @@ def _settle_cut(folder: MachineFolder) -> None:
 def _refuse_running(folder: MachineFolder, *, force: bool) -> None:
     if not force:
         raise UsageError(
-            f"The machine {folder.id[:12]} runs.",
+            f"The machine {folder.name} runs.",
             hint="Stop it first with saltflat stop, or remove it as it is: saltflat rm --force",
         )
 
@@ -362,7 +373,7 @@ def _wait_turn(folder: MachineFolder, deadline: float) -> None:
     """Let whoever has the lock go on for a moment. Raises SaltflatError after the deadline."""
     if time.monotonic() > deadline:
         raise SaltflatError(
-            f"Another process has been at work on the machine {folder.id[:12]} for too long.",
+            f"Another process has been at work on the machine {folder.name} for too long.",
             hint="See what it does, or end it.",
         )
     time.sleep(_POLL_SECONDS)

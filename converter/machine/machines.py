@@ -19,6 +19,7 @@ from agent.host.errors import RelayError
 from agent.host.relay.status import status_json
 from agent.host.status import ExitStatus
 from converter.errors import SaltflatError
+from converter.machine.directory import SHORT_ID_DIGITS
 from converter.machine.model import MachineSpec
 from converter.machine.spec_json import spec_document
 from converter.machine.state import Status
@@ -26,7 +27,6 @@ from converter.machine.state import Status
 __all__ = ["MachineRecord", "MachineRequest", "Machines", "Status"]
 
 RECORD_SCHEMA = 1
-SHORT_ID_DIGITS = 12  # of an id, where a person reads it
 NAME_RULE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")  # docker's
 
 
@@ -124,6 +124,9 @@ class Machines(Protocol):
     All methods raise NotFoundError for an id that is no machine (any more), SaltflatError when
     the place where machines are kept cannot be used.
     """
+
+    def check_name(self, name: str) -> None:
+        """Raise UsageError now for a name that `create` would refuse as taken, or as none."""
 
     def create(self, request: MachineRequest) -> MachineRecord:
         """Make a machine, which does not run yet.

@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -66,10 +66,12 @@ class Registry:
 
     # --- making ----------------------------------------------------------------------------------
 
+    def check_name(self, name: str) -> None:
+        """Raise UsageError for a name that is taken, or none."""
+        _check_free(name, dict(self._names()))
+
     def create(self, request: MachineRequest) -> MachineRecord:
         """Make a machine, as Machines.create does."""
-        if request.name is not None:
-            check_name(request.name)
         machine = secrets.token_hex(_ID_BYTES)
         spec = request.spec
         if not spec.guest.hostname:
@@ -79,11 +81,8 @@ class Registry:
         final = MachineFolder(self.machines / machine)
         with all_names(self.machines):
             names = dict(self._names())
-            if request.name is not None and request.name in names:
-                raise UsageError(
-                    f"The name {request.name} is taken by machine {names[request.name]}.",
-                    hint="Choose another one, or remove that machine with saltflat rm.",
-                )
+            if request.name is not None:
+                _check_free(request.name, names)
             name = request.name or new_name(names)
             document = {
                 "schema": MACHINE_SCHEMA,
@@ -171,6 +170,15 @@ class Registry:
                 reason=f"its folder is damaged: {error}",
                 details={"folder": str(folder.path)},
             )
+
+
+def _check_free(name: str, names: Mapping[str, str]) -> None:
+    check_name(name)
+    if name in names:
+        raise UsageError(
+            f"The name {name} is taken by machine {names[name]}.",
+            hint="Choose another one, or remove that machine with saltflat rm.",
+        )
 
 
 def _record(folder: MachineFolder, document: dict[str, Any]) -> MachineRecord:

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ from agent.host.errors import RelayError  # noqa: E402 - after the path
 from agent.host.stdio import Stdio  # noqa: E402 - after the path
 from converter import events  # noqa: E402 - after the path
 from converter.errors import SaltflatError  # noqa: E402 - after the path
-from converter.machine.foreground import Attachment, run_in_foreground  # noqa: E402 - after the path
+from converter.machine.foreground import run_in_foreground  # noqa: E402 - after the path
 from converter.machine.local import LocalMachines  # noqa: E402 - after the path
 from converter.machine.machines import MachineRequest  # noqa: E402 - after the path
 from converter.machine.spec_json import read_spec  # noqa: E402 - after the path
@@ -52,8 +52,8 @@ def do(verb: str, machines: LocalMachines, work: Path) -> None:
         record = machines.create(request)
         if verb == "run":
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            attachment = Attachment(stdio=Stdio(None, nowhere, nowhere))
-            run_in_foreground(machines, record, attachment, monitor=events.ignore)
+            seat = Stdio(None, nowhere, nowhere), client.Manners(fatal=client.UNANSWERED)
+            run_in_foreground(machines, record, nullcontext(seat), monitor=events.ignore)
         return
     for record in machines.list():
         if verb == "start":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.host.client import UNANSWERED, Manners
 from agent.host.status import ExitStatus
 from agent.host.stdio import Stdio
 from converter import events
-from converter.machine.foreground import Attachment, run_in_foreground
+from converter.machine.foreground import run_in_foreground
 from converter.machine.local import LocalMachines
 from converter.machine.machines import MachineRequest
 from converter.machine.model import MachineSpec
@@ -41,6 +43,11 @@ def request(spec: MachineSpec, work: Path, **options: object) -> MachineRequest:
     return MachineRequest(**values)  # type: ignore[arg-type]  # a test names what it changes
 
 
+def seat(stdio: Stdio) -> AbstractContextManager[tuple[Stdio, Manners]]:
+    """Return the end of a user without a terminal, as `run` gives it to a machine."""
+    return nullcontext((stdio, Manners(fatal=UNANSWERED)))
+
+
 def run_to_end(
     spec: MachineSpec, work: Path, *, stdin: int | None = None, auto_remove: bool = False
 ) -> Outcome:
@@ -50,6 +57,6 @@ def run_to_end(
     out, err = work / "stdout", work / "stderr"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         stdio = Stdio(stdin, stdout.fileno(), stderr.fileno())
-        status = run_in_foreground(machines, record, Attachment(stdio=stdio), monitor=events.ignore)
+        status = run_in_foreground(machines, record, seat(stdio), monitor=events.ignore)
     folder = work / "state" / "machines" / record.id
     return Outcome(status, out.read_bytes(), err.read_bytes(), folder)

@@ -23,16 +23,17 @@ from converter import events
 from converter.errors import NotFoundError, SaltflatError, UsageError
 from converter.machine import settle
 from converter.machine.directory import PID_FILE, STATE_FILE
-from converter.machine.foreground import Attachment, run_in_foreground
+from converter.machine.foreground import run_in_foreground
 from converter.machine.local import LocalMachines
 from converter.machine.machines import MachineRecord, Status
 from converter.machine.model import GuestConfig, MachineSpec, RunConfig
 from converter.machine.process_mark import own_mark
+from converter.machine.removal import all_names
 from converter.machine.state import UNKNOWN_END
 from converter.store.layout import Store
 from converter.store.pins import pins
 from tests.guests import disk
-from tests.guests.machines import local_machines, request
+from tests.guests.machines import local_machines, request, seat
 from tinykernel.record import load_boot_image
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm]
@@ -125,6 +126,9 @@ def test_created_found_and_removed(
     assert machines.list() == (made,)
     with pytest.raises(UsageError, match="name box is taken"):
         machines.create(request(spec, tmp_path, name="box"))
+    with pytest.raises(UsageError, match="name box is taken"):
+        machines.check_name("box")
+    machines.check_name("other")
     with pytest.raises(UsageError, match="no name"):
         machines.create(request(spec, tmp_path, name="../box"))
     with pytest.raises(UsageError, match="never started"):
@@ -211,6 +215,20 @@ def test_a_killed_qemu_is_an_end_that_is_not_the_processes_own(
     machines.remove(made.id)
 
 
+def test_a_machine_that_was_to_go_goes_though_nobody_watched_its_end(
+    machines: LocalMachines, spec: MachineSpec, tmp_path: Path
+) -> None:
+    record = machines.create(request(spec, tmp_path, auto_remove=True))
+    machines.start(record.id)
+    running = machines.find(record.id)
+    killed(running.details["supervisor_pid"])
+    killed(running.details["hypervisor_pid"])
+    assert machines.find(record.id).reason == settle.UNWATCHED  # found, and not lost by looking
+    until(lambda: machines.list() == ())
+    with all_names(tmp_path / "state/machines"):  # whoever removes it has finished then
+        pass
+
+
 def test_a_restarted_host_and_a_pid_of_somebody_else(
     machines: LocalMachines, made: MachineRecord, tmp_path: Path
 ) -> None:
@@ -249,8 +267,7 @@ def test_a_run_that_somebody_else_ends(
     def attached() -> None:
         with open(os.devnull, "wb") as nowhere:
             stdio = Stdio(None, nowhere.fileno(), nowhere.fileno())
-            attachment = Attachment(stdio=stdio)
-            ends.append(run_in_foreground(machines, record, attachment, monitor=events.ignore))
+            ends.append(run_in_foreground(machines, record, seat(stdio), monitor=events.ignore))
 
     thread = threading.Thread(target=attached)
     thread.start()
