@@ -147,7 +147,7 @@ def _serve_host(
     with Supervisor(
         line,
         linger_seconds=rules.linger_seconds,
-        renew=renewals.look,
+        renew=renewals.look if source.renews else None,  # else the guest can sleep
         report=None if shared is None else shared.report,
     ) as supervisor:
         try:

@@ -58,6 +58,8 @@ class GuestInfo:
 class GuestInfoSource:
     """The document in guestinfo, as sources.ConfigSource; replaced by a dash when it was read."""
 
+    renews = True
+
     def __init__(self, guestinfo: GuestInfo) -> None:
         self._guestinfo = guestinfo
 

@@ -21,7 +21,9 @@ FW_CFG_FILE = "/sys/firmware/qemu_fw_cfg/by_name/opt/org.saltflat/config/raw"
 
 
 class ConfigSource(Protocol):
-    """One place that a document can come from."""
+    """One place that a document can come from. `renews`: another one may come there later."""
+
+    renews: bool
 
     def read(self) -> bytes:
         """Return the document's bytes; StartError("config") when there is none."""
@@ -38,6 +40,8 @@ class ConfigSource(Protocol):
 
 class FileSource:
     """A file in the guest, removed after it was read."""
+
+    renews = True
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -72,6 +76,8 @@ class FileSource:
 class FwCfgSource:
     """QEMU's firmware configuration device, by way of its sysfs driver."""
 
+    renews = False  # what QEMU has there is fixed when it starts
+
     def __init__(self, modules: ModuleLoader) -> None:
         self._modules = modules
         self._file = FileSource(FW_CFG_FILE)
@@ -89,7 +95,7 @@ class FwCfgSource:
             log.error("{} could not be unloaded: {}".format(FW_CFG_MODULE, error))
 
     def look_again(self) -> Optional[bytes]:
-        """Return None: what QEMU has there is fixed when it starts."""
+        """Return None: there is never another one."""
 
 
 def choose_source(

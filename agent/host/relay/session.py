@@ -71,8 +71,17 @@ class RelayOptions:
     patience: Patience = field(default_factory=Patience)
     # How long a client may take nothing and hold the guest, while there are others.
     hold_seconds: float = 60.0
-    keepalive_seconds: float = 5.0  # of silence, after which the guest is asked whether it is there
+    # Of silence, after which the guest is asked whether it is there: if somebody has come since, or
+    # it owes an answer, and if not. A local machine's end is seen without asking.
+    keepalive_seconds: float = 5.0
+    idle_keepalive_seconds: float = 600.0
     line: LineKind = LineKind.LOCAL
+
+    @property
+    def asking_seconds(self) -> tuple[float, float]:
+        """Of silence, after which a guest is asked: that somebody waits for, and any other."""
+        seconds = min(self.keepalive_seconds, self.patience.silence / 2)
+        return seconds, max(seconds, self.idle_keepalive_seconds)
 
 
 class RelaySession:
