@@ -123,7 +123,7 @@ def _serve_host(
     source.forget()
     connection = config.parse_connection(document)
     renewals = Renewals(source, config.parse_renewal(document).epoch)
-    rules, fault = _output_rules(document)
+    rules, fault = config.output_rules(document)
     ids = modules.read_pci_ids()
     drivers = modules.drivers_for(ids)
     if isinstance(connection.channel, config.Vsock):
@@ -216,16 +216,6 @@ def _run(
     finally:
         group.kill()
         log.info("agent's memory: " + ", ".join(_memory_figures()))
-
-
-def _output_rules(
-    document: Mapping[str, object],
-) -> Tuple[config.OutputRules, Optional[StartError]]:
-    """Return the rules, or the defaults and what is wrong: the line is needed to report that."""
-    try:
-        return config.parse_output(document), None
-    except StartError as error:
-        return config.OutputRules(), error
 
 
 def _keep_standard_descriptors() -> None:

@@ -7,11 +7,11 @@ then forgotten, because the document holds the channel's key and the process mus
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Optional, Protocol
+from typing import TYPE_CHECKING, Optional, Protocol, Sequence
 
 from agent.tether import config, log, syscalls
 from agent.tether.errors import StartError
-from agent.tether.modules import ModuleLoader
+from agent.tether.modules import Loader
 
 if TYPE_CHECKING:
     from agent.tether.guestinfo import GuestInfo
@@ -21,9 +21,11 @@ FW_CFG_FILE = "/sys/firmware/qemu_fw_cfg/by_name/opt/org.saltflat/config/raw"
 
 
 class ConfigSource(Protocol):
-    """One place that a document can come from. `renews`: another one may come there later."""
+    """One place that a document can come from."""
 
-    renews: bool
+    @property
+    def renews(self) -> bool:
+        """Whether another document may come there later."""
 
     def read(self) -> bytes:
         """Return the document's bytes; StartError("config") when there is none."""
@@ -78,7 +80,7 @@ class FwCfgSource:
 
     renews = False  # what QEMU has there is fixed when it starts
 
-    def __init__(self, modules: ModuleLoader) -> None:
+    def __init__(self, modules: Loader) -> None:
         self._modules = modules
         self._file = FileSource(FW_CFG_FILE)
 
@@ -98,8 +100,43 @@ class FwCfgSource:
         """Return None: there is never another one."""
 
 
+class FirstOf:
+    """Several places, looked at in order: what the first one has that has anything counts."""
+
+    def __init__(self, places: Sequence[ConfigSource]) -> None:
+        self._places = places
+        self._found: Optional[ConfigSource] = None
+
+    @property
+    def renews(self) -> bool:
+        """Whether another document may come there where the first one came from."""
+        return self._found is not None and self._found.renews
+
+    def read(self) -> bytes:
+        """Return the first document that there is; StartError("config") that says where none is."""
+        missing = []
+        for place in self._places:
+            try:
+                raw = place.read()
+            except StartError as error:
+                missing.append(error.message)
+                continue
+            self._found = place
+            return raw
+        raise StartError("config", "; ".join(missing))
+
+    def forget(self) -> None:
+        """Erase it there where it was found, and nowhere else."""
+        if self._found is not None:
+            self._found.forget()
+
+    def look_again(self) -> Optional[bytes]:
+        """Look there where it was found."""
+        return None if self._found is None else self._found.look_again()
+
+
 def choose_source(
-    command_line: str, modules: ModuleLoader, guestinfo: Optional[GuestInfo] = None
+    command_line: str, modules: Loader, guestinfo: Optional[GuestInfo] = None
 ) -> ConfigSource:
     """Return the source that `tether.config=fw_cfg|guestinfo|file:/path` names; the last counts.
 

@@ -118,6 +118,10 @@ class GuestHost:
                 raise TimeoutError(f"the guest did not do it within {seconds:g} s")
             self._turn()
 
+    def close(self) -> None:
+        """Let go of the line."""
+        self._lose()
+
     # --- the pump --------------------------------------------------------------------------------
 
     def _turn(self) -> None:
@@ -272,4 +276,4 @@ def served(booted_machine: Booted, key: bytes | None = None) -> Iterator[GuestHo
     with UnixListener(booted_machine.path) as listener:
         host = GuestHost(listener, key or booted_machine.key)
         yield host
-        host._lose()
+        host.close()
