@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT_UUID = "6f1c9a3e-1111-4222-8333-0123456789ab"
@@ -15,8 +16,17 @@ APPLETS = (
 )
 
 
-def build(folder: Path) -> Path:
-    """Make the disk in `folder` and return it; the programs that it needs are on PATH."""
+def build(
+    folder: Path,
+    *,
+    uuid: str = ROOT_UUID,
+    options: Sequence[str] = (),
+    spoil: Callable[[Path], None] | None = None,
+) -> Path:
+    """Make the disk in `folder` and return it; the programs that it needs are on PATH.
+
+    `options` are mke2fs's; `spoil` is called with the file system before it becomes a disk.
+    """
     root = folder / "root"
     for name in ("bin", "etc", "home/app", "opt", "tmp", "srv"):
         (root / name).mkdir(parents=True)
@@ -33,9 +43,10 @@ def build(folder: Path) -> Path:
     raw, link = folder / "disk.raw", folder / "disk.vmdk"
     with raw.open("wb") as file:
         file.truncate(CAPACITY_BYTES)
-    for command in (
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-U", ROOT_UUID, "-d", str(root), str(raw)],
-        ["qemu-img", "convert", "-O", "vmdk", str(raw), str(link)],
-    ):
-        subprocess.run(command, check=True, timeout=60)
+    make = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", uuid, *options]
+    subprocess.run([*make, "-d", str(root), str(raw)], check=True, timeout=60)
+    if spoil is not None:
+        spoil(raw)
+    convert = ["qemu-img", "convert", "-O", "vmdk", str(raw), str(link)]
+    subprocess.run(convert, check=True, timeout=60)
     return link
