@@ -136,10 +136,7 @@ def _choose_source(
     where: str, loader: modules.Loader, shared: Optional[GuestInfo]
 ) -> sources.ConfigSource:
     if where == "auto":
-        places = [] if shared is None else [shared.source()]
-        return sources.FirstOf(
-            [*places, sources.FwCfgSource(loader), sources.FileSource(CONFIG_FILE)]
-        )
+        return sources.choose_source("", loader, shared, file=CONFIG_FILE)
     if where not in ("guestinfo", "fw_cfg"):
         where = "file:" + os.path.abspath(where)
     return sources.choose_source("tether.config=" + where, loader, shared)

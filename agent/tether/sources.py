@@ -7,7 +7,7 @@ then forgotten, because the document holds the channel's key and the process mus
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Optional, Protocol, Sequence
+from typing import TYPE_CHECKING, List, Optional, Protocol, Sequence
 
 from agent.tether import config, log, syscalls
 from agent.tether.errors import StartError
@@ -123,7 +123,7 @@ class FirstOf:
                 continue
             self._found = place
             return raw
-        raise StartError("config", "; ".join(missing))
+        raise StartError("config", "there is no document: " + "; ".join(missing))
 
     def forget(self) -> None:
         """Erase it there where it was found, and nowhere else."""
@@ -136,11 +136,17 @@ class FirstOf:
 
 
 def choose_source(
-    command_line: str, modules: Loader, guestinfo: Optional[GuestInfo] = None
+    command_line: str,
+    modules: Loader,
+    guestinfo: Optional[GuestInfo] = None,
+    *,
+    file: Optional[str] = None,
 ) -> ConfigSource:
     """Return the source that `tether.config=fw_cfg|guestinfo|file:/path` names; the last counts.
 
-    `guestinfo` is None on a machine that is not VMware's.
+    Without such a word it is the first that has a document: guestinfo, which is None on a machine
+    that is not VMware's, fw_cfg, and `file` if one is given. A document itself is not taken from
+    the kernel command line: its key could not be erased there.
     """
     named = [
         word[len("tether.config=") :]
@@ -148,7 +154,9 @@ def choose_source(
         if word.startswith("tether.config=")
     ]
     if not named:
-        raise StartError("config", "the kernel command line has no tether.config=")
+        places: List[ConfigSource] = [] if guestinfo is None else [guestinfo.source()]
+        places.append(FwCfgSource(modules))
+        return FirstOf(places if file is None else [*places, FileSource(file)])
     kind, _, path = named[-1].partition(":")
     if kind == "fw_cfg" and not path:
         return FwCfgSource(modules)
