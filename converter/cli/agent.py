@@ -14,7 +14,13 @@ from tinykernel import zipapp
 
 @click.group("agent")
 def command() -> None:
-    """Make the agent alone, for guest images of your own. docs/agent.md says how to use it."""
+    """Make the agent alone, for guest images of your own. docs/agent.md says how to use it.
+
+    \b
+    Examples:
+      saltflat agent build -o image/usr/local/lib/saltflat/tether.pyz
+      saltflat agent unit > image/etc/systemd/system/tether.service
+    """
 
 
 @command.command("build")
