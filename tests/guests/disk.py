@@ -40,9 +40,22 @@ def build(
     )
     (root / "etc/group").write_text("root:x:0:\napp:x:1000:\naudio:x:29:app\n")
     (root / "opt/data").write_text("no program")
+    return make(folder, root, uuid=uuid, options=options, spoil=spoil)
+
+
+def make(
+    folder: Path,
+    root: Path,
+    *,
+    capacity_bytes: int = CAPACITY_BYTES,
+    uuid: str = ROOT_UUID,
+    options: Sequence[str] = (),
+    spoil: Callable[[Path], None] | None = None,
+) -> Path:
+    """Make a disk of the folder `root`, in `folder`, and return it."""
     raw, link = folder / "disk.raw", folder / "disk.vmdk"
     with raw.open("wb") as file:
-        file.truncate(CAPACITY_BYTES)
+        file.truncate(capacity_bytes)
     make = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", uuid, *options]
     subprocess.run([*make, "-d", str(root), str(raw)], check=True, timeout=60)
     if spoil is not None:

@@ -201,12 +201,15 @@ class GuestHost:
 
 
 class _Guest(GuestConfig):
-    """A guest's document with rules for output."""
+    """A guest's document with rules for output; `alone`: for an agent that prepares no machine."""
 
     output: dict[str, object]
+    alone: bool
 
     def encode(self, channel: Channel, key: bytes, volumes: Sequence[GuestVolume] = ()) -> bytes:
         document = json.loads(super().encode(channel, key, volumes))
+        if self.alone:
+            del document["root"], document["hostname"]
         return json.dumps({**document, "output": self.output}).encode()
 
 
@@ -232,20 +235,24 @@ def booted(
     channel: Channel = Channel.VIRTIO_SERIAL,
     output: dict[str, object] | None = None,
     memory_mib: int = 256,
+    capacity_bytes: int = disk.CAPACITY_BYTES,
+    alone: bool = False,
     initrd: Path | None = None,
     devices: Sequence[str] = (),
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
-    `initrd` takes the place of the boot image's, `devices` are further arguments for QEMU.
+    With `alone` the document is for an agent that is no init. `initrd` takes the place of the boot
+    image's, `devices` are further arguments for QEMU.
     """
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
     object.__setattr__(guest, "output", output or {})
+    object.__setattr__(guest, "alone", alone)
     spec = MachineSpec(
         chain=(link,),
-        capacity_bytes=disk.CAPACITY_BYTES,
+        capacity_bytes=capacity_bytes,
         boot=load_boot_image(boot.parent),
         guest=guest,
         memory_mib=memory_mib,

@@ -62,6 +62,17 @@ def trixie_root() -> Path:
     return cached(cache_folder(), "trixie", fingerprint([], _TRIXIE_PACKAGES), build)
 
 
+def systemd_root() -> Path:
+    """Return a Debian 12 root folder that boots with systemd, and has Python."""
+
+    def build(root: Path) -> None:
+        command = ["mmdebstrap", "--quiet", "--variant=essential", "--format=directory"]
+        command += ["--include=systemd-sysv,python3", "bookworm", os.fspath(root)]
+        subprocess.run(command, check=True, timeout=900)
+
+    return cached(cache_folder(), "systemd", fingerprint([]), build)
+
+
 def oldest_python_root() -> Path:
     """Return a folder with the unpacked Python of Debian 11 (3.9), the oldest on Debian's mirrors.
 
@@ -127,7 +138,7 @@ def main() -> int:
     if shutil.which("mmdebstrap"):
         makers += [demo_layout]
         makers += [e2fsprogs_oldest, e2fsprogs_newest, oldest_python_root]
-        makers += [trixie_root] if os.geteuid() == 0 else []
+        makers += [trixie_root, systemd_root] if os.geteuid() == 0 else []
     failed = 0
     for make in makers:
         started = time.monotonic()
