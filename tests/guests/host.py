@@ -237,13 +237,12 @@ def booted(
     memory_mib: int = 256,
     capacity_bytes: int = disk.CAPACITY_BYTES,
     alone: bool = False,
-    initrd: Path | None = None,
-    devices: Sequence[str] = (),
+    change: Callable[[list[str]], list[str]] = lambda arguments: arguments,
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
-    With `alone` the document is for an agent that is no init. `initrd` takes the place of the boot
-    image's, `devices` are further arguments for QEMU.
+    With `alone` the document is for an agent that is no init. `change` makes other arguments of
+    QEMU's.
     """
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
@@ -271,9 +270,7 @@ def booted(
             channel=path,
             temporary=False,
         )
-        if initrd is not None:
-            arguments[arguments.index("-initrd") + 1] = str(initrd)
-        with QemuProcess([*arguments, *devices], machine_folder, temporary=False) as machine:
+        with QemuProcess(change(arguments), machine_folder, temporary=False) as machine:
             yield Booted(machine, machine_folder, key, path)
 
 

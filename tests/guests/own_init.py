@@ -26,6 +26,12 @@ def with_script_alone(script: bytes, path: Path) -> Path:
     return _write(interpreter + newline + script, path)
 
 
+def booting(initrd: Path, arguments: list[str]) -> list[str]:
+    """Return QEMU's arguments with this initramfs in place of the boot image's."""
+    at = arguments.index("-initrd") + 1
+    return [*arguments[:at], str(initrd), *arguments[at + 1 :]]
+
+
 def _init() -> bytes:
     (record,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     python = load_boot_image(record.parent).python

@@ -134,8 +134,12 @@ def watched(
         *("-chardev", f"socket,id=watcher,path={port},server=on,wait=off"),
         *("-device", "isa-serial,chardev=watcher,index=2"),
     )
+
+    def change(arguments: list[str]) -> list[str]:
+        return [*own_init.booting(initrd, arguments), *devices]
+
     with (
-        booted(work, link, run, initrd=initrd, devices=devices, **options) as machine,
+        booted(work, link, run, change=change, **options) as machine,
         contextlib.closing(_connect(port)) as line,
     ):
         yield machine, Watcher(line)

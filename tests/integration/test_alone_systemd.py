@@ -6,6 +6,7 @@ init here only mounts the disk and becomes systemd, as an image's own initramfs 
 
 from __future__ import annotations
 
+import functools
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_a_life_under_systemd(link: Path, tmp_path: Path) -> None:
         link,
         run,
         alone=True,
-        initrd=initrd,
+        change=functools.partial(own_init.booting, initrd),
         memory_mib=512,
         capacity_bytes=_CAPACITY_BYTES,
     ) as machine:
