@@ -28,12 +28,15 @@ class Asking:
         """Begin anew, on a new connection."""
         self.asked_at = None
 
-    def heard(self, at: float | None) -> None:
-        """Learn when the guest was last heard."""
+    def heard(self, at: float | None) -> float | None:
+        """Learn when the guest was last heard; return how long an answer took, if this is one."""
+        took = None
         if at is not None and self.asked_at is not None and at >= self.asked_at:
+            took = at - self.asked_at
             self.asked_at = None
         if at is not None and self._wanted_at is not None and at >= self._wanted_at:
             self._wanted_at = None
+        return took
 
     def is_due(self, now: float, quiet_since: float, *, owes: bool) -> bool:
         """Return whether to ask now, and note that it is asked then.

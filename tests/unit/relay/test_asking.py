@@ -18,9 +18,10 @@ def test_who_comes_has_it_asked_once():
     asking.want(100)
     assert not asking.is_due(104, 100, owes=False)  # heard just now
     assert asking.is_due(105, 100, owes=False)
-    asking.heard(105.1)
+    assert asking.heard(106.5) == 1.5
     assert asking.asked_at is None
-    assert not asking.is_due(111, 105.1, owes=False)
+    assert asking.heard(106.5) is None
+    assert not asking.is_due(112, 106.5, owes=False)
 
 
 def test_who_comes_while_it_talks_needs_no_question():
@@ -34,7 +35,7 @@ def test_what_came_before_the_question_is_no_answer():
     asking = Asking(5, 600)
     asking.want(100)
     assert asking.is_due(106, 99, owes=False)
-    asking.heard(99)
+    assert asking.heard(99) is None
     assert asking.asked_at == 106
     asking.reset()
     assert asking.asked_at is None
