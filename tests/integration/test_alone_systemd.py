@@ -97,6 +97,8 @@ def test_a_life_under_systemd(link: Path, tmp_path: Path) -> None:
             assert shell(host, 2, "ls /sys/firmware/qemu_fw_cfg").code == 2
             group = shell(host, 3, "cat /proc/self/cgroup")
             assert group.stdout == b"0::/system.slice/tether.service\n"
+            verified = shell(host, 5, "systemd-analyze verify --man=no tether.service 2>&1")
+            assert (verified.code, verified.stdout) == (0, b"")
             # It ends with its service, in order, and the machine goes on to its own end.
             shell(host, 4, "systemctl --no-block poweroff")
             host.wait(lambda: host.processes[0].code is not None, 120)
