@@ -12,7 +12,7 @@ import os
 import secrets
 import select
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -190,7 +190,7 @@ class GuestHost:
                 self.processes[event.process].closed = True
 
     def _note(self, message: dict[str, Any]) -> None:
-        record = self.processes[message["process"]]
+        record = self.processes[message.get("process", 0)]
         record.messages[message["type"]] = message
         record.order.append(message["type"])
         if message["type"] in ("exited", "failed") and message["process"]:
@@ -201,16 +201,26 @@ class GuestHost:
 
 
 class _Guest(GuestConfig):
-    """A guest's document with rules for output; `alone`: for an agent that prepares no machine."""
+    """A guest's document with rules for output, and any network.
+
+    `alone`: for an agent that prepares no machine.
+    """
 
     output: dict[str, object]
+    network: object
     alone: bool
 
-    def encode(self, channel: Channel, key: bytes, volumes: Sequence[GuestVolume] = ()) -> bytes:
-        document = json.loads(super().encode(channel, key, volumes))
+    def encode(
+        self,
+        channel: Channel,
+        key: bytes,
+        volumes: Sequence[GuestVolume] = (),
+        network: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        document = json.loads(super().encode(channel, key, volumes, network))
         if self.alone:
             del document["root"], document["hostname"]
-        return json.dumps({**document, "output": self.output}).encode()
+        return json.dumps({**document, "output": self.output, "network": self.network}).encode()
 
 
 @dataclass
@@ -237,18 +247,20 @@ def booted(
     memory_mib: int = 256,
     capacity_bytes: int = disk.CAPACITY_BYTES,
     alone: bool = False,
+    network: object = None,
     change: Callable[[list[str]], list[str]] = lambda arguments: arguments,
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
-    With `alone` the document is for an agent that is no init. `change` makes other arguments of
-    QEMU's.
+    `network` is its document's; with `alone` that is for an agent that is no init. `change` makes
+    other arguments of QEMU's.
     """
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
     object.__setattr__(guest, "output", output or {})
     object.__setattr__(guest, "alone", alone)
+    object.__setattr__(guest, "network", network)
     spec = MachineSpec(
         chain=(link,),
         capacity_bytes=capacity_bytes,

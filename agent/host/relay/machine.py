@@ -166,6 +166,7 @@ class MachineRelay:
             "line": str(diagnosis.line),
             "console": session.console.text() if diagnosis.overdue else "",
             "started": session.state.started,
+            "network": session.state.network,
             "ended": session.state.ended,
             "session": session.state.wire.session.hex(),
             "incarnation": session.state.wire.incarnation,
@@ -400,9 +401,8 @@ class MachineRelay:
         now = self._loop.now()
         self._look_timer = self._loop.call_at(now + _LOOK_SECONDS, self._look)
         endpoint = self.session.endpoint
-        heard = endpoint.last_heard
-        self._asking.heard(heard)
-        quiet_since = max(self._since, heard or self._since)
+        self._asking.heard(endpoint.last_heard)
+        quiet_since = max(self._since, endpoint.last_heard or self._since)
         if (
             endpoint.established
             and self._fault is None
