@@ -12,7 +12,7 @@ import functools
 import os
 import resource
 import time
-from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Tuple
 
 from agent.tether import (
     c_linux,
@@ -127,7 +127,7 @@ def _serve_host(
     source.forget()
     connection = config.parse_connection(document)
     renewals = Renewals(source, config.parse_renewal(document).epoch)
-    rules, fault = _output_rules(document)
+    rules, fault = config.output_rules(document)
     ids = modules.read_pci_ids()
     drivers = modules.drivers_for(ids)
     if isinstance(connection.channel, config.Vsock):
@@ -151,7 +151,7 @@ def _serve_host(
     with Supervisor(
         line,
         linger_seconds=rules.linger_seconds,
-        renew=renewals.look,
+        renew=renewals.look if source.renews else None,  # else the guest can sleep
         report=None if shared is None else shared.report,
     ) as supervisor:
         try:
@@ -249,16 +249,6 @@ def _health(job: config.Job) -> Optional[Callable[..., HealthMonitor]]:
     from agent.tether import probes  # noqa: PLC0415 - others do not pay its memory
 
     return functools.partial(probes.HealthMonitor, *found)
-
-
-def _output_rules(
-    document: Mapping[str, object],
-) -> Tuple[config.OutputRules, Optional[StartError]]:
-    """Return the rules, or the defaults and what is wrong: the line is needed to report that."""
-    try:
-        return config.parse_output(document), None
-    except StartError as error:
-        return config.OutputRules(), error
 
 
 def _keep_standard_descriptors() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from typing import Dict, Iterable, List, Mapping, Set, Tuple
+from typing import Dict, Iterable, List, Mapping, Protocol, Set, Tuple
 
 from agent.tether import c_linux, syscalls
 from agent.tether.errors import StartError
@@ -49,6 +49,13 @@ NETWORK_DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
 # Without `scan=none` the driver's load blocks for the scan of every target (200 ms for pvscsi, 1 s
 # for virtio-scsi), while the root disk is nearly always the first one: `disks` scans by hand.
 PARAMETERS: Mapping[str, str] = {"scsi_mod": "scan=none"}
+
+
+class Loader(Protocol):
+    """Whoever loads kernel modules here."""
+
+    def load(self, name: str) -> None:
+        """Load a module and what it needs; one that is built into the kernel is there already."""
 
 
 class ModuleLoader:

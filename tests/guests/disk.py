@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT_UUID = "6f1c9a3e-1111-4222-8333-0123456789ab"
@@ -16,8 +17,17 @@ APPLETS = (
 )
 
 
-def build(folder: Path) -> Path:
-    """Make the disk in `folder` and return it; the programs that it needs are on PATH."""
+def build(
+    folder: Path,
+    *,
+    uuid: str = ROOT_UUID,
+    options: Sequence[str] = (),
+    spoil: Callable[[Path], None] | None = None,
+) -> Path:
+    """Make the disk in `folder` and return it; the programs that it needs are on PATH.
+
+    `options` are mke2fs's; `spoil` is called with the file system before it becomes a disk.
+    """
     root = folder / "root"
     for name in ("bin", "etc", "home/app", "opt", "tmp", "srv"):
         (root / name).mkdir(parents=True)
@@ -31,12 +41,26 @@ def build(folder: Path) -> Path:
     )
     (root / "etc/group").write_text("root:x:0:\napp:x:1000:\naudio:x:29:app\n")
     (root / "opt/data").write_text("no program")
+    return make(folder, root, uuid=uuid, options=options, spoil=spoil)
+
+
+def make(
+    folder: Path,
+    root: Path,
+    *,
+    capacity_bytes: int = CAPACITY_BYTES,
+    uuid: str = ROOT_UUID,
+    options: Sequence[str] = (),
+    spoil: Callable[[Path], None] | None = None,
+) -> Path:
+    """Make a disk of the folder `root`, in `folder`, and return it."""
     raw, link = folder / "disk.raw", folder / "disk.vmdk"
     with raw.open("wb") as file:
-        file.truncate(CAPACITY_BYTES)
-    for command in (
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-U", ROOT_UUID, "-d", str(root), str(raw)],
-        ["qemu-img", "convert", "-O", "vmdk", str(raw), str(link)],
-    ):
-        subprocess.run(command, check=True, timeout=60)
+        file.truncate(capacity_bytes)
+    make = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", uuid, *options]
+    subprocess.run([*make, "-d", str(root), str(raw)], check=True, timeout=60)
+    if spoil is not None:
+        spoil(raw)
+    convert = ["qemu-img", "convert", "-O", "vmdk", str(raw), str(link)]
+    subprocess.run(convert, check=True, timeout=60)
     return link

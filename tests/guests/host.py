@@ -118,6 +118,10 @@ class GuestHost:
                 raise TimeoutError(f"the guest did not do it within {seconds:g} s")
             self._turn()
 
+    def close(self) -> None:
+        """Let go of the line."""
+        self._lose()
+
     # --- the pump --------------------------------------------------------------------------------
 
     def _turn(self) -> None:
@@ -197,10 +201,14 @@ class GuestHost:
 
 
 class _Guest(GuestConfig):
-    """A guest's document with rules for output, and any network."""
+    """A guest's document with rules for output, and any network.
+
+    `alone`: for an agent that prepares no machine.
+    """
 
     output: dict[str, object]
     network: object
+    alone: bool
 
     def encode(
         self,
@@ -210,6 +218,8 @@ class _Guest(GuestConfig):
         network: Mapping[str, Any] | None = None,
     ) -> bytes:
         document = json.loads(super().encode(channel, key, volumes, network))
+        if self.alone:
+            del document["root"], document["hostname"]
         return json.dumps({**document, "output": self.output, "network": self.network}).encode()
 
 
@@ -238,23 +248,26 @@ def booted(
     initrd: Path | None = None,
     devices: Sequence[str] = (),
     volumes: Sequence[GuestVolume] = (),
+    capacity_bytes: int = disk.CAPACITY_BYTES,
+    alone: bool = False,
     network: object = None,
     change: Callable[[list[str]], list[str]] = lambda arguments: arguments,
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
     `initrd` takes the place of the boot image's, `devices` are further arguments for QEMU;
-    the disks of `volumes` are among them. `network` is its document's. `change` makes other
-    arguments of QEMU's.
+    the disks of `volumes` are among them. `network` is its document's; with `alone` that is for
+    an agent that is no init. `change` makes other arguments of QEMU's.
     """
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
     object.__setattr__(guest, "output", output or {})
+    object.__setattr__(guest, "alone", alone)
     object.__setattr__(guest, "network", network)
     spec = MachineSpec(
         chain=(link,),
-        capacity_bytes=disk.CAPACITY_BYTES,
+        capacity_bytes=capacity_bytes,
         boot=load_boot_image(boot.parent),
         guest=guest,
         memory_mib=memory_mib,
@@ -286,4 +299,4 @@ def served(booted_machine: Booted, key: bytes | None = None) -> Iterator[GuestHo
     with UnixListener(booted_machine.path) as listener:
         host = GuestHost(listener, key or booted_machine.key)
         yield host
-        host._lose()
+        host.close()

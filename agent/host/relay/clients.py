@@ -301,7 +301,7 @@ class Client:
             self._refuse("denied", "there is no such machine, or it is not yours to reach")
             return
         self._machine = machine
-        machine.visitors.add(self)
+        machine.visit(self)
         self._name = name
         self._say(encode_json(FrameKind.HELLO, {"version": CLIENT_VERSION}))
 

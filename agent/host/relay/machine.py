@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from agent.host.relay.asking import Asking
 from agent.host.relay.c_relay import STDIN_WINDOW
 from agent.host.relay.condition import Condition, Diagnosis
+from agent.host.relay.options import RelayOptions
 from agent.host.relay.readers import Bequest, Reader, Visitor
-from agent.host.relay.session import RelayOptions, RelaySession
+from agent.host.relay.session import RelaySession
 from agent.host.status import ExitStatus
 from agent.host.vspc.identity import Claims
 from agent.host.vspc.seam import Line, Notice, Scheduler, Timer
@@ -68,15 +70,14 @@ class MachineRelay:
         self._notice = notice
         self._changed = changed
         self._connected = False
-        self._ever_connected = False
         self._connected_at = loop.now()
         self._gone: str | None = None
         self._fault: str | None = None
         self._forgotten = False  # the fault is that we do not know the guest's session
         self._stuck: str | None = None
         self._renew = False
-        self._probed_at: float | None = None
         self._look_at = loop.now() + self.options.look_seconds
+        self._asking = Asking(*self.options.asking_seconds)
         self._scheduled = False
         self._unworked = 0  # bytes that came since `_work`
         self._worked_at = float("-inf")
@@ -167,6 +168,11 @@ class MachineRelay:
             self._scheduled = True
             self._loop.call_soon(self._work)
 
+    def visit(self, visitor: Visitor) -> None:
+        """Learn that somebody is here, who may want to know how things stand."""
+        self.visitors.add(visitor)
+        self._asking.want(self._loop.now())
+
     def leave(self, reader: Reader) -> None:
         """Let a reader go; its stdin is taken when there is room for it, as if it were here.
 
@@ -189,7 +195,7 @@ class MachineRelay:
         self._connected = self._ever_connected = True
         self._connected_at = self._loop.now()
         self._gone = None
-        self._probed_at = None
+        self._asking.reset()
         self._notice(Notice(f"connected: {claims}", minor=True))
         self.schedule()
 
@@ -370,23 +376,18 @@ class MachineRelay:
         now = self._loop.now()
         self._look_timer = self._loop.call_at(now + _LOOK_SECONDS, self._look)
         endpoint = self.session.endpoint
-        heard = endpoint.last_heard
-        if self._probed_at is not None and heard is not None and heard >= self._probed_at:
-            if heard - self._probed_at > _PAUSE_SECONDS:
-                self._look_at = now
-            self._probed_at = None
+        took = self._asking.heard(endpoint.last_heard)
+        if took is not None and took > _PAUSE_SECONDS:
+            self._look_at = now
         if now >= self._look_at and endpoint.established and self._fault is None:
             self._look_at = now + self.options.look_seconds
             self.session.mention({"type": "look"})
-        quiet_since = max(self._since, heard or self._since)
-        keepalive = min(self.options.keepalive_seconds, self.options.patience.silence / 2)
+        quiet_since = max(self._since, endpoint.last_heard or self._since)
         if (
             endpoint.established
-            and self._probed_at is None
             and self._fault is None
-            and now - quiet_since >= keepalive
+            and self._asking.is_due(now, quiet_since, owes=endpoint.unacknowledged())
         ):
-            self._probed_at = now
             endpoint.request_probe()
             self.schedule()
         self._let_go()
@@ -423,7 +424,7 @@ class MachineRelay:
             return Condition.DISCONNECTED
         # It owes the answer to a probe; or on a new connection, of this process or another before
         # it, the one to our HELLO.
-        asked = self._probed_at if self.session.endpoint.established else self._connected_at
+        asked = self._asking.asked_at if self.session.endpoint.established else self._connected_at
         if asked is not None and self._loop.now() - asked >= self.options.patience.silence:
             return Condition.SILENT
         return Condition.ALIVE

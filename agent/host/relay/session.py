@@ -12,7 +12,6 @@ import copy
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,16 @@ from agent.host.console import ConsoleTail
 from agent.host.errors import ChannelError
 from agent.host.relay.c_relay import (
     GAP,
-    LOG_BYTES,
     RECORD_PAYLOAD,
-    SEGMENT_BYTES,
     WAITING_REQUESTS,
     RecordKind,
 )
-from agent.host.relay.condition import LineKind, Patience
 from agent.host.relay.journal import SCHEMA, Journal, RelayState, key_mark
 from agent.host.relay.keys import read_key
 from agent.host.relay.life import Life, read_life
 from agent.host.relay.log import Log
 from agent.host.relay.network_news import network_news
+from agent.host.relay.options import RelayOptions
 from agent.host.relay.processes import Processes
 from agent.host.relay.spool import Spool
 from agent.host.relay.status import reported_status, status_json
@@ -61,22 +58,6 @@ from agent.wire import (
 JOURNAL_NAME, LOG_NAME, STDIN_NAME = "journal", "log", "stdin"
 _NONCE_BYTES = 16
 _OUTPUTS = frozenset((STDOUT, STDERR))
-
-
-@dataclass(frozen=True, slots=True)
-class RelayOptions:
-    """Sizes and times. Bytes and seconds."""
-
-    segment_bytes: int = SEGMENT_BYTES
-    log_bytes: int = LOG_BYTES
-    max_payload: int = 131072
-    window: int = 524288
-    patience: Patience = field(default_factory=Patience)
-    # How long a client may take nothing and hold the guest, while there are others.
-    hold_seconds: float = 60.0
-    keepalive_seconds: float = 5.0  # of silence, after which the guest is asked whether it is there
-    look_seconds: float = 900.0  # between two requests to the guest to look around
-    line: LineKind = LineKind.LOCAL
 
 
 class RelaySession:
