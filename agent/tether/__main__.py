@@ -163,7 +163,7 @@ def _serve_host(
                 network = _make_network(job, report)
                 if network is not None:
                     stack.enter_context(network)
-                _run(job, supervisor, network, loader, events, started=started)
+                _run(job, supervisor, network, loader, events, shared=shared, started=started)
         except StartError as error:
             log.error("{}: {}".format(error.kind, error.message))
             supervisor.report_failure(error)
@@ -190,6 +190,7 @@ def _run(
     loader: modules.ModuleLoader,
     events: UeventListener,
     *,
+    shared: Optional[GuestInfo],
     started: float,
 ) -> None:
     """Start the job's process and supervise it to its end; StartError when it does not start."""
@@ -224,6 +225,14 @@ def _run(
         supervisor.listen("clock", clock.take)
         for look in (clock.compare, growth.look):
             supervisor.listen("look", look)
+        if shared is not None:
+            from agent.tether.requests import GuestRequests  # noqa: PLC0415 - as guestinfo
+
+            def resumed() -> None:
+                clock.compare({})
+                growth.look({})
+
+            supervisor.accompany(GuestRequests(shared.tell, stop=supervisor.stop, resumed=resumed))
         _remove_initramfs(() if network is None else network.needed_files())
         supervisor.supervise(
             launch,

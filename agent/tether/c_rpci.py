@@ -10,6 +10,7 @@ import struct
 
 VMCI_HYPERVISOR_CONTEXT_ID = 0
 GUESTRPC_RPCI_VSOCK_LISTEN_PORT = 976
+GUESTRPC_TCLO_VSOCK_LISTEN_PORT = 975
 PRIVILEGED_PORT_MAX = 1023  # a local port up to here says that the caller is privileged
 
 DMFIELDTYPE_INT64 = 1
@@ -26,3 +27,12 @@ STRING = struct.Struct(">I")  # length; then the bytes
 
 GUESTMSG_MAX_IN_SIZE = 65536  # guest to hypervisor
 REPLY_BYTES = 1 << 20  # hypervisor to guest; a little more than it sends
+
+# States of the operating system that the hypervisor asks for (GuestOsState, guestrpc/powerops.h).
+GUESTOS_STATECHANGE_HALT = 1
+GUESTOS_STATECHANGE_REBOOT = 2
+GUESTOS_STATECHANGE_POWERON = 3
+GUESTOS_STATECHANGE_RESUME = 4
+GUESTOS_STATECHANGE_SUSPEND = 5
+
+TOOLS_VERSION_UNMANAGED = 0x7FFFFFFF  # whoever made the guest looks after it

@@ -161,5 +161,5 @@ def needed_files() -> Tuple[str, ...]:
 
 
 def _read_record(record: bytes) -> Event:
-    fields = (text.decode("utf-8", "replace") for text in record.split(b"\0"))
+    fields = (field.decode("utf-8", "replace") for field in record.split(b"\0"))
     return dict(field.partition("=")[::2] for field in fields)

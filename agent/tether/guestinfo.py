@@ -40,6 +40,10 @@ class GuestInfo:
         """Set a variable. Raises RpciError."""
         self._rpci.call(b"info-set " + name.encode("ascii") + b" " + value)
 
+    def tell(self, call: str) -> None:
+        """Make a call whose answer says nothing. Raises RpciError."""
+        self._rpci.call(call.encode("ascii"))
+
     def source(self) -> GuestInfoSource:
         """Return the variable that holds the document."""
         return GuestInfoSource(self)

@@ -134,12 +134,12 @@ def decode_packet(content: bytes) -> bytes:
     return payload
 
 
-def connect_hypervisor() -> socket.socket:
-    """Return a socket to the hypervisor, from a privileged port if we may have one.
+def connect_hypervisor(service: int = GUESTRPC_RPCI_VSOCK_LISTEN_PORT) -> socket.socket:
+    """Return a socket to a service of the hypervisor, from a privileged port if we may have one.
 
     Raises OSError: ENODEV where there is no VMCI device, EAFNOSUPPORT without its drivers.
     """
-    address = (VMCI_HYPERVISOR_CONTEXT_ID, GUESTRPC_RPCI_VSOCK_LISTEN_PORT)
+    address = (VMCI_HYPERVISOR_CONTEXT_ID, service)
     port = PRIVILEGED_PORT_MAX
     while True:
         connection = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
