@@ -19,6 +19,7 @@ from agent.tether import (
     channel,
     config,
     disks,
+    entropy,
     log,
     modules,
     resolve,
@@ -126,6 +127,7 @@ def _serve_host(
     document = config.load_document(source.read())
     source.forget()
     connection = config.parse_connection(document)
+    entropy.seed(connection.key)
     renewals = Renewals(source, config.parse_renewal(document).epoch)
     rules, fault = config.output_rules(document)
     ids = modules.read_pci_ids()
