@@ -28,6 +28,17 @@ DRIVERS = (
     "vmxnet3",  # the network card, on QEMU as on ESXi
     "button",  # the power button: an orderly stop from outside
     "evdev",
+    "virtio_blk",
+    "virtio_scsi",
+)
+
+# What only machines with fewer paravirtual devices need; the cloud kernel has most of them not.
+HARDWARE_DRIVERS = (
+    "ahci",
+    "nvme",
+    "mptspi",  # LSI Logic Parallel
+    "mptsas",  # LSI Logic SAS
+    "e1000e",
 )
 
 SIGNATURE_MAGIC = b"~Module signature appended~\n"  # kernel: include/linux/module_signature.h
@@ -50,12 +61,14 @@ def choose_modules(
     paths: Iterable[str],
     builtin: Iterable[str],
     read: Callable[[str], bytes],
+    signed: bool = False,
 ) -> list[KernelModule]:
     """Return the wanted modules and all that they depend on, by name.
 
     `paths` are the files of a kernel package, `builtin` the lines of its modules.builtin, `read`
     gives a file's bytes. A wanted driver that the kernel has built in is left out: there is
-    nothing to load. Raises IntegrityError when a driver is missing or dependencies form a loop.
+    nothing to load. `signed` ones keep their signatures. Raises IntegrityError when a driver is
+    missing or dependencies form a loop.
     """
     files = {module_name(path): path for path in paths if _is_module(path)}
     built_in = {module_name(path) for path in builtin if path}
@@ -71,10 +84,11 @@ def choose_modules(
         if name not in files:
             raise IntegrityError(
                 f"the kernel package has no driver {name}",
-                expected="Debian's cloud kernel, 6.1 or newer",
+                expected="a kernel of Debian's, 6.1 or newer",
             )
         if name not in data:
-            data[name] = without_signature(_unpacked(files[name], read(files[name])))
+            module = _unpacked(files[name], read(files[name]))
+            data[name] = module if signed else without_signature(module)
             direct[name] = _depends(data[name], name=name)
         order = [step for needed in direct[name] for step in visit(needed, (*above, name))]
         return list(dict.fromkeys([*order, name]))
