@@ -41,6 +41,9 @@ HARDWARE_DRIVERS = (
     "e1000e",
 )
 
+# Which module to take where one asks for a service by its name: `pre: crc32c` is ext4's.
+SERVICES = {"crc32c": "crc32c_generic"}
+
 SIGNATURE_MAGIC = b"~Module signature appended~\n"  # kernel: include/linux/module_signature.h
 _SIGNATURE_TRAILER_BYTES = 12  # struct module_signature, its last four bytes the length, big endian
 _MODULE_LIMIT_BYTES = 64 << 20
@@ -89,7 +92,11 @@ def choose_modules(
         if name not in data:
             module = _unpacked(files[name], read(files[name]))
             data[name] = module if signed else without_signature(module)
-            direct[name] = _depends(data[name], name=name)
+            soft = (SERVICES.get(needed, needed) for needed in _soft_depends(data[name], name=name))
+            direct[name] = (
+                *_depends(data[name], name=name),
+                *(needed for needed in soft if needed in files),
+            )
         order = [step for needed in direct[name] for step in visit(needed, (*above, name))]
         return list(dict.fromkeys([*order, name]))
 
@@ -126,12 +133,29 @@ def _is_module(path: str) -> bool:
 
 
 def _depends(module: bytes, *, name: str) -> tuple[str, ...]:
-    """Return the direct dependencies: `depends=` in .modinfo, NUL-separated `key=value` text."""
-    for entry in elf.section(module, ".modinfo", name=name).split(b"\0"):
-        key, _, value = entry.partition(b"=")
-        if key == b"depends" and value:
-            return tuple(part.replace("-", "_") for part in value.decode("ascii").split(","))
-    return ()
+    """Return the direct dependencies: names with commas between them."""
+    found = _modinfo(module, "depends", name=name)
+    return tuple(part.replace("-", "_") for value in found for part in value.split(",") if part)
+
+
+def _soft_depends(module: bytes, *, name: str) -> tuple[str, ...]:
+    """Return what should be loaded before: `pre: name name post: name name`."""
+    found: list[str] = []
+    for value in _modinfo(module, "softdep", name=name):
+        wanted = False
+        for word in value.split():
+            if word in {"pre:", "post:"}:
+                wanted = word == "pre:"
+            elif wanted:
+                found.append(word.replace("-", "_"))
+    return tuple(found)
+
+
+def _modinfo(module: bytes, key: str, *, name: str) -> list[str]:
+    """Return the values of a key in .modinfo: NUL-separated `key=value` text."""
+    entries = elf.section(module, ".modinfo", name=name).split(b"\0")
+    pairs = (entry.partition(b"=") for entry in entries)
+    return [value.decode("ascii", "replace") for at, _, value in pairs if at == key.encode()]
 
 
 def _unpacked(path: str, data: bytes) -> bytes:
