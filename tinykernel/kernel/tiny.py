@@ -103,8 +103,8 @@ class TinyKernel:
 
 def build_key(source_sha256: str) -> str:
     """Return the name under which the kernel of this source package is kept."""
-    recipe = [path.read_bytes() for path in (FRAGMENT, Path(__file__))]
-    document = [source_sha256, *versions(), *(hashlib.sha256(part).hexdigest() for part in recipe)]
+    wanted = read_fragment(FRAGMENT.read_text("utf-8"))
+    document = [source_sha256, versions(), list(wanted.values()), _MAKE_ARGUMENTS, _FIXED]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:32]
 
 
