@@ -22,7 +22,7 @@ _COMPILER = """
 import marshal, sys
 sources = marshal.load(sys.stdin.buffer)
 compiled = [
-    marshal.dumps(compile(source, name, "exec", dont_inherit=True, optimize=0))
+    marshal.dumps(compile(source, name, "exec", dont_inherit=True, optimize=2))
     for name, source in sources
 ]
 sys.stdout.buffer.write(marshal.dumps(compiled))
@@ -52,7 +52,7 @@ def compile_modules(sources: Sequence[tuple[str, bytes]]) -> list[bytes]:
             [sys.executable, "-s", "-S", "-P", "-c", _COMPILER],
             input=marshal.dumps(list(sources)),
             capture_output=True,
-            env={"PYTHONHASHSEED": "0"},
+            env={"PYTHONHASHSEED": "0", "PYTHONNODEBUGRANGES": "1"},
             timeout=_TIMEOUT_SECONDS,
             check=True,
         )

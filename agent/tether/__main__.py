@@ -11,7 +11,6 @@ import functools
 import os
 import resource
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
 
 from agent.tether import (
@@ -37,6 +36,7 @@ from agent.tether.messages import MAIN, describe_failure
 from agent.tether.renewals import Renewals
 from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
+from agent.values import replace
 from agent.wire import Endpoint, ProtocolError, Role
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ guest's C library is never asked (NSS would answer for the agent's world, not fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import List, Sequence, Tuple
 
 from agent.tether.errors import StartError
+from agent.values import dataclass
 
 MAX_ID = (1 << 31) - 1  # the largest id that Docker accepts
 

@@ -12,7 +12,6 @@ import fcntl
 import os
 import socket
 import termios
-from dataclasses import dataclass
 from typing import List, Optional, Protocol, Tuple, Union
 
 from agent.tether import c_linux, log
@@ -20,6 +19,7 @@ from agent.tether.config import Serial, VirtioSerial, Vsock
 from agent.tether.errors import StartError
 from agent.tether.sockets import Connecting, Listening
 from agent.tether.uevents import UeventListener
+from agent.values import dataclass
 
 VIRTIO_PORTS = "/sys/class/virtio-ports"
 PORT_WAIT_SECONDS = 10.0

@@ -17,12 +17,12 @@ import signal
 import socket
 import stat
 import termios
-from dataclasses import dataclass
 from typing import Callable, Dict, NoReturn, Optional, Sequence, Tuple
 
 from agent.tether import accounts, init, log, privileges, resolve, syscalls, terminal, world
 from agent.tether.config import Job
 from agent.tether.errors import CANNOT_INVOKE, CANNOT_START, NOT_FOUND, StartError
+from agent.values import dataclass
 
 MAX_ACCOUNT_FILE_BYTES = 16 << 20
 MAX_MESSAGE = 8192  # letters, each at most six bytes of the report's JSON

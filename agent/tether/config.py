@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
 from typing import Mapping, Optional, Tuple, Union
 
 from agent.tether.errors import StartError
@@ -22,6 +21,7 @@ from agent.tether.fields import text as _text
 from agent.tether.fields import whole as _whole
 from agent.tether.fields import wrong as _wrong
 from agent.tether.host_config import DEFAULTS, HostConfig, parse_host_config
+from agent.values import dataclass, replace
 
 SCHEMA = 1
 MAX_DOCUMENT_BYTES = 4 << 20

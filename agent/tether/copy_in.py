@@ -12,10 +12,10 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Optional, Tuple
 
 from agent.tether import c_tar
+from agent.values import dataclass, field
 
 CHUNK_BYTES = 65536
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

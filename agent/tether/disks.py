@@ -9,12 +9,12 @@ import errno
 import fcntl
 import os
 import struct
-from dataclasses import dataclass
 from typing import List, Optional, Tuple
 
 from agent.tether import c_ext4, c_linux, log, syscalls
 from agent.tether.errors import StartError
 from agent.tether.uevents import UeventListener
+from agent.values import dataclass
 
 BLOCK_DEVICES = "/sys/class/block"
 SCSI_HOSTS = "/sys/class/scsi_host"

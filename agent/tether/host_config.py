@@ -6,12 +6,12 @@ are made again because the document comes from outside. How it is done is decide
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Mapping, Optional, Tuple
 
 from agent.tether import fields
 from agent.tether.c_limits import CAPABILITIES, RESOURCES
 from agent.tether.fields import wrong
+from agent.values import dataclass
 
 MAX_SIZE = (1 << 63) - 1
 SHM_BYTES = 64 << 20  # Docker's default

@@ -14,13 +14,13 @@ import json
 import os
 import signal
 import socket
-from dataclasses import dataclass
 from typing import Callable, List, Mapping, Optional
 
 from agent.tether import c_linux, child, device_rules, syscalls, volumes, world
 from agent.tether.child import Builtin, Pipes, Plan
 from agent.tether.config import Job
 from agent.tether.errors import StartError
+from agent.values import dataclass
 
 NAMESPACES = (
     c_linux.CLONE_NEWNS

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from agent.tether import copy_up, disks, log, syscalls
 from agent.tether.config import Volume
 from agent.tether.errors import StartError
 from agent.tether.uevents import UeventListener
+from agent.values import dataclass
 
 FOLDER = "/volumes"  # in the agent's world, a folder for each disk
 

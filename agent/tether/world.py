@@ -13,7 +13,6 @@ import functools
 import os
 import socket
 import stat
-from dataclasses import dataclass, replace
 from typing import Iterator, List, Mapping, Sequence, Tuple
 
 from agent.tether import c_linux, network_files, syscalls, volumes
@@ -21,6 +20,7 @@ from agent.tether.c_linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_S
 from agent.tether.errors import StartError
 from agent.tether.host_config import HostConfig
 from agent.tether.tmpfs import parse_tmpfs_options
+from agent.values import dataclass, replace
 
 SHM = "/dev/shm"  # noqa: S108  # not a temporary file of ours
 TTY_GROUP = 5  # `tty` in every distribution, and in Docker's devpts options

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Dict, Union
+
+from agent.values import dataclass, field
 
 
 class ProtocolError(Exception):

@@ -67,7 +67,7 @@ class RunConfig:
             "cols": self.cols,
             "host_config": None
             if self.host_config == HOST_DEFAULTS
-            else _lists(asdict(self.host_config)),
+            else _lists(vars(self.host_config)),
         }
 
 
@@ -157,7 +157,7 @@ class MachineSpec:
 _MEMORY_MINIMUM_MIB = 128
 
 
-def _lists(value: Any) -> Any:  # noqa: ANN401  # whatever asdict() gives
+def _lists(value: Any) -> Any:  # noqa: ANN401  # whatever there may be in one
     """Return the value as JSON has it: lists for tuples, all the way down."""
     if isinstance(value, dict):
         return {name: _lists(inner) for name, inner in value.items()}

@@ -228,8 +228,13 @@ def booted(
     channel: Channel = Channel.VIRTIO_SERIAL,
     output: dict[str, object] | None = None,
     memory_mib: int = 256,
+    initrd: Path | None = None,
+    devices: Sequence[str] = (),
 ) -> Iterator[Booted]:
-    """Start a machine from the disk `link`; nobody listens on its line yet."""
+    """Start a machine from the disk `link`; nobody listens on its line yet.
+
+    `initrd` takes the place of the boot image's, `devices` are further arguments for QEMU.
+    """
     (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
@@ -255,7 +260,9 @@ def booted(
             channel=path,
             temporary=False,
         )
-        with QemuProcess(arguments, machine_folder, temporary=False) as machine:
+        if initrd is not None:
+            arguments[arguments.index("-initrd") + 1] = str(initrd)
+        with QemuProcess([*arguments, *devices], machine_folder, temporary=False) as machine:
             yield Booted(machine, machine_folder, key, path)
 
 

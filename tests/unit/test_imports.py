@@ -46,8 +46,16 @@ class Rule:
 RULES = {
     "guest": Rule(
         who=("agent.wire", "agent.tether"),
-        only=("agent.wire", "agent.tether"),
+        only=("agent.wire", "agent.tether", "agent.values"),
         why="they run in guests that have Python and nothing else",
+    ),
+    "guest-lean": Rule(
+        who=("agent.wire", "agent.tether"),
+        never=(
+            *("argparse", "dataclasses", "inspect", "logging", "pathlib", "random", "shutil"),
+            *("string", "subprocess", "tempfile", "textwrap", "threading", "traceback"),
+        ),
+        why="the agent has a budget of memory; agent.values has what is needed of dataclasses",
     ),
     "wire-alone": Rule(
         who=("agent.wire",),
@@ -207,6 +215,8 @@ def test_rules_hold() -> None:
     [
         ("agent.wire.link", "import requests", {"guest"}),
         ("agent.wire.link", "from . import frames\nimport struct", set()),
+        ("agent.tether.line", "from dataclasses import dataclass", {"guest-lean"}),
+        ("agent.tether.line", "from agent.values import dataclass", set()),
         ("agent.wire.link", "def f():\n    import socket", {"wire-sans-io"}),
         ("agent.wire.link", "from .. import host", {"wire-alone", "guest"}),
         ("agent.host.vspc.line", "import time", {"vspc-sans-io"}),

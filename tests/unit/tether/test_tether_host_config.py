@@ -15,7 +15,7 @@ from agent.tether.errors import StartError
 from agent.tether.host_config import DEFAULTS, HostConfig, parse_host_config
 from agent.tether.tmpfs import DEFAULT_FLAGS, parse_tmpfs_options
 
-MEMBERS = sorted(HostConfig.__dataclass_fields__)
+MEMBERS = sorted(vars(DEFAULTS))
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4),
