@@ -41,8 +41,9 @@ HARDWARE_DRIVERS = (
     "e1000e",
 )
 
-# Which module to take where one asks for a service by its name: `pre: crc32c` is ext4's.
-SERVICES = {"crc32c": "crc32c_generic"}
+# Which module to take where one asks for a service by its name, as ext4 does: the one that runs on
+# any processor.
+SERVICES = {"crypto_crc32c": "crc32c_generic", "crc32c": "crc32c_generic"}
 
 SIGNATURE_MAGIC = b"~Module signature appended~\n"  # kernel: include/linux/module_signature.h
 _SIGNATURE_TRAILER_BYTES = 12  # struct module_signature, its last four bytes the length, big endian

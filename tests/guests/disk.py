@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT_UUID = "6f1c9a3e-1111-4222-8333-0123456789ab"
@@ -15,8 +16,11 @@ APPLETS = (
 )
 
 
-def build(folder: Path) -> Path:
-    """Make the disk in `folder` and return it; the programs that it needs are on PATH."""
+def build(folder: Path, programs: Mapping[str, Callable[[Path], object]] | None = None) -> Path:
+    """Make the disk in `folder` and return it; the programs that it needs are on PATH.
+
+    `programs` are more of them for /bin: name -> what makes the file.
+    """
     root = folder / "root"
     for name in ("bin", "etc", "home/app", "opt", "tmp", "srv"):
         (root / name).mkdir(parents=True)
@@ -25,6 +29,8 @@ def build(folder: Path) -> Path:
     shutil.copy(busybox, root / "bin/busybox")
     for name in APPLETS:
         (root / "bin" / name).symlink_to("busybox")
+    for name, make in (programs or {}).items():
+        make(root / "bin" / name)
     (root / "etc/passwd").write_text(
         "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n"
     )

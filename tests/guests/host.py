@@ -37,9 +37,9 @@ from converter.machine.model import Channel, GuestConfig, GuestVolume, MachineSp
 from converter.machine.process import QemuProcess, qemu_version
 from converter.machine.qemu import make_scratch, write_guest_document
 from converter.machine.qemu_command import Accelerator, machine_arguments
-from tests.guests import disk
+from tests.guests import disk, hardware
 from tests.images import prepared
-from tinykernel.record import load_boot_image
+from tinykernel.record import BootImage
 
 BOOT_SECONDS = 120.0
 
@@ -230,19 +230,21 @@ def booted(
     memory_mib: int = 256,
     initrd: Path | None = None,
     devices: Sequence[str] = (),
+    boot: BootImage | None = None,
+    disk_kind: str = "pvscsi",
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
-    `initrd` takes the place of the boot image's, `devices` are further arguments for QEMU.
+    `initrd` takes the place of the boot image's, `devices` are further arguments for QEMU. `boot`
+    is this checkout's usual image when None; `disk_kind` is one of `hardware.DISKS`.
     """
-    (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
     object.__setattr__(guest, "output", output or {})
     spec = MachineSpec(
         chain=(link,),
         capacity_bytes=disk.CAPACITY_BYTES,
-        boot=load_boot_image(boot.parent),
+        boot=boot or prepared.usual_boot_image(),
         guest=guest,
         memory_mib=memory_mib,
         channel=channel,
@@ -262,6 +264,7 @@ def booted(
         )
         if initrd is not None:
             arguments[arguments.index("-initrd") + 1] = str(initrd)
+        arguments = hardware.with_disk(arguments, disk_kind)
         with QemuProcess([*arguments, *devices], machine_folder, temporary=False) as machine:
             yield Booted(machine, machine_folder, key, path)
 

@@ -58,6 +58,12 @@ def boot_store() -> Path:
     return cached(cache_folder(), "boot", key, build)
 
 
+def usual_boot_image() -> BootImage:
+    """Return the boot image in `boot_store`."""
+    (record,) = (boot_store() / "boot").glob("*/boot.json")
+    return load_boot_image(record.parent)
+
+
 def boot_image(flavour: str) -> BootImage:
     """Return this checkout's boot image with the kernel `flavour`; the tiny one takes minutes once.
 
