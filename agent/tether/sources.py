@@ -101,7 +101,7 @@ def _unbind(driver: str) -> bool:
     """Take a driver's devices from it; say whether it had any."""
     found = False
     for name in os.listdir(driver) if os.path.isdir(driver) else ():
-        if os.path.isdir(os.path.join(driver, name)):  # a link to the device
+        if os.path.exists(os.path.join(driver, name, "subsystem")):  # a link to a device
             with open(os.path.join(driver, "unbind"), "w", encoding="ascii") as file:
                 file.write(name)
             found = True

@@ -468,13 +468,13 @@ static const struct {
 int main(void)
 {
 	static const char *const systems[] = {"ext4", "erofs", "overlay", "tmpfs", "hugetlbfs", NULL};
-	static const char *const controllers[] = {"cpu", "cpuset", "io", "memory", "pids", "hugetlb", NULL};
+	static const char *const controllers[] = {"cpu", "cpuset", "io", "memory", "pids", NULL};
 	static const char *const pci[] = {"vmw_pvscsi", "ahci", "nvme", "mptspi", "mptsas", "vmxnet3",
 					  "e1000e", "vmw_vmci", "serial", NULL};
 	static const char *const virtio[] = {"virtio_blk", "virtio_scsi", "virtio_net", "virtio_console",
 					     "vmw_vsock_virtio_transport", "virtio_rng", NULL};
 	static const char *const platform[] = {"fw_cfg", NULL};
-	static const char *const acpi[] = {"button", "ptp_vmw", NULL};
+	static const char *const acpi[] = {"button", NULL}; /* ptp_vmw registers on VMware alone */
 	size_t item;
 	char path[64];
 	int port;
