@@ -54,14 +54,13 @@ from converter.store.links import (
     LinkRecord,
     PendingLink,
     begin_link,
-    content_id,
     disk_path,
     find_link,
     link_id,
-    long_content_id,
     read_states,
 )
 from converter.store.locks import using
+from converter.vmdk.content_id import content_id, long_content_id
 from converter.vmdk.sparse import LinkWriter, ParentRef
 
 PARALLEL_OFFERS = 2

@@ -37,10 +37,11 @@ from converter.layer.limits import DEFAULT_LIMITS, Limits
 from converter.layer.tar import read_entries
 from converter.rootfs.expected import ExpectedTree
 from converter.store.bundle import Bundle, BundleLink, read_bundle
-from converter.store.links import content_id, link_id, long_content_id
+from converter.store.links import link_id
 from converter.vmdk.c_vmdk import CREATE_TYPE_MONOLITHIC_SPARSE
 from converter.vmdk.chain import Chain, open_chain
 from converter.vmdk.check import check_link
+from converter.vmdk.content_id import content_id, long_content_id
 
 _HASH_BYTES = 1 << 20
 _ADVANCE_BYTES = 1 << 20  # of progress between two events

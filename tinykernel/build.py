@@ -55,7 +55,8 @@ class _Inputs:
         """Return the id of the image that these inputs and `packages` make."""
         builder = Path(__file__).parent
         # Its own sources instead of a version number: nobody can forget to raise them.
-        sources = sorted([*builder.rglob("*.py"), *builder.glob("*.config")])
+        patterns = ("*.py", "kernel/*.py", "*.config")
+        sources = sorted(path for pattern in patterns for path in builder.glob(pattern))
         document = {
             "packages": sorted([package.name, package.sha256] for package in packages),
             "agent": {path: _sha256(data) for path, data in sorted(self.agent.items())},

@@ -13,6 +13,7 @@ SCHEMA = 1
 # OCI 1.1 know no other.
 CHAIN = "application/vnd.saltflat.chain.v1+json"
 LINK = "application/vnd.saltflat.link.v1+json"
+BOOT = "application/vnd.saltflat.boot.v1+json"  # the configuration is boot.json
 
 # Not the image's own media types: registries would want to see the manifest pushed as a manifest,
 # and its layers with it.
@@ -20,6 +21,7 @@ IMAGE_MANIFEST = "application/vnd.saltflat.image.manifest.v1+json"
 IMAGE_CONFIG = "application/vnd.saltflat.image.config.v1+json"
 DISK_PREFIX = "application/vnd.saltflat.disk.v1.vmdk"  # and the codec's suffix
 STATE = "application/vnd.saltflat.state.v1"
+BOOT_FILE = "application/vnd.saltflat.boot.file.v1"
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 EMPTY_CONTENT = b"{}"
 
@@ -43,4 +45,5 @@ LINK_TAG_PREFIX = "link-"
 MAX_LINKS = 160  # 31 disks, and what changes nothing of at most 127 layers
 MAX_DOCUMENT_BYTES = 4 << 20  # a record, or an image's document
 MAX_DISK_BYTES = 1 << 41  # where entries of 32 bits, in sectors, end
+MAX_BOOT_FILE_BYTES = 1 << 30  # an ISO image has twice a kernel and an initramfs
 MAX_STATE_BYTES = 256 << 20  # a few bytes for each file that a layer changes

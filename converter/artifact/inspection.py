@@ -14,9 +14,10 @@ from converter.errors import IntegrityError
 from converter.ext4.filesystem import FileSystem
 from converter.ext4.state import add_state
 from converter.identity import identity_of
-from converter.store.links import LinkRecord, content_id, long_content_id
+from converter.store.links import LinkRecord
 from converter.vmdk.c_vmdk import SECTOR
 from converter.vmdk.check import check_link
+from converter.vmdk.content_id import content_id, long_content_id
 from converter.vmdk.descriptor import ParentRef, link_descriptor, render
 from converter.vmdk.reader import read_link
 

@@ -86,7 +86,7 @@ def parse_artifact(raw: bytes, *, what: str) -> Artifact | None:
     if config is None or "manifests" in fields.members:
         return None
     artifact_type = fields.optional_text("artifactType") or config.text("mediaType")
-    if artifact_type not in (c.CHAIN, c.LINK):
+    if artifact_type not in (c.CHAIN, c.LINK, c.BOOT):
         return None
     subject = fields.optional_child("subject")
     annotations = fields.optional_child("annotations")

@@ -23,14 +23,14 @@ from converter.artifact.manifest import (
     Parcel,
     chain_annotations,
     manifest_document,
-    parse_artifact,
 )
 from converter.artifact.pull import read_chain
 from converter.artifact.records import ChainRecord, dump_chain
 from converter.artifact.referrers import attach, index_entry, list_chains
 from converter.artifact.send import DEFAULT_CODEC, Sender
+from converter.artifact.tags import check_tag
 from converter.artifact.target import Target
-from converter.errors import SaltflatError, UsageError
+from converter.errors import SaltflatError
 from converter.events import Event, Monitor
 from converter.image import c_oci
 from converter.image.digest import Digest
@@ -71,7 +71,7 @@ def push_chain(
     """
     check_layers(image, links)
     if target.tag is not None:
-        _check_tag(repository, target.tag)
+        check_tag(repository, target.tag, c.CHAIN)
     stopping = threading.Event()
 
     def watched(event: Event) -> None:
@@ -144,21 +144,6 @@ def _known(repository: ArtifactRepository, image: Digest) -> Iterator[Parcel]:
             )
             if answer is not None:
                 yield from read_chain(repository, answer.raw, referrer.descriptor.digest).parcels
-
-
-def _check_tag(repository: ArtifactRepository, tag: str) -> None:
-    """Refuse to take a tag from what is no chain. Registries offer no way to do both at once."""
-    answer = repository.manifest(tag, accept=c_oci.ACCEPTED_DOCUMENTS)
-    if answer is None:
-        return
-    what = f"{repository.name}:{tag}"
-    found = parse_artifact(answer.raw, what=what)
-    if found is None or found.artifact_type != c.CHAIN:
-        raise UsageError(
-            f"{what} is there and is not a chain.",
-            expected="a tag that is free, or that of a chain",
-            hint=f"Name another tag, or none: {repository.name} finds the chain by its image.",
-        )
 
 
 def _public_reference(reference: str) -> str:

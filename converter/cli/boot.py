@@ -1,4 +1,4 @@
-"""The verbs `boot build` and `boot list`."""
+"""The verbs of `boot`: build, list, push and pull boot images."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ from pathlib import Path
 
 import click
 
+from converter.artifact.boot import pull_boot_image, push_boot_image
+from converter.artifact.target import parse_target
 from converter.cli.options import format_option, open_store, store_option
 from converter.cli.output import Output
+from converter.cli.registries import registry_options
+from converter.errors import NotFoundError, UsageError
+from converter.image.reference import RegistryReference, parse_source
+from converter.image.source import SourceOptions
+from converter.registry.artifacts import ArtifactRepository
+from converter.registry.client import RegistryClient
 from converter.store.bootimages import default_boot_image, list_boot_images, set_default
 from converter.store.locks import using
+from tinykernel.media.record import Kind, Medium
+from tinykernel.media.sign import split_command
 from tinykernel.record import BootImage
 
 
 @click.group("boot")
 def command() -> None:
-    """Build and list boot images: the kernel and the agent that every machine starts with."""
+    """Build and move boot images: the kernel and the agent that every machine starts with."""
 
 
 @command.command("build")
@@ -45,6 +55,33 @@ def command() -> None:
     show_envvar=True,
     help="The folder /lib/modules/VERSION of the kernel PATH. Without it, all is built in.",
 )
+@click.option(
+    "--signed-modules",
+    is_flag=True,
+    envvar="SALTFLAT_SIGNED_MODULES",
+    show_envvar=True,
+    help="Keep the signatures of the distribution's modules, which Secure Boot wants: each start "
+    "takes 0.1 s longer.",
+)
+@click.option(
+    "--media",
+    "kinds",
+    multiple=True,
+    type=click.Choice([kind.value for kind in Kind]),
+    help="Also make what a machine boots from: an EFI executable (uki), an ISO image, a disk as "
+    "monolithicSparse (vmdk) or streamOptimized (stream); repeatable.",
+)
+@click.option(
+    "--append",
+    default="",
+    metavar="ARGUMENTS",
+    help="Add these to the kernel's command line on the media.",
+)
+@click.option(
+    "--sign-cmd",
+    metavar="COMMAND",
+    help="Sign the media's EFI executable for Secure Boot: a command with {in} and {out}.",
+)
 @store_option
 @format_option
 @click.pass_obj
@@ -54,6 +91,10 @@ def build(
     refresh: bool,
     kernel_name: str,
     modules_folder: Path | None,
+    signed_modules: bool,
+    kinds: tuple[str, ...],
+    append: str,
+    sign_cmd: str | None,
     store_root: Path,
 ) -> int:
     """Build a boot image from the distribution's own packages. Needs no root.
@@ -64,22 +105,48 @@ def build(
       saltflat boot build --refresh
       saltflat boot build --kernel tiny
       saltflat boot build --kernel /boot/vmlinuz-6.1.0-1-amd64 --modules /lib/modules/6.1.0-1-amd64
+      saltflat boot build --media iso --media stream
+      saltflat boot build --media uki --sign-cmd 'sbsign --key k --cert c --output {out} {in}'
     """
     from tinykernel.build import build_boot_image  # noqa: PLC0415 - `boot list` does without
-    from tinykernel.kernel.choice import choose_kernel  # noqa: PLC0415 - as above
+    from tinykernel.kernel.choice import choose_kernel  # noqa: PLC0415 - `boot list` does without
+    from tinykernel.media.build import build_media  # noqa: PLC0415 - `boot list` does without
+    from tinykernel.packages import open_package_set  # noqa: PLC0415 - `boot list` does without
 
-    kernel = choose_kernel(kernel_name, modules_folder)
+    if (append or sign_cmd is not None) and not kinds:
+        raise UsageError(
+            "--append and --sign-cmd are about media, and none was asked for.",
+            expected="--media with them",
+        )
+    signing_command = None if sign_cmd is None else split_command(sign_cmd)
+    kernel = choose_kernel(kernel_name, modules_folder, signed_modules=signed_modules)
     store = open_store(store_root)
+    cache = store.cache / "packages"
+    media: tuple[Medium, ...] = ()
     with using(store, monitor=output.monitor):  # until it is the default, gc would take it
         image = build_boot_image(
-            store.boot,
-            cache_dir=store.cache / "packages",
-            monitor=output.monitor,
-            refresh=refresh,
-            kernel=kernel,
+            store.boot, cache_dir=cache, monitor=output.monitor, refresh=refresh, kernel=kernel
         )
+        if kinds:
+            with open_package_set(cache, monitor=output.monitor) as packages:
+                media = build_media(
+                    image,
+                    [Kind(kind) for kind in kinds],
+                    packages,
+                    monitor=output.monitor,
+                    extra_arguments=append,
+                    signing_command=signing_command,
+                )
         set_default(store, image)
-    output.result(_line(image), {"schema": 1, **image.to_json(), "folder": str(image.folder)})
+    output.result(
+        "\n".join([_line(image), *(f"{medium.kind}  {medium.path}" for medium in media)]),
+        {
+            "schema": 1,
+            **image.to_json(),
+            "folder": str(image.folder),
+            "media": [medium.to_json() for medium in media],
+        },
+    )
     return 0
 
 
@@ -109,6 +176,72 @@ def list_images(output: Output, *, store_root: Path) -> int:
             ],
         },
     )
+    return 0
+
+
+@command.command("push")
+@click.argument("target")
+@registry_options
+@store_option
+@format_option
+@click.pass_obj
+def push(output: Output, *, target: str, access: SourceOptions, store_root: Path) -> int:
+    """Push the boot image that machines start with, and its media, to TARGET, HOST/REPO[:TAG].
+
+    So hosts get one that cannot build it. What is in the repository already is not sent.
+
+    \b
+    Examples:
+      saltflat boot push registry.example/saltflat/boot:stock
+    """
+    place = parse_target(target)
+    store = open_store(store_root)
+    with (
+        using(store, monitor=output.monitor),
+        RegistryClient(place.reference.api_host, access) as client,
+    ):
+        image = default_boot_image(store)
+        if image is None:
+            raise NotFoundError(
+                "There is no boot image in the store.", hint="Make one with: saltflat boot build"
+            )
+        repository = ArtifactRepository(client, place.repository, host=place.reference.host)
+        digest = push_boot_image(image, repository, place, monitor=output.monitor)
+    name = f"{place.reference.host}/{place.repository}@{digest}"
+    output.result(name, {"schema": 1, "reference": name, "tag": place.tag, "id": image.id})
+    return 0
+
+
+@command.command("pull")
+@click.argument("source")
+@registry_options
+@store_option
+@format_option
+@click.pass_obj
+def pull(output: Output, *, source: str, access: SourceOptions, store_root: Path) -> int:
+    """Pull the boot image SOURCE, HOST/REPO:TAG or HOST/REPO@DIGEST; machines start with it then.
+
+    Every byte is checked against the digests of the artifact; who made it is trusted for what is in
+    it, which is the agent's code and the machine's kernel: name it by its digest.
+
+    \b
+    Examples:
+      saltflat boot pull registry.example/saltflat/boot@sha256:...
+    """
+    reference = parse_source(source)
+    if not isinstance(reference, RegistryReference):
+        raise UsageError(
+            f"{source} is not in a registry.", expected="HOST/REPO:TAG or HOST/REPO@DIGEST"
+        )
+    store = open_store(store_root)
+    with (
+        using(store, monitor=output.monitor),  # until it is the default, gc would take it
+        RegistryClient(reference.api_host, access) as client,
+    ):
+        repository = ArtifactRepository(client, reference.repository, host=reference.host)
+        image = pull_boot_image(repository, reference.identifier, store, monitor=output.monitor)
+        set_default(store, image)
+    output.result(_line(image), {"schema": 1, **image.to_json(), "folder": str(image.folder)})
     return 0
 
 

@@ -22,7 +22,6 @@ from converter.store.locks import LINK_PREFIX, locked
 
 SCHEMA = 1
 WRITER_VERSION = 4  # raised whenever the same layers would give other bytes
-_RESERVED_CIDS = frozenset({0, 0xFFFFFFFE, 0xFFFFFFFF})  # no id, "long id only", no parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +71,6 @@ def link_id(parent: str, diff_ids: tuple[str, ...], parameters: ChainParameters)
     }
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     return hashlib.sha256(b"saltflat link\0" + canonical).hexdigest()
-
-
-def content_id(identity: str) -> int:
-    """Return the VMDK content id (CID) of a link: its identity's first 32 bits, if they may be."""
-    for at in range(0, 64, 8):
-        cid = int(identity[at : at + 8], 16)
-        if cid not in _RESERVED_CIDS:
-            return cid
-    raise ValueError(identity)
-
-
-def long_content_id(identity: str) -> str:
-    """Return ddb.longContentID: 32 hex digits that end with the CID."""
-    return identity[8:32] + f"{content_id(identity):08x}"
 
 
 def disk_path(store: Store, identity: str) -> Path:

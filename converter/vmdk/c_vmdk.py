@@ -23,6 +23,7 @@ COWD_MAGICNUMBER = b"COWD"  # an ESX redo log, told apart for the error message 
 
 SPARSE_VERSION_PLAIN = 1  # what every reader knows (TN)
 SPARSE_VERSION_MAGIC_GTE = 2  # may have SPARSEFLAG_MAGIC_GTE (TN)
+SPARSE_VERSION_STREAM = 3  # what vSphere asks of streamOptimized; Q writes it (OV, Q)
 
 SPARSEFLAG_VALID_NEWLINE_DETECTOR = 1 << 0  # the four newline bytes are valid (TN, OV)
 SPARSEFLAG_USE_REDUNDANT = 1 << 1  # rgdOffset leads to a second copy of every table (TN, OV)
@@ -39,6 +40,7 @@ SPARSE_DOUBLE_END_LINE_CHAR1 = b"\r"
 SPARSE_DOUBLE_END_LINE_CHAR2 = b"\n"
 
 SPARSE_COMPRESSALGORITHM_NONE = 0  # compressAlgorithm (TN, OV)
+SPARSE_COMPRESSALGORITHM_DEFLATE = 1  # zlib streams, in fact (TN; Q, OV)
 
 DESCRIPTOR_OFFSET = 1  # Q looks for the text there, whatever the header says
 DESCRIPTOR_SIZE = 20  # TN; VirtualBox and Q rewrite the text in place and want the room
@@ -86,6 +88,34 @@ class SparseExtentHeader(NamedTuple):
 SPARSE_EXTENT_HEADER = struct.Struct("<4s I I Q Q Q Q I Q Q Q B c c c c H 433x")
 assert SPARSE_EXTENT_HEADER.size == SECTOR
 
+# --- Stream-optimized extent (TN "Stream-Optimized Compressed Sparse Extents") -------------------
+
+# What a marker of size 0 announces.
+MARKER_EOS = 0  # the end
+MARKER_GT = 1  # a grain table
+MARKER_GD = 2  # the grain directory
+MARKER_FOOTER = 3  # a copy of the header whose gdOffset is true; at the third sector from the end
+
+
+class GrainMarker(NamedTuple):
+    """Before a compressed grain, whose data follows at once and is padded to a sector."""
+
+    lba: int  # the grain's first sector on the disk
+    size: int  # of the compressed data, bytes; never 0
+
+
+class MetadataMarker(NamedTuple):
+    """A sector of its own before metadata."""
+
+    numSectors: int  # of what follows
+    size: int  # 0, which tells it from a grain's
+    type: int  # MARKER_*
+
+
+GRAIN_MARKER = struct.Struct("<Q I")
+METADATA_MARKER = struct.Struct("<Q I I 496x")
+assert METADATA_MARKER.size == SECTOR
+
 # --- Descriptor (TN "The Descriptor File") -------------------------------------------------------
 
 DESCRIPTOR_SIGNATURE = "# Disk DescriptorFile"  # first line (TN)
@@ -98,6 +128,7 @@ CID_DIGITS = 8
 LONG_CONTENT_ID_DIGITS = 32  # ddb.longContentID; its last 8 digits are the CID (OV)
 
 CREATE_TYPE_MONOLITHIC_SPARSE = "monolithicSparse"  # one file, descriptor embedded (TN)
+CREATE_TYPE_STREAM_OPTIMIZED = "streamOptimized"  # the same, compressed, written in one pass (TN)
 
 EXTENT_ACCESS_RW = "RW"  # Q skips every line with another access
 EXTENT_TYPE_SPARSE = "SPARSE"  # hosted sparse (TN)

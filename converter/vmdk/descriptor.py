@@ -130,11 +130,12 @@ def link_descriptor(
     long_content_id: str,
     parent: ParentRef | None,
     file_name: str,
+    create_type: str = CREATE_TYPE_MONOLITHIC_SPARSE,
 ) -> Descriptor:
     """Return the descriptor of a read-only link of ours."""
     extent = Extent(EXTENT_ACCESS_RW, capacity_bytes // SECTOR, EXTENT_TYPE_SPARSE, file_name)
     ddb = disk_data_base(capacity_bytes, long_content_id)
-    return Descriptor(cid, CREATE_TYPE_MONOLITHIC_SPARSE, (extent,), parent, ddb)
+    return Descriptor(cid, create_type, (extent,), parent, ddb)
 
 
 def check_content_id(cid: int, long_content_id: str | None = None) -> None:

@@ -1,7 +1,8 @@
 """Where things stand in a hosted sparse extent. Owns the arithmetic of sectors; does no I/O.
 
-Two layouts are written: a read-only link (grains first, then only the tables that hold something)
-and an empty writable child (every table, twice, before the first grain).
+Three layouts are written: a read-only link (grains first, then only the tables that hold
+something), an empty writable child (every table, twice, before the first grain), and a compressed
+stream.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from converter.vmdk.c_vmdk import (
     GT_SIZE,
     NUM_GTES_PER_GT,
     SECTOR,
+    SPARSE_COMPRESSALGORITHM_DEFLATE,
     SPARSE_COMPRESSALGORITHM_NONE,
     SPARSE_DOUBLE_END_LINE_CHAR1,
     SPARSE_DOUBLE_END_LINE_CHAR2,
@@ -27,6 +29,9 @@ from converter.vmdk.c_vmdk import (
     SPARSE_SINGLE_END_LINE_CHAR,
     SPARSE_VERSION_MAGIC_GTE,
     SPARSE_VERSION_PLAIN,
+    SPARSE_VERSION_STREAM,
+    SPARSEFLAG_COMPRESSED,
+    SPARSEFLAG_EMBEDDED_LBA,
     SPARSEFLAG_MAGIC_GTE,
     SPARSEFLAG_USE_REDUNDANT,
     SPARSEFLAG_VALID_NEWLINE_DETECTOR,
@@ -102,8 +107,29 @@ class SparseLayout:
             first_grain=self.round_up(directory + self.all_tables_sectors),
         )
 
+    def stream_header(
+        self, *, directory_sector: int, holds_zeroed_grains: bool
+    ) -> SparseExtentHeader:
+        """Return the header of a compressed extent, or its footer: they differ in the directory."""
+        zeroed = SPARSEFLAG_MAGIC_GTE if holds_zeroed_grains else 0
+        return self._header(
+            version=SPARSE_VERSION_STREAM,
+            flags=SPARSEFLAG_COMPRESSED | SPARSEFLAG_EMBEDDED_LBA | zeroed,
+            rgd_sector=0,
+            gd_sector=directory_sector,
+            first_grain=self.round_up(FRONT_SECTORS),
+            compression=SPARSE_COMPRESSALGORITHM_DEFLATE,
+        )
+
     def _header(
-        self, *, version: int, flags: int, rgd_sector: int, gd_sector: int, first_grain: int
+        self,
+        *,
+        version: int,
+        flags: int,
+        rgd_sector: int,
+        gd_sector: int,
+        first_grain: int,
+        compression: int = SPARSE_COMPRESSALGORITHM_NONE,
     ) -> SparseExtentHeader:
         return SparseExtentHeader(
             magicNumber=SPARSE_MAGICNUMBER,
@@ -122,7 +148,7 @@ class SparseLayout:
             nonEndLineChar=SPARSE_NON_END_LINE_CHAR,
             doubleEndLineChar1=SPARSE_DOUBLE_END_LINE_CHAR1,
             doubleEndLineChar2=SPARSE_DOUBLE_END_LINE_CHAR2,
-            compressAlgorithm=SPARSE_COMPRESSALGORITHM_NONE,
+            compressAlgorithm=compression,
         )
 
 

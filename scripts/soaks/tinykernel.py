@@ -7,6 +7,7 @@ and must be the same to the byte: ten minutes of a processor each.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,8 +59,9 @@ def _boots(work: Path, link: Path, number: int) -> Iterator[str]:
 
 def _boot(folder: Path, link: Path, image: BootImage, kind: str) -> None:
     run = RunConfig(args=("echo", "up"), host_config=HostConfig(privileged=True))
+    change = functools.partial(hardware.with_disk, kind=kind)
     with (
-        booted(folder, link, run, boot=image, disk_kind=kind) as machine,
+        booted(folder, link, run, boot=image, change=change) as machine,
         served(machine) as host,
     ):
         main = host.processes[0]

@@ -37,7 +37,7 @@ from converter.machine.model import Channel, GuestConfig, GuestVolume, MachineSp
 from converter.machine.process import QemuProcess, qemu_version
 from converter.machine.qemu import make_scratch, write_guest_document
 from converter.machine.qemu_command import Accelerator, machine_arguments
-from tests.guests import disk, hardware
+from tests.guests import disk
 from tests.images import prepared
 from tinykernel.record import BootImage
 
@@ -231,12 +231,12 @@ def booted(
     initrd: Path | None = None,
     devices: Sequence[str] = (),
     boot: BootImage | None = None,
-    disk_kind: str = "pvscsi",
+    change: Callable[[list[str]], list[str]] = lambda arguments: arguments,
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
-    `initrd` takes the place of the boot image's, `devices` are further arguments for QEMU. `boot`
-    is this checkout's usual image when None; `disk_kind` is one of `hardware.DISKS`.
+    `boot` is this checkout's usual image when None; `initrd` takes the place of its own. `devices`
+    are further arguments for QEMU, `change` makes others of them.
     """
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
@@ -264,8 +264,8 @@ def booted(
         )
         if initrd is not None:
             arguments[arguments.index("-initrd") + 1] = str(initrd)
-        arguments = hardware.with_disk(arguments, disk_kind)
-        with QemuProcess([*arguments, *devices], machine_folder, temporary=False) as machine:
+        arguments = [*change(arguments), *devices]
+        with QemuProcess(arguments, machine_folder, temporary=False) as machine:
             yield Booted(machine, machine_folder, key, path)
 
 

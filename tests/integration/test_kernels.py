@@ -7,6 +7,7 @@ resolved everywhere.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -55,8 +56,9 @@ def said(
 ) -> str:
     """Run a privileged process in a machine and return what it wrote."""
     run = RunConfig(args=args, host_config=HostConfig(privileged=True))
+    change = functools.partial(hardware.with_disk, kind=kind)
     with (
-        booted(work, link, run, boot=boot, disk_kind=kind, memory_mib=memory_mib) as machine,
+        booted(work, link, run, boot=boot, change=change, memory_mib=memory_mib) as machine,
         served(machine) as host,
     ):
         main = host.processes[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from converter.errors import UsageError
@@ -13,10 +14,13 @@ from tinykernel.kernel.tiny import TinyKernel
 NAMES = ("stock", "generic", "tiny")
 
 
-def choose_kernel(name: str, modules: Path | None = None) -> KernelSource:
+def choose_kernel(
+    name: str, modules: Path | None = None, *, signed_modules: bool = False
+) -> KernelSource:
     """Return the kernel `name`: one of NAMES, else a path, which only then may have `modules`.
 
-    Raises UsageError.
+    `signed_modules` keeps the signatures of the distribution's; those of a path's kernel always
+    stay. Raises UsageError.
     """
     if "/" not in name and name not in NAMES:
         raise UsageError(
@@ -29,5 +33,6 @@ def choose_kernel(name: str, modules: Path | None = None) -> KernelSource:
         raise UsageError(
             f"the kernel {name} takes no --modules", expected="--modules with a kernel's path"
         )
-    sources: dict[str, KernelSource] = {"stock": STOCK, "generic": GENERIC, "tiny": TinyKernel()}
-    return sources[name]
+    if name == "tiny":
+        return TinyKernel()
+    return replace({"stock": STOCK, "generic": GENERIC}[name], signed=signed_modules)

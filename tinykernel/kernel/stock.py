@@ -22,15 +22,19 @@ from tinykernel.record import STOCK_FLAVOUR
 
 @dataclass(frozen=True, slots=True)
 class PackagedKernel:
-    """A kernel package of the distribution: the one that `metapackage` depends on."""
+    """A kernel package of the distribution: the one that `metapackage` depends on.
+
+    `signed` modules keep their signatures, as a kernel under Secure Boot wants them.
+    """
 
     flavour: str
     metapackage: str
     drivers: tuple[str, ...]
+    signed: bool = False
 
     def identity(self) -> object:
-        """Return the flavour: all else comes out of the package."""
-        return self.flavour
+        """Return the flavour and how modules are taken: all else comes out of the package."""
+        return [self.flavour, self.signed]
 
     def make(self, packages: PackageSet, *, scratch_dir: Path, monitor: Monitor) -> Kernel:
         """Read the kernel and its modules out of the package; `monitor` hears of fetching alone."""
@@ -42,7 +46,11 @@ class PackagedKernel:
             check_needs(archive.read(f"boot/config-{version}"), f"package {package.name}")
             builtin = archive.read(_only(archive, r"usr/lib/modules/[^/]+/modules\.builtin"))
             chosen = modules.choose_modules(
-                self.drivers, paths=archive, builtin=builtin.decode().split("\n"), read=archive.read
+                self.drivers,
+                paths=archive,
+                builtin=builtin.decode().split("\n"),
+                read=archive.read,
+                signed=self.signed,
             )
             image = archive.read(path)
         return Kernel(self.flavour, package.name, version, image, tuple(chosen), (package,))

@@ -17,14 +17,13 @@ from converter.store.links import (
     LinkRecord,
     PendingLink,
     begin_link,
-    content_id,
     disk_path,
     find_link,
     link_id,
-    long_content_id,
     read_state,
 )
 from converter.store.locks import locked
+from converter.vmdk.content_id import content_id, long_content_id
 
 PARAMETERS = ChainParameters()
 LAYER = ("sha256:" + "1" * 64,)

@@ -145,6 +145,9 @@ def test_a_folder_of_no_modules_is_refused(tmp_path: Path) -> None:
 def test_words_and_paths() -> None:
     assert choose_kernel("stock").flavour == "stock"
     assert choose_kernel("generic").flavour == "generic"
+    assert (
+        choose_kernel("stock").identity() != choose_kernel("stock", signed_modules=True).identity()
+    )
     assert choose_kernel("tiny") == TinyKernel()
     assert choose_kernel("./vmlinuz") == GivenKernel(Path("vmlinuz"))
 
