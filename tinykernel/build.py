@@ -36,7 +36,7 @@ from tinykernel.record import (
     encode_record,
     load_boot_image,
 )
-from tinykernel.userland import PythonPackages, Userland, gather_userland, read_agent
+from tinykernel.userland import Userland, UserlandPackages, gather_userland, read_agent
 
 # Measured on 12.0 MB: level 12 gives 4.43 MB in 0.4 s, 18 gives 3.93 MB in 2.4 s, which the guest
 # unpacks in 0.15 and 0.19 s. The tiny kernel is for who counts bytes.
@@ -91,8 +91,8 @@ def build_boot_image(
     cache_dir.mkdir(parents=True, exist_ok=True)
 
     def build(packages: PackageSet) -> BootImage:
-        python = PythonPackages.fetch(packages)
-        inputs = _Inputs(read_agent(agent_folder), kernel.identity(), python.compiled_by())
+        sources = UserlandPackages.fetch(packages)
+        inputs = _Inputs(read_agent(agent_folder), kernel.identity(), sources.compiled_by())
         monitor(StepStarted(_STEP))
         image = _find_current(target_root, packages, inputs, kernel.flavour)
         if image is not None:
@@ -100,14 +100,14 @@ def build_boot_image(
             return image
         userland = gather_userland(
             packages,
-            python,
+            sources,
             inputs.agent,
             compiled=inputs.compiled_by is not None,
             scratch_dir=cache_dir,
         )
         made = kernel.make(packages, scratch_dir=cache_dir, monitor=monitor)
         return _assemble(
-            target_root, made, userland, inputs=inputs, python=python.version, monitor=monitor
+            target_root, made, userland, inputs=inputs, python=sources.version, monitor=monitor
         )
 
     with open_package_set(cache_dir, monitor=monitor, refresh=refresh) as packages:

@@ -4,6 +4,7 @@
 /usr/bin/python3.X        the interpreter
 /usr/lib/python3.X/       the standard library's closure
 /usr/lib/saltflat/agent/  tether and the wire protocol
+/usr/lib/saltflat/dhcp/   busybox, for its DHCP client, and the script that tells tether its events
 /lib/modules/             drivers, and order.json with their load order
 """
 
@@ -19,6 +20,7 @@ from tinykernel.modules import KernelModule
 
 AGENT_ROOT = "usr/lib/saltflat"
 ENTRY_MODULE = "agent.tether.__main__"
+DHCP_ROOT = "usr/lib/saltflat/dhcp"  # agent.tether.dhcp looks there
 
 # Flags: -I no environment and no user site, -S no site, -B never write .pyc. One word: the kernel
 # passes everything after the interpreter as a single argument.
@@ -30,6 +32,15 @@ sys.path.insert(0, "/{agent_root}")
 from {entry_module} import main
 
 sys.exit(main())
+"""
+
+# One record for each event, on the pipe that is the client's standard output: its name, the
+# environment in which the client gives what it knows, and an empty text; each ended by a NUL.
+_DHCP_SCRIPT = f"""\
+#!/{DHCP_ROOT}/busybox sh
+printf 'event=%s\\0' "$1"
+/{DHCP_ROOT}/busybox env -0
+printf '\\0'
 """
 
 
@@ -63,6 +74,18 @@ def python_modules(
             yield regular(f"{root}/{file.path}c", next(bytecode))
         else:
             yield regular(f"{root}/{file.path}", data)
+
+
+def dhcp_client(busybox: bytes, libraries: Iterable[str]) -> Iterator[ArchiveEntry]:
+    """Yield the DHCP client, its script, and the list of files that both need while they run.
+
+    tether deletes the others once it runs. `libraries` are the paths of busybox's.
+    """
+    names = ("busybox", "event", "needs")
+    paths = sorted([*(f"{DHCP_ROOT}/{name}" for name in names), *libraries])
+    yield regular(f"{DHCP_ROOT}/busybox", busybox, 0o755)
+    yield regular(f"{DHCP_ROOT}/event", _DHCP_SCRIPT.encode(), 0o755)
+    yield regular(f"{DHCP_ROOT}/needs", "\n".join(f"/{path}" for path in paths).encode())
 
 
 def kernel_modules(modules: Iterable[KernelModule]) -> Iterator[ArchiveEntry]:

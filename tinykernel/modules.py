@@ -25,7 +25,8 @@ DRIVERS = (
     "vmw_vsock_virtio_transport",  # virtual sockets as the channel, under QEMU
     "vmw_vsock_vmci_transport",  # and on ESXi
     "qemu_fw_cfg",  # the configuration under QEMU
-    "vmxnet3",  # the network card, on QEMU as on ESXi
+    "virtio_net",  # the network card under QEMU
+    "vmxnet3",  # and on ESXi, or where QEMU is asked for it
     "button",  # the power button: an orderly stop from outside
     "evdev",
     "virtio_blk",

@@ -1,4 +1,4 @@
-"""What runs in the guest beside the kernel: the release's Python, its libraries, and our agent.
+"""What runs in the guest beside the kernel: Python, its libraries, our agent, a DHCP client.
 
 Owns which packages they come from and which of their files are taken. It places nothing itself:
 `initramfs` says where things are.
@@ -19,25 +19,27 @@ from tinykernel.libraries import Binary, LibrarySearch
 from tinykernel.packages import Package, PackageSet, fetch_behind
 
 PYTHON_METAPACKAGE = "python3-minimal"
+BUSYBOX_PACKAGE = "busybox"  # not the static one: the C library is there, for Python
 
 
 @dataclass(frozen=True, slots=True)
-class PythonPackages:
-    """The release's own Python, whatever its version is called."""
+class UserlandPackages:
+    """The release's own Python, whatever its version is called, and busybox."""
 
-    version: str  # "3.11"
+    version: str  # of Python: "3.11"
     interpreter: Package
     standard_library: tuple[Package, ...]
+    busybox: Package
 
     @classmethod
-    def fetch(cls, packages: PackageSet) -> PythonPackages:
+    def fetch(cls, packages: PackageSet) -> UserlandPackages:
         """Fetch what every build starts from."""
         interpreter = fetch_behind(packages, PYTHON_METAPACKAGE, r"python3\.\d+-minimal")
         version = interpreter.name.removeprefix("python").removesuffix("-minimal")
         standard_library = tuple(
             packages.fetch(f"libpython{version}-{part}") for part in ("minimal", "stdlib")
         )
-        return cls(version, interpreter, standard_library)
+        return cls(version, interpreter, standard_library, packages.fetch(BUSYBOX_PACKAGE))
 
     def compiled_by(self) -> str | None:
         """Return which CPython makes the bytecode; None: no one here can, sources go in."""
@@ -65,7 +67,7 @@ def read_agent(folder: Path) -> dict[str, bytes]:
 
 def gather_userland(
     packages: PackageSet,
-    python: PythonPackages,
+    sources: UserlandPackages,
     agent: dict[str, bytes],
     *,
     compiled: bool,
@@ -76,22 +78,23 @@ def gather_userland(
     Raises UnavailableError when a library's package cannot be fetched, IntegrityError when a
     package is not what we expect.
     """
-    used = {python.interpreter.name: python.interpreter}
-    entries = list(initramfs.skeleton(python.version))
+    used = {package.name: package for package in (sources.interpreter, sources.busybox)}
+    entries = list(initramfs.skeleton(sources.version))
     with ExitStack() as stack:
 
         def opened(package: Package) -> DebArchive:
             path = packages.path(package)
             return stack.enter_context(open_deb(path, scratch_dir=scratch_dir))
 
-        interpreter_path = f"usr/bin/python{python.version}"
-        interpreter = opened(python.interpreter).read(interpreter_path)
+        interpreter_path = f"usr/bin/python{sources.version}"
+        interpreter = opened(sources.interpreter).read(interpreter_path)
         entries.append(regular(interpreter_path, interpreter, 0o755))
-        binaries = [Binary(interpreter_path, interpreter, python.interpreter)]
+        binaries = [Binary(interpreter_path, interpreter, sources.interpreter)]
+        busybox = opened(sources.busybox).read("usr/bin/busybox")
 
         origin: dict[str, tuple[Package, DebArchive]] = {}
-        root = f"usr/lib/python{python.version}"
-        for package in python.standard_library:
+        root = f"usr/lib/python{sources.version}"
+        for package in sources.standard_library:
             archive = opened(package)
             for path in archive:
                 if path.startswith(f"{root}/"):
@@ -100,7 +103,7 @@ def gather_userland(
         def standard_module(file: closure.ModuleFile) -> bytes:
             return origin[file.path][1].read(f"{root}/{file.path}")
 
-        standard, ours = _python_closure(agent, python.version, origin, standard_module)
+        standard, ours = _python_closure(agent, sources.version, origin, standard_module)
         for file, data in standard:
             package = origin[file.path][0]
             used[package.name] = package
@@ -110,7 +113,10 @@ def gather_userland(
         entries += initramfs.python_modules(initramfs.AGENT_ROOT, ours, compiled=compiled)
 
         search = stack.enter_context(LibrarySearch(packages, scratch_dir=scratch_dir))
-        for path, data in search.closure(binaries).items():
+        libraries = search.closure(binaries)
+        of_busybox = search.closure([Binary("busybox", busybox, sources.busybox)])
+        entries += initramfs.dhcp_client(busybox, of_busybox)
+        for path, data in {**libraries, **of_busybox}.items():
             entries.append(regular(path, data, 0o755))
         used.update(search.used)
     return Userland(tuple(entries), tuple(used.values()))

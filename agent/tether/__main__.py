@@ -7,11 +7,12 @@ because the kernel panics without it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import resource
 import time
-from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, List, Mapping, Optional, Sequence, Tuple
 
 from agent.tether import (
     c_linux,
@@ -33,6 +34,7 @@ from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.line import Line
 from agent.tether.messages import MAIN, describe_failure
+from agent.tether.name_files import NameFiles
 from agent.tether.renewals import Renewals
 from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
@@ -41,6 +43,7 @@ from agent.wire import Endpoint, ProtocolError, Role
 
 if TYPE_CHECKING:
     from agent.tether.guestinfo import GuestInfo
+    from agent.tether.network import MachineNetwork, Report
 
 PROBE_WORD = "tether.probe"
 PROBE_ANSWER = b"saltflat-probe-ok\n"
@@ -154,7 +157,13 @@ def _serve_host(
         try:
             if fault is not None:
                 raise fault
-            _run(config.parse_job(document), supervisor, loader, events, started)
+            job = config.parse_job(document)
+            report = None if shared is None else shared.report_network
+            with contextlib.ExitStack() as stack:
+                network = _make_network(job, report)
+                if network is not None:
+                    stack.enter_context(network)
+                _run(job, supervisor, network, loader, events, started=started)
         except StartError as error:
             log.error("{}: {}".format(error.kind, error.message))
             supervisor.report_failure(error)
@@ -165,20 +174,38 @@ def _serve_host(
             supervisor.report_failure(StartError("internal", log.describe(error)))
 
 
+def _make_network(job: config.Job, report: Optional[Report]) -> Optional[MachineNetwork]:
+    """Return the network that the job asks for, if any; nothing happens to an interface yet."""
+    if not job.network.interfaces:
+        return None
+    from agent.tether.network import MachineNetwork  # noqa: PLC0415 - others do not pay its memory
+
+    return MachineNetwork(job, report=report)
+
+
 def _run(
     job: config.Job,
     supervisor: Supervisor,
+    network: Optional[MachineNetwork],
     loader: modules.ModuleLoader,
     events: UeventListener,
+    *,
     started: float,
 ) -> None:
     """Start the job's process and supervise it to its end; StartError when it does not start."""
     stop_signal = resolve.resolve_stop_signal(job.image, job.run)
+    world.bring_loopback_up()
+    files = NameFiles(job.host_name, job.run.host)
+    files.open()
+    if network is not None:  # first: who asks for a lease does so while the disk is found
+        network.open(files, loader, events)
     loader.load("ext4")
     device, superblock = disks.find_root(job.root_uuid, events)
     disks.mount(device, superblock, ROOT, "the root disk")
     volume_mounts = volumes.mount_disks(job.volumes, events)
-    world.bring_loopback_up()
+    if network is not None:
+        network.wait()
+        supervisor.accompany(network)
     group = ControlGroup("process")
     directory = group.open()
     try:
@@ -187,11 +214,12 @@ def _run(
             root=ROOT,
             agent_mounts=tuple(target for _, target, _ in AGENT_MOUNTS),
             volume_mounts=volume_mounts,
+            files=files,
             cgroup=directory,
         )
         log.info("process cloned after {:.0f} ms".format(1000 * (time.monotonic() - started)))
         main = syscalls.open_process(launch.pid)
-        _remove_initramfs()
+        _remove_initramfs(() if network is None else network.needed_files())
 
         def start_beside(message: Mapping[str, object]) -> process.Launch:
             if message["type"] == "exec":
@@ -252,9 +280,10 @@ def _answer_probe() -> None:
     os.close(descriptor)
 
 
-def _remove_initramfs() -> None:
+def _remove_initramfs(needed: Sequence[str]) -> None:
     """Delete the files that we were started from: memory back, and nothing to find for an escape.
 
+    All but those `needed` of its programs.
     Only on the initramfs itself; everything mounted on it stays. Nothing may be imported any more.
     """
     if not _read("/proc/self/mounts").startswith("rootfs / "):
@@ -266,7 +295,7 @@ def _remove_initramfs() -> None:
         ]
         for name in files:
             path = os.path.join(folder, name)
-            if os.lstat(path).st_dev == device:
+            if os.lstat(path).st_dev == device and path not in needed:
                 os.unlink(path)
 
 

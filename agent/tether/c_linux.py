@@ -100,6 +100,8 @@ UEVENT_GROUP_KERNEL = 1
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
+IFF_RUNNING = 0x40  # its operational state is up, or nothing has changed it yet
+IFF_LOWER_UP = 0x10000  # there is a carrier
 IFREQ_FLAGS = struct.Struct("=16sh22x")  # name, flags; struct ifreq is 40 bytes
 
 # linux/pci_ids.h, linux/virtio_ids.h: (vendor, device)
@@ -111,10 +113,14 @@ PCI_LSI_53C1030 = (0x1000, 0x0030)  # VMware's "LSI Logic Parallel"
 PCI_LSI_SAS1068 = (0x1000, 0x0054)  # VMware's "LSI Logic SAS"
 PCI_INTEL_ICH9_AHCI = (0x8086, 0x2922)  # QEMU's
 PCI_QEMU_NVME = (0x1B36, 0x0010)
+PCI_VMWARE_VMXNET3 = (0x15AD, 0x07B0)
+PCI_INTEL_82574L = (0x8086, 0x10D3)
+PCI_VIRTIO_NET = (0x1AF4, 0x1000)
 PCI_VIRTIO_BLOCK = (0x1AF4, 0x1001)  # transitional
 PCI_VIRTIO_CONSOLE = (0x1AF4, 0x1003)
 PCI_VIRTIO_SCSI = (0x1AF4, 0x1004)
 PCI_VIRTIO_VSOCK = (0x1AF4, 0x1012)
+PCI_VIRTIO_1_NET = (0x1AF4, 0x1041)
 PCI_VIRTIO_1_BLOCK = (0x1AF4, 0x1042)  # 0x1040 + virtio device id
 PCI_VIRTIO_1_CONSOLE = (0x1AF4, 0x1043)
 PCI_VIRTIO_1_SCSI = (0x1AF4, 0x1048)

@@ -21,6 +21,7 @@ from agent.tether.fields import text as _text
 from agent.tether.fields import whole as _whole
 from agent.tether.fields import wrong as _wrong
 from agent.tether.host_config import DEFAULTS, HostConfig, parse_host_config
+from agent.tether.network_config import NONE, NetworkConfig, parse_network
 from agent.values import dataclass, replace
 
 SCHEMA = 1
@@ -144,13 +145,14 @@ class Volume:
 
 @dataclass(frozen=True)
 class Job:
-    """What to run, on which root file system, and with which volumes."""
+    """What to run, on which root file system, with which volumes and which network."""
 
     root_uuid: str
     host_name: str
     image: ImageConfig
     run: RunConfig
     volumes: Tuple[Volume, ...] = ()
+    network: NetworkConfig = NONE
 
 
 def load_document(raw: bytes) -> Mapping[str, object]:
@@ -249,6 +251,7 @@ def parse_job(document: Mapping[str, object]) -> Job:
         image=_parse_image(_object(document, "image", "image")),
         run=_parse_run(_object(document, "run", "run")),
         volumes=_parse_volumes(document.get("volumes")),
+        network=parse_network(document.get("network")),
     )
 
 

@@ -13,8 +13,8 @@ NOT_FOUND = 127  # the command was not found
 class StartError(Exception):
     """Report that the process was not started.
 
-    `kind` names the class for machines: config, channel, disk, module, world, volume, user,
-    workdir, command, internal. `message` is one sentence for a person.
+    `kind` names the class for machines: config, channel, disk, module, network, world, volume,
+    user, workdir, command, internal. `message` is one sentence for a person.
     """
 
     def __init__(self, kind: str, message: str, *, code: int = CANNOT_START) -> None:

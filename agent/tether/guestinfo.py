@@ -16,6 +16,7 @@ from agent.tether.rpci import RefusalError, Rpci, RpciError
 
 CONFIG = "guestinfo.saltflat.config"
 STATUS = "guestinfo.saltflat.status"
+NETWORK = "guestinfo.saltflat.network"
 TAKEN = b"-"  # what stands for a document that was taken: an empty value cannot be set everywhere
 SCHEMA = 1
 
@@ -48,11 +49,18 @@ class GuestInfo:
 
         The value is the control message of that type (docs/protocol.md) with a `schema`.
         """
+        self._write(STATUS, message)
+
+    def report_network(self, message: Mapping[str, object]) -> None:
+        """Write which addresses there are, in the same form. Never fails."""
+        self._write(NETWORK, message)
+
+    def _write(self, name: str, message: Mapping[str, object]) -> None:
         text = json.dumps({"schema": SCHEMA, **message}, separators=(",", ":"))
         try:
-            self.set(STATUS, text.encode("ascii"))
+            self.set(name, text.encode("ascii"))
         except RpciError as error:
-            log.error("{} could not be set: {}".format(STATUS, error))
+            log.error("{} could not be set: {}".format(name, error))
 
 
 class GuestInfoSource:

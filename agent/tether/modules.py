@@ -44,6 +44,14 @@ VSOCK_DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
     c_linux.PCI_VIRTIO_1_VSOCK: ("virtio_pci", "vmw_vsock_virtio_transport"),
 }
 
+# Loaded only for a machine that is to have a network.
+NETWORK_DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
+    c_linux.PCI_VMWARE_VMXNET3: ("vmxnet3",),
+    c_linux.PCI_INTEL_82574L: ("e1000e",),  # VMware's other one; not every kernel has its driver
+    c_linux.PCI_VIRTIO_NET: ("virtio_pci", "virtio_net"),
+    c_linux.PCI_VIRTIO_1_NET: ("virtio_pci", "virtio_net"),
+}
+
 # Without it the driver's load blocks for the scan of every target (200 ms for pvscsi, 1 s for
 # virtio-scsi), while the root disk is nearly always the first one: `disks` scans by hand. Not
 # `scan=none`, which keeps AHCI and SAS from adding what they find by themselves.

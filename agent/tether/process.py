@@ -20,6 +20,7 @@ from agent.tether import c_linux, child, device_rules, syscalls, volumes, world
 from agent.tether.child import Builtin, Pipes, Plan
 from agent.tether.config import Job
 from agent.tether.errors import StartError
+from agent.tether.name_files import NameFiles
 from agent.values import dataclass
 
 NAMESPACES = (
@@ -132,11 +133,13 @@ def start(
     root: str,
     agent_mounts: tuple[str, ...],
     volume_mounts: Mapping[str, str],
+    files: NameFiles,
     cgroup: int,
 ) -> Launch:
     """Start the job's process in a world of its own, in `root` and the cgroup of this descriptor.
 
-    `volume_mounts` are where the agent has the job's volumes, by serial number. The group is kept
+    `volume_mounts` are where the agent has the job's volumes, by serial number; `files`, open, are
+    the run's names. The group is kept
     from the machine's devices first, unless the process is privileged. Raises StartError when there
     can be no process at all.
     """
@@ -147,9 +150,10 @@ def start(
 
     def enter() -> None:
         held = volumes.hold(job.volumes, volume_mounts)
-        world.enter_root(root, (*agent_mounts, *volume_mounts.values()))
+        names = files.hold()
+        world.enter_root(root, (*agent_mounts, files.folder, *volume_mounts.values()))
         volumes.fill(held)
-        world.build(job.host_name, host, held)
+        world.build(job.host_name, host, names, held)
 
     return _launch(
         Plan(job, enter, is_main=True),

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
 
 from agent.tether import log
+from agent.tether.companion import Companion
 from agent.tether.errors import StartError
 from agent.tether.line import Line
 from agent.tether.messages import MAIN, describe_exit, describe_failure, number_in
@@ -31,6 +32,7 @@ from agent.wire import (
     STDOUT,
     Closed,
     Control,
+    ControlFullError,
     Data,
     Event,
     Finished,
@@ -86,6 +88,7 @@ class Supervisor:
         self._children: Dict[int, Relayed] = {}  # by pid, until they are collected
         self._opened: Set[int] = set()  # numbers whose streams are there and that nobody uses
         self._draining: Deque[Tuple[float, Relayed]] = deque()
+        self._companions: List[Companion] = []
         self._fed: Set[Relayed] = set()  # got something for their stdin in this turn
         self._leaving: List[Relayed] = []  # over, and their output is on its way
         self._main: Optional[Relayed] = None
@@ -119,6 +122,18 @@ class Supervisor:
         self._poller.close()
         self._wake_reader.close()
         self._wake_writer.close()
+
+    def accompany(self, companion: Companion) -> None:
+        """Serve a companion in the loop from now on."""
+        self._companions.append(companion)
+        companion.attach(self._poller, self._tell)
+
+    def _tell(self, message: Mapping[str, object]) -> bool:
+        try:
+            self._endpoint.control(dict(message))
+        except ControlFullError:
+            return False
+        return True
 
     def report_failure(self, failure: StartError) -> None:
         """Tell the host that there is no process; return when it knows or is not there."""
@@ -228,6 +243,8 @@ class Supervisor:
         self._farewell_said = False
         if self._main is not None:
             self._main.move(self._endpoint)
+        for companion in self._companions:
+            companion.repeat()
 
     # --- one turn of the loop --------------------------------------------------------------------
 
@@ -251,8 +268,8 @@ class Supervisor:
         if self._line.has_more:
             return 0.0
         drain_at = self._draining[0][0] if self._draining else None
-        times = (wake_at, self._kill_at, drain_at, self._renew_at(), self._line.deadline())
-        due = [time for time in times if time is not None]
+        times = [wake_at, self._kill_at, drain_at, self._renew_at(), self._line.deadline()]
+        due = [at for at in (*times, *(c.due() for c in self._companions)) if at is not None]
         wait = min(due, default=math.inf) - self._clock()
         return min(MAX_WAIT_SECONDS, max(MIN_WAIT_SECONDS, wait))
 
@@ -275,6 +292,8 @@ class Supervisor:
             self._kill()
         while self._draining and now >= self._draining[0][0]:
             self._draining.popleft()[1].cut_off()
+        for companion in self._companions:
+            companion.tick(now)
 
     # --- processes -------------------------------------------------------------------------------
 
@@ -404,8 +423,9 @@ class Supervisor:
             if not pid:
                 return
             relayed = self._children.pop(pid, None)
-            if relayed is None:
-                continue  # an orphan
+            if relayed is None:  # a companion's, or an orphan
+                any(companion.take_end(pid, status) for companion in self._companions)
+                continue
             relayed.end(status)
             if relayed is self._main:
                 self._end()

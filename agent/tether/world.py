@@ -15,7 +15,7 @@ import socket
 import stat
 from typing import Iterator, List, Mapping, Sequence, Tuple
 
-from agent.tether import c_linux, network_files, syscalls, volumes
+from agent.tether import c_linux, syscalls, volumes
 from agent.tether.c_linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_STRICTATIME
 from agent.tether.errors import StartError
 from agent.tether.host_config import HostConfig
@@ -143,14 +143,18 @@ def plan_mounts(host: HostConfig) -> List[Mount]:
     return mounts
 
 
-def build(host_name: str, host: HostConfig, held: Sequence[volumes.Held] = ()) -> None:
+def build(
+    host_name: str,
+    host: HostConfig,
+    files: Mapping[str, int],
+    held: Sequence[volumes.Held] = (),
+) -> None:
     """Set the host name and lay out everything above the image's files, in this order's needs.
 
-    A volume takes the place of a mount of ours at its path. What the run adds, volumes and
-    --tmpfs, goes by depth, and lies below the network files.
+    `files` are mounts for single files, by path. A volume takes the place of a mount of ours at its
+    path. What the run adds, volumes and --tmpfs, goes by depth, and lies below the files.
     """
     syscalls.set_host_name(host_name)
-    files = _make_network_files(network_files.compose(host_name, host))
     taken = {one.volume.path for one in held}
     mounts = [mount for mount in plan_mounts(host) if mount.target not in taken]
     own = [mount for mount in mounts if mount.is_own and mount.target != "/dev"]
@@ -261,24 +265,6 @@ def _machine_devices() -> Iterator[Tuple[int, str, int]]:
             if name not in ("console", "tty", "ptmx"):
                 major, minor = (int(number) for number in numbers.split(":"))
                 yield kind, os.path.join("/dev", name), os.makedev(major, minor)
-
-
-def _make_network_files(files: Mapping[str, str]) -> Mapping[str, int]:
-    """Return a mount of each file that is nowhere yet, from a tmpfs that has no path afterwards.
-
-    It is mounted for a moment where /proc will be.
-    """
-    trees = {}
-    os.makedirs("/proc", 0o555, exist_ok=True)
-    syscalls.mount("tmpfs", "/proc", "tmpfs", 0, "mode=755,size=1024k")
-    for path, text in files.items():
-        source = os.path.join("/proc", os.path.basename(path))
-        with open(source, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(source, 0o644)
-        trees[path] = syscalls.open_tree(source)
-    syscalls.unmount("/proc", c_linux.MNT_DETACH)
-    return trees
 
 
 def _place_network_file(path: str, tree: int, *, read_only: bool) -> None:

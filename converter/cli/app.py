@@ -42,6 +42,7 @@ _VERBS = {
     "exec": ("execute", "Run another process in a running machine."),
     "logs": ("logs", "Show what a machine's process has printed."),
     "cp": ("cp", "Copy files between a machine and this host."),
+    "port": ("port", "Show which ports of this host lead to a machine."),
     "inspect": ("inspect", "Show a machine, an image or a bundle."),
     "verify": ("verify", "Check a bundle or a chain, down to the last sector."),
     "push": ("push", "Push a chain to a registry, beside its image."),

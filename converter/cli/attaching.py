@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import click
@@ -16,7 +16,7 @@ import click
 from agent.host.client import UNANSWERED, Address, Manners, attach
 from agent.host.errors import AbortedError, DetachedError
 from agent.host.signals import SignalInbox, catch_signals
-from agent.host.status import ExitStatus
+from agent.host.status import ExitStatus, printable
 from agent.host.stdio import Stdio
 from agent.host.terminal import raw_mode, window_size
 from converter.cli.output import Output
@@ -65,7 +65,15 @@ def _seated(output: Output, seat: Seat, inbox: SignalInbox) -> Iterator[tuple[St
     output.close()  # from here on the terminal is the guest's
     sys.stdout.flush()
     stdin = sys.stdin.fileno() if seat.stdin else None
+    is_raw = seat.tty and stdin is not None
+
+    def show(event: Mapping[str, object]) -> None:
+        if event.get("type") == "warning":  # a raw terminal does not go back to its first column
+            text = f"Warning: {printable(str(event.get('text', '')))}"
+            click.echo(text + ("\r\n" if is_raw else "\n"), err=True, nl=False)
+
     manners = Manners(
+        on_event=show,
         detach_keys=seat.detach_keys if seat.tty else b"",
         sig_proxy=seat.sig_proxy,
         end_stdin=seat.end_stdin,
@@ -73,7 +81,7 @@ def _seated(output: Output, seat: Seat, inbox: SignalInbox) -> Iterator[tuple[St
         terminal_size=terminal_size if seat.tty else None,
         fatal=UNANSWERED,
     )
-    with raw_mode(stdin) if seat.tty and stdin is not None else contextlib.nullcontext():
+    with raw_mode(stdin) if is_raw and stdin is not None else contextlib.nullcontext():
         yield Stdio(stdin=stdin), manners
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from agent.host.status import printable
 from converter.cli.ages import NANOSECONDS, ago, duration_words
@@ -27,6 +28,7 @@ HEADINGS: Mapping[str, str] = {
     "RunningFor": "CREATED",
     "Status": "STATUS",
     "State": "STATE",
+    "Ports": "PORTS",
     "Names": "NAMES",
     "ExitCode": "EXIT CODE",
     "Mounts": "MOUNTS",
@@ -36,7 +38,9 @@ HEADINGS: Mapping[str, str] = {
     "ImageDigest": "IMAGE DIGEST",
     "Reason": "REASON",
 }
-TABLE = r"table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}"
+TABLE = (
+    r"table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+)
 
 
 def row(record: MachineRecord, now_ns: int, *, whole: bool) -> dict[str, str]:
@@ -53,6 +57,7 @@ def row(record: MachineRecord, now_ns: int, *, whole: bool) -> dict[str, str]:
         "RunningFor": ago(record.created_ns, now_ns),
         "Status": status_words(record, now_ns),
         "State": record.status.value,
+        "Ports": ports_words(record),
         "Names": record.name,
         "ExitCode": "" if record.end is None else str(record.end.code),
         "Mounts": ",".join(volume.name for volume in spec.volumes) if spec else "",
@@ -62,6 +67,36 @@ def row(record: MachineRecord, now_ns: int, *, whole: bool) -> dict[str, str]:
         "ImageDigest": record.image_digest,
         "Reason": printable(record.reason),
     }
+
+
+def ports_words(record: MachineRecord) -> str:
+    """Return a running machine's ports as docker shows them, neighbours as ranges.
+
+    Those that are only exposed come last.
+    """
+    if record.status is not Status.RUNNING or record.spec is None:
+        return ""
+    published = sorted(
+        record.ports, key=lambda one: (one.host_ip, one.protocol, one.container, one.host_port)
+    )
+    words, run = [], 0  # how many before the present one belong to it
+    for number, one in enumerate(published):
+        following = published[number + 1] if number + 1 < len(published) else None
+        if following is not None and following == replace(
+            one, container=one.container + 1, host_port=one.host_port + 1
+        ):
+            run += 1
+            continue
+        host, own = _span(one.host_port, run), _span(one.container, run)
+        words.append(f"{one.host_ip}:{host}->{own}/{one.protocol}")
+        run = 0
+    named = {one.name for one in published}
+    words += [name for name in record.spec.networking.exposed if name not in named]
+    return ", ".join(words)
+
+
+def _span(last: int, before: int) -> str:
+    return f"{last - before}-{last}" if before else str(last)
 
 
 def labels(record: MachineRecord) -> list[str]:
@@ -114,6 +149,26 @@ def _facts(record: MachineRecord, now_ns: int) -> Iterator[tuple[str, str]]:
         yield "size", f"{spec.memory_mib} MiB, {spec.processors} CPUs, {spec.channel} line"
         yield "disk", f"{spec.capacity_bytes:,} bytes on {len(spec.chain)} links"
         yield "host name", printable(spec.guest.hostname)
+        yield from _network_facts(record)
         for volume in spec.volumes:
             mode = "read-only" if volume.read_only else "read-write"
             yield "volume", f"{volume.name} at {printable(volume.target)}, {mode}"
+
+
+def _network_facts(record: MachineRecord) -> Iterator[tuple[str, str]]:
+    assert record.spec is not None
+    told = record.network or {}
+    for number, card in enumerate(record.spec.networking.cards):
+        name = f"eth{number}"
+        addresses = [
+            address
+            for interface in told.get("interfaces", ())
+            if interface["name"] == name
+            for address in interface["addresses"]
+        ]
+        yield "network", f"{card.network}, {card.model} {card.mac} {' '.join(addresses)}".rstrip()
+    for warning in told.get("warnings", ()):
+        yield "warning", printable(warning)
+    ports = ports_words(record)
+    if ports:
+        yield "ports", ports

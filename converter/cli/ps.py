@@ -65,8 +65,8 @@ def command(
     -a, as exited=CODE does), ancestor= an image's name or digest.
 
     Placeholders are .ID .Names .Image .ImageDigest .Command .CreatedAt .RunningFor .Status .State
-    .ExitCode .Reason .Mounts .Memory .CPUs, {{json .Names}} and {{json .}}; \\t and \\n are a tab
-    and a new line.
+    .Ports .ExitCode .Reason .Mounts .Memory .CPUs, {{json .Names}} and {{json .}}; \\t and \\n are
+    a tab and a new line.
 
     \b
     Examples:

@@ -11,6 +11,7 @@ from agent.host.status import ExitStatus
 from converter.cli.attaching import Seat, Seated, relayed, terminal_size
 from converter.cli.caching import Caching, cache_options
 from converter.cli.images import convert_source, parse_argument
+from converter.cli.network_options import NetworkOptions, network_options
 from converter.cli.options import (
     Origin,
     conversion_options,
@@ -92,6 +93,7 @@ _NO_TERMINAL = (24, 80)  # rows and columns, as terminals have them that say not
     show_default=True,
     help="The line that carries the process's input and output.",
 )
+@network_options
 @volume_options
 @conversion_options
 @cache_options
@@ -115,6 +117,7 @@ def command(
     cpus: float,
     storage_options: tuple[str, ...],
     channel: str,
+    network: NetworkOptions,
     volumes: VolumeOptions,
     conversion: ConvertOptions,
     caching: Caching,
@@ -136,6 +139,7 @@ def command(
       echo hi | saltflat run -i debian:12 cat
       docker save app:1 | saltflat run docker-archive:-
       saltflat run -it -e LANG=C.UTF-8 -u nobody ./bundle
+      saltflat run -d --name web -p 8080:80 nginx
       saltflat run --rm --storage-opt size=200G debian:12 df -h /
       saltflat run -d --name db -v data:/var/lib/postgresql/data registry.example/team/postgres:16
     """
@@ -148,6 +152,7 @@ def command(
         claim_stdin("run -i")
     disk_bytes = _disk_bytes(storage_options)
     volumes.check()
+    network.check()
     if cidfile is not None and cidfile.exists():
         raise UsageError(
             f"{cidfile} exists; another machine may be using it.",
@@ -189,7 +194,7 @@ def command(
         # Before the store is let go of: from here on the machine holds what it stands on.
         machine = machines.create(
             MachineRequest(
-                spec=replace(spec, volumes=mounts),
+                spec=replace(spec, volumes=mounts, networking=network.networking(spec.guest.image)),
                 image=source,
                 image_digest=root.digest,
                 store=store.root,

@@ -4,7 +4,7 @@ machine.json    what was asked for, written once
 state.json      how it is (state.py); absent before the first start
 lock            held by whoever changes anything, for a running machine its supervisor; says who
 qemu.pid        the QEMU of this machine, written by itself before it becomes QEMU
-start.json      QEMU's arguments
+start.json      QEMU's arguments, and the ports of this host that lead to the machine
 scratch.vmdk, config.json, console.log, qemu.log, supervisor.log, line.sock; relay/ is agent.host's
 
 Imported by the supervisor, which has to start quickly.

@@ -30,6 +30,7 @@ from converter.machine.model import KEY_BYTES, MachineSpec
 from converter.machine.qemu import check_disks, write_guest_document
 from converter.machine.qemu_command import Accelerator, machine_arguments
 from converter.machine.volume_disks import guest_volumes, make_overlays
+from converter.network.ports import find_ports
 from converter.volume.volumes import Lent
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,8 @@ def prepare(
     """Write all that a start needs: a new key, the guest's document, QEMU's arguments.
 
     `volumes` are the machine's, in its hands already. The lock is held. Raises NotFoundError when a
-    disk is gone, IntegrityError for a damaged volume, HypervisorError.
+    disk is gone, IntegrityError for a damaged volume, UsageError when a port is in use,
+    HypervisorError.
     """
     check_disks(folder.path, spec)
     key = secrets.token_bytes(KEY_BYTES)
@@ -57,6 +59,7 @@ def prepare(
         make_overlays(folder.path, volumes)
         write_guest_document(folder.path, spec, key, guest_volumes(spec.volumes, volumes))
         write_key(folder.relay, key)
+        ports = find_ports(spec.networking.ports)
         arguments = machine_arguments(
             spec,
             accelerator,
@@ -64,8 +67,10 @@ def prepare(
             channel=LINE_SOCKET,
             temporary=temporary,
             volumes=volumes,
+            ports=ports,
         )
-        write_private(folder.path / START_FILE, {"arguments": arguments})
+        started = {"arguments": arguments, "ports": [port.to_json() for port in ports]}
+        write_private(folder.path / START_FILE, started)
     except OSError as error:
         raise HypervisorError(
             f"The machine's folder cannot be filled: {error}.",

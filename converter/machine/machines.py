@@ -23,6 +23,7 @@ from converter.machine.directory import SHORT_ID_DIGITS
 from converter.machine.model import MachineSpec
 from converter.machine.spec_json import spec_document
 from converter.machine.state import Status
+from converter.network.model import Binding
 
 __all__ = ["MachineRecord", "MachineRequest", "Machines", "Status"]
 
@@ -56,7 +57,9 @@ class MachineRecord:
     `end` is how its process ended the last time, None while it runs or before it ever did;
     `reason` is a sentence where that end was not the process's own, else empty. `spec` is None for
     a DEAD machine. `supervised` says whether somebody keeps the relay of a running machine; one
-    without is taken on by the next `address`. `details` are the driver's own, for `inspect`.
+    without is taken on by the next `address`. `details` are the driver's own, for `inspect`. Of one
+    that runs, `ports` are this host's that lead to it, and `network` what its guest says it has
+    (docs/protocol.md), None before it said anything, and in lists.
     """
 
     id: str
@@ -74,6 +77,8 @@ class MachineRecord:
     labels: Mapping[str, str] = field(default_factory=dict)
     spec: MachineSpec | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    ports: tuple[Binding, ...] = ()
+    network: Mapping[str, Any] | None = None
 
     @property
     def short_id(self) -> str:
@@ -114,7 +119,24 @@ class MachineRecord:
             "labels": dict(self.labels),
             "command": list(self.command),
             "spec": None if spec is None else spec_document(spec),
+            "network": self._network_json(),
             "details": dict(self.details),
+        }
+
+    def _network_json(self) -> dict[str, Any]:
+        ports: dict[str, list[dict[str, Any]]] = {}
+        if self.spec is not None:
+            ports = {name: [] for name in self.spec.networking.exposed}
+        for binding in self.ports:
+            host = {"host_ip": binding.host_ip, "host_port": binding.host_port}
+            ports.setdefault(binding.name, []).append(host)
+        told = self.network or {}
+        return {
+            "ports": ports,
+            "interfaces": list(told.get("interfaces", ())),
+            "name_servers": list(told.get("name_servers", ())),
+            "search_domains": list(told.get("search_domains", ())),
+            "warnings": list(told.get("warnings", ())),
         }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from agent.tether.host_config import DEFAULTS as HOST_DEFAULTS
 from agent.tether.host_config import HostConfig
 from converter.errors import UsageError
+from converter.network.model import Networking
 from converter.volume.mount import VolumeMount
 from tinykernel.record import BootImage
 
@@ -23,6 +24,7 @@ GUEST_SCHEMA = 1
 KEY_BYTES = 32
 CHANNEL_NAME = "org.saltflat.tether"
 SERIAL_DEVICE = "/dev/ttyS0"
+NO_NETWORK = Networking()
 
 
 class Channel(enum.StrEnum):
@@ -84,11 +86,18 @@ class GuestConfig:
     image: Mapping[str, Any]
     run: RunConfig
 
-    def encode(self, channel: Channel, key: bytes, volumes: Sequence[GuestVolume] = ()) -> bytes:
+    def encode(
+        self,
+        channel: Channel,
+        key: bytes,
+        volumes: Sequence[GuestVolume] = (),
+        network: Mapping[str, Any] | None = None,
+    ) -> bytes:
         """Return the document's bytes for a guest that talks on `channel` and has `volumes`.
 
-        They hold `key`, KEY_BYTES secret bytes that authenticate the channel both ways, fresh for
-        each boot. Raises ValueError for a key of another length.
+        `network` is the document's; None for none. The bytes hold `key`, KEY_BYTES secret bytes
+        that authenticate the channel both ways, fresh for each boot. Raises ValueError for a key of
+        another length.
         """
         if len(key) != KEY_BYTES:
             raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
@@ -101,6 +110,7 @@ class GuestConfig:
             "image": dict(self.image),
             "run": self.run.to_json(),
             "volumes": [asdict(volume) for volume in volumes],
+            "network": network,
         }
         return json.dumps(document, sort_keys=True).encode()
 
@@ -134,6 +144,7 @@ class MachineSpec:
     cpus: float = 1
     channel: Channel = Channel.VIRTIO_SERIAL
     volumes: tuple[VolumeMount, ...] = ()
+    networking: Networking = NO_NETWORK
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel", Channel(self.channel))

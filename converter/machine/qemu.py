@@ -10,6 +10,7 @@ from typing import BinaryIO
 from converter.errors import NotFoundError, UsageError
 from converter.machine.model import GuestVolume, MachineSpec
 from converter.machine.qemu_command import CONFIG_FILE, SCRATCH_FILE
+from converter.network.user import guest_network, host_domains
 from converter.vmdk.c_vmdk import CAPACITY_MAX, SECTOR
 from converter.vmdk.descriptor import ParentRef
 from converter.vmdk.reader import read_link
@@ -27,8 +28,11 @@ def write_guest_document(
     """
     path = folder / CONFIG_FILE
     path.unlink(missing_ok=True)
+    network = None
+    if spec.networking.cards:
+        network = guest_network(spec.networking, search_domains=host_domains())
     with _private_file(path) as file:
-        file.write(spec.guest.encode(spec.channel, key, volumes))
+        file.write(spec.guest.encode(spec.channel, key, volumes, network))
 
 
 def check_disks(folder: Path, spec: MachineSpec) -> None:

@@ -16,6 +16,8 @@ from uuid import UUID
 
 from converter.machine.model import CHANNEL_NAME, Channel, MachineSpec
 from converter.machine.volume_disks import volume_arguments
+from converter.network.model import Binding
+from converter.network.user import network_arguments
 from converter.volume.volumes import Lent
 
 PROGRAM = "qemu-system-x86_64"
@@ -54,11 +56,13 @@ def machine_arguments(
     channel: str | Path,
     temporary: bool,
     volumes: Sequence[Lent] = (),
+    ports: Sequence[Binding] = (),
 ) -> list[str]:
     """Return QEMU's arguments, the program's name first, for a run in the machine's folder.
 
     The machine's id is among them, for whoever meets the process. The line connects to the socket
-    `channel`. Of a `temporary` machine's disk nothing is needed after it.
+    `channel`, the `ports` of this host lead to the machine's. Of a `temporary` machine's disk
+    nothing is needed after it.
     """
     arguments = base_arguments(accelerator, spec.boot.kernel, spec.boot.initrd)
     arguments += ["-name", f"saltflat-{machine}", "-uuid", str(UUID(hex=machine[:32]))]
@@ -69,6 +73,7 @@ def machine_arguments(
         arguments += ["-blockdev", json.dumps(node)]
     arguments += ["-device", "pvscsi,id=scsi", "-device", "scsi-hd,bus=scsi.0,drive=scratch"]
     arguments += volume_arguments(volumes)
+    arguments += network_arguments(spec.networking, ports)
     line = _reconnecting_socket("line", channel, accelerator.qemu_version)
     if spec.channel is Channel.SERIAL:
         arguments += ["-chardev", line, "-device", "isa-serial,chardev=line,index=0"]

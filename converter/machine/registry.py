@@ -9,6 +9,7 @@ Starts and ends nothing.
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shutil
@@ -19,8 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agent.host import client
 from converter.errors import NotFoundError, SaltflatError, UsageError
-from converter.machine.directory import MACHINE_FILE, MachineFolder, no_machine, write_private
+from converter.machine.directory import (
+    MACHINE_FILE,
+    START_FILE,
+    MachineFolder,
+    no_machine,
+    write_private,
+)
 from converter.machine.machines import MachineRecord, MachineRequest
 from converter.machine.names import check_name, new_name
 from converter.machine.qemu import make_scratch
@@ -28,6 +36,7 @@ from converter.machine.removal import NEW_PREFIX, all_names
 from converter.machine.settle import look
 from converter.machine.spec_json import read_spec, spec_document
 from converter.machine.state import Status
+from converter.network.model import Binding, read_binding
 from converter.store.layout import Store
 from converter.store.pins import pin
 from converter.volume.volumes import Volumes
@@ -77,6 +86,7 @@ class Registry:
         if not spec.guest.hostname:
             guest = replace(spec.guest, hostname=machine[:_HOSTNAME_DIGITS])
             spec = replace(spec, guest=guest)
+        spec = replace(spec, networking=spec.networking.with_addresses(machine))
         new = MachineFolder(self.machines / f"{NEW_PREFIX}{machine}")
         final = MachineFolder(self.machines / machine)
         with all_names(self.machines):
@@ -110,7 +120,7 @@ class Registry:
                     Volumes(self.machines.parent).detach(machine, remove_anonymous=True)
                 shutil.rmtree(new.path, ignore_errors=True)
                 raise
-        return _record(final, document)
+        return _record(final, document, whole=False)
 
     def _names(self) -> Iterator[tuple[str, str]]:
         for folder in self._folders():
@@ -135,10 +145,10 @@ class Registry:
     def find(self, name: str) -> MachineRecord:
         """Return the machine of this name, id, or beginning of an id, as Machines.find does."""
         if ID.fullmatch(name) and (self.machines / name).is_dir():
-            return self.record(self.folder(name))
+            return self.record(self.folder(name), whole=True)
         by_name = dict(self._names())
         if name in by_name:
-            return self.record(self.folder(by_name[name]))
+            return self.record(self.folder(by_name[name]), whole=True)
         folders = [folder for folder in self._folders() if folder.id.startswith(name)]
         if not _ID_PREFIX.fullmatch(name) or not folders:
             raise no_machine(name)
@@ -149,14 +159,17 @@ class Registry:
                 f"Several machines' ids begin with {name}: {candidates}.",
                 expected="a name, or enough of an id to tell it from the others",
             )
-        return self.record(folders[0])
+        return self.record(folders[0], whole=True)
 
-    def record(self, folder: MachineFolder) -> MachineRecord:
-        """Return what can be told of a machine. Raises NotFoundError."""
+    def record(self, folder: MachineFolder, *, whole: bool = False) -> MachineRecord:
+        """Return what can be told of a machine; what takes its time only if `whole`.
+
+        Raises NotFoundError.
+        """
         if not (folder.path / MACHINE_FILE).exists() and not folder.path.is_dir():
             raise no_machine(folder.id)
         try:
-            return _record(folder, folder.machine())
+            return _record(folder, folder.machine(), whole=whole)
         except (NotFoundError, SaltflatError, ValueError, KeyError, TypeError) as error:
             if not folder.path.is_dir():
                 raise no_machine(folder.id) from None
@@ -181,12 +194,13 @@ def _check_free(name: str, names: Mapping[str, str]) -> None:
         )
 
 
-def _record(folder: MachineFolder, document: dict[str, Any]) -> MachineRecord:
+def _record(folder: MachineFolder, document: dict[str, Any], *, whole: bool) -> MachineRecord:
     if document["schema"] != MACHINE_SCHEMA:
         raise ValueError(f"a machine of schema {document['schema']!r}")
     state = look(folder)
     qemu = folder.living_qemu()
     owner = folder.supervisor()
+    runs = state.status is Status.RUNNING
     return MachineRecord(
         id=folder.id,
         name=str(document["name"]),
@@ -202,6 +216,8 @@ def _record(folder: MachineFolder, document: dict[str, Any]) -> MachineRecord:
         auto_remove=document["auto_remove"] is True,
         labels={str(name): str(value) for name, value in document["labels"].items()},
         spec=read_spec(document["spec"]),
+        ports=_ports(folder) if runs else (),
+        network=_network(folder) if runs and whole else None,
         details={
             "driver": "qemu",
             "folder": str(folder.path),
@@ -211,3 +227,20 @@ def _record(folder: MachineFolder, document: dict[str, Any]) -> MachineRecord:
             "hypervisor_exit": state.hypervisor_exit,
         },
     )
+
+
+def _ports(folder: MachineFolder) -> tuple[Binding, ...]:
+    """Return the ports of this host that the last start has given to the machine."""
+    try:
+        started = json.loads((folder.path / START_FILE).read_bytes())
+    except FileNotFoundError:
+        return ()
+    return tuple(map(read_binding, started.get("ports", ())))
+
+
+def _network(folder: MachineFolder) -> Mapping[str, Any] | None:
+    """Return what the guest of a machine that runs says of its network, None if nothing yet."""
+    try:
+        return client.saved_network(folder.relay)
+    except ValueError:  # of another version's relay
+        return None

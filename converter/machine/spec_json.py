@@ -12,7 +12,8 @@ from typing import Any
 from agent.tether.errors import StartError
 from agent.tether.host_config import parse_host_config
 from converter.errors import UsageError
-from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
+from converter.machine.model import NO_NETWORK, Channel, GuestConfig, MachineSpec, RunConfig
+from converter.network.model import read_networking
 from converter.volume.mount import read_mount
 from tinykernel.record import decode_record
 
@@ -31,6 +32,7 @@ def spec_document(spec: MachineSpec) -> dict[str, Any]:
         "cpus": spec.cpus,
         "channel": spec.channel.value,
         "volumes": [volume.to_json() for volume in spec.volumes],
+        "networking": spec.networking.to_json(),
     }
 
 
@@ -52,6 +54,7 @@ def read_spec(document: Mapping[str, Any]) -> MachineSpec:
             cpus=float(document["cpus"]),
             channel=Channel(document["channel"]),
             volumes=tuple(map(read_mount, document["volumes"])),
+            networking=read_networking(document.get("networking") or NO_NETWORK.to_json()),
         )
     except (KeyError, TypeError, AttributeError, UsageError, StartError) as error:
         raise ValueError(f"no specification of a machine: {error!r}") from error

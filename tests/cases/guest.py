@@ -19,6 +19,7 @@ from uuid import UUID
 import click
 
 from converter.cli import run
+from converter.cli.network_options import NetworkOptions
 from converter.cli.run_options import OPTION_NAMES, read_options
 from converter.errors import SaltflatError
 from converter.identity import identity_of
@@ -70,6 +71,8 @@ def document_of(row: Row, root_uuid: str, work: Path) -> dict[str, Any]:
     with _as_caller(row, work):
         context = run.command.make_context("run", [*row.flags, "image", *row.command])
         options = read_options(**{name: context.params[name] for name in OPTION_NAMES})
+        names = NetworkOptions.__dataclass_fields__
+        NetworkOptions(**{name: context.params[name] for name in names}).check()
     config = options.run_config(context.params["command"], terminal_size=None)
     return {
         "schema": 1,

@@ -20,9 +20,10 @@ from typing import Any
 sys.path.insert(0, "/usr/lib/saltflat")
 
 from agent.tether import __main__ as tether
-from agent.tether import config, disks, log, messages, modules, process, world
+from agent.tether import config, disks, log, messages, modules, process, syscalls, world
 from agent.tether.cgroups import ControlGroup
 from agent.tether.errors import StartError
+from agent.tether.name_files import NameFiles
 from agent.tether.uevents import UeventListener
 
 SECONDS = 60  # for one row, on a machine that is busy with others
@@ -80,6 +81,8 @@ def _answer(document: dict[str, Any]) -> dict[str, Any]:
     except StartError as error:
         return {"code": error.code, "why": error.message}
     kept = _network_settings(job)
+    files = NameFiles(job.host_name, job.run.host)
+    files.open()
     group = ControlGroup("row")
     directory = group.open()
     try:
@@ -88,6 +91,7 @@ def _answer(document: dict[str, Any]) -> dict[str, Any]:
             root=tether.ROOT,
             agent_mounts=tuple(target for _, target, _ in tether.AGENT_MOUNTS),
             volume_mounts={},
+            files=files,
             cgroup=directory,
         )
     except StartError as error:
@@ -99,6 +103,7 @@ def _answer(document: dict[str, Any]) -> dict[str, Any]:
         group.kill()
         _bury()
         os.rmdir(group.path)
+        syscalls.unmount(files.folder)
         for path, value in kept.items():
             _write(path, value)
 

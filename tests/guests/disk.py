@@ -13,6 +13,7 @@ APPLETS = (
     *("cat", "cp", "dd", "echo", "false", "head", "id", "kill", "ln", "ls", "mkdir", "mkfifo"),
     *("ps", "pwd", "readlink", "rm", "seq", "sh", "sha256sum", "sleep", "stat", "stty", "tail"),
     *("tee", "touch", "tr", "true", "tty", "wc", "yes", "env", "grep", "cut", "test", "find"),
+    *("ip", "nc", "ping", "udhcpc", "wget"),
 )
 
 

@@ -12,7 +12,7 @@ import os
 import secrets
 import select
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,7 @@ class GuestHost:
                 self.processes[event.process].closed = True
 
     def _note(self, message: dict[str, Any]) -> None:
-        record = self.processes[message["process"]]
+        record = self.processes[message.get("process", 0)]
         record.messages[message["type"]] = message
         record.order.append(message["type"])
         if message["type"] in ("exited", "failed") and message["process"]:
@@ -197,13 +197,20 @@ class GuestHost:
 
 
 class _Guest(GuestConfig):
-    """A guest's document with rules for output."""
+    """A guest's document with rules for output, and any network."""
 
     output: dict[str, object]
+    network: object
 
-    def encode(self, channel: Channel, key: bytes, volumes: Sequence[GuestVolume] = ()) -> bytes:
-        document = json.loads(super().encode(channel, key, volumes))
-        return json.dumps({**document, "output": self.output}).encode()
+    def encode(
+        self,
+        channel: Channel,
+        key: bytes,
+        volumes: Sequence[GuestVolume] = (),
+        network: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        document = json.loads(super().encode(channel, key, volumes, network))
+        return json.dumps({**document, "output": self.output, "network": self.network}).encode()
 
 
 @dataclass
@@ -231,16 +238,18 @@ def booted(
     initrd: Path | None = None,
     devices: Sequence[str] = (),
     boot: BootImage | None = None,
+    network: object = None,
     change: Callable[[list[str]], list[str]] = lambda arguments: arguments,
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
-    `boot` is this checkout's usual image when None; `initrd` takes the place of its own. `devices`
-    are further arguments for QEMU, `change` makes others of them.
+    `network` is its document's. `boot` is this checkout's usual image when None; `initrd` takes the
+    place of its own. `devices` are further arguments for QEMU, `change` makes others of them.
     """
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
     object.__setattr__(guest, "output", output or {})
+    object.__setattr__(guest, "network", network)
     spec = MachineSpec(
         chain=(link,),
         capacity_bytes=disk.CAPACITY_BYTES,

@@ -233,6 +233,28 @@ _BUILT_IN = frozenset(
 )
 
 
+def test_the_dhcp_client_s_files_are_those_that_it_needs(image: BootImage) -> None:
+    """The image deletes all others while it runs: the client must do with what is on its list."""
+    files = initramfs(image)
+    needed = files["usr/lib/saltflat/dhcp/needs"].decode().split("\n")
+    assert {path.removeprefix("/") for path in needed} <= set(files)
+    folder = image.folder.parent / f"unpacked-{image.id[:8]}"
+    (loader,) = [path for path in needed if "/ld-linux" in path]
+    libraries = os.pathsep.join({f"{folder}{Path(path).parent}" for path in needed})
+    done = subprocess.run(
+        [f"{folder}{loader}", "--library-path", libraries, "--list",
+         f"{folder}/usr/lib/saltflat/dhcp/busybox"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )  # fmt: skip
+    found = {
+        line.split("=>")[-1].split()[0] for line in done.stdout.splitlines() if "vdso" not in line
+    }
+    assert found <= {f"{folder}{path}" for path in needed}, done.stdout
+
+
 def test_sizes_stay_in_their_budget(image: BootImage) -> None:
     assert image.kernel.stat().st_size <= KERNEL_LIMIT_BYTES
     assert image.initrd.stat().st_size <= INITRD_LIMIT_BYTES

@@ -29,7 +29,8 @@ BY_COMMAND = (
 
 
 def run(saltflat: Saltflat, store: Path, *arguments: str) -> tuple[int, bytes, str]:
-    flags = ("--hostname", rows.HOST_NAME, "--store", str(store))
+    # The table's guest has no network, nor has what runc ran in.
+    flags = ("--hostname", rows.HOST_NAME, "--network", "none", "--store", str(store))
     done = saltflat("run", "--rm", *flags, *arguments, timeout_seconds=200)
     return done.returncode, done.stdout, done.stderr.decode()
 

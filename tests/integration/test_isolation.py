@@ -63,6 +63,11 @@ def test_an_init_is_no_way_out(saltflat: Saltflat, store: Path) -> None:
     assert not reached(attempts(saltflat, store, "--init"))
 
 
+def test_a_dhcp_client_is_no_way_out(saltflat: Saltflat, store: Path) -> None:
+    """It is another process in the agent's world, and needs files that would be deleted else."""
+    assert not reached(attempts(saltflat, store, "--network", "dhcp"))
+
+
 def test_the_attempts_are_real(saltflat: Saltflat, store: Path) -> None:
     found = attempts(saltflat, store, "--privileged")
     assert reached(found) >= PRIVILEGED_REACHES, found

@@ -111,6 +111,11 @@ RULES = {
         ),
         why="it knows HTTP, and bytes by their digests' names; what they mean is for others",
     ),
+    "network-alone": Rule(
+        who=("converter.network",),
+        only=("converter.network", "converter.errors"),
+        why="what is asked for of a network does not depend on machines, nor on how one is asked",
+    ),
     "oras-by-registry": Rule(
         who=PACKAGES,
         never=("oras",),

@@ -9,7 +9,16 @@ from agent.host.client.conditions import UNANSWERED
 from agent.host.client.connection import Address, LostError, TlsAddress, UnixAddress
 from agent.host.client.copy import copy_in, copy_out, receive_archive, send_archive
 from agent.host.client.keys import DEFAULT_DETACH_KEYS, read_keys
-from agent.host.client.logs import Note, Output, Query, lines, logs, saved_logs, saved_status
+from agent.host.client.logs import (
+    Note,
+    Output,
+    Query,
+    lines,
+    logs,
+    saved_logs,
+    saved_network,
+    saved_status,
+)
 from agent.host.client.pump import Manners
 from agent.host.client.ready import describe, until_started
 from agent.host.client.unpack import Limits, Unpacked
@@ -52,6 +61,7 @@ __all__ = [
     "read_keys",
     "receive_archive",
     "saved_logs",
+    "saved_network",
     "saved_status",
     "send_archive",
     "send_signal",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from agent.host.client.connection import RECONNECT_SECONDS, Address, Connection, LostError
 from agent.host.errors import ChannelError
 from agent.host.relay.c_relay import GAP, OUTPUT, FrameKind, RecordKind
-from agent.host.relay.journal import key_mark, read_state
+from agent.host.relay.journal import RelayState, key_mark, read_state
 from agent.host.relay.keys import read_key
 from agent.host.relay.log import Missing, read_records, tail_position
 from agent.host.relay.records import Record
@@ -194,12 +194,24 @@ def saved_status(folder: Path) -> ExitStatus | None:
     A status of an earlier boot, with another key than the folder has now, is none. Raises
     ValueError on a journal of another version.
     """
+    state = _saved_state(folder)
+    return None if state is None else reported_status(state.ended)
+
+
+def saved_network(folder: Path) -> Mapping[str, Any] | None:
+    """Return what the guest said of its network last, in this boot; as `saved_status` otherwise."""
+    state = _saved_state(folder)
+    return None if state is None else state.network
+
+
+def _saved_state(folder: Path) -> RelayState | None:
+    """Return the journal's sum if it is this boot's. Raises ValueError."""
     try:
         state = read_state(folder / JOURNAL_NAME)
         ours = state.key == key_mark(read_key(folder))
     except (FileNotFoundError, ChannelError):
         return None
-    return reported_status(state.ended) if ours else None
+    return state if ours else None
 
 
 def lines(entries: Iterable[Output | Note]) -> Iterator[Output | Note]:

@@ -72,6 +72,7 @@ class Client:
         self._takes_stdin = False
         self._stdin_offset = 0  # of the next byte that it is to send
         self._told_taken = 0
+        self._told_warnings: set[str] = set()
         self._told_condition = ""
         self._attached = False  # to the main process
         self._told_started: int | None = None  # the boot whose process it knows to run
@@ -232,6 +233,11 @@ class Client:
         if self._attached and state.started is not None and self._told_started != state.boot:
             self._told_started = state.boot
             self._say(event("started", process=0, **state.started))
+        if self._attached and state.network is not None:
+            for warning in state.network["warnings"]:
+                if warning not in self._told_warnings:
+                    self._told_warnings.add(warning)
+                    self._say(event("warning", text=warning))
         diagnosis = machine.diagnosis()
         told = f"{diagnosis.condition} {diagnosis.overdue}"
         watches = self._waiting or isinstance(self._view, LogView | ProcessView)

@@ -37,6 +37,7 @@ class RelayState:
     log_end: int | None = None
     boot: int = 0  # the position in the log at which this session began
     started: Json | None = None  # as the guest said it, of the main process
+    network: Json | None = None  # what the guest said of it last
     reported: Json | None = None  # `exited` or `failed` of it; what it wrote may still come
     ended: Json | None = None  # the same, after all that it wrote
     next_process: int = 1
@@ -55,6 +56,7 @@ class RelayState:
             self.wire.apply(record.get("wire", {}))
             self.log_end = record.get("log", self.log_end)
             self.started = record.get("started", self.started)
+            self.network = record.get("network", self.network)
             self.reported = record.get("reported", self.reported)
             self.ended = record.get("ended", self.ended)
             self.next_process = int(record.get("next_process", self.next_process))
@@ -83,6 +85,7 @@ class RelayState:
             "boot": self.boot,
             "log": self.log_end,
             "started": self.started,
+            "network": self.network,
             "reported": self.reported,
             "ended": self.ended,
             "next_process": self.next_process,

@@ -166,6 +166,7 @@ class MachineRelay:
             "line": str(diagnosis.line),
             "console": session.console.text() if diagnosis.overdue else "",
             "started": session.state.started,
+            "network": session.state.network,
             "ended": session.state.ended,
             "session": session.state.wire.session.hex(),
             "incarnation": session.state.wire.incarnation,

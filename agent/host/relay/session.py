@@ -29,6 +29,7 @@ from agent.host.relay.condition import LineKind, Patience
 from agent.host.relay.journal import SCHEMA, Journal, RelayState, key_mark
 from agent.host.relay.keys import read_key
 from agent.host.relay.log import Log
+from agent.host.relay.network_news import network_news
 from agent.host.relay.processes import Processes
 from agent.host.relay.spool import Spool
 from agent.host.relay.status import reported_status, status_json
@@ -272,6 +273,8 @@ class RelaySession:
                 self.processes.take_started(process, pid)
             else:
                 self._news["started"] = {"pid": pid}
+        elif message.get("type") == "network":
+            self._news["network"] = network_news(message)
 
     def _end_when_complete(self) -> None:
         """Let the main process have ended once its output has: control overtakes data."""

@@ -8,10 +8,18 @@ import pytest
 
 from agent.host.status import ExitStatus, Failure
 from converter.cli.ages import NANOSECONDS
-from converter.cli.machine_rows import HEADINGS, TABLE, paragraph, row, status_words
+from converter.cli.machine_rows import (
+    HEADINGS,
+    TABLE,
+    paragraph,
+    ports_words,
+    row,
+    status_words,
+)
 from converter.cli.templates import read_template
 from converter.machine.machines import MachineRecord, Status
 from converter.machine.model import GuestConfig, MachineSpec, RunConfig
+from converter.network.model import Binding, Card, Networking
 from tinykernel.record import BootImage
 
 NOW = 1_800_000_000 * NANOSECONDS
@@ -98,3 +106,53 @@ def test_a_dead_machine_has_a_row_and_a_paragraph_too():
 def test_why_there_was_no_process_is_in_the_paragraph():
     end = ExitStatus(127, failure=Failure("command", "exec: 'nothing': not found"))
     assert "exec: 'nothing': not found" in paragraph(record(status=Status.EXITED, end=end), NOW)
+
+
+def networked(**members: object) -> MachineRecord:
+    """Return a machine with ports, as members change it."""
+    spec = MachineSpec(
+        chain=(Path("/links/a.vmdk"),),
+        capacity_bytes=1 << 30,
+        boot=BootImage.__new__(BootImage),
+        guest=GuestConfig(root_uuid="", hostname="host", image={}, run=RunConfig()),
+        networking=Networking(
+            cards=(Card(mac="02:42:00:00:00:01"),), exposed=("80/tcp", "9000/tcp")
+        ),
+    )
+    places = [
+        (80, "tcp", 8080),
+        (81, "tcp", 8081),
+        (82, "tcp", 8082),
+        (90, "tcp", 1),
+        (53, "udp", 5),
+    ]
+    ports = tuple(
+        Binding(container=container, protocol=protocol, host_ip="0.0.0.0", host_port=port)
+        for container, protocol, port in places
+    )
+    return record(spec=spec, ports=ports, **members)
+
+
+def test_ports_are_shown_as_docker_does():
+    assert ports_words(networked()) == (
+        "0.0.0.0:8080-8082->80-82/tcp, 0.0.0.0:1->90/tcp, 0.0.0.0:5->53/udp, 9000/tcp"
+    )
+    assert ports_words(networked(status=Status.EXITED)) == ""
+
+
+def test_the_network_in_the_paragraph():
+    told = {
+        "interfaces": [{"name": "eth0", "addresses": ["10.0.2.15/24"]}],
+        "warnings": ["eth1: \x1b[31m its link is down"],
+    }
+    text = paragraph(networked(network=told), NOW)
+    assert "network: user, virtio-net 02:42:00:00:00:01 10.0.2.15/24\n" in text
+    assert "warning: eth1: \ufffd[31m its link is down\n" in text
+    assert "ports: 0.0.0.0:8080-8082->80-82/tcp" in text
+
+
+def test_the_network_in_the_document():
+    document = networked(network=None)._network_json()
+    assert document["ports"]["80/tcp"] == [{"host_ip": "0.0.0.0", "host_port": 8080}]
+    assert document["ports"]["9000/tcp"] == []
+    assert document["interfaces"] == []

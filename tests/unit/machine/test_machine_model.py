@@ -36,6 +36,7 @@ def test_the_document_has_the_agreed_form(guest: GuestConfig) -> None:
             "host_config": None,
         },
         "volumes": [],
+        "network": None,
     }
 
 

@@ -9,6 +9,7 @@ import array
 import json
 import os
 import secrets
+import select
 import signal
 import socket
 import threading
@@ -202,3 +203,45 @@ def spawn_on_terminal(script):
         os.close(end)
     theirs.close()
     return Launch(pid, report, None, with_stdin=True)
+
+
+class Clockwork:
+    """A companion: it reads a pipe, waits for a moment, has a child, and says each thing once."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+        self.child = os.posix_spawn("/bin/sh", ["sh", "-c", "exit 5"], os.environ)
+        self.moment: float | None = None
+        self.ended: int | None = None
+        self.tell = None
+
+    def attach(self, poller, tell):
+        self.tell = tell
+        poller.watch(self.reader, select.EPOLLIN, self.read)
+        assert tell({"type": "clock", "what": "begun"})
+
+    def read(self, _mask):
+        os.read(self.reader, 100)
+        self.tell({"type": "clock", "what": "read"})
+        self.moment = time.monotonic() + 0.05
+
+    def due(self):
+        return self.moment
+
+    def tick(self, now):
+        if self.moment is not None and now >= self.moment:
+            self.moment = None
+            self.tell({"type": "clock", "what": "moment"})
+
+    def take_end(self, pid, status):
+        if pid == self.child:
+            self.ended = os.WEXITSTATUS(status)
+            return True
+        return False
+
+    def repeat(self):
+        self.tell({"type": "clock", "what": "again"})
+
+    def close(self):
+        for end in (self.reader, self.writer):
+            os.close(end)

@@ -16,7 +16,7 @@ import pytest
 
 from agent.tether import c_linux, modules, rpci, sources, supervisor
 from agent.tether.errors import StartError
-from agent.tether.guestinfo import CONFIG, STATUS, GuestInfo, open_guestinfo
+from agent.tether.guestinfo import CONFIG, NETWORK, STATUS, GuestInfo, open_guestinfo
 from agent.tether.renewals import Renewals
 from tests.unit.tether.loop_host import GIVE_UP_SECONDS, Host, exited, guest_line, spawn
 
@@ -224,6 +224,12 @@ def test_the_end_is_told_though_no_host_ever_came(lines, hypervisor, guestinfo):
     ) as guest:
         guest.supervise(spawn("exit 7"), stop_signal=15, oom_kills=lambda: 0)
     assert told(hypervisor) == {"schema": 1, **exited(7)}
+
+
+def test_addresses_are_told(hypervisor, guestinfo):
+    message = {"type": "network", "interfaces": [{"name": "eth0", "addresses": ["10.0.2.15/24"]}]}
+    guestinfo.report_network(message)
+    assert json.loads(hypervisor.variables[NETWORK]) == {"schema": 1, **message}
 
 
 def test_a_failure_is_told_to_both(lines, hypervisor, guestinfo):

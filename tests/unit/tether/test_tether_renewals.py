@@ -17,6 +17,7 @@ from agent.wire import STDERR, STDOUT, Gap
 from tests.unit.tether.loop_host import (
     GIVE_UP_SECONDS,
     KEY,
+    Clockwork,
     Host,
     exited,
     guest_line,
@@ -136,14 +137,20 @@ def test_the_end_is_told_to_the_host_with_the_new_key(lines, place, monkeypatch)
     monkeypatch.setattr(supervisor, "RENEW_AWAY_SECONDS", 0.05)
     place.put(document())
     second = Host(lines[1], key=NEW_KEY)
+    companion = Clockwork()
     with guest_of(lines, place) as guest:
+        guest.accompany(companion)
         main = spawn("echo last words; exit 3")
         second.start()
         guest.supervise(main, stop_signal=15, oom_kills=lambda: 0)
     lines[0].close()
     second.join(GIVE_UP_SECONDS)
+    companion.close()
     assert second.output[STDOUT] == b"last words\n"
     assert second.controls[-1] == exited(3)
+    # What was said in the old session is lost with it.
+    said = [message["what"] for message in second.controls if message["type"] == "clock"]
+    assert said == ["again"]
 
 
 def test_a_failure_is_told_to_the_host_with_the_new_key(lines, place, monkeypatch):
