@@ -26,7 +26,8 @@ class ExitStatus:
     """The end of the guest's process.
 
     `code` is what a shell would see, 128 + `signal` when a signal ended it. `failure` is set when
-    there was never a process; then `code` is 125, 126 or 127 as with docker.
+    there was never a process; then `code` is 125, 126 or 127 as with docker. With `restarts` the
+    guest starts it again: this end is not the machine's.
     """
 
     code: int
@@ -34,6 +35,7 @@ class ExitStatus:
     core: bool = False
     oom: bool = False
     failure: Failure | None = None
+    restarts: bool = False
 
 
 def exit_status(message: Mapping[str, object]) -> ExitStatus | None:
@@ -51,6 +53,7 @@ def exit_status(message: Mapping[str, object]) -> ExitStatus | None:
             signal=signal,
             core=message.get("core") is True,
             oom=message.get("oom") is True,
+            restarts=message.get("restarts") is True,
         )
     if message.get("type") == "failed":
         if not _is_byte(code) or code not in _START_FAILURES:

@@ -12,38 +12,39 @@ import functools
 import os
 import resource
 import time
-from typing import TYPE_CHECKING, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Tuple
 
 from agent.tether import (
     c_linux,
     channel,
     config,
-    copy_in,
-    copy_out,
     disks,
     log,
     modules,
-    process,
     resolve,
     sources,
     syscalls,
     volumes,
     world,
 )
-from agent.tether.cgroups import CGROUP_ROOT, ControlGroup
+from agent.tether.cgroups import CGROUP_ROOT
+from agent.tether.clock import Clock
+from agent.tether.disk_growth import DiskGrowth
 from agent.tether.errors import StartError
 from agent.tether.line import Line
 from agent.tether.messages import MAIN, describe_failure
 from agent.tether.name_files import NameFiles
+from agent.tether.power_button import PowerButton
 from agent.tether.renewals import Renewals
+from agent.tether.runs import Runs
 from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
-from agent.values import replace
 from agent.wire import Endpoint, ProtocolError, Role
 
 if TYPE_CHECKING:
     from agent.tether.guestinfo import GuestInfo
     from agent.tether.network import MachineNetwork, Report
+    from agent.tether.probes import HealthMonitor
 
 PROBE_WORD = "tether.probe"
 PROBE_ANSWER = b"saltflat-probe-ok\n"
@@ -126,7 +127,7 @@ def _serve_host(
     source.forget()
     connection = config.parse_connection(document)
     renewals = Renewals(source, config.parse_renewal(document).epoch)
-    rules, fault = _output_rules(document)
+    rules, fault = config.output_rules(document)
     ids = modules.read_pci_ids()
     drivers = modules.drivers_for(ids)
     if isinstance(connection.channel, config.Vsock):
@@ -151,7 +152,7 @@ def _serve_host(
     with Supervisor(
         line,
         linger_seconds=rules.linger_seconds,
-        renew=renewals.look,
+        renew=renewals.look if source.renews else None,  # else the guest can sleep
         report=None if shared is None else shared.report,
     ) as supervisor:
         try:
@@ -194,6 +195,7 @@ def _run(
 ) -> None:
     """Start the job's process and supervise it to its end; StartError when it does not start."""
     stop_signal = resolve.resolve_stop_signal(job.image, job.run)
+    health = _health(job)
     world.bring_loopback_up()
     files = NameFiles(job.host_name, job.run.host)
     files.open()
@@ -206,55 +208,48 @@ def _run(
     if network is not None:
         network.wait()
         supervisor.accompany(network)
-    group = ControlGroup("process")
-    directory = group.open()
+    runs = Runs(
+        job,
+        root=ROOT,
+        agent_mounts=tuple(target for _, target, _ in AGENT_MOUNTS),
+        volume_mounts=volume_mounts,
+        files=files,
+    )
     try:
-        launch = process.start(
-            job,
-            root=ROOT,
-            agent_mounts=tuple(target for _, target, _ in AGENT_MOUNTS),
-            volume_mounts=volume_mounts,
-            files=files,
-            cgroup=directory,
-        )
+        launch = runs.start()
         log.info("process cloned after {:.0f} ms".format(1000 * (time.monotonic() - started)))
-        main = syscalls.open_process(launch.pid)
+        loader.load("button")  # only now, for it takes some milliseconds
+        supervisor.accompany(PowerButton(supervisor.stop))
+        growth, clock = DiskGrowth(events), Clock(supervisor.tell)
+        supervisor.accompany(growth)
+        supervisor.listen("clock", clock.take)
+        for look in (clock.compare, growth.look):
+            supervisor.listen("look", look)
         _remove_initramfs(() if network is None else network.needed_files())
-
-        def start_beside(message: Mapping[str, object]) -> process.Launch:
-            if message["type"] == "exec":
-                return process.start_beside(config.parse_exec(message, job), main, cgroup=directory)
-            asked = config.parse_copy(message)
-            takes = message["type"] == "copy-in"
-            copy = functools.partial(
-                copy_out.run, asked.path, follow=asked.follow, shallow=asked.shallow
-            )
-            if takes:
-                copy = functools.partial(copy_in.run, asked.path)
-            copying = replace(job, run=config.RunConfig(stdin=takes))  # with Docker's own rights
-            return process.start_beside(copying, main, cgroup=directory, builtin=copy)
-
         supervisor.supervise(
             launch,
             stop_signal=stop_signal,
             stop_seconds=job.run.host.stop_seconds,
-            oom_kills=group.oom_kills,
-            start=start_beside,
-            end=group.kill,
+            oom_kills=runs.oom_kills,
+            start=runs.start_beside,
+            end=runs.kill,
+            policy=job.run.host.restart,
+            again=runs.start,
+            health=health,
         )
     finally:
-        group.kill()
+        runs.kill()
         log.info("agent's memory: " + ", ".join(_memory_figures()))
 
 
-def _output_rules(
-    document: Mapping[str, object],
-) -> Tuple[config.OutputRules, Optional[StartError]]:
-    """Return the rules, or the defaults and what is wrong: the line is needed to report that."""
-    try:
-        return config.parse_output(document), None
-    except StartError as error:
-        return config.OutputRules(), error
+def _health(job: config.Job) -> Optional[Callable[..., HealthMonitor]]:
+    """Return what makes the job's health checks, None when there are none to make."""
+    found = resolve.resolve_health(job.image, job.run)
+    if found is None:
+        return None
+    from agent.tether import probes  # noqa: PLC0415 - others do not pay its memory
+
+    return functools.partial(probes.HealthMonitor, *found)
 
 
 def _keep_standard_descriptors() -> None:

@@ -38,6 +38,16 @@ class ControlGroup:
         except OSError:
             return 0  # the kernel has no memory controller
 
+    def remove(self) -> bool:
+        """Remove the group; return whether nobody was left in it, so that it is gone."""
+        try:
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # EBUSY: somebody who was killed is not dead yet
+        return True
+
     def kill(self) -> None:
         """Kill whatever is left in the group."""
         try:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import termios
 from typing import List, Optional, Protocol, Tuple, Union
 
@@ -189,6 +190,23 @@ def _find_port(name: str) -> str | None:
         if found == name and os.path.exists("/dev/" + port):
             return port
     return None
+
+
+def open_device(path: str) -> Transport:
+    """Open a serial line or a virtio-serial port by its path; StartError("channel") if it cannot.
+
+    What is no terminal is taken for a port.
+    """
+    try:
+        if not stat.S_ISCHR(os.stat(path).st_mode):
+            raise StartError("channel", "{} is no character device".format(path))
+        descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not os.isatty(descriptor):
+            return VirtioPort(descriptor)
+        os.close(descriptor)
+        return _open_serial(path)
+    except OSError as error:
+        raise StartError("channel", "the channel cannot be opened: {}".format(error)) from error
 
 
 def _open_serial(device: str) -> Transport:

@@ -45,13 +45,15 @@ class Plan:
     """What a child becomes.
 
     `enter` takes it into its world, as root. `is_main` makes what only the first process of a world
-    has: the working directory if it is missing, and /dev/console. With a `builtin` the job's
+    has: the working directory if it is missing, and /dev/console. With `as_it_is` nothing is taken
+    from the agent's own limits and capabilities but what the job says. With a `builtin` the job's
     command does not count: the child calls it, as root, and exits with what it returns.
     """
 
     job: Job
     enter: Callable[[], None]
     is_main: bool = False
+    as_it_is: bool = False
     builtin: Optional[Builtin] = None
 
 
@@ -135,7 +137,7 @@ def _become(plan: Plan, pipes: Optional[Pipes], report: socket.socket) -> NoRetu
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write(str(job.run.host.oom_score_adj))  # the agent's own is not for the process
     if plan.builtin:
-        privileges.become(identity, privileges.DEFAULT_CAPABILITIES)
+        privileges.become(identity, None if plan.as_it_is else privileges.DEFAULT_CAPABILITIES)
         _reset_signals()
         report.close()
         os._exit(plan.builtin())
@@ -146,8 +148,13 @@ def _become(plan: Plan, pipes: Optional[Pipes], report: socket.socket) -> NoRetu
     _enter_working_dir(resolve.resolve_working_dir(job.image, job.run), make=plan.is_main)
     if plan.is_main and job.run.host.read_only:
         world.close_root()
-    privileges.set_limits(privileges.resolve_limits(job.run.host))
-    privileges.become(identity, privileges.resolve_capabilities(job.run.host))
+    host = job.run.host
+    if plan.as_it_is:
+        privileges.set_limits(privileges.resolve_limits(host, {}))
+        privileges.become(identity, None)
+    else:
+        privileges.set_limits(privileges.resolve_limits(host))
+        privileges.become(identity, privileges.resolve_capabilities(host))
     if job.run.host.no_new_privileges:
         syscalls.forbid_new_privileges()
     program = find_command(arguments[0], environment.get("PATH"))

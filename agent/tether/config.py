@@ -20,6 +20,7 @@ from agent.tether.fields import optional_text as _optional_text
 from agent.tether.fields import text as _text
 from agent.tether.fields import whole as _whole
 from agent.tether.fields import wrong as _wrong
+from agent.tether.health import IMAGE_NAMES, HealthCheck, parse_health
 from agent.tether.host_config import DEFAULTS, HostConfig, parse_host_config
 from agent.tether.network_config import NONE, NetworkConfig, parse_network
 from agent.values import dataclass, replace
@@ -31,6 +32,12 @@ MAX_EPOCH = (1 << 53) - 1  # what every reader of JSON takes exactly
 RING_BYTES = (1 << 16, 1 << 30)  # the least and the most that may be asked for
 _HOST_CID = 2  # VMADDR_CID_HOST, linux/vm_sockets.h
 _MAX_32_BITS = (1 << 32) - 1
+
+# What a document for the agent alone has no use for.
+_MACHINE_MEMBERS = ("root", "hostname", "volumes", "network")
+_OWN_HOST_CONFIG = frozenset(
+    ("groups", "limits", "no_new_privileges", "oom_score_adj", "stop_signal", "stop_seconds")
+)
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z", re.ASCII)
@@ -103,6 +110,8 @@ class ImageConfig:
     user: str = ""
     working_dir: str = ""
     stop_signal: str = ""
+    shell: Arguments = ()
+    health: Optional[HealthCheck] = None
 
 
 @dataclass(frozen=True)
@@ -180,26 +189,28 @@ def load_document(raw: bytes) -> Mapping[str, object]:
 def parse_connection(document: Mapping[str, object]) -> Connection:
     """Check and return the channel and its key, so that later errors can be reported through it."""
     key_bytes = parse_renewal(document).key
+    return Connection(key_bytes, parse_channel(document))
+
+
+def parse_channel(document: Mapping[str, object]) -> Union[VirtioSerial, Serial, Vsock]:
+    """Check and return the line to the host."""
     channel = _object(document, "channel", "channel")
     kind = _text(channel, "kind", "channel.kind")
     if kind == "virtio-serial":
         name = _text(channel, "name", "channel.name")
         if not name:
             raise _wrong("channel.name", "a port name")
-        return Connection(key_bytes, VirtioSerial(name))
+        return VirtioSerial(name)
     if kind == "serial":
         device = _text(channel, "device", "channel.device")
         if not _SERIAL_DEVICE.match(device):
             raise _wrong("channel.device", "a serial line such as /dev/ttyS0")
-        return Connection(key_bytes, Serial(device))
+        return Serial(device)
     if kind == "vsock":
-        return Connection(
-            key_bytes,
-            Vsock(
-                cid=_whole(channel, "cid", "channel.cid", 0, _MAX_32_BITS, default=_HOST_CID),
-                port=_whole(channel, "port", "channel.port", 0, _MAX_32_BITS),
-                listen=_flag(channel, "listen", "channel.listen"),
-            ),
+        return Vsock(
+            cid=_whole(channel, "cid", "channel.cid", 0, _MAX_32_BITS, default=_HOST_CID),
+            port=_whole(channel, "port", "channel.port", 0, _MAX_32_BITS),
+            listen=_flag(channel, "listen", "channel.listen"),
         )
     raise _wrong("channel.kind", "virtio-serial, serial or vsock")
 
@@ -237,6 +248,14 @@ def parse_output(document: Mapping[str, object]) -> OutputRules:
     )
 
 
+def output_rules(document: Mapping[str, object]) -> Tuple[OutputRules, Optional[StartError]]:
+    """Return the rules, or the defaults and what is wrong: the line is needed to report that."""
+    try:
+        return parse_output(document), None
+    except StartError as error:
+        return OutputRules(), error
+
+
 def parse_job(document: Mapping[str, object]) -> Job:
     """Check and return everything else that the document says."""
     uuid = _text(_object(document, "root", "root"), "uuid", "root.uuid").lower()
@@ -252,6 +271,28 @@ def parse_job(document: Mapping[str, object]) -> Job:
         run=_parse_run(_object(document, "run", "run")),
         volumes=_parse_volumes(document.get("volumes")),
         network=parse_network(document.get("network")),
+    )
+
+
+def parse_own_job(document: Mapping[str, object]) -> Job:
+    """Check and return the job of an agent that is no machine's init, and prepares no world.
+
+    What the document says of disks, names and the like would have no effect: it is refused.
+    """
+    for name in _MACHINE_MEMBERS:
+        if document.get(name) not in (None, [], {}):
+            raise _wrong(name, "nothing, for the agent alone does not prepare the machine")
+    run = _parse_run(_object(document, "run", "run"))
+    for name in sorted(vars(DEFAULTS)):
+        if name not in _OWN_HOST_CONFIG and getattr(run.host, name) != getattr(DEFAULTS, name):
+            field = "run.host_config." + name
+            raise _wrong(field, "nothing, for the agent alone leaves the world as it is")
+    image = document.get("image")
+    return Job(
+        root_uuid="",
+        host_name="",
+        image=ImageConfig() if image is None else _parse_image(_object(document, "image", "image")),
+        run=run,
     )
 
 
@@ -300,6 +341,8 @@ def _parse_image(image: Mapping[str, object]) -> ImageConfig:
         user=_optional_text(image, "User", "image.User") or "",
         working_dir=_optional_text(image, "WorkingDir", "image.WorkingDir") or "",
         stop_signal=_optional_text(image, "StopSignal", "image.StopSignal") or "",
+        shell=_arguments(image, "Shell", "image.Shell") or (),
+        health=parse_health(image.get("Healthcheck"), "image.Healthcheck", IMAGE_NAMES),
     )
 
 

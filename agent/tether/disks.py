@@ -102,6 +102,20 @@ def mount(device: str, superblock: Ext4Superblock, target: str, what: str) -> No
         log.error("new inode tables are zeroed in the background: {}".format(error))
 
 
+def grow_mounted(device: str, target: str) -> None:
+    """Grow a file system that is in use to its disk, if that has grown; a failure is logged."""
+    superblock = read_superblock(device)
+    if superblock is None:
+        return
+    try:
+        blocks = growth_in_blocks(superblock, _size_in_bytes(device))
+        if blocks is not None:
+            _grow(target, blocks)
+            log.info("{} grown from {} to {} blocks".format(device, superblock.block_count, blocks))
+    except OSError as error:
+        log.error("{} was not grown: {}".format(device, error))
+
+
 def release(target: str) -> None:
     """Unmount a file system; freeze it when something still holds it, so that it is clean.
 

@@ -11,7 +11,7 @@ from typing import Mapping, Optional
 
 from agent.tether import c_linux, log
 from agent.tether.errors import StartError
-from agent.tether.modules import VSOCK_DRIVERS, ModuleLoader
+from agent.tether.modules import VSOCK_DRIVERS, Loader
 from agent.tether.rpci import RefusalError, Rpci, RpciError
 
 CONFIG = "guestinfo.saltflat.config"
@@ -66,6 +66,8 @@ class GuestInfo:
 class GuestInfoSource:
     """The document in guestinfo, as sources.ConfigSource; replaced by a dash when it was read."""
 
+    renews = True
+
     def __init__(self, guestinfo: GuestInfo) -> None:
         self._guestinfo = guestinfo
 
@@ -102,7 +104,7 @@ def _is_taken(value: bytes) -> bool:
     return value.strip(b" \0") in (b"", TAKEN)
 
 
-def open_guestinfo(loader: ModuleLoader) -> GuestInfo:
+def open_guestinfo(loader: Loader) -> GuestInfo:
     """Return the variables of a VMware machine, its VMCI driver loaded.
 
     Raises StartError("module") when the kernel refuses the driver.

@@ -11,6 +11,8 @@ from typing import Mapping, Optional, Tuple
 from agent.tether import fields
 from agent.tether.c_limits import CAPABILITIES, RESOURCES
 from agent.tether.fields import wrong
+from agent.tether.health import HealthCheck, parse_health
+from agent.tether.restart import NEVER, POLICIES, RestartPolicy
 from agent.values import dataclass
 
 MAX_SIZE = (1 << 63) - 1
@@ -47,6 +49,8 @@ class HostConfig:
     oom_score_adj: int = 0
     stop_signal: str = ""
     stop_seconds: Optional[int] = None
+    restart: RestartPolicy = NEVER
+    health: Optional[HealthCheck] = None
 
 
 DEFAULTS = HostConfig()
@@ -82,7 +86,21 @@ def parse_host_config(document: object) -> HostConfig:
         oom_score_adj=_whole(document, "oom_score_adj", -1000, 1000, 0),
         stop_signal=fields.optional_text(document, "stop_signal", _name("stop_signal")) or "",
         stop_seconds=stop_seconds,
+        restart=_parse_restart(document.get("restart")),
+        health=parse_health(document.get("health"), _name("health")),
     )
+
+
+def _parse_restart(document: object) -> RestartPolicy:
+    if document is None:
+        return NEVER
+    if not isinstance(document, dict):
+        raise wrong(_name("restart"), "an object")
+    name = fields.text(document, "name", _name("restart.name"))
+    if name not in POLICIES:
+        raise wrong(_name("restart.name"), "one of " + ", ".join(POLICIES))
+    retries = fields.whole(document, "retries", _name("restart.retries"), 0, 1 << 31, default=0)
+    return RestartPolicy(name, retries)
 
 
 def _parse_limits(document: Mapping[str, object]) -> Tuple[Tuple[str, int, int], ...]:

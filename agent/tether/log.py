@@ -12,8 +12,16 @@ from types import TracebackType
 ERROR = 3  # shown on the console under `quiet loglevel=4`
 INFO = 6  # kept in the kernel's log only
 
+_KERNEL_LOG = "/dev/kmsg"
+_places = [_KERNEL_LOG]  # where records go, stderr when there is none
+
 # printk cuts a record at about 1000 bytes; the tail of a long text is the less useful part.
 MAX_RECORD_BYTES = 900
+
+
+def use_stderr() -> None:
+    """Leave the kernel's log alone from here on: this is a service of somebody else's system."""
+    _places.clear()
 
 
 def write(level: int, message: str) -> None:
@@ -21,8 +29,9 @@ def write(level: int, message: str) -> None:
     for line in message.splitlines():
         record = "<{}>tether: {}".format(level, line).encode("utf-8", "backslashreplace")
         try:
-            descriptor = os.open("/dev/kmsg", os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:
+            # systemd takes the level off what it finds on stderr, as the kernel does.
+            descriptor = os.open(_places[0], os.O_WRONLY | os.O_CLOEXEC)
+        except (IndexError, OSError):
             _write_quietly(2, record + b"\n")
             continue
         # Without its end of line the kernel waits for more of it, and shows it with the next one.

@@ -6,7 +6,7 @@ docs/protocol.md has their members; what a host says that makes no sense is igno
 from __future__ import annotations
 
 import os
-from typing import Dict, Mapping, Optional
+from typing import Dict, Mapping
 
 from agent.tether.errors import StartError
 from agent.tether.relayed import MAX_FAILURE
@@ -17,19 +17,19 @@ MAX_NUMBER = 1e9  # above any signal, any size and 30 years of seconds
 
 def describe_exit(status: int, *, out_of_memory: bool) -> Dict[str, object]:
     """Return the "exited" message for a wait status, with the code as Docker numbers it."""
-    if os.WIFSIGNALED(status):
-        number: Optional[int] = os.WTERMSIG(status)
-        code = 128 + os.WTERMSIG(status)
-    else:
-        number, code = None, os.WEXITSTATUS(status)
     return {
         "type": "exited",
         "process": MAIN,
-        "code": code,
-        "signal": number,
+        "code": exit_code(status),
+        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
         "core": os.WCOREDUMP(status),
         "oom": out_of_memory,
     }
+
+
+def exit_code(status: int) -> int:
+    """Return the code of a wait status as a shell has it: 128 + N for the signal N."""
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def describe_failure(number: int, failure: StartError) -> Dict[str, object]:

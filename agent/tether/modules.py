@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from typing import Dict, Iterable, List, Mapping, Set, Tuple
+from typing import Dict, Iterable, List, Mapping, Protocol, Set, Tuple
 
 from agent.tether import c_linux, syscalls
 from agent.tether.errors import StartError
@@ -56,6 +56,13 @@ NETWORK_DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
 # virtio-scsi), while the root disk is nearly always the first one: `disks` scans by hand. Not
 # `scan=none`, which keeps AHCI and SAS from adding what they find by themselves.
 PARAMETERS: Mapping[str, str] = {"scsi_mod": "scan=manual"}
+
+
+class Loader(Protocol):
+    """Whoever loads kernel modules here."""
+
+    def load(self, name: str) -> None:
+        """Load a module and what it needs; one that is built into the kernel is there already."""
 
 
 class ModuleLoader:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from typing import FrozenSet, Mapping, Tuple
+from typing import FrozenSet, Mapping, Optional, Tuple
 
 from agent.tether import syscalls
 from agent.tether.accounts import Identity
@@ -63,9 +63,11 @@ def resolve_capabilities(host: HostConfig) -> FrozenSet[str]:
     return (DEFAULT_CAPABILITIES - dropped) | added
 
 
-def resolve_limits(host: HostConfig) -> Mapping[str, Tuple[int, int]]:
-    """Return (soft, hard) for each resource that is not left to the kernel."""
-    limits = dict(DEFAULT_LIMITS)
+def resolve_limits(
+    host: HostConfig, defaults: Mapping[str, Tuple[int, int]] = DEFAULT_LIMITS
+) -> Mapping[str, Tuple[int, int]]:
+    """Return (soft, hard) for each resource that is not left as it is."""
+    limits = dict(defaults)
     limits.update({name: (soft, hard) for name, soft, hard in host.limits})
     return limits
 
@@ -76,8 +78,21 @@ def set_limits(limits: Mapping[str, Tuple[int, int]]) -> None:
         resource.setrlimit(RESOURCES[name], pair)
 
 
-def become(identity: Identity, capabilities: FrozenSet[str]) -> None:
-    """Give up what the process must not have; the order is forced by who may still do what."""
+def become(identity: Identity, capabilities: Optional[FrozenSet[str]]) -> None:
+    """Give up what the process must not have; the order is forced by who may still do what.
+
+    With None for its capabilities root keeps those that there are.
+    """
+    mask = None if capabilities is None else _bound(capabilities)
+    os.setgroups(identity.groups)
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    if identity.uid == 0 and mask is not None:  # from any other user the kernel has just taken them
+        syscalls.set_capabilities(mask)
+
+
+def _bound(capabilities: FrozenSet[str]) -> int:
+    """Take all others out of the bounding set; return these as a mask."""
     mask = 0
     for number in range(_LAST_POSSIBLE_CAPABILITY + 1):
         if number < len(CAPABILITIES) and CAPABILITIES[number] in capabilities:
@@ -89,8 +104,4 @@ def become(identity: Identity, capabilities: FrozenSet[str]) -> None:
             if error.errno == errno.EINVAL:
                 break  # the kernel has no more
             raise
-    os.setgroups(identity.groups)
-    os.setresgid(identity.gid, identity.gid, identity.gid)
-    os.setresuid(identity.uid, identity.uid, identity.uid)
-    if identity.uid == 0:  # for any other user the kernel has just cleared them
-        syscalls.set_capabilities(mask)
+    return mask

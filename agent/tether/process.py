@@ -191,6 +191,18 @@ def start_beside(job: Job, main: int, *, cgroup: int, builtin: Optional[Builtin]
     )
 
 
+def start_here(job: Job, *, builtin: Optional[Builtin] = None) -> Launch:
+    """Start a process in the world that the agent itself is in, as it is.
+
+    Raises StartError when there can be no process at all.
+    """
+    return _launch(Plan(job, _stay, as_it_is=True, builtin=builtin), os.fork)
+
+
+def _stay() -> None:
+    """Enter no other world."""
+
+
 def _launch(plan: Plan, clone: Callable[[], int]) -> Launch:
     with_stdin = plan.job.run.stdin
     opened: List[int] = []

@@ -32,7 +32,11 @@ MAX_FAILURE = CONTROL_LIMIT // 32  # letters; JSON escapes may cost six bytes ea
 
 
 class Relayed:
-    """A process by its number on the line. `on_over` is called once, when all of it is over."""
+    """A process by its number on the line.
+
+    `on_start` is called when it runs its program, `on_over` once, when all of it is over. With
+    `keeps_streams` its outputs are not at their end with it: another process is to go on there.
+    """
 
     def __init__(
         self,
@@ -41,7 +45,9 @@ class Relayed:
         endpoint: Endpoint,
         poller: Poller,
         *,
+        on_start: Callable[[Relayed], None],
         on_over: Callable[[Relayed], None],
+        keeps_streams: bool = False,
     ) -> None:
         self.number = number
         self.pid = launch.pid
@@ -51,7 +57,9 @@ class Relayed:
         self._launch: Optional[Launch] = launch
         self._endpoint = endpoint
         self._poller = poller
+        self._on_start = on_start
         self._on_over = on_over
+        self._keeps_streams = keeps_streams
         self._process: Optional[Process] = None
         self._outputs: Dict[int, int] = {}  # descriptor to stream, until its end was read
         self._paused: Dict[int, int] = {}  # stream to descriptor: without room to send
@@ -95,7 +103,7 @@ class Relayed:
             # The last one: now the master comes to its end once it has been read.
             os.close(self._process.slave)
         if self._held is not None:
-            self._endpoint.finish(self._held)
+            self._finish(self._held)
             self._held = None
         self._check_over()
 
@@ -116,8 +124,6 @@ class Relayed:
         self._uncredited = len(self._early)
         if self._input is not None:
             self._uncredited += self._input.waiting_bytes
-        if self._process is not None:
-            self._report_start()
         for stream in list(self._paused):
             self.writable(stream)
 
@@ -162,10 +168,10 @@ class Relayed:
 
     def _begin(self, process: Process) -> None:
         self._process = process
-        self._report_start()
+        self._on_start(self)
         self._outputs = {process.stdout: stream_of(self.number, STDOUT)}
         if process.stderr is None:
-            self._endpoint.finish(stream_of(self.number, STDERR))
+            self._finish(stream_of(self.number, STDERR))
         else:
             self._outputs[process.stderr] = stream_of(self.number, STDERR)
         for descriptor in self._outputs:
@@ -185,17 +191,12 @@ class Relayed:
         if self._is_cut_off:
             self.cut_off()
 
-    def _report_start(self) -> None:
-        assert self._process is not None
-        pid = self._process.pid
-        self._endpoint.control({"type": "started", "process": self.number, "pid": pid})
-
     def _fail(self, error: StartError) -> None:
         self.failure = error
         log.info("process {}: {}: {}".format(self.number, error.kind, error.message))
         self._give_back(len(self._early))
         for which in (STDOUT, STDERR):
-            self._endpoint.finish(stream_of(self.number, which))
+            self._finish(stream_of(self.number, which))
         self._check_over()
 
     # --- output ----------------------------------------------------------------------------------
@@ -249,12 +250,16 @@ class Relayed:
         if not self._process.has_terminal or self.status is not None:
             os.close(descriptor)
         if self._outputs or self.status is not None:
-            self._endpoint.finish(stream)
+            self._finish(stream)
         else:
             # With this end its streams could be forgotten, and its number be another's, before
             # the host has been told how it ended.
             self._held = stream
         self._check_over()
+
+    def _finish(self, stream: int) -> None:
+        if not self._keeps_streams:
+            self._endpoint.finish(stream)
 
     # --- input -----------------------------------------------------------------------------------
 

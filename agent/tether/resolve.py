@@ -11,11 +11,12 @@ from __future__ import annotations
 import posixpath
 import re
 import signal
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from agent.tether.config import ImageConfig, RunConfig
 from agent.tether.errors import StartError
 from agent.tether.fields import Arguments
+from agent.tether.health import HealthCheck
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -82,19 +83,31 @@ def resolve_user(image: ImageConfig, run: RunConfig) -> str:
     return run.user or image.user
 
 
-def resolve_stop_signal(image: ImageConfig, run: RunConfig) -> int:
+def resolve_stop_signal(image: ImageConfig, run: RunConfig) -> int | None:
     """Return the number that the request's stop signal or else the image's StopSignal names.
 
-    Raises StartError("config") when it is no signal.
+    None when neither names one. Raises StartError("config") when it is no signal.
     """
     named = run.host.stop_signal or image.stop_signal
     text = named.strip().upper()
     if not text:
-        return signal.SIGTERM
+        return None
     number = _signal_number(text[3:] if text.startswith("SIG") else text)
     if number is None:
         raise StartError("config", "the stop signal {!r} is no signal".format(named))
     return number
+
+
+def resolve_health(image: ImageConfig, run: RunConfig) -> Tuple[HealthCheck, Arguments] | None:
+    """Return the health check and the command that it executes; None when nothing is checked.
+
+    What the request does not say of it is the image's. A check of a kind that is not known is none,
+    as in Docker.
+    """
+    asked = run.host.health or HealthCheck()
+    check = asked.over(image.health or HealthCheck())
+    command = check.command(image.shell)
+    return None if command is None else (check, command)
 
 
 def command_candidates(command: str, path: str | None) -> List[str]:

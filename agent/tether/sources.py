@@ -7,11 +7,11 @@ then forgotten, because the document holds the channel's key and the process mus
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Optional, Protocol
+from typing import TYPE_CHECKING, List, Optional, Protocol, Sequence
 
 from agent.tether import config, log, syscalls
 from agent.tether.errors import StartError
-from agent.tether.modules import ModuleLoader
+from agent.tether.modules import Loader
 
 if TYPE_CHECKING:
     from agent.tether.guestinfo import GuestInfo
@@ -23,6 +23,10 @@ FW_CFG_FILE = "/sys/firmware/qemu_fw_cfg/by_name/opt/org.saltflat/config/raw"
 
 class ConfigSource(Protocol):
     """One place that a document can come from."""
+
+    @property
+    def renews(self) -> bool:
+        """Whether another document may come there later."""
 
     def read(self) -> bytes:
         """Return the document's bytes; StartError("config") when there is none."""
@@ -39,6 +43,8 @@ class ConfigSource(Protocol):
 
 class FileSource:
     """A file in the guest, removed after it was read."""
+
+    renews = True
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -73,7 +79,9 @@ class FileSource:
 class FwCfgSource:
     """QEMU's firmware configuration device, by way of its sysfs driver."""
 
-    def __init__(self, modules: ModuleLoader) -> None:
+    renews = False  # what QEMU has there is fixed when it starts
+
+    def __init__(self, modules: Loader) -> None:
         self._modules = modules
         self._file = FileSource(FW_CFG_FILE)
 
@@ -94,7 +102,42 @@ class FwCfgSource:
                 log.error("{} could not be unloaded: {}".format(FW_CFG_MODULE, error))
 
     def look_again(self) -> Optional[bytes]:
-        """Return None: what QEMU has there is fixed when it starts."""
+        """Return None: there is never another one."""
+
+
+class FirstOf:
+    """Several places, looked at in order: what the first one has that has anything counts."""
+
+    def __init__(self, places: Sequence[ConfigSource]) -> None:
+        self._places = places
+        self._found: Optional[ConfigSource] = None
+
+    @property
+    def renews(self) -> bool:
+        """Whether another document may come there where the first one came from."""
+        return self._found is not None and self._found.renews
+
+    def read(self) -> bytes:
+        """Return the first document that there is; StartError("config") that says where none is."""
+        missing = []
+        for place in self._places:
+            try:
+                raw = place.read()
+            except StartError as error:
+                missing.append(error.message)
+                continue
+            self._found = place
+            return raw
+        raise StartError("config", "there is no document: " + "; ".join(missing))
+
+    def forget(self) -> None:
+        """Erase it there where it was found, and nowhere else."""
+        if self._found is not None:
+            self._found.forget()
+
+    def look_again(self) -> Optional[bytes]:
+        """Look there where it was found."""
+        return None if self._found is None else self._found.look_again()
 
 
 def _unbind(driver: str) -> bool:
@@ -109,11 +152,17 @@ def _unbind(driver: str) -> bool:
 
 
 def choose_source(
-    command_line: str, modules: ModuleLoader, guestinfo: Optional[GuestInfo] = None
+    command_line: str,
+    modules: Loader,
+    guestinfo: Optional[GuestInfo] = None,
+    *,
+    file: Optional[str] = None,
 ) -> ConfigSource:
     """Return the source that `tether.config=fw_cfg|guestinfo|file:/path` names; the last counts.
 
-    `guestinfo` is None on a machine that is not VMware's.
+    Without such a word it is the first that has a document: guestinfo, which is None on a machine
+    that is not VMware's, fw_cfg, and `file` if one is given. A document itself is not taken from
+    the kernel command line: its key could not be erased there.
     """
     named = [
         word[len("tether.config=") :]
@@ -121,7 +170,9 @@ def choose_source(
         if word.startswith("tether.config=")
     ]
     if not named:
-        raise StartError("config", "the kernel command line has no tether.config=")
+        places: List[ConfigSource] = [] if guestinfo is None else [guestinfo.source()]
+        places.append(FwCfgSource(modules))
+        return FirstOf(places if file is None else [*places, FileSource(file)])
     kind, _, path = named[-1].partition(":")
     if kind == "fw_cfg" and not path:
         return FwCfgSource(modules)

@@ -3,30 +3,34 @@
 Owns the loop, what the host asks for, reaping, and the end. One thread, one epoll, one place that
 waits for children: SIGCHLD wakes the loop and waitpid(-1) collects the processes and any orphan
 alike, so no status can be taken by somebody else. When the main process has ended, the kernel has
-killed the rest of its PID namespace: what else ran there is reported first, the main process last,
-and the machine may be switched off when the host has acknowledged that, or is not there.
+killed the rest of its PID namespace. Is it not started again (`life` knows), what else ran there is
+reported first, the main process last, and the machine may be switched off when the host has
+acknowledged that, or is not there.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import select
 import signal
-import socket
 import time
-from collections import deque
-from types import FrameType
-from typing import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
 
 from agent.tether import log
 from agent.tether.companion import Companion
 from agent.tether.errors import StartError
+from agent.tether.life import MainLife
 from agent.tether.line import Line
-from agent.tether.messages import MAIN, describe_exit, describe_failure, number_in
+from agent.tether.messages import MAIN, describe_failure, number_in
+from agent.tether.others import Others, Starter, has_left
 from agent.tether.poller import Poller
 from agent.tether.process import Launch
 from agent.tether.relayed import Relayed
+from agent.tether.restart import RestartPolicy
+from agent.tether.wakeup import Wakeup
 from agent.wire import (
     STDERR,
     STDOUT,
@@ -42,11 +46,10 @@ from agent.wire import (
     stream_of,
 )
 
+if TYPE_CHECKING:
+    from agent.tether.probes import HealthMonitor, Probe
+
 LINGER_SECONDS = 10.0  # how long a machine whose work is done waits for an absent host
-STOP_SECONDS = 10.0  # Docker's default between the stop signal and SIGKILL
-# An exec that has ended does not wait longer for the ends of its output: what it has left running
-# may hold them open for ever. Docker's time.
-DRAIN_SECONDS = 2.0
 # A timer that is due again at once, on a line that takes nothing, must not become a busy loop.
 MIN_WAIT_SECONDS = 0.005
 MAX_WAIT_SECONDS = 600.0  # epoll counts milliseconds in 32 bits
@@ -57,9 +60,6 @@ STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGPWR)  # SIGINT is Ctrl
 RENEW_AWAY_SECONDS = 2.0
 RENEW_SECONDS = 10.0
 NONCE_BYTES = 32
-
-# Starts what an "exec", "copy-in" or "copy-out" message asks for; StartError when it cannot.
-Starter = Callable[[Mapping[str, object]], Launch]
 
 
 class Supervisor:
@@ -84,56 +84,42 @@ class Supervisor:
         self._report = report  # is told how the main process ended, whether or not a host is there
         self._linger_seconds = linger_seconds
         self._clock = clock
+        self._poller = Poller()
         self._processes: Dict[int, Relayed] = {}  # by number, until they are over
-        self._children: Dict[int, Relayed] = {}  # by pid, until they are collected
-        self._opened: Set[int] = set()  # numbers whose streams are there and that nobody uses
-        self._draining: Deque[Tuple[float, Relayed]] = deque()
+        # By pid, until they are collected.
+        self._children: Dict[int, Union[Relayed, Probe]] = {}
+        self._others = Others(self._processes, self._endpoint, self._poller, clock=clock)
         self._companions: List[Companion] = []
+        # By types of control messages that are not the loop's own matter.
+        self._listeners: Dict[str, List[Callable[[Mapping[str, object]], None]]] = {}
         self._fed: Set[Relayed] = set()  # got something for their stdin in this turn
-        self._leaving: List[Relayed] = []  # over, and their output is on its way
-        self._main: Optional[Relayed] = None
+        self._life: Optional[MainLife] = None
+        self._input_ended = False  # the main process's, for whichever comes
         self._start: Optional[Starter] = None
-        self._kills: Callable[[], int] = _no_kills
-        self._stop_signal: int = signal.SIGTERM
-        self._stop_seconds = STOP_SECONDS
-        self._end: Callable[[], None] = _nothing_left
-        self._kill_at: Optional[float] = None
         self._farewell: Optional[Dict[str, object]] = None  # the last message, when it is known
         self._farewell_said = False
         self._hurried = False
-        self._poller = Poller()
         self._line_descriptors: Tuple[int, ...] = ()
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._handlers: Dict[int, object] = {}
+        self._wakeup = Wakeup((signal.SIGCHLD, *STOP_REQUESTS))
+        self._stack = ExitStack()
 
     def __enter__(self) -> Supervisor:
-        for end in (self._wake_reader, self._wake_writer):
-            end.setblocking(False)
-        signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, *STOP_REQUESTS):
-            self._handlers[number] = signal.signal(number, _only_wake)
-        self._poller.watch(self._wake_reader.fileno(), select.EPOLLIN, self._take_signals)
+        self._stack.callback(self._poller.close)
+        self._stack.enter_context(self._wakeup)
+        self._poller.watch(self._wakeup.descriptor, select.EPOLLIN, self._take_signals)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(-1)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us
-        self._poller.close()
-        self._wake_reader.close()
-        self._wake_writer.close()
+        self._stack.close()
 
     def accompany(self, companion: Companion) -> None:
         """Serve a companion in the loop from now on."""
         self._companions.append(companion)
-        companion.attach(self._poller, self._tell)
+        companion.attach(self._poller, self.tell)
 
-    def _tell(self, message: Mapping[str, object]) -> bool:
-        try:
-            self._endpoint.control(dict(message))
-        except ControlFullError:
-            return False
-        return True
+    def listen(self, kind: str, take: Callable[[Mapping[str, object]], None]) -> None:
+        """Hand the host's control messages of a further kind to `take`, as to others before."""
+        self._listeners.setdefault(kind, []).append(take)
 
     def report_failure(self, failure: StartError) -> None:
         """Tell the host that there is no process; return when it knows or is not there."""
@@ -143,40 +129,82 @@ class Supervisor:
         self,
         launch: Launch,
         *,
-        stop_signal: int,
+        stop_signal: Optional[int] = None,
         oom_kills: Callable[[], int],
         start: Optional[Starter] = None,
         stop_seconds: Optional[int] = None,
         end: Optional[Callable[[], None]] = None,
+        policy: Optional[RestartPolicy] = None,
+        again: Optional[Callable[[], Launch]] = None,
+        health: Optional[Callable[..., HealthMonitor]] = None,
     ) -> None:
         """Relay for a process and whatever is started beside it until the host knows its end.
 
-        `oom_kills` counts the processes that were killed for want of memory; `start` starts others;
-        `end` kills what is left when the main process has ended, for without a PID namespace of its
-        own the kernel does not. `stop_seconds` are between the stop signal and SIGKILL where the
-        request to stop has none of its own; -1 waits for ever, as Docker's --stop-timeout.
+        `start` starts others; `end` kills what is left when the main process has ended, for without
+        a PID namespace of its own the kernel does not. `again` starts the main process anew where
+        `policy` says so; `health` makes what checks its health. The rest is for MainLife.
         Raises agent.wire.ProtocolError when the host holds the key and breaks the protocol: there
         is nobody left to serve then, and the process goes on until the caller ends it.
         """
-        self._stop_signal = stop_signal
-        self._kills = oom_kills
-        self._start = start
-        self._end = end or _nothing_left
-        if stop_seconds is not None:
-            self._stop_seconds = stop_seconds if stop_seconds >= 0 else math.inf
+        self._start, self._others.kills = start, oom_kills
         for which in (STDOUT, STDERR):
             self._endpoint.keep_newest(stream_of(MAIN, which))
-        main = self._main = self._add(MAIN, launch)
+        life = self._life = MainLife(
+            clock=self._clock,
+            stop_signal=stop_signal,
+            stop_seconds=stop_seconds,
+            policy=policy or RestartPolicy(),
+            oom_kills=oom_kills,
+            kill_all=end or _nothing_left,
+        )
+        if health is not None and start is not None:
+            life.health = health(
+                start=start, add=self._add_child, poller=self._poller, clock=self._clock
+            )
+        self._begin(life, launch)
         self._reap()  # its SIGCHLD may have come before our handler
-        while not main.is_over:
+        failure: Optional[StartError] = None
+        while not life.over and failure is None:
             self._turn(None)
-        self._kill_at = None
-        if main.failure is not None:
-            self.report_failure(main.failure)
+            if life.is_due(self._clock(), heard=not self._endpoint.away):
+                assert again is not None, "a policy that restarts needs a way to"
+                try:
+                    self._begin(life, again())
+                except StartError as error:
+                    failure = error
+        assert life.process is not None
+        life.tell(self.tell)
+        for which in (STDOUT, STDERR):
+            self._endpoint.finish(stream_of(MAIN, which))
+        failure = failure or life.process.failure
+        if failure is not None:
+            self.report_failure(failure)
         else:
-            assert main.status is not None
-            message = describe_exit(main.status, out_of_memory=oom_kills() > 0)
-            self._say_farewell("the process ended with code {}".format(message["code"]), message)
+            assert life.end is not None
+            self._say_farewell("the process ended with code {}".format(life.end["code"]), life.end)
+
+    def _begin(self, life: MainLife, launch: Launch) -> None:
+        """Relay for the main process, the first one or another."""
+        process = self._processes[MAIN] = Relayed(
+            MAIN,
+            launch,
+            self._endpoint,
+            self._poller,
+            on_start=lambda _: life.started(),
+            on_over=functools.partial(self._end_life, life),
+            keeps_streams=True,
+        )
+        self._add_child(process)
+        life.begin(process)
+        if self._input_ended:
+            process.finish_input()
+
+    def _end_life(self, life: MainLife, process: Relayed) -> None:
+        del self._processes[process.number]
+        life.ended()
+
+    def _add_child(self, child: Union[Relayed, Probe]) -> None:
+        self._children[child.pid] = child
 
     def _say_farewell(self, what: str, message: Dict[str, object]) -> None:
         """Wait until the host has everything, `message` last; for an absent one only so long."""
@@ -209,7 +237,7 @@ class Supervisor:
         assert self._farewell is not None
         if self._farewell["type"] == "failed":
             return True
-        return not self._processes and self._has_left(MAIN)
+        return not self._processes and has_left(self._endpoint, MAIN)
 
     # --- another key -----------------------------------------------------------------------------
 
@@ -233,16 +261,11 @@ class Supervisor:
         log.info("another key: a new session begins")
         self._endpoint = self._endpoint.succeed(key, nonce=os.urandom(NONCE_BYTES), now=now)
         self._line.succeed(self._endpoint)
-        for number, relayed in list(self._processes.items()):
-            if number != MAIN:
-                del self._processes[number]
-                relayed.abandon()
-        self._opened.clear()
-        self._draining.clear()
-        self._leaving.clear()
+        self._others.abandon(self._endpoint)
         self._farewell_said = False
-        if self._main is not None:
-            self._main.move(self._endpoint)
+        if self._life is not None and self._life.process is not None:
+            self._life.process.move(self._endpoint)
+            self._life.tell_again()
         for companion in self._companions:
             companion.repeat()
 
@@ -259,17 +282,19 @@ class Supervisor:
         self._fed.clear()
         self._let_timers_run(now)
         self._look_for_key(now)
+        self._tell_of_life()
         self._line.send(now)
-        if self._leaving:
-            self._report_ends()
+        if self._others.report_ends():
             self._line.send(now)
 
     def _wait_seconds(self, wake_at: Optional[float]) -> float:
         if self._line.has_more:
             return 0.0
-        drain_at = self._draining[0][0] if self._draining else None
-        times = [wake_at, self._kill_at, drain_at, self._renew_at(), self._line.deadline()]
-        due = [at for at in (*times, *(c.due() for c in self._companions)) if at is not None]
+        times = [wake_at, self._others.deadline(), self._renew_at(), self._line.deadline()]
+        if self._life is not None:
+            times.append(self._life.deadline(heard=not self._endpoint.away))
+        times += [companion.due() for companion in self._companions]
+        due = [time for time in times if time is not None]
         wait = min(due, default=math.inf) - self._clock()
         return min(MAX_WAIT_SECONDS, max(MIN_WAIT_SECONDS, wait))
 
@@ -287,57 +312,30 @@ class Supervisor:
             self._poller.watch(descriptor, mask, _nothing)
 
     def _let_timers_run(self, now: float) -> None:
-        if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = None
-            self._kill()
-        while self._draining and now >= self._draining[0][0]:
-            self._draining.popleft()[1].cut_off()
+        if self._life is not None:
+            self._life.tick(now)
+        self._others.tick(now)
         for companion in self._companions:
             companion.tick(now)
 
-    # --- processes -------------------------------------------------------------------------------
+    # --- what the host is told -------------------------------------------------------------------
 
-    def _add(self, number: int, launch: Launch) -> Relayed:
-        relayed = Relayed(number, launch, self._endpoint, self._poller, on_over=self._bury)
-        relayed.kills_before = self._kills()
-        self._processes[number] = self._children[launch.pid] = relayed
-        return relayed
-
-    def _start_other(self, number: int, message: Mapping[str, object]) -> None:
-        if number not in self._opened:
-            return  # its number is in use, or its streams were never opened
-        self._opened.discard(number)
+    def tell(self, message: Mapping[str, object]) -> bool:
+        """Have the host told, now or when it comes; return whether there was room for that."""
         try:
-            if self._start is None or self._main is None or not self._main.runs:
-                raise StartError("world", "the main process does not run")
-            self._add(number, self._start(message))
-        except StartError as error:
-            for which in (STDOUT, STDERR):
-                self._endpoint.finish(stream_of(number, which))
-            self._endpoint.control(describe_failure(number, error))
+            self._endpoint.control(dict(message))
+        except ControlFullError:
+            return False
+        return True
 
-    def _bury(self, relayed: Relayed) -> None:
-        """Take leave of a process, all of whose output the endpoint has accepted."""
-        if relayed.failure is None and relayed is not self._main:  # which comes last
-            self._leaving.append(relayed)
+    def _tell_of_life(self) -> None:
+        """Tell a host that is there what it does not know, an end after the last output."""
+        life = self._life
+        if life is None or self._endpoint.away:
             return
-        del self._processes[relayed.number]
-        if relayed.failure is not None and relayed is not self._main:
-            self._endpoint.control(describe_failure(relayed.number, relayed.failure))
-
-    def _report_ends(self) -> None:
-        """Report how processes ended whose output has left, so that it arrives before."""
-        for relayed in [r for r in self._leaving if self._has_left(r.number)]:
-            self._leaving.remove(relayed)
-            del self._processes[relayed.number]
-            assert relayed.status is not None
-            oom = self._kills() > relayed.kills_before
-            message = describe_exit(relayed.status, out_of_memory=oom)
-            self._endpoint.control({**message, "process": relayed.number})
-
-    def _has_left(self, number: int) -> bool:
-        streams = (stream_of(number, which) for which in (STDOUT, STDERR))
-        return all(self._endpoint.has_left(stream) for stream in streams)
+        streams = (stream_of(MAIN, which) for which in (STDOUT, STDERR))
+        if not life.is_waiting or all(self._endpoint.has_sent(stream) for stream in streams):
+            life.tell(self.tell)
 
     # --- the host's wishes -----------------------------------------------------------------------
 
@@ -354,6 +352,7 @@ class Supervisor:
             if process is not None:
                 process.writable(event.stream)
         elif isinstance(event, Finished):
+            self._input_ended = self._input_ended or process_of(event.stream) == MAIN
             process = self._processes.get(process_of(event.stream))
             if process is not None:
                 process.finish_input()
@@ -361,58 +360,52 @@ class Supervisor:
         elif isinstance(event, Control):
             self._obey(event.message)
         elif isinstance(event, Opened):
-            self._opened.add(event.process)
+            self._others.open(event.process)
         elif isinstance(event, Closed):
-            self._opened.discard(event.process)
+            self._others.close(event.process)
 
     def _obey(self, message: Mapping[str, object]) -> None:
         """Carry out a control message. One that we do not know or that is malformed is ignored."""
-        kind = message.get("type")
+        kind, life = message.get("type"), self._life
         number = int(number_in(message, "process")) if "process" in message else MAIN
         process = self._processes.get(number)
+        wanted = int(number_in(message, "signal"))
+        wanted = wanted if 1 <= wanted <= signal.SIGRTMAX else 0
         if kind in ("exec", "copy-in", "copy-out"):
-            self._start_other(number, message)
+            runs = life is not None and life.runs
+            started = self._others.start(number, message, self._start if runs else None)
+            if started is not None:
+                self._add_child(started)
         elif kind == "resize" and process is not None:
             rows, columns = number_in(message, "rows"), number_in(message, "cols")
             if 0 <= rows <= 0xFFFF and 0 <= columns <= 0xFFFF:
                 process.resize(int(rows), int(columns))
-        elif kind == "signal" and process is not None:
-            wanted = int(number_in(message, "signal"))
-            if 1 <= wanted <= signal.SIGRTMAX:
+        elif kind == "signal" and wanted:
+            if number == MAIN and life is not None:
+                life.signal(wanted)
+            elif process is not None:
                 process.signal(wanted)
-        elif kind == "stop":
-            self._stop(self._seconds_to_stop(message.get("timeout_seconds")))
-        elif kind == "power-off":
+        elif kind == "stop" and life is not None:
+            life.stop(_seconds_in(message), wanted or None)
+        elif kind == "power-off" and life is not None:
             self._hurried = True
-            self._kill()
+            life.kill()
+        for take in self._listeners.get(str(kind), ()):
+            take(message)
 
-    def _seconds_to_stop(self, asked: object) -> float:
-        """Return what a request says, the run's own time if it says nothing, -1 for ever."""
-        if asked == -1 and not isinstance(asked, bool):
-            return math.inf
-        seconds = number_in({"seconds": asked}, "seconds")
-        return seconds if seconds >= 0 else self._stop_seconds
-
-    def _stop(self, seconds: float) -> None:
-        if self._main is not None and self._main.status is None:
-            self._main.signal(self._stop_signal)
-            self._kill_at = self._clock() + seconds
-
-    def _kill(self) -> None:
-        if self._main is not None:
-            self._main.signal(signal.SIGKILL)
+    def stop(self) -> None:
+        """End the main process for good, as a wish of the machine's own."""
+        if self._life is not None:
+            self._life.stop()
 
     # --- signals and children --------------------------------------------------------------------
 
     def _take_signals(self, _mask: int) -> None:
-        try:
-            numbers = self._wake_reader.recv(4096)
-        except BlockingIOError:
-            return
+        numbers = self._wakeup.take()
         if signal.SIGCHLD in numbers:
             self._reap()
         if any(number in numbers for number in STOP_REQUESTS):
-            self._stop(self._stop_seconds)
+            self.stop()
 
     def _reap(self) -> None:
         while True:
@@ -422,20 +415,16 @@ class Supervisor:
                 return
             if not pid:
                 return
-            relayed = self._children.pop(pid, None)
-            if relayed is None:  # a companion's, or an orphan
+            child = self._children.pop(pid, None)
+            if child is None:  # a companion's, or an orphan
                 any(companion.take_end(pid, status) for companion in self._companions)
-                continue
-            relayed.end(status)
-            if relayed is self._main:
-                self._end()
-            # Its death may be seen before the report of its start, which brings the outputs.
-            if not relayed.is_over and relayed is not self._main:
-                self._draining.append((self._clock() + DRAIN_SECONDS, relayed))
-
-
-def _only_wake(_number: int, _frame: Optional[FrameType]) -> None:
-    """Do nothing: the wakeup descriptor has the signal already."""
+            elif self._life is not None and child is self._life.process:
+                self._life.died()
+                child.end(status)
+            else:
+                child.end(status)
+                if isinstance(child, Relayed):
+                    self._others.died(child)
 
 
 def _nothing(_mask: int) -> None:
@@ -446,5 +435,10 @@ def _nothing_left() -> None:
     """Do nothing: the kernel has killed the rest of the main process's PID namespace."""
 
 
-def _no_kills() -> int:
-    return 0
+def _seconds_in(message: Mapping[str, object]) -> Optional[float]:
+    """Return what a wish to stop says, None for the run's own time."""
+    asked = message.get("timeout_seconds")
+    if asked == -1 and not isinstance(asked, bool):
+        return math.inf
+    seconds = number_in(message, "timeout_seconds")
+    return seconds if seconds >= 0 else None

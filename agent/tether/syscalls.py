@@ -6,7 +6,9 @@ path. Numbers and layouts come from `c_linux`.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import os
 from typing import Union
 
@@ -129,8 +131,24 @@ def enter_namespaces(descriptor: int, kinds: int) -> None:
 
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
     """Close every descriptor from `first` to `last`, none if that is below, as close_range(2)."""
-    if first <= last:
+    if first > last:
+        return
+    try:
         _call(c_linux.SYS_close_range, first, last, 0)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        for name in os.listdir("/proc/self/fd"):  # a kernel before 5.9
+            if first <= int(name) <= last:
+                with contextlib.suppress(OSError):  # the one that listed them
+                    os.close(int(name))
+
+
+def become_subreaper() -> None:
+    """Have the kernel give this process the orphans among its descendants, as it gives PID 1."""
+    if _libc.prctl(c_linux.PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def forbid_tracing() -> None:

@@ -11,7 +11,7 @@ import select
 import socket
 import time
 from types import TracebackType
-from typing import Callable, Optional, TypeVar
+from typing import Callable, List, Optional, TypeVar
 
 from agent.tether import c_linux
 
@@ -59,6 +59,21 @@ class UeventListener:
             if left <= 0 or not select.select([self._socket], [], [], left)[0]:
                 return look()
             self._drain()
+
+    def fileno(self) -> int:
+        """Return what is readable when there are announcements."""
+        return self._socket.fileno()
+
+    def read(self) -> List[bytes]:
+        """Return the announcements that wait; some may have been dropped before them."""
+        found: List[bytes] = []
+        while True:
+            try:
+                found.append(self._socket.recv(MAX_MESSAGE_BYTES, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return found
+            except OSError:  # ENOBUFS
+                continue
 
     def _drain(self) -> None:
         """Read what is queued: one look serves all of it."""

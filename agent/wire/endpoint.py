@@ -233,6 +233,13 @@ class Endpoint:
         """
         return self._streams.has_left(stream)
 
+    def has_sent(self, stream: int) -> bool:
+        """Return whether all that a stream of ours has accepted has been sent, at least once.
+
+        A control message that follows arrives after it.
+        """
+        return self._streams.has_sent(stream)
+
     def keep_newest(self, stream: int) -> None:
         """Make a stream that we write a ring: while the peer is away it takes everything.
 

@@ -187,6 +187,10 @@ class Streams:
         outgoing = self._outgoing.get(stream)
         return outgoing is None or (outgoing.finished and not outgoing.pending)
 
+    def has_sent(self, stream: int) -> bool:
+        """Return whether all that was accepted on a stream has been handed to the link."""
+        return not self._writer(stream).pending
+
     def keep_newest(self, stream: int) -> None:
         """Drop a stream's oldest bytes rather than stop its writer, while the peer is away."""
         self._writer(stream).ring = True

@@ -47,6 +47,7 @@ _VERBS = {
     "verify": ("verify", "Check a bundle or a chain, down to the last sector."),
     "push": ("push", "Push a chain to a registry, beside its image."),
     "pull": ("pull", "Pull a chain from a registry."),
+    "agent": ("agent", "Make the agent alone, for guests of your own."),
     "boot": ("boot", "Build and list boot images."),
     "volume": ("volume", "Make, list and remove volumes."),
     "store": ("store", "List, check and clean what is kept."),

@@ -95,7 +95,9 @@ def attach_seat(
 
     def relay(seated: Seated) -> ExitStatus:
         with errors(), seated as (stdio, manners):
-            return attach(address, stdio, replay=replay, manners=manners)
+            # Who sees all that there was waits for the first end, whenever it came.
+            first = 0 if replay == "all" else None
+            return attach(address, stdio, replay=replay, manners=manners, ends_after=first)
 
     return relayed(output, seat, relay)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from converter.cli.machine_rows import state_word
 from converter.errors import UsageError
 from converter.image.reference import RegistryReference, parse_source
 from converter.machine.machines import MachineRecord, Status
@@ -19,6 +20,7 @@ Filters = Mapping[str, Sequence[Test]]
 # A filter of these is about machines that do not run, too.
 _ABOUT_ALL = frozenset({"status", "exited"})
 _ALL_NEEDED = frozenset({"label"})
+_HEALTH = ("starting", "healthy", "unhealthy", "none")
 _DIGEST_DIGITS = 6  # of a digest without its algorithm, at least
 
 
@@ -65,11 +67,20 @@ def _id(value: str) -> Test:
 
 
 def _status(value: str) -> Test:
-    if value not in set(Status):
+    words = (*Status, "restarting")
+    if value not in words:
         raise UsageError(
-            f"--filter status={value!r} is no status.", expected=f"one of {', '.join(Status)}"
+            f"--filter status={value!r} is no status.", expected=f"one of {', '.join(words)}"
         )
-    return lambda record: record.status == value
+    return lambda record: state_word(record) == value
+
+
+def _health(value: str) -> Test:
+    if value not in _HEALTH:
+        raise UsageError(
+            f"--filter health={value!r} is no health.", expected=f"one of {', '.join(_HEALTH)}"
+        )
+    return lambda record: (record.health.status if record.health else "none") == value
 
 
 def _exited(value: str) -> Test:
@@ -115,6 +126,7 @@ _MAKERS: Mapping[str, Callable[[str], Test]] = {
     "id": _id,
     "status": _status,
     "ancestor": _ancestor,
+    "health": _health,
     "exited": _exited,
     "label": _label,
 }

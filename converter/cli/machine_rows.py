@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from agent.host.relay.life import HealthReport
 from agent.host.status import printable
 from converter.cli.ages import NANOSECONDS, ago, duration_words
 from converter.cli.moments import local_time, timestamp
@@ -56,7 +57,7 @@ def row(record: MachineRecord, now_ns: int, *, whole: bool) -> dict[str, str]:
         "CreatedAt": local_time(record.created_ns),
         "RunningFor": ago(record.created_ns, now_ns),
         "Status": status_words(record, now_ns),
-        "State": record.status.value,
+        "State": state_word(record),
         "Ports": ports_words(record),
         "Names": record.name,
         "ExitCode": "" if record.end is None else str(record.end.code),
@@ -104,14 +105,23 @@ def labels(record: MachineRecord) -> list[str]:
     return [printable(f"{key}={value}") for key, value in sorted(record.labels.items())]
 
 
+def state_word(record: MachineRecord) -> str:
+    """Return docker's word for how a machine is; "restarting" is one that runs."""
+    return "restarting" if record.restarting else record.status.value
+
+
 def status_words(record: MachineRecord, now_ns: int) -> str:
     """Return "Up 3 minutes", "Exited (7) 2 hours ago", "Created" or "Dead".
 
-    Where the end is not the process's own, the reason follows.
+    One that runs may be "Restarting (1) 3 seconds ago", or "Up 3 minutes (healthy)". Where the end
+    is not the process's own, the reason follows.
     """
+    if record.restarting and record.end is not None and record.finished_ns is not None:
+        return f"Restarting ({record.end.code}) {ago(record.finished_ns, now_ns)}"
     if record.status is Status.RUNNING:
         since = now_ns if record.started_ns is None else record.started_ns
-        return f"Up {duration_words(max(0, now_ns - since) / NANOSECONDS)}"
+        words = f"Up {duration_words(max(0, now_ns - since) / NANOSECONDS)}"
+        return words if record.health is None else f"{words} ({health_words(record.health)})"
     if record.status is not Status.EXITED:
         return record.status.value.capitalize()
     code = "?" if record.end is None else str(record.end.code)
@@ -119,6 +129,11 @@ def status_words(record: MachineRecord, now_ns: int) -> str:
     if record.finished_ns is not None:
         words += f" {ago(record.finished_ns, now_ns)}"
     return f"{words}: {printable(record.reason)}" if record.reason else words
+
+
+def health_words(health: HealthReport) -> str:
+    """Return docker's words for it in a line."""
+    return "health: starting" if health.status == "starting" else health.status
 
 
 def paragraph(record: MachineRecord, now_ns: int) -> str:
@@ -140,6 +155,17 @@ def _facts(record: MachineRecord, now_ns: int) -> Iterator[tuple[str, str]]:
         yield "failure", record.end.failure.message
     if record.end is not None and record.end.oom:
         yield "memory", "the process was killed for want of it"
+    if record.end is not None and record.end.core:
+        yield "core", "the process dumped its memory"
+    if record.restarts:
+        yield "restarted", f"{record.restarts} times"
+    if record.health is not None:
+        health = record.health
+        streak = f", failures in a row: {health.failing_streak}" if health.failing_streak else ""
+        yield "health", health.status + streak
+        for check in health.log:
+            moment = timestamp(check.end_ns)
+            yield "check", f"{moment} code {check.code}: {printable(check.output).strip()}"
     for label in labels(record):
         yield "label", label
     if record.auto_remove:

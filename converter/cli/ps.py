@@ -34,7 +34,8 @@ from converter.machine.machines import MachineRecord, Status
     "filters",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Show machines of this name=, id=, status=, ancestor=, exited= or label=; repeatable.",
+    help="Show machines of this name=, id=, status=, health=, ancestor=, exited= or label=; "
+    "repeatable.",
 )
 @click.option(
     "--format",
@@ -61,8 +62,9 @@ def command(
     """List the machines that run, or with -a all, the newest first.
 
     Filters of one key are alternatives, different keys must all hold. name= is a regular
-    expression, id= the beginning of an id, status= is created, running, exited or dead (and implies
-    -a, as exited=CODE does), ancestor= an image's name or digest.
+    expression, id= the beginning of an id, status= is created, running, restarting, exited or
+    dead (and implies -a, as exited=CODE does), health= is starting, healthy, unhealthy or none,
+    ancestor= an image's name or digest.
 
     Placeholders are .ID .Names .Image .ImageDigest .Command .CreatedAt .RunningFor .Status .State
     .Ports .ExitCode .Reason .Mounts .Memory .CPUs, {{json .Names}} and {{json .}}; \\t and \\n are

@@ -46,6 +46,12 @@ class Place:
         machines = self.machines
         record = machines.find(name)
         require_running(record)
+        if record.restarting:
+            raise UsageError(
+                f"The process of {record.name} is restarting: it ended {_how(record)}.",
+                expected="a process that runs",
+                hint=f"Wait until it does, or see why it ends: saltflat logs {record.name}",
+            )
         address = machines.address(record.id)
         return Reached(address, record, functools.partial(explained, machines, record.id))
 
@@ -57,6 +63,10 @@ class Reached:
     address: Address
     record: MachineRecord | None
     errors: Callable[[], contextlib.AbstractContextManager[None]]
+
+
+def _how(record: MachineRecord) -> str:
+    return "before" if record.end is None else f"with code {record.end.code}"
 
 
 def require_running(record: MachineRecord) -> None:

@@ -141,6 +141,7 @@ def command(
       saltflat run -it -e LANG=C.UTF-8 -u nobody ./bundle
       saltflat run -d --name web -p 8080:80 nginx
       saltflat run --rm --storage-opt size=200G debian:12 df -h /
+      saltflat run -d --restart on-failure:5 --health-cmd 'curl -fs localhost' web:1
       saltflat run -d --name db -v data:/var/lib/postgresql/data registry.example/team/postgres:16
     """
     seat = Seat(
@@ -150,6 +151,11 @@ def command(
         seat.check()  # before anything is made
     if options.interactive and not detach:
         claim_stdin("run -i")
+    if auto_remove and options.host.restart.restarts:
+        raise UsageError(
+            "--restart and --rm exclude each other.",
+            hint="Leave out --rm, and remove the machine with saltflat rm when it has ended.",
+        )
     disk_bytes = _disk_bytes(storage_options)
     volumes.check()
     network.check()

@@ -25,6 +25,7 @@ from agent.tether.host_config import ALL, SHM_BYTES, HostConfig
 from agent.tether.resolve import resolve_stop_signal
 from agent.tether.tmpfs import parse_tmpfs_options
 from converter.cli.environment import read_environment
+from converter.cli.health_options import HEALTH_OPTIONS, read_health, read_policy
 from converter.cli.options import size
 from converter.errors import UsageError
 from converter.machine.model import RunConfig
@@ -122,6 +123,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--init", is_flag=True,
                  help="Run the process under an init that passes signals on and buries orphans."),
     click.option("--pid", metavar="host", help="host: let the process see the machine's own."),
+    click.option("--restart", metavar="POLICY", default="no",
+                 help="no, on-failure[:TIMES], always or unless-stopped: start the process again."),
+    *HEALTH_OPTIONS,
     click.option("--stop-signal", metavar="SIGNAL", help="How to ask the process to end."),
     click.option("--stop-timeout", "stop_seconds", type=click.IntRange(min=-1), metavar="SECONDS",
                  help="How long to wait for that before it is killed; -1 for ever."),
@@ -181,6 +185,8 @@ def read_options(
     stop_signal: str | None,
     stop_seconds: int | None,
     labels: Sequence[str],
+    restart: str,
+    **health: Any,  # noqa: ANN401  # the values of HEALTH_OPTIONS
 ) -> RunOptions:
     """Check the values as docker does. Raises UsageError that names the option."""
     if pid not in (None, "", "host"):
@@ -207,6 +213,8 @@ def read_options(
         oom_score_adj=oom_score_adj,
         stop_signal=_signal(stop_signal),
         stop_seconds=stop_seconds,
+        restart=read_policy(restart),
+        health=read_health(**health),
     )
     return RunOptions(
         interactive=interactive,

@@ -206,6 +206,7 @@ def serve(
         log_bytes=log_size,
         patience=patience,
         keepalive_seconds=_KEEPALIVE_SECONDS,
+        idle_keepalive_seconds=_KEEPALIVE_SECONDS,
         line=LineKind.VSPC,
     )
     relaying = None if relays is None else Relaying(folder=relays, options=options, door=door)

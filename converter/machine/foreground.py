@@ -30,7 +30,8 @@ def run_in_foreground(
     """Start a machine, relay its process's stdio, and return how it ended when it has.
 
     `seat` gives the user's end; it is entered once the machine has started, and left before this
-    returns or raises. A machine that removes itself is gone then, unless it was left running.
+    returns or raises. A machine that removes itself is gone then, unless it was left running: as
+    one is whose guest starts the process again.
     Raises what Machines.start does, SaltflatError when the guest is lost or the output cannot be
     written, after which the machine has ended; agent.host's AbortedError when a signal ended the
     run, and DetachedError when the user left.
@@ -43,7 +44,10 @@ def run_in_foreground(
             monitor(StepFinished(_STEP, minor=True))
             stdio, manners = stack.enter_context(seat)
             try:
-                status = client.attach(machines.address(machine.id), stdio, manners=manners)
+                # From the beginning of the log on, every end is the one that we wait for.
+                status = client.attach(
+                    machines.address(machine.id), stdio, manners=manners, ends_after=0
+                )
             except DetachedError:
                 left_running = True
                 raise
@@ -60,7 +64,9 @@ def run_in_foreground(
                 explained = machines.explain(machine.id, error)
                 _end(machines, machine)
                 raise explained from error
-        machines.wait(machine.id)
+        left_running = status.restarts
+        if not left_running:
+            machines.wait(machine.id)
         return status
     finally:
         if machine.auto_remove and not left_running:

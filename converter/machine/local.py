@@ -210,7 +210,7 @@ class LocalMachines:
 
     # --- ending ----------------------------------------------------------------------------------
 
-    def stop(self, machine: str, timeout_seconds: float | None) -> None:
+    def stop(self, machine: str, timeout_seconds: float | None, number: int | None = None) -> None:
         """Have the process stop, and wait until the machine has ended; see Machines."""
         folder = self._registry.folder(machine)
         if look(folder).status is not Status.RUNNING:
@@ -220,7 +220,7 @@ class LocalMachines:
             asked = _spec(folder).guest.run.host_config.stop_seconds
             seconds = STOP_SECONDS if asked is None else asked
         with suppress(RelayError):
-            client.stop(self.address(machine), seconds)
+            client.stop(self.address(machine), seconds, number)
         if not self._wait_for_end(folder, None if seconds < 0 else seconds + _GRACE_SECONDS):
             self._cut(folder)
 
@@ -237,7 +237,9 @@ class LocalMachines:
             return
         started = False
         with suppress(RelayError):
-            started = client.describe(self.address(machine))["started"] is not None
+            described = client.describe(self.address(machine))
+            # In the guest it is a wish to end, though its process may just not be running.
+            started = described["started"] is not None or described["life"]["waits"]
             if started:
                 client.send_signal(self.address(machine), number)
         if not self._wait_for_end(folder, _GRACE_SECONDS if started else 0):
@@ -250,6 +252,8 @@ class LocalMachines:
         if look(folder).status is Status.RUNNING:
             with suppress(RelayError):
                 end = client.wait(self.address(machine))
+            if end is not None and end.restarts:
+                return end
             self._wait_for_end(folder, None)
         try:
             state = look(folder)

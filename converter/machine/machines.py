@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from agent.host.client import Address
 from agent.host.errors import RelayError
+from agent.host.relay.life import HealthReport
 from agent.host.relay.status import status_json
 from agent.host.status import ExitStatus
 from converter.errors import SaltflatError
@@ -55,7 +56,9 @@ class MachineRecord:
     """All that can be told of a machine; no secret is in it. Times are nanoseconds since 1970.
 
     `end` is how its process ended the last time, None while it runs or before it ever did;
-    `reason` is a sentence where that end was not the process's own, else empty. `spec` is None for
+    `reason` is a sentence where that end was not the process's own, else empty. `restarts` is how
+    often its guest has started the process again, `restarting` that it is about to: then `end` and
+    `finished_ns` are of the last end, though the machine runs. `spec` is None for
     a DEAD machine. `supervised` says whether somebody keeps the relay of a running machine; one
     without is taken on by the next `address`. `details` are the driver's own, for `inspect`. Of one
     that runs, `ports` are this host's that lead to it, and `network` what its guest says it has
@@ -75,6 +78,9 @@ class MachineRecord:
     supervised: bool = False
     auto_remove: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    restarts: int = 0
+    restarting: bool = False
+    health: HealthReport | None = None
     spec: MachineSpec | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     ports: tuple[Binding, ...] = ()
@@ -117,6 +123,9 @@ class MachineRecord:
             "supervised": self.supervised,
             "auto_remove": self.auto_remove,
             "labels": dict(self.labels),
+            "restart_count": self.restarts,
+            "restarting": self.restarting,
+            "health": None if self.health is None else asdict(self.health),
             "command": list(self.command),
             "spec": None if spec is None else spec_document(spec),
             "network": self._network_json(),
@@ -187,25 +196,27 @@ class Machines(Protocol):
         UsageError when it was never started, HypervisorError.
         """
 
-    def stop(self, machine: str, timeout_seconds: float | None) -> None:
+    def stop(self, machine: str, timeout_seconds: float | None, number: int | None = None) -> None:
         """Have the process stop, and return when the machine has ended; nothing if it has.
 
-        The process gets its stop signal, and SIGKILL after `timeout_seconds`; -1 waits for ever,
-        None is as long as the run asked for, or else 10. A guest that does not answer has its power
-        cut soon after that.
+        The process gets its stop signal, or `number`, and SIGKILL after `timeout_seconds`; -1 waits
+        for ever, None is as long as the run asked for, or else 10. It is not started again. A guest
+        that does not answer has its power cut soon after that.
         """
 
     def kill(self, machine: str, number: int) -> None:
         """Send the process the signal `number`. With SIGKILL, return when the machine has ended.
 
-        A guest that does not answer to SIGKILL has its power cut. Raises UsageError when the
-        machine does not run.
+        A guest that does not answer to SIGKILL has its power cut. What the signal means for a
+        policy of restarts is decided in the guest (agent.tether.restart). Raises UsageError when
+        the machine does not run.
         """
 
     def wait(self, machine: str) -> ExitStatus:
         """Wait until the machine has ended, whoever else must be waited for; return how.
 
-        Raises UsageError when it was never started.
+        Where the guest starts its process again, until the process has ended: then the status says
+        so. Raises UsageError when it was never started.
         """
 
     def remove(self, machine: str, *, force: bool = False, volumes: bool = False) -> None:

@@ -13,8 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.tether.errors import StartError
+from agent.tether.health import IMAGE_NAMES, HealthCheck, parse_health
 from agent.tether.host_config import DEFAULTS as HOST_DEFAULTS
 from agent.tether.host_config import HostConfig
+from agent.tether.restart import RestartPolicy
 from converter.errors import UsageError
 from converter.network.model import Networking
 from converter.volume.mount import VolumeMount
@@ -85,6 +88,16 @@ class GuestConfig:
     hostname: str
     image: Mapping[str, Any]
     run: RunConfig
+
+    @property
+    def checks_health(self) -> bool:
+        """Whether the guest checks the process's health; of what is no check, it says so."""
+        own = self.run.host_config.health or HealthCheck()
+        try:
+            image = parse_health(self.image.get("Healthcheck"), "image.Healthcheck", IMAGE_NAMES)
+        except StartError:
+            return False
+        return own.over(image or HealthCheck()).command() is not None
 
     def encode(
         self,
@@ -172,6 +185,8 @@ _LEAST_MEMORY_MIB = {"tiny": 96}
 
 def _lists(value: Any) -> Any:  # noqa: ANN401  # whatever there may be in one
     """Return the value as JSON has it: lists for tuples, all the way down."""
+    if isinstance(value, RestartPolicy | HealthCheck):
+        value = vars(value)
     if isinstance(value, dict):
         return {name: _lists(inner) for name, inner in value.items()}
     return [_lists(inner) for inner in value] if isinstance(value, list | tuple) else value

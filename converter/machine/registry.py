@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.host import client
+from agent.host.relay.life import HealthReport
+from agent.host.relay.status import reported_status
 from converter.errors import NotFoundError, SaltflatError, UsageError
 from converter.machine.directory import (
     MACHINE_FILE,
@@ -198,9 +200,15 @@ def _record(folder: MachineFolder, document: dict[str, Any], *, whole: bool) -> 
     if document["schema"] != MACHINE_SCHEMA:
         raise ValueError(f"a machine of schema {document['schema']!r}")
     state = look(folder)
+    life = state.life
+    spec = read_spec(document["spec"])
+    runs = state.status is Status.RUNNING
+    waits = runs and life.waits
+    health = life.health
+    if health is None and runs and spec.guest.checks_health:
+        health = HealthReport("starting")  # of which the guest says nothing before it has booted
     qemu = folder.living_qemu()
     owner = folder.supervisor()
-    runs = state.status is Status.RUNNING
     return MachineRecord(
         id=folder.id,
         name=str(document["name"]),
@@ -208,14 +216,17 @@ def _record(folder: MachineFolder, document: dict[str, Any], *, whole: bool) -> 
         image=str(document["image"]),
         image_digest=str(document["image_digest"]),
         created_ns=int(document["created_ns"]),
-        started_ns=state.started_ns,
-        finished_ns=state.finished_ns,
-        end=state.end,
+        started_ns=state.started_ns if life.started_ns is None else life.started_ns,
+        finished_ns=life.ended_ns if waits else state.finished_ns,
+        end=reported_status(life.end) if waits else state.end,
         reason=state.reason,
         supervised=owner is not None,
         auto_remove=document["auto_remove"] is True,
         labels={str(name): str(value) for name, value in document["labels"].items()},
-        spec=read_spec(document["spec"]),
+        restarts=life.restarts,
+        restarting=waits,
+        health=health,
+        spec=spec,
         ports=_ports(folder) if runs else (),
         network=_network(folder) if runs and whole else None,
         details={

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 from agent.host.client import saved_status
 from agent.host.status import ExitStatus
@@ -66,9 +67,9 @@ def settle(folder: MachineFolder) -> State:
     if end is None:
         restarted = qemu is not None and qemu.boot_id != host_boot_id()
         reason = RESTARTED if restarted else UNWATCHED
-    state = State(
+    state = replace(
+        state,
         status=Status.EXITED,
-        started_ns=state.started_ns,
         finished_ns=time.time_ns(),
         end=UNKNOWN_END if end is None else end,
         reason=reason,

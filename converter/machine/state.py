@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.host.relay.life import NO_LIFE, Life, read_life
 from agent.host.relay.status import reported_status, status_json
 from agent.host.status import ExitStatus
 
@@ -33,7 +34,8 @@ class State:
     """What is known of a machine's last run. Times are nanoseconds since 1970.
 
     `hypervisor_exit` is how the hypervisor's process ended, negative for a signal; None when nobody
-    saw it. `reason` is a sentence where `end` is not the process's own.
+    saw it. `reason` is a sentence where `end` is not the process's own. `life` is what the guest
+    told of restarts and health.
     """
 
     status: Status = Status.CREATED
@@ -42,6 +44,7 @@ class State:
     end: ExitStatus | None = None
     reason: str = ""
     hypervisor_exit: int | None = None
+    life: Life = NO_LIFE
 
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
@@ -53,6 +56,7 @@ class State:
             "end": None if self.end is None else status_json(self.end),
             "reason": self.reason,
             "hypervisor_exit": self.hypervisor_exit,
+            "life": self.life.to_json(),
         }
 
 
@@ -68,6 +72,7 @@ def read_state(document: Mapping[str, Any]) -> State:
             end=reported_status(document["end"]),
             reason=str(document["reason"]),
             hypervisor_exit=_optional(document["hypervisor_exit"]),
+            life=read_life(document.get("life")),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no state of a machine: {error!r}") from error

@@ -23,6 +23,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from agent.host.loop import READABLE
@@ -35,7 +36,7 @@ from agent.host.relay import (
 )
 from agent.host.signals import SignalInbox
 from agent.host.vspc.seam import Notice
-from converter.errors import IntegrityError, NotFoundError
+from converter.errors import IntegrityError, NotFoundError, SaltflatError
 from converter.machine.directory import (
     GO,
     LINE_SOCKET,
@@ -148,9 +149,18 @@ class Supervisor:
                 self._server.stop()
 
     def _changed(self) -> None:
+        self._write_life()
         if self._server.status is not None and not self._counting:
             self._counting = True
             self._loop.call_at(self._loop.now() + _POWER_OFF_SECONDS, self._power_off_is_due)
+
+    def _write_life(self) -> None:
+        """Let everybody know of restarts and health, as far as the disk has room for it."""
+        life = self._server.machine.session.life
+        with contextlib.suppress(OSError, SaltflatError):  # the next change is written again
+            state = self._folder.state()
+            if state.status is Status.RUNNING and state.life != life:
+                self._folder.write_state(replace(state, life=life))
 
     def _power_off_is_due(self) -> None:
         if self._pidfd is not None:
@@ -199,6 +209,7 @@ class Supervisor:
                 end=status or known,
                 reason="" if status is not None else self._reason(),
                 hypervisor_exit=self._exit,
+                life=self._server.machine.session.life,
             )
             try:
                 self._folder.write_state(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT_UUID = "6f1c9a3e-1111-4222-8333-0123456789ab"
@@ -17,9 +17,17 @@ APPLETS = (
 )
 
 
-def build(folder: Path, programs: Mapping[str, Callable[[Path], object]] | None = None) -> Path:
+def build(
+    folder: Path,
+    *,
+    uuid: str = ROOT_UUID,
+    options: Sequence[str] = (),
+    spoil: Callable[[Path], None] | None = None,
+    programs: Mapping[str, Callable[[Path], object]] | None = None,
+) -> Path:
     """Make the disk in `folder` and return it; the programs that it needs are on PATH.
 
+    `options` are mke2fs's; `spoil` is called with the file system before it becomes a disk.
     `programs` are more of them for /bin: name -> what makes the file.
     """
     root = folder / "root"
@@ -30,19 +38,33 @@ def build(folder: Path, programs: Mapping[str, Callable[[Path], object]] | None 
     shutil.copy(busybox, root / "bin/busybox")
     for name in APPLETS:
         (root / "bin" / name).symlink_to("busybox")
-    for name, make in (programs or {}).items():
-        make(root / "bin" / name)
+    for name, write in (programs or {}).items():
+        write(root / "bin" / name)
     (root / "etc/passwd").write_text(
         "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n"
     )
     (root / "etc/group").write_text("root:x:0:\napp:x:1000:\naudio:x:29:app\n")
     (root / "opt/data").write_text("no program")
+    return make(folder, root, uuid=uuid, options=options, spoil=spoil)
+
+
+def make(
+    folder: Path,
+    root: Path,
+    *,
+    capacity_bytes: int = CAPACITY_BYTES,
+    uuid: str = ROOT_UUID,
+    options: Sequence[str] = (),
+    spoil: Callable[[Path], None] | None = None,
+) -> Path:
+    """Make a disk of the folder `root`, in `folder`, and return it."""
     raw, link = folder / "disk.raw", folder / "disk.vmdk"
     with raw.open("wb") as file:
-        file.truncate(CAPACITY_BYTES)
-    for command in (
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-U", ROOT_UUID, "-d", str(root), str(raw)],
-        ["qemu-img", "convert", "-O", "vmdk", str(raw), str(link)],
-    ):
-        subprocess.run(command, check=True, timeout=60)
+        file.truncate(capacity_bytes)
+    make = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", uuid, *options]
+    subprocess.run([*make, "-d", str(root), str(raw)], check=True, timeout=60)
+    if spoil is not None:
+        spoil(raw)
+    convert = ["qemu-img", "convert", "-O", "vmdk", str(raw), str(link)]
+    subprocess.run(convert, check=True, timeout=60)
     return link

@@ -118,6 +118,10 @@ class GuestHost:
                 raise TimeoutError(f"the guest did not do it within {seconds:g} s")
             self._turn()
 
+    def close(self) -> None:
+        """Let go of the line."""
+        self._lose()
+
     # --- the pump --------------------------------------------------------------------------------
 
     def _turn(self) -> None:
@@ -189,7 +193,7 @@ class GuestHost:
         record = self.processes[message.get("process", 0)]
         record.messages[message["type"]] = message
         record.order.append(message["type"])
-        if message["type"] in ("exited", "failed") and message["process"]:
+        if message["type"] in ("exited", "failed") and message.get("process"):
             record.input = memoryview(b"")
             record.ends_input = False
             with contextlib.suppress(ValueError):  # Closed may have come with the same bytes
@@ -197,10 +201,14 @@ class GuestHost:
 
 
 class _Guest(GuestConfig):
-    """A guest's document with rules for output, and any network."""
+    """A guest's document with rules for output, and any network.
+
+    `alone`: for an agent that prepares no machine.
+    """
 
     output: dict[str, object]
     network: object
+    alone: bool
 
     def encode(
         self,
@@ -210,6 +218,8 @@ class _Guest(GuestConfig):
         network: Mapping[str, Any] | None = None,
     ) -> bytes:
         document = json.loads(super().encode(channel, key, volumes, network))
+        if self.alone:
+            del document["root"], document["hostname"]
         return json.dumps({**document, "output": self.output, "network": self.network}).encode()
 
 
@@ -238,21 +248,27 @@ def booted(
     initrd: Path | None = None,
     devices: Sequence[str] = (),
     boot: BootImage | None = None,
+    volumes: Sequence[GuestVolume] = (),
+    capacity_bytes: int = disk.CAPACITY_BYTES,
+    alone: bool = False,
     network: object = None,
     change: Callable[[list[str]], list[str]] = lambda arguments: arguments,
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
-    `network` is its document's. `boot` is this checkout's usual image when None; `initrd` takes the
-    place of its own. `devices` are further arguments for QEMU, `change` makes others of them.
+    `boot` is this checkout's usual image when None; `initrd` takes the place of its own.
+    `devices` are further arguments for QEMU; the disks of `volumes` are among them. `network` is
+    its document's; with `alone` that is for an agent that is no init. `change` makes other
+    arguments of QEMU's.
     """
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
     object.__setattr__(guest, "output", output or {})
+    object.__setattr__(guest, "alone", alone)
     object.__setattr__(guest, "network", network)
     spec = MachineSpec(
         chain=(link,),
-        capacity_bytes=disk.CAPACITY_BYTES,
+        capacity_bytes=capacity_bytes,
         boot=boot or prepared.usual_boot_image(),
         guest=guest,
         memory_mib=memory_mib,
@@ -261,7 +277,7 @@ def booted(
     machine_folder = work / f"machine-{os.getpid()}-{secrets.token_hex(4)}"
     machine_folder.mkdir(mode=0o700)
     make_scratch(machine_folder, spec)
-    write_guest_document(machine_folder, spec, key)
+    write_guest_document(machine_folder, spec, key, volumes)
     with private_directory() as folder:
         path = folder / "line"
         arguments = machine_arguments(
@@ -273,7 +289,7 @@ def booted(
         )
         if initrd is not None:
             arguments[arguments.index("-initrd") + 1] = str(initrd)
-        arguments = [*change(arguments), *devices]
+        arguments = change([*arguments, *devices])
         with QemuProcess(arguments, machine_folder, temporary=False) as machine:
             yield Booted(machine, machine_folder, key, path)
 
@@ -284,4 +300,4 @@ def served(booted_machine: Booted, key: bytes | None = None) -> Iterator[GuestHo
     with UnixListener(booted_machine.path) as listener:
         host = GuestHost(listener, key or booted_machine.key)
         yield host
-        host._lose()
+        host.close()

@@ -12,6 +12,8 @@ import select
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from agent.tether import c_netlink, netlink
 from agent.tether.interfaces import Card, find_cards
@@ -22,10 +24,11 @@ from agent.tether.uevents import UeventListener
 MACS = ("02:42:00:00:00:0a", "02:42:00:00:00:0b", "02:42:00:00:00:0c")
 
 
-def ip(*arguments: str) -> list[dict[str, object]]:
+def ip(*arguments: str) -> list[dict[str, Any]]:
     """Return what ip(8) says, which is no part of ours."""
     done = subprocess.run(["ip", "-json", *arguments], check=True, capture_output=True, timeout=20)
-    return json.loads(done.stdout or b"[]")
+    answer: list[dict[str, Any]] = json.loads(done.stdout or b"[]")
+    return answer
 
 
 def seen() -> dict[str, object]:
@@ -107,11 +110,12 @@ def leases(card: Card) -> list[dict[str, object]]:
 def refused(kernel: netlink.RouteSocket, card: Card) -> list[str]:
     """Return how requests fail that must."""
     words = []
-    for request in (
+    requests: tuple[Callable[[], None], ...] = (
         lambda: kernel.set_link(9999, up=True),
         lambda: kernel.remove_address(card.index, socket.inet_aton("10.9.9.9"), 24),
         lambda: kernel.set_route(card.index, bytes(4), 0, socket.inet_aton("10.9.9.9")),
-    ):
+    )
+    for request in requests:
         with contextlib.suppress(FileNotFoundError):
             try:
                 request()

@@ -17,12 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from converter.machine.model import RunConfig
+from tests.guests import own_init
 from tests.guests.host import BOOT_SECONDS, Booted, booted
-from tests.images import prepared
-from tinykernel import c_newc
-from tinykernel.cpio import regular, write_newc
-from tinykernel.initramfs import skeleton
-from tinykernel.record import load_boot_image
 
 _AGENT = "/proc/1"
 
@@ -131,23 +127,19 @@ def watched(
     work: Path, link: Path, run: RunConfig, **options: Any
 ) -> Iterator[tuple[Booted, Watcher]]:
     """Start a machine as `booted` does, with a watcher in it, which answers once it is up."""
-    (record,) = (prepared.boot_store() / "boot").glob("*/boot.json")
-    boot = load_boot_image(record.parent)
-    own = boot.initrd.read_bytes()
-    (init,) = (entry for entry in skeleton(boot.python) if entry.path == "init")
-    interpreter, newline, script = init.data.partition(b"\n")
-    watching = interpreter + newline + _WATCHER + script
-    overlay = b"".join(write_newc([regular("init", watching, 0o755)]))
-    initrd = work / "watched-initrd"
-    initrd.write_bytes(own + bytes(-len(own) % c_newc.ALIGNMENT) + overlay)
+    initrd = own_init.with_script_before(_WATCHER, work / "watched-initrd")
     port = work / "watcher"
     port.unlink(missing_ok=True)
     devices = (
         *("-chardev", f"socket,id=watcher,path={port},server=on,wait=off"),
         *("-device", "isa-serial,chardev=watcher,index=2"),
     )
+
+    def change(arguments: list[str]) -> list[str]:
+        return [*own_init.booting(initrd, arguments), *devices]
+
     with (
-        booted(work, link, run, initrd=initrd, devices=devices, **options) as machine,
+        booted(work, link, run, change=change, **options) as machine,
         contextlib.closing(_connect(port)) as line,
     ):
         yield machine, Watcher(line)

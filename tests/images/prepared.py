@@ -110,6 +110,41 @@ def trixie_root() -> Path:
     return cached(cache_folder(), "trixie", fingerprint([], _TRIXIE_PACKAGES), build)
 
 
+def systemd_root() -> Path:
+    """Return a Debian 12 root folder that boots with systemd, and has Python."""
+
+    def build(root: Path) -> None:
+        command = ["mmdebstrap", "--quiet", "--variant=essential", "--format=directory"]
+        command += ["--include=systemd-sysv,python3", "bookworm", os.fspath(root)]
+        subprocess.run(command, check=True, timeout=900)
+
+    return cached(cache_folder(), "systemd", fingerprint([]), build)
+
+
+def oldest_python_root() -> Path:
+    """Return a folder with the unpacked Python of Debian 11 (3.9), the oldest on Debian's mirrors.
+
+    Nothing in it is configured; `oldest_python` runs it, without root.
+    """
+
+    def build(root: Path) -> None:
+        command = ["mmdebstrap", "--quiet", "--variant=extract", "--format=directory"]
+        command += ["--include=python3", "bullseye", os.fspath(root)]
+        subprocess.run(command, check=True, timeout=900)
+
+    return cached(cache_folder(), "python-bullseye", fingerprint([]), build)
+
+
+def oldest_python() -> tuple[list[str], dict[str, str]]:
+    """Return the command of that Python, with its own libraries, and its environment."""
+    root = oldest_python_root()
+    (program,) = root.glob("usr/bin/python3.[0-9]")
+    loader = next(iter(root.glob("**/x86_64-linux-gnu/ld-*.so*")))
+    libraries = f"{root}/lib/x86_64-linux-gnu:{root}/usr/lib/x86_64-linux-gnu"
+    command = [os.fspath(loader), "--library-path", libraries, os.fspath(program)]
+    return command, {**os.environ, "PYTHONHOME": f"{root}/usr"}
+
+
 def e2fsprogs_root(release: str) -> Path:
     """Return a folder with the unpacked e2fsprogs of a Debian release, libraries and manual pages.
 
@@ -150,8 +185,8 @@ def main() -> int:
         makers += [go_tools]
     if shutil.which("mmdebstrap"):
         makers += [demo_layout]
-        makers += [e2fsprogs_oldest, e2fsprogs_newest]
-        makers += [trixie_root] if os.geteuid() == 0 else []
+        makers += [e2fsprogs_oldest, e2fsprogs_newest, oldest_python_root]
+        makers += [trixie_root, systemd_root] if os.geteuid() == 0 else []
     failed = 0
     for make in makers:
         started = time.monotonic()

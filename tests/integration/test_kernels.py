@@ -41,7 +41,7 @@ _MEMORY = "cat /proc/meminfo"
 def link(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     for program in ("mke2fs", "qemu-img", "busybox", "gcc"):
         tool(program)
-    return disk.build(tmp_path_factory.mktemp("disk"), {"probe": hardware.make_probe})
+    return disk.build(tmp_path_factory.mktemp("disk"), programs={"probe": hardware.make_probe})
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from scripts.soaks import (
     copies,
     entries,
+    execs,
     exits,
     flood,
     headers,
@@ -52,6 +53,15 @@ def test_five_of_three_hundred_lives_of_machines(tool: Callable[[str], str]) -> 
         tool(name)
     assert lifecycle.COUNT == 300
     assert lifecycle.run(5, seed=4) == []
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(300)
+def test_two_hundred_of_ten_thousand_execs(tool: Callable[[str], str]) -> None:
+    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64"):
+        tool(name)
+    assert execs.COUNT == 10_000
+    assert execs.run(200, seed=3) == []
 
 
 @pytest.mark.root

@@ -55,6 +55,7 @@ RULES = {
             *("argparse", "dataclasses", "inspect", "logging", "pathlib", "random", "shutil"),
             *("string", "subprocess", "tempfile", "textwrap", "threading", "traceback"),
         ),
+        unless=("agent.tether.alone",),  # not in the boot image
         why="the agent has a budget of memory; agent.values has what is needed of dataclasses",
     ),
     "wire-alone": Rule(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from agent.host.client.conditions import UNANSWERED
 from agent.host.client.connection import Address, LostError, TlsAddress, UnixAddress
 from agent.host.client.copy import copy_in, copy_out, receive_archive, send_archive
+from agent.host.client.ending import kill, stop_and_wait
 from agent.host.client.keys import DEFAULT_DETACH_KEYS, read_keys
 from agent.host.client.logs import (
     Note,
@@ -55,6 +56,7 @@ __all__ = [
     "describe",
     "execute",
     "execute_detached",
+    "kill",
     "lines",
     "logs",
     "power_off",
@@ -66,6 +68,7 @@ __all__ = [
     "send_archive",
     "send_signal",
     "stop",
+    "stop_and_wait",
     "until_started",
     "wait",
 ]

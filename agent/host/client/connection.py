@@ -170,6 +170,14 @@ class Connection:
             self._read(seconds)
         return self._frames.popleft()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait so long for something to come; return whether it did, or the relay is gone."""
+        if self.holds_frames:
+            return True
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
+
     def ready_frames(self) -> list[Frame]:
         """Return the frames that are here already, after `fileno()` was readable.
 

@@ -63,6 +63,7 @@ class Pump:
     ) -> None:
         self.position: int | None = None  # in the log: everything before it was taken
         self.started = False
+        self.ends_after: int | None = None  # the position in the log behind which an end is ours
         self._connect = connect
         self._manners = manners
         self._reconnect_seconds = reconnect_seconds

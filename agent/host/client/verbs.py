@@ -7,6 +7,7 @@ user's terminal is theirs only as far as `Stdio` says; raw mode is the caller's 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ def attach(
     *,
     replay: str | int = "all",
     hold: bool = True,
+    ends_after: int | None = None,
     manners: Manners | None = None,
     reconnect_seconds: float = RECONNECT_SECONDS,
 ) -> ExitStatus:
@@ -38,6 +40,9 @@ def attach(
     way. With `hold` the guest waits for us when the log is full. A process that has ended already
     gives its output and status. Raises DetachedError, AbortedError, and the errors of conditions
     that are in `manners.fatal`.
+
+    It ends with the next end of the process, though it be started again (the status says so).
+    `ends_after` is the position in the log from which on an end counts, None for the present one.
     """
     writer = os.urandom(WRITER_SIZE)
 
@@ -50,11 +55,13 @@ def attach(
                 "writer": writer.hex(),
                 "replay": replay,
                 "hold": hold,
+                "ends_after": ends_after if pump.ends_after is None else pump.ends_after,
             }
             if pump.position is not None:
                 request["position"] = pump.position
             answer = connection.ask(request)
             pump.position = pump.position or int(answer["position"])
+            pump.ends_after = int(answer["ends_after"])
             pump.started = answer.get("started") is not None or pump.started
             return connection, int(answer["taken"])
         except BaseException:
@@ -147,17 +154,35 @@ def _run(
 
 
 def wait(address: Address) -> ExitStatus:
-    """Wait until the main process has ended; return how. Raises MachineEndedError."""
+    """Wait until the main process has ended; return how. Raises MachineEndedError.
+
+    The next end counts, though the process be started again: the status says so.
+    """
+    status = wait_until(address, None)
+    assert status is not None
+    return status
+
+
+def wait_until(
+    address: Address, deadline: float | None, *, fatal: frozenset[str] = frozenset()
+) -> ExitStatus | None:
+    """Wait as `wait` does, until `deadline` of the monotonic clock; None: it has not ended.
+
+    Raises the errors of the conditions in `fatal` too, when they are overdue.
+    """
     with Connection(address) as connection:
         connection.ask({"type": "wait"})
         while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and not connection.wait(left):
+                return None
             frame = connection.next_frame(None)
             event = frame.json() if frame.kind == FrameKind.EVENT else {}
             if event.get("type") == "exited":
                 status = reported_status(event.get("status"))
                 if status is not None:
                     return status
-            _raise_end(event)
+            _raise_end(event, fatal)
 
 
 def _raise_end(event: Mapping[str, Any], fatal: frozenset[str] = frozenset()) -> None:
@@ -172,9 +197,12 @@ def send_signal(address: Address, number: int) -> None:
     _order(address, {"type": "signal", "signal": number})
 
 
-def stop(address: Address, timeout_seconds: float | None) -> None:
-    """Send the main process its stop signal, and SIGKILL after the time; return at once."""
-    _order(address, {"type": "stop", "timeout_seconds": timeout_seconds})
+def stop(address: Address, timeout_seconds: float | None, number: int | None = None) -> None:
+    """Send the main process its stop signal or `number`, and SIGKILL after the time.
+
+    Return at once. The process is not started again.
+    """
+    _order(address, {"type": "stop", "timeout_seconds": timeout_seconds, "signal": number})
 
 
 def power_off(address: Address) -> None:

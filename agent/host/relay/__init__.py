@@ -20,8 +20,8 @@ from agent.host.relay.condition import (
 from agent.host.relay.door import Door, local_door
 from agent.host.relay.keys import read_key, write_key
 from agent.host.relay.machine import MachineRelay
+from agent.host.relay.options import RelayOptions
 from agent.host.relay.server import SOCKET_NAME, RelayServer
-from agent.host.relay.session import RelayOptions
 
 __all__ = [
     "PATIENCE_VARIABLE",

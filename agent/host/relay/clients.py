@@ -69,6 +69,7 @@ class Client:
         self._machine: MachineRelay | None = None
         self._view: LogView | ProcessView | None = None
         self._waiting = False  # for the main process's end
+        self._restarts: int | None = None  # that there had been when it began to wait
         self._takes_stdin = False
         self._stdin_offset = 0  # of the next byte that it is to send
         self._told_taken = 0
@@ -245,10 +246,17 @@ class Client:
             self._told_condition = told
             console = machine.session.console.text() if diagnosis.overdue else ""
             self._say(condition_event(diagnosis, console))
-        if self._waiting and state.ended is not None:
+        ended = state.ended
+        if (
+            self._restarts is not None
+            and ended is None
+            and machine.session.life.restarts > self._restarts
+        ):
+            ended = machine.session.life.end  # and it is started again
+        if self._waiting and ended is not None:
             self._waiting = False
             self._ending = True
-            self._say(event("exited", status=state.ended))
+            self._say(event("exited", status=ended))
 
     def _taken(self) -> int:
         if isinstance(self._view, ProcessView):
@@ -293,7 +301,7 @@ class Client:
             self._refuse("denied", "there is no such machine, or it is not yours to reach")
             return
         self._machine = machine
-        machine.visitors.add(self)
+        machine.visit(self)
         self._name = name
         self._say(encode_json(FrameKind.HELLO, {"version": CLIENT_VERSION}))
 
@@ -351,6 +359,7 @@ class Client:
         elif kind == "wait":
             self._respond()
             self._waiting = True
+            self._restarts = machine.session.life.restarts
             machine.readers.add(self)
         elif kind == "attach":
             self._attach(message, machine)
@@ -372,14 +381,19 @@ class Client:
         if not 0 <= position <= end:
             raise ValueError(f"the log ends at {end}, not at {position}")
         last = request.replay if request.position is None and request.replay else None
-        self._view = LogView(machine, position, attached=True, last_bytes=last)
+        ends_after = end if request.ends_after is None else request.ends_after
+        self._view = LogView(
+            machine, position, attached=True, last_bytes=last, ends_after=ends_after
+        )
         self._attached = True
         self.hold = request.hold
         self.writer = request.writer
         self._takes_stdin = request.stdin
         self._stdin_offset = self._told_taken = machine.session.taken_stdin(request.writer)
         started = machine.session.state.started
-        self._respond(position=position, taken=self._stdin_offset, started=started)
+        self._respond(
+            position=position, taken=self._stdin_offset, started=started, ends_after=ends_after
+        )
         machine.readers.add(self)
         self.wake()
 

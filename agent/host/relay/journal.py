@@ -40,6 +40,7 @@ class RelayState:
     network: Json | None = None  # what the guest said of it last
     reported: Json | None = None  # `exited` or `failed` of it; what it wrote may still come
     ended: Json | None = None  # the same, after all that it wrote
+    life: Json | None = None  # restarts and health: agent.host.relay.life
     next_process: int = 1
     controls: int = 0  # messages sent in this session
     unconfirmed: dict[int, Json] = field(default_factory=dict)  # by their numbers
@@ -59,6 +60,7 @@ class RelayState:
             self.network = record.get("network", self.network)
             self.reported = record.get("reported", self.reported)
             self.ended = record.get("ended", self.ended)
+            self.life = record.get("life", self.life)
             self.next_process = int(record.get("next_process", self.next_process))
             if "confirmed" in record:
                 confirmed = int(record["confirmed"])
@@ -88,6 +90,7 @@ class RelayState:
             "network": self.network,
             "reported": self.reported,
             "ended": self.ended,
+            "life": self.life,
             "next_process": self.next_process,
         }
         if wire.session:

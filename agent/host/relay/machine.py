@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from agent.host.relay.asking import Asking
 from agent.host.relay.c_relay import STDIN_WINDOW
 from agent.host.relay.condition import Condition, Diagnosis
-from agent.host.relay.session import RelayOptions, RelaySession
+from agent.host.relay.options import RelayOptions
+from agent.host.relay.readers import Bequest, Reader, Visitor
+from agent.host.relay.session import RelaySession
 from agent.host.status import ExitStatus
 from agent.host.vspc.identity import Claims
 from agent.host.vspc.seam import Line, Notice, Scheduler, Timer
 from agent.wire import ProtocolError, Reason, RefusedError
 
 _LOOK_SECONDS = 1.0
+_PAUSE_SECONDS = 2.0  # without an answer: its clock may have stood still
 _RETRY_SECONDS = 1.0  # after the disk was full
 _SEND_BYTES = 65536
 # While bytes pour in, so many at once, a turn's work is done once for so many of them, or so long
@@ -40,44 +43,11 @@ class RelayLoop(Scheduler, Protocol):
         """Have `call` called before the next wait."""
 
 
-class Reader(Protocol):
-    """Somebody who reads the log as it grows, and may give stdin."""
-
-    hold: bool
-    moved_at: float
-    writer: bytes  # the name under which its stdin is counted
-    stdin: bytearray  # that was not taken yet
-    stdin_ended: bool  # behind that is the end of the main process's stdin
-
-    @property
-    def position(self) -> int:
-        """Return how far it is in the log."""
-
-    def wake(self) -> None:
-        """Learn that there is more, or that something changed."""
-
-
-class Visitor(Protocol):
-    """Somebody who has said hello, and is to learn that this relay of the machine is no more."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-@dataclass
-class _Bequest:
-    """Stdin of a reader who left before the guest had room for it."""
-
-    writer: bytes
-    stdin: bytearray
-    stdin_ended: bool
-
-
 class MachineRelay:
     """Drive one machine's session over `line`; everything it has to remember is in `folder`.
 
-    `changed` is called when the condition or the status is another than before. Raises
-    ChannelError when the folder cannot be used.
+    `changed` is called when the condition, the status or the process's life is another than before.
+    Raises ChannelError when the folder cannot be used.
     """
 
     def __init__(
@@ -94,20 +64,20 @@ class MachineRelay:
         self.options = options or RelayOptions()
         self.readers: set[Reader] = set()
         self.visitors: set[Visitor] = set()
-        self._bequests: list[_Bequest] = []
+        self._bequests: list[Bequest] = []
         self._line = line
         self._loop = loop
         self._notice = notice
         self._changed = changed
         self._connected = False
-        self._ever_connected = False
         self._connected_at = loop.now()
         self._gone: str | None = None
         self._fault: str | None = None
         self._forgotten = False  # the fault is that we do not know the guest's session
         self._stuck: str | None = None
         self._renew = False
-        self._probed_at: float | None = None
+        self._look_at = loop.now() + self.options.look_seconds
+        self._asking = Asking(*self.options.asking_seconds)
         self._scheduled = False
         self._unworked = 0  # bytes that came since `_work`
         self._worked_at = float("-inf")
@@ -119,6 +89,7 @@ class MachineRelay:
             folder, self.options, now=loop.now, wall_ns=wall_ns, work=self.schedule
         )
         self._ever_connected = self.session.said_hello
+        self._life = self.session.state.life  # that `changed` was called for
         self._condition = Condition.NEVER_CONNECTED
         self._since = loop.now()
         self._condition = self._judge()
@@ -168,6 +139,7 @@ class MachineRelay:
             "started": session.state.started,
             "network": session.state.network,
             "ended": session.state.ended,
+            "life": session.life.to_json(),
             "session": session.state.wire.session.hex(),
             "incarnation": session.state.wire.incarnation,
             "boot": session.state.boot,
@@ -196,6 +168,11 @@ class MachineRelay:
             self._scheduled = True
             self._loop.call_soon(self._work)
 
+    def visit(self, visitor: Visitor) -> None:
+        """Learn that somebody is here, who may want to know how things stand."""
+        self.visitors.add(visitor)
+        self._asking.want(self._loop.now())
+
     def leave(self, reader: Reader) -> None:
         """Let a reader go; its stdin is taken when there is room for it, as if it were here.
 
@@ -207,7 +184,7 @@ class MachineRelay:
             if waiting + len(reader.stdin) > STDIN_WINDOW or len(self._bequests) >= _BEQUESTS:
                 self._notice(Notice("a client left before the guest took its stdin, which is lost"))
             elif reader.stdin or reader.stdin_ended:
-                left = _Bequest(reader.writer, bytearray(reader.stdin), reader.stdin_ended)
+                left = Bequest(reader.writer, bytearray(reader.stdin), reader.stdin_ended)
                 self._bequests.append(left)
         self.schedule()
 
@@ -218,7 +195,7 @@ class MachineRelay:
         self._connected = self._ever_connected = True
         self._connected_at = self._loop.now()
         self._gone = None
-        self._probed_at = None
+        self._asking.reset()
         self._notice(Notice(f"connected: {claims}", minor=True))
         self.schedule()
 
@@ -312,6 +289,9 @@ class MachineRelay:
         if self._stuck is not None:
             self._stuck = None
             self._line.resume()
+        if self.session.state.life is not self._life:
+            self._life = self.session.state.life
+            self._changed()
         if self._fault is None and not self._renew:
             self._send()
         self._set_timer()
@@ -354,7 +334,7 @@ class MachineRelay:
     def _take_stdin(self) -> None:
         """Take what readers offer, a piece from each in its turn."""
         session = self.session
-        givers: list[Reader | _Bequest] = [*self._bequests, *self.readers]
+        givers: list[Reader | Bequest] = [*self._bequests, *self.readers]
         offering = [giver for giver in givers if giver.stdin or giver.stdin_ended]
         while offering:
             for reader in list(offering):
@@ -396,18 +376,18 @@ class MachineRelay:
         now = self._loop.now()
         self._look_timer = self._loop.call_at(now + _LOOK_SECONDS, self._look)
         endpoint = self.session.endpoint
-        heard = endpoint.last_heard
-        if self._probed_at is not None and heard is not None and heard >= self._probed_at:
-            self._probed_at = None
-        quiet_since = max(self._since, heard or self._since)
-        keepalive = min(self.options.keepalive_seconds, self.options.patience.silence / 2)
+        took = self._asking.heard(endpoint.last_heard)
+        if took is not None and took > _PAUSE_SECONDS:
+            self._look_at = now
+        if now >= self._look_at and endpoint.established and self._fault is None:
+            self._look_at = now + self.options.look_seconds
+            self.session.mention({"type": "look"})
+        quiet_since = max(self._since, endpoint.last_heard or self._since)
         if (
             endpoint.established
-            and self._probed_at is None
             and self._fault is None
-            and now - quiet_since >= keepalive
+            and self._asking.is_due(now, quiet_since, owes=endpoint.unacknowledged())
         ):
-            self._probed_at = now
             endpoint.request_probe()
             self.schedule()
         self._let_go()
@@ -444,7 +424,7 @@ class MachineRelay:
             return Condition.DISCONNECTED
         # It owes the answer to a probe; or on a new connection, of this process or another before
         # it, the one to our HELLO.
-        asked = self._probed_at if self.session.endpoint.established else self._connected_at
+        asked = self._asking.asked_at if self.session.endpoint.established else self._connected_at
         if asked is not None and self._loop.now() - asked >= self.options.patience.silence:
             return Condition.SILENT
         return Condition.ALIVE

@@ -15,8 +15,8 @@ from collections import deque
 from agent.host.errors import ChannelError
 from agent.host.loop import Loop
 from agent.host.relay.machine import MachineRelay
+from agent.host.relay.options import RelayOptions
 from agent.host.relay.roster import Identity, Mark, Roster
-from agent.host.relay.session import RelayOptions
 from agent.host.vspc.errors import BusyError
 from agent.host.vspc.identity import Claims
 from agent.host.vspc.seam import Backend, Line, LineUser, Log, Notice

@@ -38,7 +38,9 @@ class AttachRequest:
 
     `replay` is how many bytes of what was logged of this boot come first, None all of it;
     `position` goes on where an earlier attachment was cut. With `hold` the guest's output waits
-    for this client rather than be lost to it.
+    for this client rather than be lost to it. Ends of the process that stand in the log at or
+    before `ends_after` are passed over, when it was started again after them; None is all that
+    were logged before this request.
     """
 
     stdin: bool
@@ -46,6 +48,7 @@ class AttachRequest:
     replay: int | None
     position: int | None
     hold: bool
+    ends_after: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ def read_attach(message: Mapping[str, Any]) -> AttachRequest:
         replay=None if replay == "all" else replay,
         position=_optional(message, "position", MOST),
         hold=_flag(message, "hold", default=True),
+        ends_after=_optional(message, "ends_after", MOST),
     )
 
 
@@ -131,7 +135,8 @@ def read_order(message: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError("timeout_seconds is no number")
         if seconds is not None and not -1 <= seconds <= MOST:
             raise ValueError("timeout_seconds is out of bounds")
-        return {"type": "stop", "timeout_seconds": seconds}
+        wanted = _optional(message, "signal", _LONGEST_SIGNAL)
+        return {"type": "stop", "timeout_seconds": seconds, "signal": wanted}
     if kind == "power-off":
         return {"type": "power-off"}
     if kind == "resize":

@@ -18,7 +18,7 @@ from agent.host.loop import Handler, Loop
 from agent.host.relay.door import local_door
 from agent.host.relay.line import UnixLine
 from agent.host.relay.machine import MachineRelay
-from agent.host.relay.session import RelayOptions
+from agent.host.relay.options import RelayOptions
 from agent.host.status import ExitStatus
 from agent.host.vspc.seam import Notice
 

@@ -7,11 +7,11 @@ instructions. Knows no line, no loop and no client.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,16 @@ from agent.host.console import ConsoleTail
 from agent.host.errors import ChannelError
 from agent.host.relay.c_relay import (
     GAP,
-    LOG_BYTES,
     RECORD_PAYLOAD,
-    SEGMENT_BYTES,
     WAITING_REQUESTS,
     RecordKind,
 )
-from agent.host.relay.condition import LineKind, Patience
 from agent.host.relay.journal import SCHEMA, Journal, RelayState, key_mark
 from agent.host.relay.keys import read_key
+from agent.host.relay.life import Life, read_life
 from agent.host.relay.log import Log
 from agent.host.relay.network_news import network_news
+from agent.host.relay.options import RelayOptions
 from agent.host.relay.processes import Processes
 from agent.host.relay.spool import Spool
 from agent.host.relay.status import reported_status, status_json
@@ -59,21 +58,6 @@ from agent.wire import (
 JOURNAL_NAME, LOG_NAME, STDIN_NAME = "journal", "log", "stdin"
 _NONCE_BYTES = 16
 _OUTPUTS = frozenset((STDOUT, STDERR))
-
-
-@dataclass(frozen=True, slots=True)
-class RelayOptions:
-    """Sizes and times. Bytes and seconds."""
-
-    segment_bytes: int = SEGMENT_BYTES
-    log_bytes: int = LOG_BYTES
-    max_payload: int = 131072
-    window: int = 524288
-    patience: Patience = field(default_factory=Patience)
-    # How long a client may take nothing and hold the guest, while there are others.
-    hold_seconds: float = 60.0
-    keepalive_seconds: float = 5.0  # of silence, after which the guest is asked whether it is there
-    line: LineKind = LineKind.LOCAL
 
 
 class RelaySession:
@@ -193,6 +177,11 @@ class RelaySession:
         return self._journal.state.log_end or 0
 
     @property
+    def life(self) -> Life:
+        """Return what is in the journal of the main process's restarts and health."""
+        return read_life(self.state.life)
+
+    @property
     def status(self) -> ExitStatus | None:
         """Return how the main process ended, once that is in the journal."""
         return reported_status(self._journal.state.ended)
@@ -222,6 +211,7 @@ class RelaySession:
                 self.console.write(event.data)
             elif isinstance(event, Established):
                 self.said_hello = True
+                self.mention({"type": "look"})
             elif isinstance(event, Position):
                 if event.stream == CONTROL:
                     recount = event.offset
@@ -256,7 +246,9 @@ class RelaySession:
         if isinstance(process, bool) or not isinstance(process, int):
             raise ProtocolError("a control message about a process that is no number")
         try:
-            status = reported_status(message)
+            if not process:
+                self._take_life(message)
+            status = reported_status({**message, "restarts": False})
         except ValueError as error:
             raise ProtocolError(str(error)) from error
         if status is not None:
@@ -273,8 +265,26 @@ class RelaySession:
                 self.processes.take_started(process, pid)
             else:
                 self._news["started"] = {"pid": pid}
+        elif message.get("type") == "clock":
+            asked = message.get("asked_ns")
+            self.mention({"type": "clock", "asked_ns": asked, "unix_ns": self._wall_ns()})
         elif message.get("type") == "network":
             self._news["network"] = network_news(message)
+
+    def _take_life(self, message: dict[str, Any]) -> None:
+        """Take what is said of the main process's restarts and health. Raises ValueError."""
+        before = read_life(self._news.get("life", self.state.life))
+        life = before.after(message, self._wall_ns())
+        if life is not before:
+            self._news["life"] = life.to_json()
+        if life.restarts > before.restarts:
+            self.log.append(RecordKind.EXIT, 0, self._wall_ns(), json.dumps(life.end).encode())
+            self._news["started"] = None
+
+    def mention(self, message: dict[str, Any]) -> None:
+        """Send a control message, unless too much waits for the guest already."""
+        with contextlib.suppress(ControlFullError):
+            self.control(message)
 
     def _end_when_complete(self) -> None:
         """Let the main process have ended once its output has: control overtakes data."""

@@ -20,13 +20,14 @@ def status_json(status: ExitStatus) -> Json:
             "kind": failure.kind,
             "message": failure.message,
         }
-    return {
+    said: Json = {
         "type": "exited",
         "code": status.code,
         "signal": status.signal,
         "core": status.core,
         "oom": status.oom,
     }
+    return {**said, "restarts": True} if status.restarts else said
 
 
 def reported_status(message: Mapping[str, Any] | None) -> ExitStatus | None:

@@ -41,7 +41,9 @@ def output_frame(stream_kind: int, process: int, time_ns: int, position: int, da
 
 
 class LogView:
-    """The log from `position` on: of an attachment (`until_exit`), or of a reader of logs.
+    """The log from `position` on: of an attachment (`attached`), or of a reader of logs.
+
+    An attachment ends with the process, as of ends that stand behind `ends_after`.
 
     `done` once the last frame was fetched. `hold` and `moved_at` are for the relay.
     """
@@ -54,11 +56,13 @@ class LogView:
         attached: bool,
         request: LogsRequest | None = None,
         last_bytes: int | None = None,
+        ends_after: int = MOST,
     ) -> None:
         self.position = position
         self.done = False
         self._machine = machine
         self._attached = attached
+        self._ends_after = ends_after
         self._follow = attached or (request is not None and request.follow)
         self._last = MOST if self._follow else machine.session.committed
         self._since = request.since_ns if request else 0
@@ -104,9 +108,18 @@ class LogView:
                 break
             else:
                 frames.extend(self._frames(record))
+                self.done = self._is_end(record)
             self.position = record.end
             self._skip = 0
+            if self.done:
+                break
         return b"".join(frames)
+
+    def _is_end(self, record: Record) -> bool:
+        """Say whether an attachment ends here though the process is started again."""
+        if not self._attached or record.kind != RecordKind.EXIT or record.end <= self._ends_after:
+            return False
+        return json.loads(record.payload).get("restarts") is True
 
     def _frames(self, record: Record) -> Iterator[bytes]:
         if record.kind == RecordKind.OUTPUT and record.time_ns >= self._since:
@@ -121,6 +134,9 @@ class LogView:
             offset, count = GAP.unpack(record.payload)
             stderr = kind_of(record.stream) == STDERR
             yield event("gap", stderr=stderr, offset=offset, count=count, position=record.end)
+        elif self._is_end(record):
+            said = json.loads(record.payload)
+            yield event("exited", status=said, position=record.end)
         elif record.kind == RecordKind.EXIT and not self._attached:
             said = json.loads(record.payload)
             yield event("ended", status=said, time_ns=record.time_ns, position=record.end)

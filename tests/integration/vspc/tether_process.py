@@ -1,7 +1,7 @@
-"""tether's own loop as a process, without a machine: python tether_process.py LINE DOCUMENT SCRIPT.
+"""tether's loop as a process, without a machine: tether_process.py LINE DOCUMENT SCRIPT [POLICY].
 
 Connects to the Unix socket LINE as its serial port, takes its key from the file DOCUMENT and looks
-for another one there, and runs SCRIPT with a shell.
+for another one there, and runs SCRIPT with a shell, again as the restart POLICY has it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 from agent.tether import channel, config, supervisor  # noqa: E402 - after the path
 from agent.tether.line import Line  # noqa: E402 - as above
 from agent.tether.renewals import Renewals  # noqa: E402 - as above
+from agent.tether.restart import RestartPolicy  # noqa: E402 - as above
 from agent.tether.sources import FileSource  # noqa: E402 - as above
 from agent.wire import Endpoint, Role  # noqa: E402 - as above
 from tests.unit.tether.loop_host import launched, spawn, spawn_plain  # noqa: E402 - as above
@@ -26,7 +27,7 @@ from tests.unit.tether.loop_host import launched, spawn, spawn_plain  # noqa: E4
 
 def main() -> None:
     """Live a guest's life."""
-    line, document, script = sys.argv[1:]
+    line, document, script, *policy = sys.argv[1:]
     supervisor.RENEW_SECONDS = 1.0  # nobody here needs it to be rare
     source = FileSource(document)
     renewal = config.parse_renewal(config.load_document(source.read()))
@@ -51,6 +52,8 @@ def main() -> None:
         guest.supervise(
             spawn(script, with_stdin=True),
             stop_signal=signal.SIGTERM,
+            policy=RestartPolicy(*policy),
+            again=lambda: spawn(script, with_stdin=True),
             oom_kills=lambda: 0,
             start=lambda message: launched(spawn_plain(message["args"][0], with_stdin=True)),
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.host.relay.life import HealthReport
 from agent.host.status import ExitStatus
 from converter.cli.filters import passes, read_filters, shows_all
 from converter.errors import UsageError
@@ -41,6 +42,13 @@ EXITED = record(status=Status.EXITED, end=ExitStatus(7))
         (["id=3f2a"], record(), True),
         (["id=f2a"], record(), False),
         (["status=running"], record(), True),
+        (["status=running"], record(restarting=True), False),
+        (["status=restarting"], record(restarting=True), True),
+        (["status=restarting"], record(), False),
+        (["health=none"], record(), True),
+        (["health=healthy"], record(), False),
+        (["health=healthy"], record(health=HealthReport("healthy")), True),
+        (["health=unhealthy", "health=healthy"], record(health=HealthReport("healthy")), True),
         (["status=exited"], record(), False),
         (["status=exited", "status=running"], record(), True),
         (["status=running", "name=db"], record(), False),
@@ -71,7 +79,18 @@ def test_what_is_shown(filters, machine, shown):
 
 
 @pytest.mark.parametrize(
-    "text", ["name", "name=", "=x", "nothing=x", "name=[", "status=paused", "exited=x", "exited=-1"]
+    "text",
+    [
+        "name",
+        "name=",
+        "=x",
+        "nothing=x",
+        "name=[",
+        "status=paused",
+        "health=good",
+        "exited=x",
+        "exited=-1",
+    ],
 )
 def test_filters_that_are_none(text):
     with pytest.raises(UsageError) as caught:

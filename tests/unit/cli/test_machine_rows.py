@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.host.relay.life import HealthReport
 from agent.host.status import ExitStatus, Failure
 from converter.cli.ages import NANOSECONDS
 from converter.cli.machine_rows import (
@@ -45,6 +46,17 @@ def record(**members):
     ("members", "words"),
     [
         ({}, "Up 3 minutes"),
+        ({"health": HealthReport("starting")}, "Up 3 minutes (health: starting)"),
+        ({"health": HealthReport("healthy")}, "Up 3 minutes (healthy)"),
+        ({"health": HealthReport("unhealthy", 3)}, "Up 3 minutes (unhealthy)"),
+        (
+            {
+                "restarting": True,
+                "end": ExitStatus(1, restarts=True),
+                "finished_ns": NOW - 3 * NANOSECONDS,
+            },
+            "Restarting (1) 3 seconds ago",
+        ),
         ({"started_ns": NOW + MINUTE}, "Up Less than a second"),
         ({"status": Status.CREATED, "started_ns": None}, "Created"),
         ({"status": Status.DEAD}, "Dead"),

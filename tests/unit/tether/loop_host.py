@@ -36,9 +36,11 @@ GIVE_UP_SECONDS = 30
 
 
 class Host(threading.Thread):
-    """The other end. `on_output` may act each time something has come."""
+    """The other end. `on_output` and `on_control` may act each time something has come."""
 
-    def __init__(self, line, *, stdin=None, on_output=None, stall_seconds=0.0, key=KEY):
+    def __init__(
+        self, line, *, stdin=None, on_output=None, on_control=None, stall_seconds=0.0, key=KEY
+    ):
         super().__init__(daemon=True)
         self.left = threading.Event()  # it goes, and keeps nothing
         self.endpoint = None
@@ -51,6 +53,7 @@ class Host(threading.Thread):
         self._line = line
         self._stdin = stdin
         self._on_output = on_output
+        self._on_control = on_control
         self._stall_until = time.monotonic() + stall_seconds
         self._held = []
 
@@ -109,6 +112,8 @@ class Host(threading.Thread):
             self.order.append(event.stream)
         elif isinstance(event, Control):
             self.controls.append(event.message)
+            if self._on_control:
+                self._on_control(event.message, endpoint)
             self.order.append(event.message["type"])
 
 

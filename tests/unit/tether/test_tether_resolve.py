@@ -154,7 +154,7 @@ def test_user(image_user, run_user, expected):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", signal.SIGTERM),
+        ("", None),
         ("SIGQUIT", signal.SIGQUIT),
         ("quit", signal.SIGQUIT),
         ("3", 3),

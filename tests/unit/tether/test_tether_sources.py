@@ -45,13 +45,99 @@ def test_last_word_counts():
 @pytest.mark.parametrize(
     "line",
     [
-        "quiet",
         "tether.config=",
         "tether.config=file:a",
         "tether.config=fw_cfg:x",
-        "xtether.config=fw_cfg",
     ],
 )
 def test_no_source(line):
     with pytest.raises(StartError, match=r"tether\.config"):
         sources.choose_source(line, LOADER)
+
+
+class Fake:
+    """A place with a document, or with none."""
+
+    def __init__(self, raw: bytes | None, *, renews: bool = False) -> None:
+        self.raw = raw
+        self.renews = renews
+        self.asked: list[str] = []
+
+    def read(self) -> bytes:
+        self.asked.append("read")
+        if self.raw is None:
+            raise StartError("config", "nothing here")
+        return self.raw
+
+    def forget(self) -> None:
+        self.asked.append("forget")
+
+    def look_again(self) -> bytes | None:
+        self.asked.append("look")
+        return self.raw
+
+
+def test_the_first_place_with_a_document_counts_and_only_it_is_erased():
+    places = [Fake(None), Fake(b"second", renews=True), Fake(b"third")]
+    source = sources.FirstOf(places)
+    assert not source.renews
+    source.forget()
+    assert source.look_again() is None
+    assert source.read() == b"second"
+    source.forget()
+    assert source.renews
+    assert source.look_again() == b"second"
+    assert [place.asked for place in places] == [["read"], ["read", "forget", "look"], []]
+
+
+def test_no_place_has_a_document():
+    with pytest.raises(StartError, match="no document: nothing here; nothing here") as caught:
+        sources.FirstOf([Fake(None), Fake(None)]).read()
+    assert caught.value.kind == "config"
+
+
+class FakeGuestInfo:
+    """VMware's variables, with or without a document."""
+
+    def __init__(self, raw: bytes | None) -> None:
+        self.place = Fake(raw)
+
+    def source(self) -> Fake:
+        return self.place
+
+
+@pytest.mark.parametrize(
+    ("guestinfo", "fw_cfg", "file", "expected"),
+    [
+        (b"g", b"q", b"f", b"g"),
+        (None, b"q", b"f", b"q"),
+        (None, None, b"f", b"f"),
+        ("not VMware's", None, b"f", b"f"),
+        ("not VMware's", b"q", None, b"q"),
+    ],
+)
+def test_without_a_word_the_order_is_fixed(
+    monkeypatch, tmp_path, guestinfo, fw_cfg, file, expected
+):
+    for name, raw in (("item", fw_cfg), ("file", file)):
+        if raw is not None:
+            (tmp_path / name).write_bytes(raw)
+    monkeypatch.setattr(sources, "FW_CFG_FILE", os.fspath(tmp_path / "item"))
+    shared = None if guestinfo == "not VMware's" else FakeGuestInfo(guestinfo)
+    where = os.fspath(tmp_path / "file")
+    source = sources.choose_source("quiet xtether.config=x", LOADER, shared, file=where)
+    assert source.read() == expected
+
+
+def test_without_a_word_and_a_document(monkeypatch, tmp_path):
+    monkeypatch.setattr(sources, "FW_CFG_FILE", os.fspath(tmp_path / "item"))
+    with pytest.raises(StartError, match="no document: config cannot be read from"):
+        sources.choose_source("quiet", LOADER).read()
+
+
+@pytest.mark.parametrize(
+    ("source", "renews"),
+    [(sources.FwCfgSource(LOADER), False), (sources.FileSource("/none"), True)],
+)
+def test_only_where_another_may_come_it_is_looked_for(source, renews):
+    assert source.renews is renews

@@ -1,0 +1,102 @@
+"""What the agent costs a guest: its memory, and how often it wakes one up. scripts/bench agent.
+
+Memory is Rss of /proc/1/smaps_rollup, read by a process beside the agent, in the median of the
+rounds; a round is a boot. Wake-ups are counted once, over a minute in which nothing happens: with
+nobody attached to the relay, and with a client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from converter.machine.model import RunConfig
+from tests.guests import disk
+from tests.guests.host import BOOT_SECONDS, GuestHost, served
+from tests.guests.relayed import relayed
+from tests.guests.watched import Memory, Watcher, watched
+from tests.integration.relay_runs import Attached, until
+
+QUIET_SECONDS = 60.0
+IDLE_EXECS = 100
+OUTPUT_BYTES = 64 << 20
+_SETTLE_SECONDS = 8.0  # after the last byte: a question for the client that came, acknowledgements
+_PATIENCE_SECONDS = 300.0
+_MAIN = RunConfig(args=("/bin/sh", "-c", "read line"), stdin=True)
+
+
+def run(rounds: int) -> dict[str, object]:
+    """Measure memory in so many boots, and wake-ups in one; return both as a document."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        work = Path(name)
+        link = disk.build(work)
+        found = [memory(work, link) for _ in range(rounds)]
+        quiet = wake_ups(work, link, QUIET_SECONDS)
+    middle = {when: _median([one[when] for one in found]) for when in found[0]}
+    per_exec = (middle["100 idle execs"].rss - middle["64 MiB of output"].rss) / IDLE_EXECS
+    return {
+        "rounds": rounds,
+        "KiB resident": {when: one.rss for when, one in middle.items()},
+        "KiB proportional": {when: one.pss for when, one in middle.items()},
+        "KiB anonymous": {when: one.anonymous for when, one in middle.items()},
+        "KiB for an idle exec": {"resident (goal 64)": per_exec},
+        f"wake-ups in {QUIET_SECONDS:g} s (goal 0)": quiet,
+    }
+
+
+def _median(found: list[Memory]) -> Memory:
+    return Memory(
+        rss=statistics.median_low(one.rss for one in found),
+        pss=statistics.median_low(one.pss for one in found),
+        anonymous=statistics.median_low(one.anonymous for one in found),
+    )
+
+
+def memory(work: Path, link: Path) -> dict[str, Memory]:
+    """Boot a machine; return the agent's memory with its main process alone, and then."""
+    with watched(work, link, _MAIN) as (machine, watcher), served(machine) as host:
+        host.wait(lambda: "started" in host.processes[0].messages, BOOT_SECONDS)
+        found = {"the main process alone (goal 14336)": watcher.memory()}
+        script = f"yes | head -c {OUTPUT_BYTES}"
+        output = host.start(1, args=["/bin/sh", "-c", script])
+        host.wait(lambda: output.closed, _PATIENCE_SECONDS)
+        found["64 MiB of output"] = watcher.memory()
+        with _idle_execs(host):
+            found["100 idle execs"] = watcher.memory()
+        found["after they ended"] = watcher.memory()
+        return found
+
+
+@contextlib.contextmanager
+def _idle_execs(host: GuestHost) -> Iterator[None]:
+    """Have processes that only sleep, and end them."""
+    numbers = range(2, 2 + IDLE_EXECS)
+    records = [host.start(number, args=["sleep", "100000"], stdin=True) for number in numbers]
+    host.wait(lambda: all("started" in record.messages for record in records), _PATIENCE_SECONDS)
+    yield
+    for number in numbers:
+        host.endpoint.control({"type": "signal", "process": number, "signal": 9})
+    host.wait(lambda: all(record.closed for record in records), _PATIENCE_SECONDS)
+
+
+def wake_ups(work: Path, link: Path, seconds: float) -> dict[str, int]:
+    """Boot a machine behind a relay; return how often its agent woke up in so many seconds."""
+    with watched(work, link, _MAIN) as (machine, watcher), relayed(machine) as guest:
+        until(lambda: guest.describe()["started"], BOOT_SECONDS)
+        found = {"nobody is attached": _count(watcher, seconds)}
+        attached = Attached(guest.address, None, reconnect_seconds=0.0)
+        found["a client is attached"] = _count(watcher, seconds)
+    attached.join(_PATIENCE_SECONDS)  # its relay is gone
+    return found
+
+
+def _count(watcher: Watcher, seconds: float) -> int:
+    """Return the agent's wake-ups in a time in which nobody does anything, once it is quiet."""
+    time.sleep(_SETTLE_SECONDS)
+    before = watcher.wake_ups()
+    time.sleep(seconds)
+    return watcher.wake_ups() - before

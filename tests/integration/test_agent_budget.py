@@ -1,0 +1,38 @@
+"""What the agent may cost a guest, by the code of `scripts/bench agent` and a shorter wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts.benches import agent as bench
+from tests.guests import disk
+
+pytestmark = [pytest.mark.integration, pytest.mark.vm]
+
+MOST_KIB = 14 * 1024
+MOST_KIB_PER_EXEC = 64
+MOST_KIB_LEFT = 1024  # of a burst of output and a hundred processes
+
+
+@pytest.fixture(scope="module")
+def link(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64", "setpriv"):
+        tool(name)
+    return disk.build(tmp_path_factory.mktemp("disk"))
+
+
+@pytest.mark.timeout(300)
+def test_memory(link, tmp_path):
+    alone, after_output, with_execs, at_the_end = bench.memory(tmp_path, link).values()
+    assert alone.rss <= MOST_KIB
+    assert with_execs.rss - after_output.rss <= bench.IDLE_EXECS * MOST_KIB_PER_EXEC
+    assert at_the_end.rss - alone.rss <= MOST_KIB_LEFT
+
+
+@pytest.mark.timeout(300)
+def test_a_quiet_guest_sleeps(link, tmp_path):
+    found = bench.wake_ups(tmp_path, link, seconds=5)
+    assert found == {"nobody is attached": 0, "a client is attached": 0}
