@@ -14,6 +14,7 @@ from pathlib import Path
 from converter.errors import SaltflatError
 from converter.store.bootimages import default_boot_image
 from converter.store.layout import Store
+from tinykernel.kernel.toolchain import missing_packages
 
 # The releases that the tests have run on; others may work and are reported as untested.
 TESTED_RELEASES = {("debian", "12"): "Debian 12", ("debian", "13"): "Debian 13 (convert)"}
@@ -47,6 +48,7 @@ def examine(store_root: Path) -> Iterator[Finding]:
     yield _kvm()
     yield _program("apt-get", "boot build", "")
     yield _program("dpkg-deb", "boot build", "apt-get install dpkg")
+    yield _toolchain()
     yield _inflate()
     yield from _store(store_root)
 
@@ -73,6 +75,16 @@ def _program(name: str, verb: str, remedy: str) -> Finding:
     if path:
         return Finding(name, Verdict.OK, path)
     return Finding(name, Verdict.MISSING, f"not on PATH; `saltflat {verb}` needs it", remedy)
+
+
+def _toolchain() -> Finding:
+    subject = "kernel toolchain"
+    missing = missing_packages()
+    if not missing:
+        return Finding(subject, Verdict.OK, "`saltflat boot build --kernel tiny` can build here")
+    remedy = f"apt-get install --no-install-recommends {' '.join(missing)}"
+    detail = f"`boot build --kernel tiny` needs {', '.join(missing)}; other kernels need no build"
+    return Finding(subject, Verdict.WORSE, detail, remedy)
 
 
 def _kvm() -> Finding:

@@ -1,4 +1,4 @@
-"""Write an initramfs archive. Owns the newc byte layout and its order; compresses nothing.
+"""Write and read an initramfs archive. Owns the newc byte layout and its order; compresses nothing.
 
 The same entries give the same bytes: inode numbers are positions, times are zero, owner is root,
 entries are sorted by path, and parent folders that nobody named are added.
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from converter.errors import IntegrityError
 from tinykernel import c_newc
 
 
@@ -66,6 +67,35 @@ def write_newc(entries: Iterable[ArchiveEntry]) -> Iterator[bytes]:
     for inode, entry in enumerate(in_order, start=1):
         yield _member(entry, inode)
     yield _member(ArchiveEntry(c_newc.TRAILER, 0), 0)
+
+
+def read_newc(archive: bytes) -> Iterator[ArchiveEntry]:
+    """Yield the members of one archive, without the trailer. Raises IntegrityError."""
+    at = 0
+    while True:
+        start = at + c_newc.HEADER_SIZE
+        header = archive[at:start]
+        try:
+            if not header.startswith(c_newc.MAGIC):
+                raise ValueError("no member")
+            digits = header[len(c_newc.MAGIC) :]
+            numbers = [int(digits[i : i + 8], 16) for i in range(0, 8 * len(c_newc.FIELDS), 8)]
+        except ValueError as error:
+            raise IntegrityError(f"the initramfs is damaged at byte {at}: {error}") from error
+        values = dict(zip(c_newc.FIELDS, numbers, strict=True))
+        data_at = _aligned(start + values["namesize"])
+        end = data_at + values["filesize"]
+        if end > len(archive) or not values["namesize"]:
+            raise IntegrityError(f"the initramfs is cut short in the member at byte {at}")
+        name = archive[start : start + values["namesize"] - 1].decode("utf-8", "surrogateescape")
+        if name == c_newc.TRAILER:
+            return
+        yield ArchiveEntry(name, values["mode"], archive[data_at:end])
+        at = _aligned(end)
+
+
+def _aligned(offset: int) -> int:
+    return offset + -offset % c_newc.ALIGNMENT
 
 
 def _member(entry: ArchiveEntry, inode: int) -> bytes:

@@ -7,19 +7,21 @@ and after that move look alike.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, BinaryIO
 
 from converter.errors import IntegrityError, NotFoundError
 
 _MERGED = ("bin", "lib", "lib64", "sbin")
 _FILE_LIMIT_BYTES = 64 << 20  # the largest file that we take is a kernel of some 15 MB
 _LINK_LIMIT = 8
+_COPY_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 120
 
 
@@ -43,6 +45,23 @@ class DebArchive:
 
         Raises NotFoundError when there is none, IntegrityError when it is not a file of sane size.
         """
+        member = self._file(path)
+        if member.size > _FILE_LIMIT_BYTES:
+            raise IntegrityError(f"/{path} of package {self._name} is not a file of sane size")
+        file = self._archive.extractfile(member)
+        assert file is not None, "extractfile gives a reader for every regular file"
+        return file.read()
+
+    def copy(self, path: str, target: BinaryIO) -> None:
+        """Write the content of the regular file `path`, of any size, to `target`.
+
+        Raises as `read` does, and OSError.
+        """
+        file = self._archive.extractfile(self._file(path))
+        assert file is not None, "as above"
+        shutil.copyfileobj(file, target, _COPY_BYTES)
+
+    def _file(self, path: str) -> tarfile.TarInfo:
         for _ in range(_LINK_LIMIT):
             member = self._members.get(path)
             if member is None:
@@ -55,11 +74,9 @@ class DebArchive:
                 break
         else:
             raise IntegrityError(f"Package {self._name} has a loop of links at /{path}")
-        if not member.isreg() or member.size > _FILE_LIMIT_BYTES:
-            raise IntegrityError(f"/{path} of package {self._name} is not a file of sane size")
-        file = self._archive.extractfile(member)
-        assert file is not None, "extractfile gives a reader for every regular file"
-        return file.read()
+        if not member.isreg():
+            raise IntegrityError(f"/{path} of package {self._name} is not a file")
+        return member
 
 
 @contextmanager

@@ -29,7 +29,22 @@ DRIVERS = (
     "vmxnet3",  # and on ESXi, or where QEMU is asked for it
     "button",  # the power button: an orderly stop from outside
     "evdev",
+    "virtio_blk",
+    "virtio_scsi",
 )
+
+# What only machines with fewer paravirtual devices need; the cloud kernel has most of them not.
+HARDWARE_DRIVERS = (
+    "ahci",
+    "nvme",
+    "mptspi",  # LSI Logic Parallel
+    "mptsas",  # LSI Logic SAS
+    "e1000e",
+)
+
+# Which module to take where one asks for a service by its name, as ext4 does: the one that runs on
+# any processor.
+SERVICES = {"crypto_crc32c": "crc32c_generic", "crc32c": "crc32c_generic"}
 
 SIGNATURE_MAGIC = b"~Module signature appended~\n"  # kernel: include/linux/module_signature.h
 _SIGNATURE_TRAILER_BYTES = 12  # struct module_signature, its last four bytes the length, big endian
@@ -51,12 +66,14 @@ def choose_modules(
     paths: Iterable[str],
     builtin: Iterable[str],
     read: Callable[[str], bytes],
+    signed: bool = False,
 ) -> list[KernelModule]:
     """Return the wanted modules and all that they depend on, by name.
 
     `paths` are the files of a kernel package, `builtin` the lines of its modules.builtin, `read`
     gives a file's bytes. A wanted driver that the kernel has built in is left out: there is
-    nothing to load. Raises IntegrityError when a driver is missing or dependencies form a loop.
+    nothing to load. `signed` ones keep their signatures. Raises IntegrityError when a driver is
+    missing or dependencies form a loop.
     """
     files = {module_name(path): path for path in paths if _is_module(path)}
     built_in = {module_name(path) for path in builtin if path}
@@ -72,11 +89,16 @@ def choose_modules(
         if name not in files:
             raise IntegrityError(
                 f"the kernel package has no driver {name}",
-                expected="Debian's cloud kernel, 6.1 or newer",
+                expected="a kernel of Debian's, 6.1 or newer",
             )
         if name not in data:
-            data[name] = without_signature(_unpacked(files[name], read(files[name])))
-            direct[name] = _depends(data[name], name=name)
+            module = _unpacked(files[name], read(files[name]))
+            data[name] = module if signed else without_signature(module)
+            soft = (SERVICES.get(needed, needed) for needed in _soft_depends(data[name], name=name))
+            direct[name] = (
+                *_depends(data[name], name=name),
+                *(needed for needed in soft if needed in files),
+            )
         order = [step for needed in direct[name] for step in visit(needed, (*above, name))]
         return list(dict.fromkeys([*order, name]))
 
@@ -113,12 +135,29 @@ def _is_module(path: str) -> bool:
 
 
 def _depends(module: bytes, *, name: str) -> tuple[str, ...]:
-    """Return the direct dependencies: `depends=` in .modinfo, NUL-separated `key=value` text."""
-    for entry in elf.section(module, ".modinfo", name=name).split(b"\0"):
-        key, _, value = entry.partition(b"=")
-        if key == b"depends" and value:
-            return tuple(part.replace("-", "_") for part in value.decode("ascii").split(","))
-    return ()
+    """Return the direct dependencies: names with commas between them."""
+    found = _modinfo(module, "depends", name=name)
+    return tuple(part.replace("-", "_") for value in found for part in value.split(",") if part)
+
+
+def _soft_depends(module: bytes, *, name: str) -> tuple[str, ...]:
+    """Return what should be loaded before: `pre: name name post: name name`."""
+    found: list[str] = []
+    for value in _modinfo(module, "softdep", name=name):
+        wanted = False
+        for word in value.split():
+            if word in {"pre:", "post:"}:
+                wanted = word == "pre:"
+            elif wanted:
+                found.append(word.replace("-", "_"))
+    return tuple(found)
+
+
+def _modinfo(module: bytes, key: str, *, name: str) -> list[str]:
+    """Return the values of a key in .modinfo: NUL-separated `key=value` text."""
+    entries = elf.section(module, ".modinfo", name=name).split(b"\0")
+    pairs = (entry.partition(b"=") for entry in entries)
+    return [value.decode("ascii", "replace") for at, _, value in pairs if at == key.encode()]
 
 
 def _unpacked(path: str, data: bytes) -> bytes:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from converter.atomic import write_atomic
-from converter.errors import NotFoundError, UnavailableError
+from converter.errors import IntegrityError, NotFoundError, UnavailableError
 from converter.events import Monitor, StepFinished, StepStarted
 from tinykernel import deb
 
@@ -207,6 +208,20 @@ class PackageSet:
 
 
 _RELATIONS = ("Pre-Depends", "Depends")
+
+
+def fetch_behind(packages: PackageSet, metapackage: str, pattern: str) -> Package:
+    """Fetch the package matching `pattern` that `metapackage` depends on, whatever its version.
+
+    Raises UnavailableError as `fetch` does, IntegrityError when there is none.
+    """
+    for clause in packages.requires(packages.fetch(metapackage)):
+        for name in clause:
+            if re.fullmatch(pattern, name):
+                return packages.fetch(name)
+    raise IntegrityError(
+        f"package {metapackage} depends on nothing like {pattern}", expected="Debian 12 or 13"
+    )
 
 
 @contextmanager

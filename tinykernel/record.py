@@ -19,6 +19,7 @@ SCHEMA = 1
 KERNEL_FILE = "vmlinuz"
 INITRD_FILE = "initrd"
 RECORD_FILE = "boot.json"
+STOCK_FLAVOUR = "stock"
 
 _RECORD_LIMIT_BYTES = 1 << 20
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -49,6 +50,7 @@ class BootImage:
     compiled_by: str | None  # the CPython whose bytecode it holds; None when it holds sources
     protocol: int
     modules: tuple[str, ...]
+    kernel_flavour: str = STOCK_FLAVOUR
 
     @property
     def kernel(self) -> Path:
@@ -67,6 +69,7 @@ class BootImage:
             "id": self.id,
             "arch": self.arch,
             "kernel": {
+                "flavour": self.kernel_flavour,
                 "package": self.kernel_package,
                 "version": self.kernel_version,
                 "sha256": self.kernel_sha256,
@@ -147,6 +150,8 @@ def decode_record(folder: Path, document: Mapping[str, Any]) -> BootImage:
         compiled_by=None if compiled_by is None else _text(compiled_by),
         protocol=_number(document["protocol"]),
         modules=tuple(_text(name) for name in document["modules"]),
+        # Records from before there was a choice have none.
+        kernel_flavour=_text(kernel.get("flavour", STOCK_FLAVOUR)),
     )
 
 

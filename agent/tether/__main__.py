@@ -150,6 +150,7 @@ def _serve_host(
             now=time.monotonic(),
         ),
     )
+    line.greet(time.monotonic())
     with Supervisor(
         line,
         linger_seconds=rules.linger_seconds,

@@ -108,6 +108,12 @@ IFREQ_FLAGS = struct.Struct("=16sh22x")  # name, flags; struct ifreq is 40 bytes
 # linux/pci_ids.h, linux/virtio_ids.h: (vendor, device)
 PCI_VMWARE_VMCI = (0x15AD, 0x0740)
 PCI_VMWARE_PVSCSI = (0x15AD, 0x07C0)
+PCI_VMWARE_AHCI = (0x15AD, 0x07E0)
+PCI_VMWARE_NVME = (0x15AD, 0x07F0)
+PCI_LSI_53C1030 = (0x1000, 0x0030)  # VMware's "LSI Logic Parallel"
+PCI_LSI_SAS1068 = (0x1000, 0x0054)  # VMware's "LSI Logic SAS"
+PCI_INTEL_ICH9_AHCI = (0x8086, 0x2922)  # QEMU's
+PCI_QEMU_NVME = (0x1B36, 0x0010)
 PCI_VMWARE_VMXNET3 = (0x15AD, 0x07B0)
 PCI_INTEL_82574L = (0x8086, 0x10D3)
 PCI_VIRTIO_NET = (0x1AF4, 0x1000)

@@ -201,9 +201,15 @@ def _describe_disks() -> List[str]:
 
 
 def scan_scsi(address: str) -> None:
-    """Make each SCSI adapter look at "channel target lun"; a dash stands for all of them."""
+    """Make each SCSI adapter look at "channel target lun"; a dash stands for all of them.
+
+    Not AHCI: it finds its disks itself, and would be reset to look again.
+    """
     for host in sorted(os.listdir(SCSI_HOSTS)) if os.path.isdir(SCSI_HOSTS) else ():
         try:
+            with open(os.path.join(SCSI_HOSTS, host, "proc_name"), encoding="ascii") as file:
+                if file.read().strip() == "ahci":
+                    continue
             with open(os.path.join(SCSI_HOSTS, host, "scan"), "w", encoding="ascii") as file:
                 file.write(address)
         except OSError as error:

@@ -25,6 +25,7 @@ class Line:
         self._connected = False
         self._more_to_read = False
         self._more_to_write = False
+        self._early: List[Event] = []
 
     @property
     def has_more(self) -> bool:
@@ -50,12 +51,17 @@ class Line:
         due = [self.endpoint.deadline(), self._transport.deadline()]
         return min((time for time in due if time is not None), default=None)
 
+    def greet(self, now: float) -> None:
+        """Answer a host that waits already: greetings travel while the guest still starts."""
+        self._early = self.receive(now)
+        self.send(now)
+
     def receive(self, now: float) -> List[Event]:
         """Read what has come and run the timers; return what that brought about.
 
         Raises agent.wire.ProtocolError when the peer breaks the protocol.
         """
-        events: List[Event] = []
+        events, self._early = self._early, []
         self._transport.revive(now)
         budget = TURN_BYTES
         while budget > 0:

@@ -23,6 +23,12 @@ PciId = Tuple[int, int]
 # for, because each module costs a start several milliseconds.
 DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
     c_linux.PCI_VMWARE_PVSCSI: ("vmw_pvscsi", "sd_mod"),
+    c_linux.PCI_VMWARE_AHCI: ("ahci", "sd_mod"),
+    c_linux.PCI_INTEL_ICH9_AHCI: ("ahci", "sd_mod"),
+    c_linux.PCI_VMWARE_NVME: ("nvme",),
+    c_linux.PCI_QEMU_NVME: ("nvme",),
+    c_linux.PCI_LSI_53C1030: ("mptspi", "sd_mod"),
+    c_linux.PCI_LSI_SAS1068: ("mptsas", "sd_mod"),
     c_linux.PCI_VIRTIO_BLOCK: ("virtio_pci", "virtio_blk"),
     c_linux.PCI_VIRTIO_1_BLOCK: ("virtio_pci", "virtio_blk"),
     c_linux.PCI_VIRTIO_SCSI: ("virtio_pci", "virtio_scsi", "sd_mod"),
@@ -46,9 +52,10 @@ NETWORK_DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
     c_linux.PCI_VIRTIO_1_NET: ("virtio_pci", "virtio_net"),
 }
 
-# Without `scan=none` the driver's load blocks for the scan of every target (200 ms for pvscsi, 1 s
-# for virtio-scsi), while the root disk is nearly always the first one: `disks` scans by hand.
-PARAMETERS: Mapping[str, str] = {"scsi_mod": "scan=none"}
+# Without it the driver's load blocks for the scan of every target (200 ms for pvscsi, 1 s for
+# virtio-scsi), while the root disk is nearly always the first one: `disks` scans by hand. Not
+# `scan=none`, which keeps AHCI and SAS from adding what they find by themselves.
+PARAMETERS: Mapping[str, str] = {"scsi_mod": "scan=manual"}
 
 
 class Loader(Protocol):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agent.tether.guestinfo import GuestInfo
 
 FW_CFG_MODULE = "qemu_fw_cfg"
+FW_CFG_DRIVER = "/sys/bus/platform/drivers/fw_cfg"
 FW_CFG_FILE = "/sys/firmware/qemu_fw_cfg/by_name/opt/org.saltflat/config/raw"
 
 
@@ -90,11 +91,15 @@ class FwCfgSource:
         return self._file.read()
 
     def forget(self) -> None:
-        """Unload the driver: the item cannot be erased, but without it only port I/O reaches it."""
+        """Unload the driver: the item cannot be erased, but without it only port I/O reaches it.
+
+        One that is built into the kernel lets go of the device instead.
+        """
         try:
             syscalls.unload_module(FW_CFG_MODULE)
         except OSError as error:
-            log.error("{} could not be unloaded: {}".format(FW_CFG_MODULE, error))
+            if not _unbind(FW_CFG_DRIVER):
+                log.error("{} could not be unloaded: {}".format(FW_CFG_MODULE, error))
 
     def look_again(self) -> Optional[bytes]:
         """Return None: there is never another one."""
@@ -133,6 +138,17 @@ class FirstOf:
     def look_again(self) -> Optional[bytes]:
         """Look there where it was found."""
         return None if self._found is None else self._found.look_again()
+
+
+def _unbind(driver: str) -> bool:
+    """Take a driver's devices from it; say whether it had any."""
+    found = False
+    for name in os.listdir(driver) if os.path.isdir(driver) else ():
+        if os.path.exists(os.path.join(driver, name, "subsystem")):  # a link to a device
+            with open(os.path.join(driver, "unbind"), "w", encoding="ascii") as file:
+                file.write(name)
+            found = True
+    return found
 
 
 def choose_source(

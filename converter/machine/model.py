@@ -163,11 +163,11 @@ class MachineSpec:
         object.__setattr__(self, "channel", Channel(self.channel))
         if not self.chain:
             raise UsageError("a machine needs a disk", expected="a chain of at least one link")
-        # 96 MiB is where the kernel gives up, measured; the agent needs its share above that.
-        if self.memory_mib < _MEMORY_MINIMUM_MIB:
+        least = _LEAST_MEMORY_MIB.get(self.boot.kernel_flavour, _MEMORY_MINIMUM_MIB)
+        if self.memory_mib < least:
             raise UsageError(
                 f"{self.memory_mib} MiB of memory cannot boot a machine",
-                expected=f"at least {_MEMORY_MINIMUM_MIB} MiB",
+                expected=f"at least {least} MiB",
             )
         if not 0 < self.cpus < math.inf:
             raise UsageError(f"{self.cpus} processors make no machine", expected="more than 0")
@@ -178,7 +178,9 @@ class MachineSpec:
         return math.ceil(self.cpus)
 
 
+# 96 MiB is where the distribution's kernel gives up, measured; the agent needs its share above it.
 _MEMORY_MINIMUM_MIB = 128
+_LEAST_MEMORY_MIB = {"tiny": 96}
 
 
 def _lists(value: Any) -> Any:  # noqa: ANN401  # whatever there may be in one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT_UUID = "6f1c9a3e-1111-4222-8333-0123456789ab"
@@ -23,10 +23,12 @@ def build(
     uuid: str = ROOT_UUID,
     options: Sequence[str] = (),
     spoil: Callable[[Path], None] | None = None,
+    programs: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> Path:
     """Make the disk in `folder` and return it; the programs that it needs are on PATH.
 
     `options` are mke2fs's; `spoil` is called with the file system before it becomes a disk.
+    `programs` are more of them for /bin: name -> what makes the file.
     """
     root = folder / "root"
     for name in ("bin", "etc", "home/app", "opt", "tmp", "srv"):
@@ -36,6 +38,8 @@ def build(
     shutil.copy(busybox, root / "bin/busybox")
     for name in APPLETS:
         (root / "bin" / name).symlink_to("busybox")
+    for name, write in (programs or {}).items():
+        write(root / "bin" / name)
     (root / "etc/passwd").write_text(
         "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n"
     )

@@ -39,7 +39,7 @@ from converter.machine.qemu import make_scratch, write_guest_document
 from converter.machine.qemu_command import Accelerator, machine_arguments
 from tests.guests import disk
 from tests.images import prepared
-from tinykernel.record import load_boot_image
+from tinykernel.record import BootImage
 
 BOOT_SECONDS = 120.0
 
@@ -247,6 +247,7 @@ def booted(
     memory_mib: int = 256,
     initrd: Path | None = None,
     devices: Sequence[str] = (),
+    boot: BootImage | None = None,
     volumes: Sequence[GuestVolume] = (),
     capacity_bytes: int = disk.CAPACITY_BYTES,
     alone: bool = False,
@@ -255,11 +256,11 @@ def booted(
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
-    `initrd` takes the place of the boot image's, `devices` are further arguments for QEMU;
-    the disks of `volumes` are among them. `network` is its document's; with `alone` that is for
-    an agent that is no init. `change` makes other arguments of QEMU's.
+    `boot` is this checkout's usual image when None; `initrd` takes the place of its own.
+    `devices` are further arguments for QEMU; the disks of `volumes` are among them. `network` is
+    its document's; with `alone` that is for an agent that is no init. `change` makes other
+    arguments of QEMU's.
     """
-    (boot,) = (prepared.boot_store() / "boot").glob("*/boot.json")
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
     object.__setattr__(guest, "output", output or {})
@@ -268,7 +269,7 @@ def booted(
     spec = MachineSpec(
         chain=(link,),
         capacity_bytes=capacity_bytes,
-        boot=load_boot_image(boot.parent),
+        boot=boot or prepared.usual_boot_image(),
         guest=guest,
         memory_mib=memory_mib,
         channel=channel,

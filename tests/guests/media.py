@@ -48,11 +48,14 @@ def _flash(name: str, *, read_only: bool) -> list[str]:
     return ["-drive", f"if=pflash,unit=0,format=raw,readonly={state},file={path}"]
 
 
+_AHCI = "ich9-ahci,id=sata"  # the machines of ours have none of their own
+
+
 def compact_disc(image: Path) -> list[str]:
     """Return arguments for a CD drive with an ISO image."""
     return [
         *("-drive", f"if=none,id=cd,format=raw,media=cdrom,readonly=on,file={image}"),
-        *("-device", "ide-cd,drive=cd,bootindex=1"),
+        *("-device", _AHCI, "-device", "ide-cd,bus=sata.0,drive=cd,bootindex=1"),
     ]
 
 
@@ -60,5 +63,5 @@ def boot_disk(image: Path) -> list[str]:
     """Return arguments for a further disk, on AHCI: this firmware has no driver for pvscsi."""
     return [
         *("-drive", f"if=none,id=boot,format=vmdk,snapshot=on,file={image}"),
-        *("-device", "ide-hd,drive=boot,bootindex=1"),
+        *("-device", _AHCI, "-device", "ide-hd,bus=sata.0,drive=boot,bootindex=1"),
     ]

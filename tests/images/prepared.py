@@ -12,9 +12,16 @@ import sys
 import time
 from pathlib import Path
 
+from converter.errors import NotFoundError
+from converter.events import Event, StepFinished
 from tests.images import corner, counts, demo
 from tests.images.cache import ROOT, cache_folder, cached, fingerprint
 from tests.images.gotools import go_program, go_tools
+from tinykernel.build import build_boot_image
+from tinykernel.kernel import tiny
+from tinykernel.kernel.choice import choose_kernel
+from tinykernel.kernel.tiny import TinyKernel
+from tinykernel.record import BootImage, load_boot_image
 
 SALTFLAT = (sys.executable, "-c", "from converter.cli import main; main()")
 _TRIXIE_PACKAGES = "python3,python3-click,python3-requests,python3-rich,python3-zstandard"
@@ -49,6 +56,47 @@ def boot_store() -> Path:
 
     key = fingerprint([ROOT / "agent", ROOT / "tinykernel"], sys.version)
     return cached(cache_folder(), "boot", key, build)
+
+
+def usual_boot_image() -> BootImage:
+    """Return the boot image in `boot_store`."""
+    (record,) = (boot_store() / "boot").glob("*/boot.json")
+    return load_boot_image(record.parent)
+
+
+def boot_image(flavour: str) -> BootImage:
+    """Return this checkout's boot image with the kernel `flavour`; the tiny one takes minutes once.
+
+    Packages and kernels are kept beside, for the next state of the checkout.
+    """
+
+    def build(folder: Path) -> None:
+        source = TinyKernel(_tiny_kernels()) if flavour == "tiny" else choose_kernel(flavour)
+        packages = cache_folder() / "packages"
+        build_boot_image(folder, cache_dir=packages, monitor=_tell, kernel=source)
+
+    key = fingerprint([ROOT / "agent", ROOT / "tinykernel", tiny.FRAGMENT], sys.version)
+    folder = cached(cache_folder(), f"boot-{flavour}", key, build)
+    (record,) = folder.glob("*/boot.json")
+    return load_boot_image(record.parent)
+
+
+def tiny_is_built() -> bool:
+    """Say whether `boot_image("tiny")` is quick: the kernel is there, of this kernel.config."""
+    try:
+        return any((_tiny_kernels() / tiny.CACHE_FOLDER).glob("*/vmlinuz"))
+    except NotFoundError:
+        return False
+
+
+def _tiny_kernels() -> Path:
+    """Return where the tiny kernel of this kernel.config and these compilers is kept."""
+    return cache_folder() / f"tiny-{tiny.build_key('')[:16]}"
+
+
+def _tell(event: Event) -> None:
+    if isinstance(event, StepFinished):
+        sys.stderr.write(f"{event.step}: {event.summary}\n")
 
 
 def trixie_root() -> Path:

@@ -84,7 +84,10 @@ def test_a_row_and_its_table():
     spec = MachineSpec(
         chain=(Path("/links/a.vmdk"),),
         capacity_bytes=1 << 30,
-        boot=BootImage.__new__(BootImage),
+        boot=BootImage(
+            *(Path("boot"), "ab" * 32, "amd64", "linux-image", "6.1.0", "00" * 32, "00" * 32),
+            *((), "3.11", None, 1, ()),
+        ),
         guest=GuestConfig(
             root_uuid="6b8e54d2-3f0a-4c1e-9f5d-2a7c1b0e9d84",
             hostname="host",

@@ -130,7 +130,7 @@ def test_modules_load_after_what_they_need_and_once(tmp_path, kernel):
         loader.load(name)
     assert kernel == [
         ("scsi_common", ""),
-        ("scsi_mod", "scan=none"),
+        ("scsi_mod", "scan=manual"),
         ("vmw_pvscsi", ""),
         ("sd_mod", ""),
     ]

@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
+from converter.errors import IntegrityError
 from tinykernel import c_newc
-from tinykernel.cpio import ArchiveEntry, directory, regular, symlink, write_newc
+from tinykernel.cpio import ArchiveEntry, directory, read_newc, regular, symlink, write_newc
 
 ENTRIES = [
     regular("usr/bin/tool", b"\x7fELF" + b"x" * 1001, 0o755),
@@ -102,3 +103,15 @@ def test_busybox_lists_the_archive() -> None:
         *(name for _, name, _ in parse(archive)),
         "",
     ]
+
+
+def test_what_was_written_is_read_back() -> None:
+    read = {entry.path: entry for entry in read_newc(b"".join(write_newc(ENTRIES)))}
+    assert {entry.path: read[entry.path] for entry in ENTRIES} == {e.path: e for e in ENTRIES}
+
+
+def test_a_damaged_archive_is_refused_wherever_it_is_cut() -> None:
+    archive = b"".join(write_newc(ENTRIES))
+    for end in range(len(archive)):
+        with pytest.raises(IntegrityError):
+            list(read_newc(archive[:end]))

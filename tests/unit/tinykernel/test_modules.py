@@ -78,6 +78,26 @@ def test_built_in_drivers_are_left_out_also_as_dependencies(kernel) -> None:
     assert [(module.name, module.depends) for module in chosen] == [("virtio_console", ())]
 
 
+def test_what_should_be_loaded_before_is_a_dependency(elf_with_section) -> None:
+    contents = {
+        "ext4": b"depends=jbd2\0softdep=pre: crypto-crc32c post: later\0",
+        "jbd2": b"depends=\0",
+        "crc32c_generic": b"depends=\0",
+        "later": b"depends=\0",
+    }
+    chosen = choose_modules(
+        ["ext4"],
+        paths=[f"x/kernel/{name}.ko" for name in contents],
+        builtin=(),
+        read=lambda path: elf_with_section(".modinfo", contents[module_name(path)]),
+    )
+    assert {module.name: module.depends for module in chosen} == {
+        "crc32c_generic": (),
+        "ext4": ("jbd2", "crc32c_generic"),
+        "jbd2": (),
+    }
+
+
 def test_missing_driver_is_named(kernel) -> None:
     with pytest.raises(IntegrityError, match="no driver vmxnet3"):
         choose_modules(["vmxnet3"], **kernel({"a": ""}))

@@ -45,6 +45,19 @@ def test_an_image_of_sources_has_no_compiler(image: BootImage) -> None:
     assert load_boot_image(image.folder) == sources
 
 
+def test_a_record_from_before_there_were_flavours_is_of_the_stock_kernel(image: BootImage) -> None:
+    document = image.to_json()
+    del document["kernel"]["flavour"]
+    (image.folder / "boot.json").write_text(json.dumps(document))
+    assert load_boot_image(image.folder).kernel_flavour == "stock"
+
+
+def test_a_kernel_of_no_package_is_read_back(image: BootImage) -> None:
+    given = replace(image, kernel_flavour="given", kernel_package="")
+    (image.folder / "boot.json").write_bytes(encode_record(given))
+    assert load_boot_image(image.folder) == given
+
+
 def test_no_folder_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no boot image"):
         load_boot_image(tmp_path / "gone")
@@ -78,6 +91,7 @@ def test_a_newer_schema_is_refused_not_misread(image: BootImage) -> None:
         {"schema": "1"},
         {"id": "../../etc"},
         {"kernel": None},
+        {"kernel": {"flavour": 1, "package": "p", "version": "v", "sha256": "ab" * 32}},
         {"initrd": {}},
         {"packages": [{}]},
         {"packages": 3},
