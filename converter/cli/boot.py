@@ -80,7 +80,8 @@ def command() -> None:
 @click.option(
     "--sign-cmd",
     metavar="COMMAND",
-    help="Sign the media's EFI executable for Secure Boot: a command with {in} and {out}.",
+    help="Sign the media's EFI executable for Secure Boot: a command with {in} and {out}. Implies "
+    "--signed-modules.",
 )
 @store_option
 @format_option
@@ -119,7 +120,9 @@ def build(
             expected="--media with them",
         )
     signing_command = None if sign_cmd is None else split_command(sign_cmd)
-    kernel = choose_kernel(kernel_name, modules_folder, signed_modules=signed_modules)
+    # Firmware that looks at signatures makes the kernel look at those of modules.
+    signed = signed_modules or signing_command is not None
+    kernel = choose_kernel(kernel_name, modules_folder, signed_modules=signed)
     store = open_store(store_root)
     cache = store.cache / "packages"
     media: tuple[Medium, ...] = ()

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from tinykernel.record import BootImage, load_boot_image
 pytestmark = [pytest.mark.integration, pytest.mark.vm]
 
 PROGRAMS = ("xorriso", "mkfs.fat", "mcopy", "sfdisk", "qemu-img", "qemu-system-x86_64", "mke2fs")
-KINDS = ["--append=tether.config=fw_cfg", *(f"--media={kind.value}" for kind in Kind)]
+KINDS = [f"--media={kind.value}" for kind in Kind]
 SAYS = b"by firmware\n"
 
 
@@ -79,7 +80,7 @@ def test_the_same_bytes_twice(built: Built, boot_store: Path, tmp_path: Path) ->
     assert again.media.encode() == built.media.encode()
     # And nothing is made anew that is there.
     before = {path.name: path.stat().st_mtime_ns for path in built.path(Kind.ISO).parent.iterdir()}
-    done = boot_build(built.store, KINDS[0], "--media=iso")
+    done = boot_build(built.store, "--media=iso")
     assert json.loads(done.stdout)["media"][0]["kind"] == "iso"
     after = {path.name: path.stat().st_mtime_ns for path in built.path(Kind.ISO).parent.iterdir()}
     assert after == before
@@ -132,6 +133,48 @@ def test_firmware_boots(
     way: Callable[[Built], list[str]], built: Built, link: Path, tmp_path: Path
 ) -> None:
     assert boots(way(built), link, tmp_path) == (0, SAYS)
+
+
+def test_secure_boot_takes_what_is_signed_and_nothing_else(
+    built: Built, link: Path, boot_store: Path, tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """With the key whose certificate Debian's firmware for tests trusts."""
+    sbsign = tool("sbsign")
+    keys = Path("/usr/share/ovmf")
+    key = tmp_path / "key.pem"
+    command = [tool("openssl"), "rsa", "-passin", "pass:snakeoil", "-out", key]
+    subprocess.run([*command, "-in", keys / "PkKek-1-snakeoil.key"], check=True)
+    certificate = keys / "PkKek-1-snakeoil.pem"
+    signing = f"{sbsign} --key {key} --cert {certificate} --output {{out}} {{in}}"
+    wanted = ["--media=iso", "--media=uki", f"--sign-cmd={signing}"]
+    signed = build(boot_store, tmp_path, *wanted)
+    assert signed.media.signed
+    verified = [tool("sbverify"), "--cert", certificate, signed.path(Kind.UKI)]
+    subprocess.run(verified, check=True)
+    (tmp_path / "good").mkdir()
+    disc = media.compact_disc(signed.path(Kind.ISO))
+    arguments = [*media.secure_efi(tmp_path), *disc]  # which needs more memory for itself
+    assert boots(arguments, link, tmp_path / "good", memory_mib=1024) == (0, SAYS)
+    (tmp_path / "bad").mkdir()
+    disc = media.compact_disc(built.path(Kind.ISO))
+
+    def change(given: list[str]) -> list[str]:
+        first_port = [
+            f"file,id=nothing,path={said.name}" if word == "null,id=nothing" else word
+            for word in media.without_kernel(given)
+        ]
+        return [*first_port, *media.secure_efi(tmp_path), *disc]
+
+    said = Path("firmware.log")
+    with booted(tmp_path / "bad", link, RunConfig(), change=change) as machine:
+        deadline = time.monotonic() + BOOT_SECONDS
+        while b"Access Denied" not in (log := _read(machine.folder / said)):
+            assert time.monotonic() < deadline, log
+            time.sleep(0.05)
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def boots(

@@ -27,6 +27,12 @@ NOW = 1_800_000_000 * NANOSECONDS
 MINUTE = 60 * NANOSECONDS
 
 
+BOOT = BootImage(
+    *(Path("boot"), "ab" * 32, "amd64", "linux-image", "6.1.0", "00" * 32, "00" * 32),
+    *((), "3.11", None, 1, ()),
+)
+
+
 def record(**members):
     return MachineRecord(
         **{
@@ -84,10 +90,7 @@ def test_a_row_and_its_table():
     spec = MachineSpec(
         chain=(Path("/links/a.vmdk"),),
         capacity_bytes=1 << 30,
-        boot=BootImage(
-            *(Path("boot"), "ab" * 32, "amd64", "linux-image", "6.1.0", "00" * 32, "00" * 32),
-            *((), "3.11", None, 1, ()),
-        ),
+        boot=BOOT,
         guest=GuestConfig(
             root_uuid="6b8e54d2-3f0a-4c1e-9f5d-2a7c1b0e9d84",
             hostname="host",
@@ -125,7 +128,7 @@ def networked(**members: object) -> MachineRecord:
     spec = MachineSpec(
         chain=(Path("/links/a.vmdk"),),
         capacity_bytes=1 << 30,
-        boot=BootImage.__new__(BootImage),
+        boot=BOOT,
         guest=GuestConfig(root_uuid="", hostname="host", image={}, run=RunConfig()),
         networking=Networking(
             cards=(Card(mac="02:42:00:00:00:01"),), exposed=("80/tcp", "9000/tcp")
