@@ -19,6 +19,11 @@ GONE = select.EPOLLHUP | select.EPOLLERR  # reported whether asked for or not
 Handler = Callable[[int], None]
 
 
+def slept_seconds() -> float:
+    """Return how long this host has been suspended since it was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class LoopTimer:
     """A call at a time, as seam.Timer."""
 

@@ -101,7 +101,7 @@ def running(
     with tempfile.TemporaryDirectory() as short:
         path = Path(short, "qmp")
         devices = [*devices, "-qmp", f"unix:{path},server=on,wait=off"]
-        options = {"keepalive_seconds": 0.5, "look_seconds": look_seconds}
+        options = {"look_seconds": look_seconds, "visit_look_seconds": 1.0}
         with (
             booted(work, link, run, devices=devices, volumes=volumes) as machine,
             relayed(machine, options=options) as guest,
@@ -146,7 +146,7 @@ def test_a_wrong_clock_is_set_at_hello(link: Path, tmp_path: Path, base: str) ->
 
 
 def test_a_clock_that_stood_still_is_set(link: Path, tmp_path: Path) -> None:
-    """A machine that was suspended does not know it: the host does, which had no answer."""
+    """A machine that was suspended does not know it: it is told to look when somebody comes."""
     with running(tmp_path, link, shell(LISTENS)) as machine:
         until(lambda: abs(machine.seconds_behind()) < NEAR_SECONDS)
         machine.monitor("stop")

@@ -1,7 +1,7 @@
-"""When a guest that says nothing is asked whether it is still there. Pure.
+"""When a guest is asked whether it is still there, and when to look around. Pure.
 
-Owns that question's times. An answer wakes the guest up, and its host with it: a machine that is
-quiet, and that nobody wants to know about, is hardly ever asked.
+Owns the times of both. An answer wakes the guest up, and its host with it: a machine that is quiet,
+and that nobody wants to know about, is hardly ever asked.
 """
 
 from __future__ import annotations
@@ -48,4 +48,35 @@ class Asking:
         if self.asked_at is not None or now - quiet_since < seconds:
             return False
         self.asked_at = now
+        return True
+
+
+class Looking:
+    """Knows when the guest is to look around, for its clock and its disks are not as they were.
+
+    Every `seconds`, after a pause, and when somebody comes who may care, if the last time is
+    `visit_seconds` ago: a machine that stood still does not notice that itself.
+    """
+
+    def __init__(self, now: float, seconds: float, visit_seconds: float) -> None:
+        self._seconds = seconds
+        self._visit_seconds = visit_seconds
+        self._last = now
+        self._due = now + seconds
+
+    def visited(self, now: float) -> None:
+        """Learn that somebody has come."""
+        if now - self._last >= self._visit_seconds:
+            self._due = now
+
+    def paused(self, now: float) -> None:
+        """Learn that the guest, or its host with it, may have stood still."""
+        self._due = now
+
+    def is_due(self, now: float) -> bool:
+        """Return whether to look around now, and note that it does."""
+        if now < self._due:
+            return False
+        self._last = now
+        self._due = now + self._seconds
         return True

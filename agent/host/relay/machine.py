@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.host.relay.asking import Asking
+from agent.host.loop import slept_seconds
+from agent.host.relay.asking import Asking, Looking
 from agent.host.relay.c_relay import STDIN_WINDOW
 from agent.host.relay.condition import Condition, Diagnosis
 from agent.host.relay.options import RelayOptions
@@ -24,7 +25,7 @@ from agent.host.vspc.seam import Line, Notice, Scheduler, Timer
 from agent.wire import ProtocolError, Reason, RefusedError
 
 _LOOK_SECONDS = 1.0
-_PAUSE_SECONDS = 2.0  # without an answer: its clock may have stood still
+_PAUSE_SECONDS = 2.0  # of an answer, or of our own sleep: its clock may have stood still
 _RETRY_SECONDS = 1.0  # after the disk was full
 _SEND_BYTES = 65536
 # While bytes pour in, so many at once, a turn's work is done once for so many of them, or so long
@@ -76,7 +77,8 @@ class MachineRelay:
         self._forgotten = False  # the fault is that we do not know the guest's session
         self._stuck: str | None = None
         self._renew = False
-        self._look_at = loop.now() + self.options.look_seconds
+        self._looking = Looking(loop.now(), *self.options.looking_seconds)
+        self._slept = slept_seconds()
         self._asking = Asking(*self.options.asking_seconds)
         self._scheduled = False
         self._unworked = 0  # bytes that came since `_work`
@@ -172,6 +174,7 @@ class MachineRelay:
         """Learn that somebody is here, who may want to know how things stand."""
         self.visitors.add(visitor)
         self._asking.want(self._loop.now())
+        self._looking.visited(self._loop.now())
 
     def leave(self, reader: Reader) -> None:
         """Let a reader go; its stdin is taken when there is room for it, as if it were here.
@@ -377,10 +380,10 @@ class MachineRelay:
         self._look_timer = self._loop.call_at(now + _LOOK_SECONDS, self._look)
         endpoint = self.session.endpoint
         took = self._asking.heard(endpoint.last_heard)
-        if took is not None and took > _PAUSE_SECONDS:
-            self._look_at = now
-        if now >= self._look_at and endpoint.established and self._fault is None:
-            self._look_at = now + self.options.look_seconds
+        slept, self._slept = self._slept, slept_seconds()
+        if self._slept - slept > _PAUSE_SECONDS or (took is not None and took > _PAUSE_SECONDS):
+            self._looking.paused(now)
+        if endpoint.established and self._fault is None and self._looking.is_due(now):
             self.session.mention({"type": "look"})
         quiet_since = max(self._since, endpoint.last_heard or self._since)
         if (

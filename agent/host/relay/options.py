@@ -23,7 +23,9 @@ class RelayOptions:
     # it owes an answer, and if not. A local machine's end is seen without asking.
     keepalive_seconds: float = 5.0
     idle_keepalive_seconds: float = 600.0
-    look_seconds: float = 900.0  # between two requests to the guest to look around
+    # Between two requests to the guest to look around: at all, and when somebody comes.
+    look_seconds: float = 900.0
+    visit_look_seconds: float = 30.0
     line: LineKind = LineKind.LOCAL
 
     @property
@@ -31,3 +33,8 @@ class RelayOptions:
         """Of silence, after which a guest is asked: that somebody waits for, and any other."""
         seconds = min(self.keepalive_seconds, self.patience.silence / 2)
         return seconds, max(seconds, self.idle_keepalive_seconds)
+
+    @property
+    def looking_seconds(self) -> tuple[float, float]:
+        """Between two requests to look around: at all, and when somebody comes."""
+        return self.look_seconds, self.visit_look_seconds
