@@ -144,19 +144,19 @@ class Attached:
         self._thread.join(seconds)
         if self._thread.is_alive():
             self.result = "the client is not done"
-            return
-        for thread in self._helpers[:2]:
-            thread.join(seconds)
 
     def _attach(self, address: clients.Address, stdio: Stdio, options: dict[str, Any]) -> None:
+        result: Any = None
         try:
-            self.result = clients.attach(address, stdio, **options)
+            result = clients.attach(address, stdio, **options)
         except Exception as error:  # shown by the verdict
-            self.result = error
+            result = error
         finally:
-            os.close(self._out)
-            os.close(self._err)
-            os.close(self._in)
+            for descriptor in (self._out, self._err, self._in):
+                os.close(descriptor)
+            for thread in self._helpers[:2]:
+                thread.join(60)
+            self.result = result  # not before all that came is there
 
     def _collect(self, descriptor: int, into: bytearray) -> None:
         while data := os.read(descriptor, 65536):
