@@ -22,7 +22,7 @@ SCSI_HOSTS = "/sys/class/scsi_host"
 # The first look covers the usual place of the root disk (target 0 of each adapter); only then are
 # all targets scanned, which takes up to a second.
 FIRST_LOOK_SECONDS = 2.0
-WIDE_LOOK_SECONDS = 13.0
+WIDE_LOOK_SECONDS = 5.0
 
 # New block groups have inode tables of 4 MiB for each 128 MiB. With this option the kernel zeroes
 # them while it grows the file system; without it, in the background, some seconds later. So it is

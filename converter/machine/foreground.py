@@ -66,7 +66,8 @@ def run_in_foreground(
                 raise explained from error
         left_running = status.restarts
         if not left_running:
-            machines.wait(machine.id)
+            with suppress(NotFoundError):  # one that removes itself may be gone
+                machines.wait(machine.id)
         return status
     finally:
         if machine.auto_remove and not left_running:

@@ -129,14 +129,6 @@ def test_stdin_reaches_the_process_and_ends(spec: MachineSpec, tmp_path: Path) -
     assert outcome.stderr == b"1\n"
 
 
-def test_a_disk_that_is_no_root_is_an_error_of_the_guest(spec: MachineSpec, tmp_path: Path) -> None:
-    other = replace(spec.guest, root_uuid="00000000-0000-4000-8000-000000000000")
-    outcome = relay(replace(spec, guest=other), tmp_path, "echo never")
-    assert outcome.status.code == 125
-    assert outcome.status.failure is not None
-    assert outcome.stdout == b""
-
-
 def test_a_kernel_panic_is_recognised(spec: MachineSpec, tmp_path: Path) -> None:
     folder = tmp_path / "no-init"
     shutil.copytree(spec.boot.folder, folder)
