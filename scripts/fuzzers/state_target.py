@@ -7,7 +7,7 @@ must dump and load to the same; and a layer applied to it must work, or raise an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from random import Random
 from typing import Any
@@ -213,7 +213,23 @@ def _judge_one_by_one(states: Sequence[bytes], filesystem: FileSystem) -> None:
         assert len(states) > 1, "one state is refused alone, but not as a chain"
         return
     assert below == filesystem, "states one by one are not their chain"
-    assert state.same_content(states[0], states[-1]) == (len(states) == 1)
+    try:
+        same = state.same_content(states[0], states[-1])
+    except IntegrityError:
+        # Loading passes over sections that it does not know; comparing unfolds them, too.
+        known = {name for name, _ in _chain(0)[0]}
+        assert {name for data in states for name in _names(data)} - known, "damage was loaded"
+        return
+    assert same == (len(states) == 1)
+
+
+def _names(data: bytes) -> Iterator[bytes]:
+    """Yield the names of a state's sections."""
+    at = state.HEAD.size
+    while at < len(data):
+        name, stored, _ = state.SECTION.unpack_from(data, at)
+        at += state.SECTION.size + stored
+        yield name
 
 
 def _judge_dump(states: Sequence[bytes], filesystem: FileSystem) -> None:
