@@ -32,7 +32,7 @@ from agent.tether.cgroups import CGROUP_ROOT
 from agent.tether.clock import Clock
 from agent.tether.disk_growth import DiskGrowth
 from agent.tether.errors import StartError
-from agent.tether.line import Line
+from agent.tether.line import guest_line
 from agent.tether.messages import MAIN, describe_failure
 from agent.tether.name_files import NameFiles
 from agent.tether.power_button import PowerButton
@@ -40,7 +40,7 @@ from agent.tether.renewals import Renewals
 from agent.tether.runs import Runs
 from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
-from agent.wire import Endpoint, ProtocolError, Role
+from agent.wire import ProtocolError
 
 if TYPE_CHECKING:
     from agent.tether.guestinfo import GuestInfo
@@ -137,19 +137,7 @@ def _serve_host(
     for name in drivers:
         loader.load(name)
     transport = channel.open_transport(connection.channel, events)
-    line = Line(
-        transport,
-        Endpoint(
-            Role.GUEST,
-            connection.key,
-            nonce=os.urandom(32),
-            max_payload=transport.limits.max_payload_bytes,
-            window=transport.limits.window_bytes,
-            buffer_bytes=rules.ring_bytes,
-            away_seconds=rules.away_seconds,
-            now=time.monotonic(),
-        ),
-    )
+    line = guest_line(transport, connection.key, rules)
     line.greet(time.monotonic())
     with Supervisor(
         line,

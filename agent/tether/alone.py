@@ -12,7 +12,6 @@ import functools
 import os
 import resource
 import socket
-import time
 from typing import Callable, Mapping, Optional, Sequence
 
 from agent.tether import (
@@ -32,14 +31,14 @@ from agent.tether import (
 from agent.tether.channel import Transport
 from agent.tether.errors import CANNOT_START, StartError
 from agent.tether.guestinfo import GuestInfo, open_guestinfo
-from agent.tether.line import Line
+from agent.tether.line import guest_line
 from agent.tether.messages import MAIN, describe_failure
 from agent.tether.renewals import Renewals
 from agent.tether.sockets import Connecting
 from agent.tether.supervisor import Supervisor
 from agent.tether.uevents import UeventListener
 from agent.values import replace
-from agent.wire import PROTOCOL_VERSION, Endpoint, ProtocolError, Role
+from agent.wire import PROTOCOL_VERSION, ProtocolError
 
 # On a tmpfs: what is removed there is gone, and does not stay on a disk.
 CONFIG_FILE = "/run/saltflat/tether.json"
@@ -150,19 +149,7 @@ def _serve_host(
     renewal = config.parse_renewal(document)
     transport = _open_channel(document, named)
     rules, fault = config.output_rules(document)
-    line = Line(
-        transport,
-        Endpoint(
-            Role.GUEST,
-            renewal.key,
-            nonce=os.urandom(32),
-            max_payload=transport.limits.max_payload_bytes,
-            window=transport.limits.window_bytes,
-            buffer_bytes=rules.ring_bytes,
-            away_seconds=rules.away_seconds,
-            now=time.monotonic(),
-        ),
-    )
+    line = guest_line(transport, renewal.key, rules)
     ended: Mapping[str, object] = {}
 
     def report(message: Mapping[str, object]) -> None:

@@ -6,13 +6,31 @@ at the line on every turn of the caller's loop: edges of an edge-triggered poll 
 
 from __future__ import annotations
 
+import os
+import time
 from typing import List, Optional, Tuple
 
 from agent.tether.channel import Transport
-from agent.wire import Endpoint, Event
+from agent.tether.config import OutputRules
+from agent.wire import Endpoint, Event, Role
 
 # How much one turn reads and writes before other descriptors have theirs.
 TURN_BYTES = 262144
+
+
+def guest_line(transport: Transport, key: bytes, rules: OutputRules) -> Line:
+    """Return the line of a guest that begins a session over `transport`."""
+    endpoint = Endpoint(
+        Role.GUEST,
+        key,
+        nonce=os.urandom(32),
+        max_payload=transport.limits.max_payload_bytes,
+        window=transport.limits.window_bytes,
+        buffer_bytes=rules.ring_bytes,
+        away_seconds=rules.away_seconds,
+        now=time.monotonic(),
+    )
+    return Line(transport, endpoint)
 
 
 class Line:
