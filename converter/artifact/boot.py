@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from converter.artifact import c_artifact as c
@@ -87,7 +86,7 @@ def pull_boot_image(
         raise IntegrityError(f"{what} has no record of a boot image: {error!r}.") from error
     folder = store.boot / claimed.id
     present = _present(folder, raw)
-    if present is not None and (folder / MEDIA_FOLDER).is_dir() == any(_media_of(artifact)):
+    if present is not None and all(_is_there(folder, blob) for blob in artifact.layers):
         monitor(StepFinished("pull boot image", "already there"))
         return present
     temp = temp_directory(folder)
@@ -129,7 +128,7 @@ def _send(
 
 
 def _find(repository: ArtifactRepository, identifier: str) -> tuple[Artifact, str]:
-    """Return the artifact, its blobs' names and sizes in order, and what to call it."""
+    """Return the artifact, whose blobs have names and sizes that may be, and what to call it."""
     what = f"{repository.name}{'@' if ':' in identifier else ':'}{identifier}"
     answer = repository.manifest(identifier, accept=c_oci.ACCEPTED_DOCUMENTS)
     if answer is None:
@@ -153,10 +152,12 @@ def _find(repository: ArtifactRepository, identifier: str) -> tuple[Artifact, st
     return artifact, what
 
 
-def _media_of(artifact: Artifact) -> Iterator[Descriptor]:
-    for blob in artifact.layers:
-        if blob.annotations[c.ANNOTATION_TITLE].startswith(f"{MEDIA_FOLDER}/"):
-            yield blob
+def _is_there(folder: Path, blob: Descriptor) -> bool:
+    """Say whether a file is there as the artifact has it."""
+    try:
+        return digest_of(folder / blob.annotations[c.ANNOTATION_TITLE]) == blob.digest.encoded
+    except OSError:
+        return False
 
 
 def _present(folder: Path, raw: bytes) -> BootImage | None:

@@ -69,6 +69,13 @@ def test_a_host_without_packages_gets_one(
     asked(saltflat, "pull", there, f"{where}:{TAG}")
     assert files(there) == files(store)
     assert any(name.endswith("media/boot.iso") for name in files(there))
+    # The artifact without them takes none away; one with others brings those.
+    asked(saltflat, "pull", there, str(pushed["reference"]))
+    assert files(there) == files(store)
+    saltflat.good("boot", "build", "--store", store, "--media", "vmdk")
+    asked(saltflat, "push", store, f"{where}:{TAG}")
+    asked(saltflat, "pull", there, f"{where}:{TAG}")
+    assert files(there) == files(store)
 
 
 def test_what_is_none_is_refused(
