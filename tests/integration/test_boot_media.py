@@ -199,6 +199,9 @@ def boots(
     ("arguments", "said"),
     [
         (["--append=quiet"], "none was asked for"),
+        (["--media=uki", "--append=a\nb"], "printable ASCII on one line"),
+        (["--media=uki", "--append=\xe9"], "printable ASCII on one line"),
+        (["--media=uki", "--append=" + "x" * 2000], "fewer than 2048 bytes"),
         (["--media=uki", "--sign-cmd=true"], "does not say where the files go"),
         (["--media=uki", "--sign-cmd=false {in} {out}"], "failed with exit code 1"),
         (["--media=uki", "--sign-cmd=true {in} {out}"], "is no EFI executable"),

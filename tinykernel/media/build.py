@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.atomic import sync_directory, temp_directory, write_atomic
-from converter.errors import IntegrityError
+from converter.errors import IntegrityError, UsageError
 from converter.events import Monitor, StepFinished, StepStarted
 from converter.vmdk.content_id import content_id, long_content_id
 from converter.vmdk.sparse import LinkWriter
@@ -45,6 +45,7 @@ COMMAND_LINE = "console=ttyS1 quiet loglevel=4 panic=-1 no_timer_check"
 _STUB = ("systemd-boot-efi", "usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 _ISOLINUX = ("isolinux", "usr/lib/ISOLINUX/isolinux.bin")
 _LDLINUX = ("syslinux-common", "usr/lib/syslinux/modules/bios/ldlinux.c32")
+_COMMAND_LINE_SIZE = 2048  # x86's, with the zero at its end
 _ESP, _DISK = "esp.img", "disk.img"
 
 
@@ -87,7 +88,7 @@ def build_media(
     Raises UnavailableError when a package cannot be fetched, NotFoundError when a program lacks,
     SaltflatError when one fails, OSError.
     """
-    recipe = _recipe(image, packages, f"{COMMAND_LINE} {extra_arguments}".strip())
+    recipe = _recipe(image, packages, full_command_line(extra_arguments))
     step = "build media"
     monitor(StepStarted(step))
     inputs = recipe.identity()
@@ -104,6 +105,17 @@ def build_media(
         write_atomic(image.folder / MEDIA_FOLDER / RECORD_FILE, media.encode())
     monitor(StepFinished(step, "" if lacking else "cached"))
     return tuple(kept[kind] for kind in Kind if kind in kinds)
+
+
+def full_command_line(extra_arguments: str) -> str:
+    """Return the kernel's command line with these arguments. Raises UsageError."""
+    line = f"{COMMAND_LINE} {extra_arguments}".strip()
+    if not (line.isascii() and line.isprintable() and len(line) < _COMMAND_LINE_SIZE):
+        raise UsageError(
+            f"The kernel's command line cannot have {extra_arguments[:100]!r} added.",
+            expected=f"printable ASCII on one line, fewer than {_COMMAND_LINE_SIZE} bytes in all",
+        )
+    return line
 
 
 def _recipe(image: BootImage, packages: PackageSet, command_line: str) -> _Recipe:
