@@ -2,8 +2,9 @@
 
 It stands where tether stands and uses tether's own modules for everything that a process goes
 through: the document's check, the clone, the world, the identity, the exit. Only what is outside
-of that is not here: the line to the host, the supervisor's loop and the removal of the initramfs,
-which tests that boot the product look at. Runs under the boot image's Python, with what is in it.
+of that is not here: the removal of the initramfs, and for rows that are one process and its output
+the line to the host and the supervisor's loop, which tests that boot the product look at; other
+rows are `lives`'. Runs under the boot image's Python, with what is in it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import signal
 import sys
 import termios
 import time
+from types import ModuleType
 from typing import Any
 
-sys.path.insert(0, "/usr/lib/saltflat")
+sys.path[:0] = ["/usr/lib/saltflat", "/"]
 
 from agent.tether import __main__ as tether
 from agent.tether import config, disks, log, messages, modules, process, syscalls, world
@@ -25,6 +27,8 @@ from agent.tether.cgroups import ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.name_files import NameFiles
 from agent.tether.uevents import UeventListener
+
+import lives  # isort: skip  # tests/cases/lives.py, put beside this file
 
 SECONDS = 60  # for one row, on a machine that is busy with others
 ANSWERS = "/dev/ttyS0"
@@ -46,9 +50,11 @@ def main() -> None:
         answers = os.open(ANSWERS, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
         _make_raw(answers)
         for fault in wanted["faults"]:
-            _under_fault(fault, wanted["documents"], answers)
+            _under_fault(fault, wanted, answers)
         for name, document in wanted["documents"].items():
             _say(answers, {"row": name, **_answer(document)})
+        for name, answer in lives.answers(wanted["lives"]):
+            _say(answers, {"row": name, **answer})
         _say(answers, {"end": True})
     except BaseException as error:  # the console has it, and the host misses the end
         log.error(log.describe(error))
@@ -56,22 +62,36 @@ def main() -> None:
         tether._power_off()
 
 
-def _under_fault(fault: dict[str, Any], documents: dict[str, Any], answers: int) -> None:
+def _under_fault(fault: dict[str, Any], wanted: dict[str, Any], answers: int) -> None:
     """Run rows in a fork of ours, in which a module of the product is wrong in one place."""
     pid = os.fork()
     if not pid:
         code = 1
         try:
-            module = sys.modules["agent.tether." + fault["module"]]
-            exec(compile(fault["source"], fault["module"], "exec"), module.__dict__)
+            _break(sys.modules["agent.tether." + fault["module"]], fault["source"])
+            said = {"fault": fault["name"]}
             for name in fault["rows"]:
-                _say(answers, {"fault": fault["name"], "row": name, **_answer(documents[name])})
+                _say(answers, {**said, "row": name, **_answer(wanted["documents"][name])})
+            rows = {name: wanted["lives"][name] for name in fault["lives"]}
+            for name, answer in lives.answers(rows):
+                _say(answers, {**said, "row": name, **answer})
             code = 0
         except BaseException as error:
             log.error(log.describe(error))
         finally:
             os._exit(code)
     os.waitpid(pid, 0)
+
+
+def _break(module: ModuleType, source: str) -> None:
+    """Execute another source for a module, and have those that imported names of it see these."""
+    before = dict(vars(module))
+    exec(compile(source, module.__name__, "exec"), vars(module))
+    users = [user for name, user in sys.modules.items() if name.startswith("agent.tether")]
+    for user in [*users, lives]:
+        for name, value in list(vars(user).items()):
+            if name in before and value is before[name]:
+                setattr(user, name, getattr(module, name))
 
 
 def _answer(document: dict[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,8 @@ FAULTS = (
 def expected_of(row: Row, recorded: Mapping[str, Mapping[str, Any]]) -> Sight:
     """Return what the row has to show here: runc's answer, but for the known differences."""
     told = dict(recorded[row.id] if row.spec is not None else row.expect or {})
-    alone = told.pop(rows.ALONE, None) is not None or (row.spec is None and set(told) == {"code"})
+    alone = told.pop(rows.ALONE, None) is not None
+    alone = alone or (row.spec is None and (row.has_life or set(told) == {"code"}))
     if row.id != rows.BASE and not alone:
         told = apply(told, recorded[rows.BASE])
     return as_ours(told)
