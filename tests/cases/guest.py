@@ -36,17 +36,21 @@ from tinykernel.cpio import regular, write_newc
 REFUSED = 125  # what docker run and ours exit with for what they refuse themselves
 _SECONDS = 900  # where many others boot at the same time; alone it takes one tenth
 _INIT = Path(__file__).with_name("table_init.py")
-_LIVES = Path(__file__).with_name("lives.py")
+_BESIDE = tuple(Path(__file__).with_name(name) for name in ("lives.py", "observe.py"))
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A mistake in the agent: in one module, the text `old`, which is there once, becomes `new`."""
+    """A mistake in the agent: in one module, the text `old`, which is there once, becomes `new`.
+
+    With `of_life` the rows that have a life are run first, for one of them should see it.
+    """
 
     name: str
     module: str
     old: str
     new: str
+    of_life: bool = False
 
     def source(self) -> str:
         """Return the whole wrong module."""
@@ -91,7 +95,11 @@ def ask(
     faults: Sequence[Fault] = (),
     faulty_rows: Sequence[str] = (),
 ) -> Answers:
-    """Boot one guest, run all rows in it, those of `faulty_rows` once more for each fault."""
+    """Boot one guest, run all rows in it, those of `faulty_rows` once more for each fault.
+
+    Of the latter no more are run than it takes for one to see something else than without the
+    fault; what that is worth is for the caller to say.
+    """
     root = convert(work)
     uuid = str(UUID(bytes=identity_of(root.base_link_id).uuid))
     documents: dict[str, dict[str, Any]] = {}
@@ -104,7 +112,11 @@ def ask(
             seen[row.id] = {"code": REFUSED}
             why[row.id] = str(error)
     lives = {
-        row.id: {"document": documents.pop(row.id), "dialogue": row.dialogue}
+        row.id: {
+            "document": documents.pop(row.id),
+            "dialogue": row.dialogue,
+            "makes": row.makes,
+        }
         for row in rows
         if row.has_life and row.id in documents
     }
@@ -117,11 +129,12 @@ def ask(
                 "name": fault.name,
                 "module": fault.module,
                 "source": fault.source(),
-                "rows": [row for row in faulty_rows if row in documents],
-                "lives": [row for row in faulty_rows if row in lives],
+                "of_life": fault.of_life,
             }
             for fault in faults
         ],
+        "faulty rows": [row for row in faulty_rows if row in documents],
+        "faulty lives": [row for row in faulty_rows if row in lives],
     }
     lines = _boot(wanted, root, work)
     by_id = {row.id: row for row in rows}
@@ -171,7 +184,7 @@ def _boot(wanted: Mapping[str, Any], root: Root, work: Path) -> list[dict[str, A
     script = f"#!/usr/bin/python{python} -ISB\n" + _INIT.read_text()
     entries = [
         regular("init", script.encode(), 0o755),
-        regular("lives.py", _LIVES.read_bytes()),
+        *(regular(path.name, path.read_bytes()) for path in _BESIDE),
         regular("rows.json", json.dumps(wanted).encode()),
     ]
     # The kernel unpacks one archive after the other: what comes later is what stays.

@@ -9,18 +9,18 @@ side, for they wait most of the time.
 from __future__ import annotations
 
 import binascii
-import functools
 import json
 import os
 import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.tether import __main__ as tether
-from agent.tether import channel, config, log, resolve, runs
+from agent.tether import channel, config, log, probes, resolve, runs
+from agent.tether.cgroups import CGROUP_ROOT
 from agent.tether.errors import StartError
 from agent.tether.line import guest_line
 from agent.tether.name_files import NameFiles
@@ -29,73 +29,117 @@ from agent.wire import STDIN, STDOUT, Control, Data, Endpoint, Role, kind_of
 
 KEY = bytes(range(32))
 TOGETHER = 8
-SECONDS = 60  # for one row, on a machine that is busy with others
+SECONDS = 60.0  # for one row, on a machine that is busy with others
 READ_BYTES = 65536
+assert probes, "tether imports it when it is wanted, and a fault of it is to be seen"
+
+Answer = dict[str, Any]
 
 
-def answers(rows: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each row's name and what its host has noted; a row is `document` and `dialogue`."""
+def answers(
+    rows: Mapping[str, dict[str, Any]], seconds: float = SECONDS
+) -> Iterator[tuple[str, Answer]]:
+    """Yield each row's name and what its host has noted, as they come.
+
+    A row is `document`, `dialogue`, and what it `makes` on the disk, which is not there at first.
+    Who has heard enough closes the iterator.
+    """
     names = list(rows)
     for start in range(0, len(names), TOGETHER):
-        running = []
-        for index, name in enumerate(names[start : start + TOGETHER], start):
-            running.append((name, *_fork(functools.partial(_answer, rows[name], index))))
-        for name, pid, reader in running:
-            with open(reader, "rb") as file:
-                data = file.read()
-            os.waitpid(pid, 0)
-            yield name, json.loads(data) if data else {"code": -1, "why": "its host broke off"}
-
-
-def _fork(work: Callable[[], dict[str, Any]]) -> tuple[int, int]:
-    """Return the pid of a fork, and where its answer comes from."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.close(reader)
+        together = names[start : start + TOGETHER]
+        running = {_Row(name, rows[name], seconds) for name in together}
         try:
-            with open(writer, "wb") as file:
-                file.write(json.dumps(work()).encode("ascii"))
-        except BaseException as error:
-            log.error(log.describe(error))
+            while running:
+                ready, _, _ = select.select(running, [], [])
+                running -= set(ready)
+                for row in ready:
+                    yield row.name, row.answer()
         finally:
-            os._exit(0)
-    os.close(writer)
-    return pid, reader
+            for row in running:
+                row.end()
 
 
-def _answer(row: dict[str, Any], index: int) -> dict[str, Any]:
+class _Row:
+    """One row: a fork that is its host, which has one that is its agent, and a control group."""
+
+    def __init__(self, name: str, row: dict[str, Any], seconds: float) -> None:
+        self.name = name
+        self._reader, writer = os.pipe()
+        self._pid = os.fork()
+        if not self._pid:
+            os.setsid()
+            try:
+                answer = json.dumps(_serve(row, seconds)).encode("ascii")
+                with open(writer, "wb") as file:
+                    file.write(answer)
+            except BaseException as error:
+                log.error(log.describe(error))
+            finally:
+                os._exit(0)
+        os.close(writer)
+
+    def fileno(self) -> int:
+        """Return what is readable when there is an answer."""
+        return self._reader
+
+    def answer(self) -> Answer:
+        """Return it; all that was started has ended then."""
+        with open(self._reader, "rb", closefd=False) as file:
+            data = file.read()
+        self.end()
+        return json.loads(data) if data else {"code": -1, "why": "its host broke off"}
+
+    def end(self) -> None:
+        """End whatever still runs of it."""
+        os.killpg(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._reader)
+        for name in os.listdir(CGROUP_ROOT):
+            if name.startswith(_group(self._pid)):
+                with open(f"{CGROUP_ROOT}/{name}/cgroup.kill", "w", encoding="ascii") as file:
+                    file.write("1")
+
+
+def _group(pid: int) -> str:
+    """Return how the control groups of the row with this host begin: no other row has such."""
+    return f"life-{pid}-"
+
+
+def _serve(row: dict[str, Any], seconds: float) -> Answer:
+    for path in row["makes"]:
+        _remove(tether.ROOT + path)
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if not pid:
         ours.close()
         try:
-            _be_agent(row["document"], index, theirs)
+            _be_agent(row["document"], theirs)
         except BaseException as error:
             log.error(log.describe(error))
         finally:
             os._exit(0)
     theirs.close()
     host = _Host(ours, row["dialogue"])
-    try:
-        host.serve(time.monotonic() + SECONDS)
-    finally:
-        os.kill(pid, signal.SIGKILL)  # the agent has left, or is stuck
-        os.waitpid(pid, 0)
+    host.serve(time.monotonic() + seconds)
     return host.noted()
 
 
-def _be_agent(document: dict[str, Any], index: int, line: socket.socket) -> None:
+def _remove(path: str) -> None:
+    if os.path.isdir(path):
+        os.rmdir(path)
+    elif os.path.exists(path):
+        os.unlink(path)
+
+
+def _be_agent(document: dict[str, Any], line: socket.socket) -> None:
     """Do what tether does from the document on, with a network and a disk that are there."""
-    runs.GROUP = f"life-{index}"
-    transport = channel.Device(
-        line.fileno(), limits=channel.VIRTIO_LIMITS, read_bytes=READ_BYTES
-    )
+    runs.GROUP = _group(os.getppid())
+    transport = channel.Device(line.fileno(), limits=channel.VIRTIO_LIMITS, read_bytes=READ_BYTES)
     rules, _ = config.output_rules(document)
     with Supervisor(guest_line(transport, KEY, rules)) as supervisor:
         try:
             job = config.parse_job(document)
-            _run(job, supervisor, f"/names-{index}")
+            _run(job, supervisor, f"/names-{os.getpid()}")
         except StartError as error:
             supervisor.report_failure(error)
 
@@ -104,9 +148,7 @@ def _run(job: config.Job, supervisor: Supervisor, names: str) -> None:
     files = NameFiles(job.host_name, job.run.host, folder=names)
     files.open()
     mounts = tuple(target for _, target, _ in tether.AGENT_MOUNTS)
-    life = runs.Runs(
-        job, root=tether.ROOT, agent_mounts=mounts, volume_mounts={}, files=files
-    )
+    life = runs.Runs(job, root=tether.ROOT, agent_mounts=mounts, volume_mounts={}, files=files)
     try:
         supervisor.supervise(
             life.start(),
@@ -144,7 +186,7 @@ class _Host:
         self._health: list[str] = []
         self._checks: list[list[object]] = []
 
-    def noted(self) -> dict[str, Any]:
+    def noted(self) -> Answer:
         """Return the answer; members of `told` only where there was something to tell."""
         told = {
             "restarts": self._restarts,
@@ -237,9 +279,7 @@ class _Host:
         self._typed += step.get("type", "").encode()
         if "size" in step:
             rows, columns = step["size"]
-            self._endpoint.control(
-                {"type": "resize", "process": 0, "rows": rows, "cols": columns}
-            )
+            self._endpoint.control({"type": "resize", "process": 0, "rows": rows, "cols": columns})
         if "signal" in step:
             number = getattr(signal, "SIG" + step["signal"])
             self._endpoint.control({"type": "signal", "process": 0, "signal": int(number)})

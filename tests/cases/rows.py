@@ -56,6 +56,7 @@ class Row:
     files: Mapping[str, str] = field(default_factory=dict)  # beside the caller
     size: tuple[int, int] | None = None  # of the caller's terminal: rows, columns
     dialogue: tuple[Mapping[str, Any], ...] = ()  # what the user does, each once something was seen
+    makes: tuple[str, ...] = ()  # on the disk, by which its lives or checks know each other
 
     @property
     def keeps_machine_limits(self) -> bool:
@@ -101,7 +102,7 @@ def load() -> list[Row]:
     rows = []
     for path in sorted(CASES.glob("*.toml")):
         for entry in tomllib.loads(path.read_text())["case"]:
-            for name in ("flags", "command", "ignore", "size", "dialogue"):
+            for name in ("flags", "command", "ignore", "size", "dialogue", "makes"):
                 if name in entry:
                     entry[name] = tuple(entry[name])
             rows.append(Row(**entry))
