@@ -28,7 +28,7 @@ from agent.tether.supervisor import Supervisor
 from agent.wire import STDIN, STDOUT, Control, Data, Endpoint, Role, kind_of
 
 KEY = bytes(range(32))
-TOGETHER = 8
+TOGETHER = 16
 SECONDS = 60.0  # for one row, on a machine that is busy with others
 READ_BYTES = 65536
 assert probes, "tether imports it when it is wanted, and a fault of it is to be seen"
@@ -36,9 +36,7 @@ assert probes, "tether imports it when it is wanted, and a fault of it is to be 
 Answer = dict[str, Any]
 
 
-def answers(
-    rows: Mapping[str, dict[str, Any]], seconds: float = SECONDS
-) -> Iterator[tuple[str, Answer]]:
+def answers(rows: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Answer]]:
     """Yield each row's name and what its host has noted, as they come.
 
     A row is `document`, `dialogue`, and what it `makes` on the disk, which is not there at first.
@@ -47,7 +45,7 @@ def answers(
     names = list(rows)
     for start in range(0, len(names), TOGETHER):
         together = names[start : start + TOGETHER]
-        running = {_Row(name, rows[name], seconds) for name in together}
+        running = {_Row(name, rows[name]) for name in together}
         try:
             while running:
                 ready, _, _ = select.select(running, [], [])
@@ -62,14 +60,14 @@ def answers(
 class _Row:
     """One row: a fork that is its host, which has one that is its agent, and a control group."""
 
-    def __init__(self, name: str, row: dict[str, Any], seconds: float) -> None:
+    def __init__(self, name: str, row: dict[str, Any]) -> None:
         self.name = name
         self._reader, writer = os.pipe()
         self._pid = os.fork()
         if not self._pid:
             os.setsid()
             try:
-                answer = json.dumps(_serve(row, seconds)).encode("ascii")
+                answer = json.dumps(_serve(row)).encode("ascii")
                 with open(writer, "wb") as file:
                     file.write(answer)
             except BaseException as error:
@@ -105,7 +103,7 @@ def _group(pid: int) -> str:
     return f"life-{pid}-"
 
 
-def _serve(row: dict[str, Any], seconds: float) -> Answer:
+def _serve(row: dict[str, Any]) -> Answer:
     for path in row["makes"]:
         _remove(tether.ROOT + path)
     ours, theirs = socket.socketpair()
@@ -120,7 +118,7 @@ def _serve(row: dict[str, Any], seconds: float) -> Answer:
             os._exit(0)
     theirs.close()
     host = _Host(ours, row["dialogue"])
-    host.serve(time.monotonic() + seconds)
+    host.serve(time.monotonic() + SECONDS)
     return host.noted()
 
 

@@ -33,7 +33,6 @@ from agent.tether.uevents import UeventListener
 import lives, observe  # isort: skip  # of tests/cases, put beside this file
 
 SECONDS = 60  # for one row, on a machine that is busy with others
-FAULTY_SECONDS = 12.0  # for one that a fault may keep from ending, ten times what it takes
 ANSWERS = "/dev/ttyS0"
 
 
@@ -83,7 +82,7 @@ def _under_fault(
             documents = ((name, wanted["documents"][name]) for name in wanted["faulty rows"])
             plain = ((name, _answer(document)) for name, document in documents)
             rows = {name: wanted["lives"][name] for name in wanted["faulty lives"]}
-            with contextlib.closing(lives.answers(rows, FAULTY_SECONDS)) as others:
+            with contextlib.closing(lives.answers(rows)) as others:
                 both = (others, plain) if fault["of_life"] else (plain, others)
                 for name, answer in itertools.chain(*both):
                     _say(answers, {"fault": fault["name"], "row": name, **answer})

@@ -114,11 +114,11 @@ class GuestHost:
 
     def wait(self, done: Callable[[], bool], seconds: float = 60.0) -> None:
         """Pump until `done`. Raises TimeoutError."""
-        deadline = time.monotonic() + seconds
-        while not done():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the guest did not do it within {seconds:g} s")
-            self._turn()
+        wait_together([self], done, seconds)
+
+    def cut(self) -> None:
+        """Lose the connection; the other end may make it anew."""
+        self._lose()
 
     def close(self) -> None:
         """Let go of the line."""
@@ -126,14 +126,17 @@ class GuestHost:
 
     # --- the pump --------------------------------------------------------------------------------
 
-    def _turn(self) -> None:
+    def turn(self, most_seconds: float) -> None:
+        """Wait for so long at most, and do what is due."""
         watched = [self._listener.fileno()]
         blocked = []
         if self._line is not None:
             watched.append(self._line.fileno())
             blocked = [self._line.fileno()] if self._line.blocked else []
         due = self.endpoint.deadline()
-        wait = 0.1 if due is None else min(0.1, max(0.0, due - time.monotonic()))
+        wait = most_seconds
+        if due is not None:
+            wait = min(wait, max(0.0, due - time.monotonic()))
         select.select(watched, blocked, [], wait)
         accepted = self._listener.accept()
         if accepted is not None:
@@ -200,6 +203,19 @@ class GuestHost:
             record.ends_input = False
             with contextlib.suppress(ValueError):  # Closed may have come with the same bytes
                 self.endpoint.finish(stream_of(message["process"], STDIN))
+
+
+def wait_together(hosts: Sequence[GuestHost], done: Callable[[], bool], seconds: float) -> None:
+    """Be the hosts of several guests, none of which may miss its own, until `done`.
+
+    Raises TimeoutError.
+    """
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the guest did not do it within {seconds:g} s")
+        for host in hosts:
+            host.turn(0.1 / len(hosts))
 
 
 class _Guest(GuestConfig):

@@ -50,6 +50,7 @@ FAULTY_ROWS = (
     "what is typed is echoed and read by lines",
     "^C is SIGINT",
     "on-failure until it succeeds",
+    "on-failure and a success",
     "on-failure has had its times",
     "always, whatever the code, until it is stopped",
     "one success is enough to be healthy again",
@@ -136,10 +137,10 @@ FAULTS = (
         of_life=True,
     ),
     Fault(
-        "a size that is not passed on",
+        "a size that is passed on the wrong way round",
         "relayed",
         "terminal.set_size(process.stdout, rows, columns)",
-        "pass",
+        "terminal.set_size(process.stdout, columns, rows)",
         of_life=True,
     ),
     Fault(
@@ -151,6 +152,13 @@ FAULTS = (
     ),
     Fault(
         "a restart after a success", "restart", "return code != 0 and (", "return (", of_life=True
+    ),
+    Fault(
+        "an always that success ends",
+        "restart",
+        "return name == ALWAYS",
+        "return name == ALWAYS and code != 0",
+        of_life=True,
     ),
     Fault(
         "a restart too few",
@@ -174,18 +182,18 @@ FAULTS = (
         of_life=True,
     ),
     Fault(
-        "a health that outlives a restart",
+        "a restart that begins as ill",
         "health",
         "self.status = STARTING\n        self.failing_streak = 0\n        self._started",
-        "self._started",
+        "self.status = UNHEALTHY\n        self.failing_streak = 0\n        self._started",
         of_life=True,
     ),
     Fault("failures in a start period", "health", "began - self._started >=", "0 <=", of_life=True),
     Fault(
-        "a start period without end",
+        "a failure too many",
         "health",
-        "if self.status != STARTING or began",
-        "if began",
+        "self.failing_streak >= self._retries",
+        "self.failing_streak > self._retries",
         of_life=True,
     ),
     Fault("a check's lost output", "probes", "self._kept += data[:room]", "pass", of_life=True),
@@ -193,7 +201,7 @@ FAULTS = (
         "a check without a time",
         "probes",
         "            self._kill_at = now + self._timeout",
-        "            self._kill_at = now + 40 + self._timeout",
+        "            self._kill_at = now  # + self._timeout",
         of_life=True,
     ),
     Fault(
