@@ -18,7 +18,7 @@ from converter.machine.model import RunConfig
 from tests.guests import disk
 from tests.guests.host import BOOT_SECONDS, GuestHost, served
 from tests.guests.relayed import relayed
-from tests.guests.watched import Memory, Watcher, watched
+from tests.guests.watched import Memory, watched
 from tests.integration.relay_runs import Attached, until
 
 QUIET_SECONDS = 60.0
@@ -95,8 +95,8 @@ def wake_ups(work: Path, link: Path, seconds: float) -> dict[str, int]:
         watched(places[1], link, _MAIN) as (attached_to, watcher),
         relayed(attached_to) as guest,
     ):
-        for one in (left_guest, guest):
-            until(lambda one=one: one.describe()["started"], BOOT_SECONDS)
+        until(lambda: left_guest.describe()["started"], BOOT_SECONDS)
+        until(lambda: guest.describe()["started"], BOOT_SECONDS)
         attached = Attached(guest.address, None, reconnect_seconds=0.0)
         watchers = {"nobody is attached": left_watcher, "a client is attached": watcher}
         time.sleep(_SETTLE_SECONDS)

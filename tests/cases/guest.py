@@ -31,7 +31,7 @@ from tests.cases.oracle import MEMORY_MIB
 from tests.cases.rows import HOST_NAME, Row
 from tests.images import cases, prepared
 from tests.images.cache import ROOT
-from tinykernel.cpio import regular, write_newc
+from tinykernel.cpio import directory, regular, write_newc
 
 REFUSED = 125  # what docker run and ours exit with for what they refuse themselves
 _SECONDS = 900  # where many others boot at the same time; alone it takes one tenth
@@ -43,14 +43,14 @@ _BESIDE = tuple(Path(__file__).with_name(name) for name in ("lives.py", "observe
 class Fault:
     """A mistake in the agent: in one module, the text `old`, which is there once, becomes `new`.
 
-    With `of_life` the rows that have a life are run first, for one of them should see it.
+    The rows of one `part` of the table are run first, for one of them should see it.
     """
 
     name: str
     module: str
     old: str
     new: str
-    of_life: bool = False
+    part: str = ""
 
     def source(self) -> str:
         """Return the whole wrong module."""
@@ -100,6 +100,7 @@ def ask(
     Of the latter no more are run than it takes for one to see something else than without the
     fault; what that is worth is for the caller to say.
     """
+    by_id = {row.id: row for row in rows}
     root = convert(work)
     uuid = str(UUID(bytes=identity_of(root.base_link_id).uuid))
     documents: dict[str, dict[str, Any]] = {}
@@ -129,15 +130,12 @@ def ask(
                 "name": fault.name,
                 "module": fault.module,
                 "source": fault.source(),
-                "of_life": fault.of_life,
+                "rows": sorted(faulty_rows, key=lambda row: by_id[row].part != fault.part),
             }
             for fault in faults
         ],
-        "faulty rows": [row for row in faulty_rows if row in documents],
-        "faulty lives": [row for row in faulty_rows if row in lives],
     }
     lines = _boot(wanted, root, work)
-    by_id = {row.id: row for row in rows}
     faulty: dict[str, dict[str, Sight]] = {fault.name: {} for fault in faults}
     for line in lines:
         sight = _sight(by_id[line["row"]], line)
@@ -184,7 +182,8 @@ def _boot(wanted: Mapping[str, Any], root: Root, work: Path) -> list[dict[str, A
     script = f"#!/usr/bin/python{python} -ISB\n" + _INIT.read_text()
     entries = [
         regular("init", script.encode(), 0o755),
-        *(regular(path.name, path.read_bytes()) for path in _BESIDE),
+        *(directory(name) for name in ("tests", "tests/cases")),
+        *(regular(f"tests/cases/{path.name}", path.read_bytes()) for path in _BESIDE),
         regular("rows.json", json.dumps(wanted).encode()),
     ]
     # The kernel unpacks one archive after the other: what comes later is what stays.

@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from agent.tether import __main__ as tether
@@ -36,16 +36,17 @@ assert probes, "tether imports it when it is wanted, and a fault of it is to be 
 Answer = dict[str, Any]
 
 
-def answers(rows: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Answer]]:
+def answers(
+    rows: Mapping[str, dict[str, Any]], together: int = TOGETHER
+) -> Generator[tuple[str, Answer], None, None]:
     """Yield each row's name and what its host has noted, as they come.
 
     A row is `document`, `dialogue`, and what it `makes` on the disk, which is not there at first.
     Who has heard enough closes the iterator.
     """
     names = list(rows)
-    for start in range(0, len(names), TOGETHER):
-        together = names[start : start + TOGETHER]
-        running = {_Row(name, rows[name]) for name in together}
+    for start in range(0, len(names), together):
+        running = {_Row(name, rows[name]) for name in names[start : start + together]}
         try:
             while running:
                 ready, _, _ = select.select(running, [], [])

@@ -161,8 +161,8 @@ def _dialogue_line(step: Mapping[str, Any]) -> str:
 
 
 def _compile(source: Path, program: Path) -> None:
-    command = ["gcc", "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, source]
-    subprocess.run(command, check=True, timeout=60)
+    command = ["gcc", "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]
+    subprocess.run([*command, str(program), str(source)], check=True, timeout=60)
 
 
 def _copy_libraries(program: Path, root: Path) -> None:

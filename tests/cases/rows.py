@@ -44,6 +44,7 @@ _KEYS = {"mounts": "destination", "rlimits": "type", "namespaces": "type"}
 class Row:
     """One `docker run`. `spec` is None where the documentation itself says what is seen."""
 
+    part: str  # of the table: its file's name
     id: str
     doc: str
     flags: tuple[str, ...] = ()
@@ -105,7 +106,7 @@ def load() -> list[Row]:
             for name in ("flags", "command", "ignore", "size", "dialogue", "makes"):
                 if name in entry:
                     entry[name] = tuple(entry[name])
-            rows.append(Row(**entry))
+            rows.append(Row(part=path.stem, **entry))
     rows.sort(key=lambda row: row.id != BASE)  # stable
     assert rows[0].id == BASE
     assert len({row.id for row in rows}) == len(rows)

@@ -18,10 +18,12 @@ import signal
 import sys
 import termios
 import time
+from collections.abc import Generator
 from types import ModuleType
 from typing import Any
 
-sys.path[:0] = ["/usr/lib/saltflat", "/"]
+sys.path.insert(0, "/usr/lib/saltflat")
+sys.path.insert(0, "/")
 
 from agent.tether import __main__ as tether
 from agent.tether import config, disks, log, messages, modules, process, syscalls, world
@@ -29,10 +31,10 @@ from agent.tether.cgroups import ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.name_files import NameFiles
 from agent.tether.uevents import UeventListener
-
-import lives, observe  # isort: skip  # of tests/cases, put beside this file
+from tests.cases import lives, observe
 
 SECONDS = 60  # for one row, on a machine that is busy with others
+LIVES_OF_A_FAULT = 4  # at once: all that have begun when one shows it were for nothing
 ANSWERS = "/dev/ttyS0"
 
 
@@ -79,12 +81,8 @@ def _under_fault(
         code = 1
         try:
             _break(sys.modules["agent.tether." + fault["module"]], fault["source"])
-            documents = ((name, wanted["documents"][name]) for name in wanted["faulty rows"])
-            plain = ((name, _answer(document)) for name, document in documents)
-            rows = {name: wanted["lives"][name] for name in wanted["faulty lives"]}
-            with contextlib.closing(lives.answers(rows)) as others:
-                both = (others, plain) if fault["of_life"] else (plain, others)
-                for name, answer in itertools.chain(*both):
+            with contextlib.closing(_answers(fault["rows"], wanted)) as found:
+                for name, answer in found:
                     _say(answers, {"fault": fault["name"], "row": name, **answer})
                     if _sight(answer) != _sight(sound[name]):
                         break
@@ -94,6 +92,18 @@ def _under_fault(
         finally:
             os._exit(code)
     os.waitpid(pid, 0)
+
+
+def _answers(
+    names: list[str], wanted: dict[str, Any]
+) -> Generator[tuple[str, dict[str, Any]], None, None]:
+    """Yield the answers to these rows, of which some with a life may change places."""
+    for has_life, some in itertools.groupby(names, wanted["lives"].__contains__):
+        if has_life:
+            rows = {name: wanted["lives"][name] for name in some}
+            yield from lives.answers(rows, together=LIVES_OF_A_FAULT)
+        else:
+            yield from ((name, _answer(wanted["documents"][name])) for name in some)
 
 
 def _break(module: ModuleType, source: str) -> None:

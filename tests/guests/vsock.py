@@ -16,7 +16,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,9 +113,9 @@ class _Device:
     def serve(self, ends: threading.Event) -> None:
         while not ends.is_set():
             kicks = [queue.kick for queue in self._queues if queue.kick >= 0]
-            watched = [self._qemu, *kicks, *self.streams.descriptors()]
+            watched = [self._qemu.fileno(), *kicks, *self.streams.descriptors()]
             ready, _, _ = select.select(watched, [], [], _TURN_SECONDS)
-            if self._qemu in ready and not self._take_request():
+            if self._qemu.fileno() in ready and not self._take_request():
                 return
             for kick in kicks:
                 if kick in ready:
@@ -207,7 +207,7 @@ class _Device:
     def _give(self) -> None:
         queue = self._queues[_RX]
         given = False
-        for head, parts in self._chains(queue, lambda: self.streams.has_packet()):
+        for head, parts in self._chains(queue, self.streams.has_packet):
             room = sum(len(part) for part, writable in parts if writable)
             packet = self.streams.next_packet(room - HEADER_BYTES)
             at = 0
@@ -221,11 +221,11 @@ class _Device:
             self._interrupt(queue)
 
     def _chains(
-        self, queue: _Queue, wanted: object = None
+        self, queue: _Queue, wanted: Callable[[], bool] = lambda: True
     ) -> Iterator[tuple[int, list[tuple[memoryview, bool]]]]:
         """Yield the chains that the guest has made available, as long as they are `wanted`."""
         ring = self._memory.at_qemu(queue.available, 4 + 2 * queue.size)
-        while wanted is None or wanted():  # type: ignore[operator]
+        while wanted():
             (made,) = struct.unpack_from("<H", ring, 2)
             if made == queue.next:
                 return
