@@ -10,8 +10,8 @@ import os
 import socket
 import struct
 from types import TracebackType
-from typing import Dict, Iterator, List, Optional, Tuple
 
+from agent.hints import Dict, Iterator, List, Optional, Tuple
 from agent.tether import c_netlink
 from agent.tether.c_linux import IFF_LOWER_UP, IFF_RUNNING, IFF_UP
 from agent.tether.c_netlink import (

@@ -11,8 +11,8 @@ import select
 import socket
 import time
 from types import TracebackType
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
+from agent.hints import Callable, Dict, List, Mapping, Optional, Tuple
 from agent.tether import c_netlink, dhcp, log, modules, netlink
 from agent.tether.companion import Tell
 from agent.tether.config import Job

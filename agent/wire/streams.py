@@ -7,8 +7,7 @@ reader is willing to hold; a reader that stalls stops its own stream and no othe
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Set
-
+from agent.hints import Dict, List, Optional, Set
 from agent.wire.c_frame import (
     CONTROL,
     CREDIT,
