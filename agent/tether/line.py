@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import List, Optional, Tuple
 
+from agent.hints import List, Optional, Tuple
 from agent.tether.channel import Transport
 from agent.tether.config import OutputRules
 from agent.wire import Endpoint, Event, Role
@@ -27,6 +27,7 @@ def guest_line(transport: Transport, key: bytes, rules: OutputRules) -> Line:
         max_payload=transport.limits.max_payload_bytes,
         window=transport.limits.window_bytes,
         buffer_bytes=rules.ring_bytes,
+        unread_bytes=rules.ring_bytes,
         away_seconds=rules.away_seconds,
         now=time.monotonic(),
     )
