@@ -15,8 +15,6 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Generator, Mapping
-from typing import Any
 
 from agent.tether import __main__ as tether
 from agent.tether import channel, config, log, probes, resolve, runs
@@ -27,13 +25,18 @@ from agent.tether.name_files import NameFiles
 from agent.tether.supervisor import Supervisor
 from agent.wire import STDIN, STDOUT, Control, Data, Endpoint, Role, kind_of
 
+TYPE_CHECKING = False  # the boot image has no typing: see agent.hints
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from typing import Any
+
 KEY = bytes(range(32))
 TOGETHER = 16
 SECONDS = 60.0  # for one row, on a machine that is busy with others
 READ_BYTES = 65536
 assert probes, "tether imports it when it is wanted, and a fault of it is to be seen"
 
-Answer = dict[str, Any]
+Answer = dict[str, "Any"]
 
 
 def answers(

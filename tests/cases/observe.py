@@ -7,7 +7,10 @@ and inodes, and what depends on the machine's size. Decides nothing about what i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+
+TYPE_CHECKING = False  # this is read in a guest as well, which has no typing: see agent.hints
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 CAPABILITIES = (
     *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"),

@@ -18,9 +18,6 @@ import signal
 import sys
 import termios
 import time
-from collections.abc import Generator
-from types import ModuleType
-from typing import Any
 
 sys.path.insert(0, "/usr/lib/saltflat")
 sys.path.insert(0, "/")
@@ -32,6 +29,12 @@ from agent.tether.errors import StartError
 from agent.tether.name_files import NameFiles
 from agent.tether.uevents import UeventListener
 from tests.cases import lives, observe
+
+TYPE_CHECKING = False  # the boot image has no typing: see agent.hints
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import ModuleType
+    from typing import Any
 
 SECONDS = 60  # for one row, on a machine that is busy with others
 LIVES_OF_A_FAULT = 4  # at once: all that have begun when one shows it were for nothing
