@@ -71,31 +71,40 @@ def write_newc(entries: Iterable[ArchiveEntry]) -> Iterator[bytes]:
 
 def read_newc(archive: bytes) -> Iterator[ArchiveEntry]:
     """Yield the members of one archive, without the trailer. Raises IntegrityError."""
-    at = 0
+    members, _end = read_newc_at(archive, 0)
+    yield from members
+
+
+def read_newc_at(archive: bytes, start: int) -> tuple[list[ArchiveEntry], int]:
+    """Return the members of the archive at byte `start` of `archive`, and where it ends.
+
+    Raises IntegrityError.
+    """
+    members: list[ArchiveEntry] = []
+    at = start
     while True:
-        start = at + c_newc.HEADER_SIZE
-        header = archive[at:start]
-        try:
-            if not header.startswith(c_newc.MAGIC):
-                raise ValueError("no member")
-            digits = header[len(c_newc.MAGIC) :]
-            numbers = [int(digits[i : i + 8], 16) for i in range(0, 8 * len(c_newc.FIELDS), 8)]
-        except ValueError as error:
-            raise IntegrityError(f"the initramfs is damaged at byte {at}: {error}") from error
+        name_at = at + c_newc.HEADER_SIZE
+        header = c_newc.HEADER.fullmatch(archive, at, name_at)
+        if header is None:
+            raise IntegrityError(f"the initramfs is damaged at byte {at}: no member begins there")
+        digits = header[1]
+        numbers = [int(digits[i : i + 8], 16) for i in range(0, len(digits), 8)]
         values = dict(zip(c_newc.FIELDS, numbers, strict=True))
-        data_at = _aligned(start + values["namesize"])
+        name_end = name_at + values["namesize"]
+        data_at = _aligned(name_end, start)
         end = data_at + values["filesize"]
         if end > len(archive) or not values["namesize"]:
             raise IntegrityError(f"the initramfs is cut short in the member at byte {at}")
-        name = archive[start : start + values["namesize"] - 1].decode("utf-8", "surrogateescape")
+        name = archive[name_at : name_end - 1].decode("utf-8", "surrogateescape")
+        at = _aligned(end, start)
         if name == c_newc.TRAILER:
-            return
-        yield ArchiveEntry(name, values["mode"], archive[data_at:end])
-        at = _aligned(end)
+            return members, at
+        members.append(ArchiveEntry(name, values["mode"], archive[data_at:end]))
 
 
-def _aligned(offset: int) -> int:
-    return offset + -offset % c_newc.ALIGNMENT
+def _aligned(offset: int, start: int) -> int:
+    """Return the next place, counted from the archive's `start`, at which something may begin."""
+    return offset + -(offset - start) % c_newc.ALIGNMENT
 
 
 def _member(entry: ArchiveEntry, inode: int) -> bytes:
