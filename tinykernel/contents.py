@@ -18,7 +18,6 @@ from typing import Any
 from tinykernel.cpio import ArchiveEntry
 from tinykernel.initramfs import AGENT_ROOT, DHCP_ROOT
 
-CONTENTS_FILE = "contents.json"
 SCHEMA = 1
 OURS = "saltflat"  # the origin of what is in no package
 
@@ -92,7 +91,7 @@ def part_of(path: str) -> Part:
 
 def describe(entry: ArchiveEntry, origin: str | None = None) -> Content:
     """Return what is kept of an entry whose bytes come from `origin`."""
-    if stat.S_ISREG(entry.mode):
+    if entry.is_regular:
         sha256 = hashlib.sha256(entry.data).hexdigest()
         return Content(entry.path, entry.mode, len(entry.data), sha256, origin=origin)
     if stat.S_ISLNK(entry.mode):

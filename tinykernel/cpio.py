@@ -26,6 +26,11 @@ class ArchiveEntry:
     mode: int
     data: bytes = b""
 
+    @property
+    def is_regular(self) -> bool:
+        """Whether it is a regular file."""
+        return stat.S_ISREG(self.mode)
+
 
 def directory(path: str, permissions: int = 0o755) -> ArchiveEntry:
     """Describe a folder."""
@@ -43,7 +48,17 @@ def symlink(path: str, target: str) -> ArchiveEntry:
 
 
 def write_newc(entries: Iterable[ArchiveEntry]) -> Iterator[bytes]:
-    """Yield the archive's bytes: folders before what is in them, the trailer last.
+    """Yield the archive's bytes: `entries` as `in_order` has them, the trailer last.
+
+    Raises as `in_order` does.
+    """
+    for inode, entry in enumerate(in_order(entries), start=1):
+        yield _member(entry, inode)
+    yield _member(ArchiveEntry(c_newc.TRAILER, 0), 0)
+
+
+def in_order(entries: Iterable[ArchiveEntry]) -> list[ArchiveEntry]:
+    """Return `entries` and the folders that they are in, each folder before what is in it.
 
     Raises ValueError when two entries claim one path or a path is not a plain relative one.
     """
@@ -60,13 +75,9 @@ def write_newc(entries: Iterable[ArchiveEntry]) -> Iterator[bytes]:
     for path in list(named):
         for parent in list(PurePosixPath(path).parents)[:-1]:
             named.setdefault(str(parent), directory(str(parent)))
-
     # By parts, not by string: "a-b" must not come between "a" and "a/b". The kernel makes what it
     # reads at once, so a folder has to come before its content.
-    in_order = sorted(named.values(), key=lambda entry: PurePosixPath(entry.path).parts)
-    for inode, entry in enumerate(in_order, start=1):
-        yield _member(entry, inode)
-    yield _member(ArchiveEntry(c_newc.TRAILER, 0), 0)
+    return sorted(named.values(), key=lambda entry: PurePosixPath(entry.path).parts)
 
 
 def read_newc(archive: bytes) -> Iterator[ArchiveEntry]:

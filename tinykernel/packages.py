@@ -23,6 +23,7 @@ from converter.atomic import write_atomic
 from converter.errors import IntegrityError, NotFoundError, UnavailableError
 from converter.events import Monitor, StepFinished, StepStarted
 from tinykernel import deb
+from tinykernel.facts import PackageFacts, kept_facts
 
 ARCHITECTURE = "amd64"
 
@@ -78,6 +79,10 @@ class PackageSet:
     def path(self, package: Package) -> Path:
         """Return where the package's file is."""
         return self.folder / package.file
+
+    def facts(self, package: Package) -> PackageFacts:
+        """Return what the package says of itself. Raises IntegrityError."""
+        return kept_facts(self.path(package), package.sha256, folder=self.folder)
 
     def requires(self, package: Package) -> list[tuple[str, ...]]:
         """Return the Pre-Depends and Depends of `package`: clauses of alternatives."""

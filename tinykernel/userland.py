@@ -48,9 +48,13 @@ class UserlandPackages:
 
 @dataclass(frozen=True, slots=True)
 class Userland:
-    """Entries for the initramfs, and the packages that bytes of them came from."""
+    """Entries for the initramfs, and the packages that bytes of them came from.
+
+    `origins` has by path the name of that package.
+    """
 
     entries: tuple[ArchiveEntry, ...]
+    origins: dict[str, str]
     packages: tuple[Package, ...]
 
 
@@ -89,6 +93,7 @@ def gather_userland(
         interpreter_path = f"usr/bin/python{sources.version}"
         interpreter = opened(sources.interpreter).read(interpreter_path)
         entries.append(regular(interpreter_path, interpreter, 0o755))
+        origins = {interpreter_path: sources.interpreter.name}
         binaries = [Binary(interpreter_path, interpreter, sources.interpreter)]
         busybox = opened(sources.busybox).read("usr/bin/busybox")
 
@@ -107,6 +112,8 @@ def gather_userland(
         for file, data in standard:
             package = origin[file.path][0]
             used[package.name] = package
+            suffix = "c" if compiled and file.is_source else ""
+            origins[f"{root}/{file.path}{suffix}"] = package.name
             if not file.is_source:
                 binaries.append(Binary(file.path, data, package))
         entries += initramfs.python_modules(root, standard, compiled=compiled)
@@ -116,10 +123,12 @@ def gather_userland(
         libraries = search.closure(binaries)
         of_busybox = search.closure([Binary("busybox", busybox, sources.busybox)])
         entries += initramfs.dhcp_client(busybox, of_busybox)
+        origins[f"{initramfs.DHCP_ROOT}/busybox"] = sources.busybox.name
         for path, data in {**libraries, **of_busybox}.items():
             entries.append(regular(path, data, 0o755))
         used.update(search.used)
-    return Userland(tuple(entries), tuple(used.values()))
+        origins.update(search.origins)
+    return Userland(tuple(entries), origins, tuple(used.values()))
 
 
 _Modules = list[tuple[closure.ModuleFile, bytes]]
