@@ -20,6 +20,7 @@ from tinykernel.modules import KernelModule
 
 AGENT_ROOT = "usr/lib/saltflat"
 ENTRY_MODULE = "agent.tether.__main__"
+MODULE_ORDER = "usr/lib/modules/order.json"
 DHCP_ROOT = "usr/lib/saltflat/dhcp"  # agent.tether.dhcp looks there
 
 # Flags: -I no environment and no user site, -S no site, -B never write .pyc. One word: the kernel
@@ -102,4 +103,4 @@ def kernel_modules(modules: Iterable[KernelModule]) -> Iterator[ArchiveEntry]:
         }
         yield regular(path, module.data)
     document = json.dumps(order, indent=1, sort_keys=True) + "\n"
-    yield regular("usr/lib/modules/order.json", document.encode())
+    yield regular(MODULE_ORDER, document.encode())

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.wire.c_frame import OLDEST_VERSION, PROTOCOL_VERSION
 from converter.errors import IntegrityError, NotFoundError
 
 SCHEMA = 1
@@ -144,6 +145,18 @@ def read_record(folder: Path) -> BootImage:
         return decode_record(folder, document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(folder, f"{RECORD_FILE}: {error!r}") from error
+
+
+def protocol_fault(image: BootImage) -> IntegrityError | None:
+    """Return why this saltflat cannot talk to the image's tether; None when it can."""
+    if OLDEST_VERSION <= image.protocol <= PROTOCOL_VERSION:
+        return None
+    older = image.protocol < OLDEST_VERSION
+    return IntegrityError(
+        f"the boot image {image.id} speaks protocol {image.protocol}",
+        expected=f"protocol {PROTOCOL_VERSION}, which this saltflat speaks",
+        hint="build it anew: saltflat boot build" if older else "use a newer saltflat",
+    )
 
 
 def decode_record(folder: Path, document: Mapping[str, Any]) -> BootImage:

@@ -1,4 +1,4 @@
-"""The verbs of `boot`: build, list, push and pull boot images."""
+"""The verbs of `boot`: build, list, verify, push and pull boot images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from converter.artifact.boot import pull_boot_image, push_boot_image
 from converter.artifact.target import parse_target
+from converter.cli.boot_verify import size_documents, size_lines, verify
 from converter.cli.options import format_option, open_store, store_option
 from converter.cli.output import Output
 from converter.cli.registries import registry_options
@@ -21,6 +22,7 @@ from converter.store.locks import using
 from tinykernel.media.record import Kind, Medium
 from tinykernel.media.sign import split_command
 from tinykernel.record import BootImage
+from tinykernel.verify.sizes import part_sizes
 
 
 @click.group("boot")
@@ -154,32 +156,48 @@ def build(
 
 
 @command.command("list")
+@click.option(
+    "--long",
+    is_flag=True,
+    envvar="SALTFLAT_LONG",
+    show_envvar=True,
+    help="Also say how much of each image is there for what.",
+)
 @store_option
 @format_option
 @click.pass_obj
-def list_images(output: Output, *, store_root: Path) -> int:
+def list_images(output: Output, *, long: bool, store_root: Path) -> int:
     """List the boot images in the store; the one that `run` takes is marked.
 
     \b
     Examples:
       saltflat boot list
+      saltflat boot list --long
       saltflat boot list --format json
     """
     store = open_store(store_root)
     images = list_boot_images(store)
     default = default_boot_image(store)
-    lines = [_line(image) + ("  default" if image == default else "") for image in images]
+    lines = []
+    documents = []
+    for image in images:
+        lines.append(_line(image) + ("  default" if image == default else ""))
+        document = {**image.to_json(), "folder": str(image.folder), "default": image == default}
+        if long:
+            sizes = part_sizes(image.folder)
+            for path in (image.kernel, image.initrd):
+                lines.append(f"  {path.name:<17}{path.stat().st_size:>24,} bytes")
+            lines += [f"    {line}" for line in size_lines(sizes)]
+            document["parts"] = size_documents(sizes)
+        documents.append(document)
     output.result(
         "\n".join(lines) or "no boot image; make one with: saltflat boot build",
-        {
-            "schema": 1,
-            "boot_images": [
-                {**image.to_json(), "folder": str(image.folder), "default": image == default}
-                for image in images
-            ],
-        },
+        {"schema": 1, "boot_images": documents},
     )
     return 0
+
+
+command.add_command(verify)
 
 
 @command.command("push")
