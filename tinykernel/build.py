@@ -174,6 +174,7 @@ def _assemble(
             origins=origins,
             packages=[packages.facts(package) for package in used],
             kernel_package=kernel.package,
+            kernel_flavour=kernel.flavour,
             compiled_by=inputs.compiled_by,
             kernel_config=kernel.config,
             kernel_tools=kernel.built_by,

@@ -16,7 +16,7 @@ from converter.store.bootimages import find_boot_folder
 from converter.store.locks import using
 from tinykernel.contents import PartSize
 from tinykernel.verify.findings import Check, Fault
-from tinykernel.verify.image import verify_boot_image
+from tinykernel.verify.image import INITRAMFS, verify_boot_image
 from tinykernel.verify.sizes import part_sizes
 
 
@@ -53,8 +53,11 @@ def verify(output: Output, *, image: str | None, store_root: Path) -> int:
         sizes = _sizes_if_readable(folder)
     checks = [found for found in findings if isinstance(found, Check)]
     faults = [found for found in findings if isinstance(found, Fault)]
-    lines = [f"{check.subject}: {check.summary}" for check in checks]
-    lines += [f"  {line}" for line in size_lines(sizes)]
+    lines = []
+    for check in checks:
+        lines.append(f"{check.subject}: {check.summary}")
+        if check.subject == INITRAMFS:
+            lines += [f"  {line}" for line in size_lines(sizes)]
     lines += [f"{fault.subject}: {fault.what}\n    -> {fault.hint}" for fault in faults]
     lines.append(f"{folder}: {len(faults)} faults")
     output.result(

@@ -21,6 +21,7 @@ from tinykernel.build import build_boot_image
 from tinykernel.kernel import tiny
 from tinykernel.kernel.choice import choose_kernel
 from tinykernel.kernel.tiny import TinyKernel
+from tinykernel.media.record import Kind
 from tinykernel.record import BootImage, load_boot_image
 
 SALTFLAT = (sys.executable, "-c", "from converter.cli import main; main()")
@@ -56,6 +57,24 @@ def boot_store() -> Path:
 
     key = fingerprint([ROOT / "agent", ROOT / "tinykernel"], sys.version)
     return cached(cache_folder(), "boot", key, build)
+
+
+def boot_media_store() -> Path:
+    """Return a store with the boot image of this checkout and every kind of medium of it."""
+
+    def build(store: Path) -> None:
+        shutil.copytree(boot_store(), store)
+        kinds = [f"--media={kind.value}" for kind in Kind]
+        subprocess.run(
+            [*SALTFLAT, "boot", "build", "--store", store, *kinds],
+            check=True,
+            stdout=sys.stderr,
+            timeout=900,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    sources = [ROOT / "agent", ROOT / "tinykernel", ROOT / "converter/vmdk"]
+    return cached(cache_folder(), "media", fingerprint(sources, sys.version), build)
 
 
 def usual_boot_image() -> BootImage:

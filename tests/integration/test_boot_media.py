@@ -63,11 +63,11 @@ def build(boot_store: Path, folder: Path, *arguments: str) -> Built:
 
 @pytest.fixture(scope="module")
 def built(
-    tool: Callable[[str], str], boot_store: Path, tmp_path_factory: pytest.TempPathFactory
+    tool: Callable[[str], str], boot_media_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Built:
     for name in PROGRAMS:
         tool(name)
-    return build(boot_store, tmp_path_factory.mktemp("media"), *KINDS)
+    return build(boot_media_store, tmp_path_factory.mktemp("media"), *KINDS)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ from tinykernel.sbom import c_spdx as c
 from tinykernel.sbom.c_licences import NOASSERTION
 from tinykernel.sbom.licences import ExtractedLicence, read_licence
 
+COMPILER = "CPython"  # the package that stands for who compiled the bytecode
+
 _NOT_OF_AN_ID = re.compile(r"[^A-Za-z0-9.-]")
 _MADE_HERE = (".pyc", ".ko")  # what is compiled or stripped on its way from the package
 
@@ -44,6 +46,7 @@ class Materials:
     origins: Mapping[str, str]
     packages: Sequence[PackageFacts]
     kernel_package: str
+    kernel_flavour: str
     compiled_by: str | None = None
     kernel_config: bytes = b""
     kernel_tools: Sequence[str] = ()
@@ -53,6 +56,7 @@ def encode_sbom(materials: Materials) -> bytes:
     """Return the exact bytes of boot.spdx.json."""
     bill = _Bill()
     image = bill.own_package("image", f"saltflat-boot-{materials.identity[:12]}", materials)
+    bill.packages[image]["comment"] = variant(materials.kernel_flavour)
     bill.relate(c.DOCUMENT_ID, c.DESCRIBES, image)
     tether = bill.plain_package(OURS, OURS, __version__, licence="Apache-2.0")
     known = _debian_packages(bill, materials.packages)
@@ -74,10 +78,15 @@ def encode_sbom(materials: Materials) -> bytes:
     bill.relate(files[materials.initramfs_file], c.GENERATED_FROM, initramfs)
     _initramfs_files(bill, initramfs, materials, {**known, OURS: tether})
     if materials.compiled_by is not None:
-        python = bill.plain_package("compiler", "CPython", materials.compiled_by)
+        python = bill.plain_package("compiler", COMPILER, materials.compiled_by)
         bill.relate(python, c.BUILD_TOOL_OF, initramfs)
     newest = max((facts.built_seconds for facts in materials.packages), default=0)
     return bill.encode(materials.identity, newest)
+
+
+def variant(kernel_flavour: str) -> str:
+    """Return how the bill says which boot image of several it is about."""
+    return f"A boot image with the kernel {kernel_flavour!r}."
 
 
 def _debian_packages(bill: _Bill, packages: Sequence[PackageFacts]) -> dict[str, str]:

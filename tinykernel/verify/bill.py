@@ -10,6 +10,7 @@ from typing import Any
 from tinykernel.contents import Content
 from tinykernel.record import INITRD_FILE, KERNEL_FILE, BootImage
 from tinykernel.record import SBOM_FILE as _FILE
+from tinykernel.sbom.spdx import COMPILER, variant
 
 
 def bill_faults(
@@ -25,11 +26,17 @@ def bill_faults(
             if "checksums" in item
         }
         about = document["documentNamespace"].rpartition("-")[2]
+        comments = {item.get("comment") for item in document["packages"]}
+        compilers = [i["versionInfo"] for i in document["packages"] if i["name"] == COMPILER]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         yield f"it is no bill of materials: {error!r}"
         return
     if about != image.id:
         yield f"it is about the image {about}"
+    if variant(image.kernel_flavour) not in comments:
+        yield f"it does not tell of the kernel {image.kernel_flavour}"
+    if compilers != ([] if image.compiled_by is None else [image.compiled_by]):
+        yield f"it does not tell of bytecode by CPython {image.compiled_by}"
     if packages != {(each.name, each.version, each.sha256) for each in image.packages}:
         yield "its packages are not those of boot.json"
     wanted = {

@@ -17,6 +17,7 @@ from tinykernel.archives import read_initramfs
 from tinykernel.contents import Content, decode_contents, describe
 from tinykernel.cpio import ArchiveEntry
 from tinykernel.kernel.bzimage import kernel_version
+from tinykernel.packages import ARCHITECTURE
 from tinykernel.record import (
     CONTENTS_FILE,
     INITRD_FILE,
@@ -24,6 +25,7 @@ from tinykernel.record import (
     RECORD_FILE,
     SBOM_FILE,
     BootImage,
+    encode_record,
     protocol_fault,
     read_record,
 )
@@ -32,6 +34,7 @@ from tinykernel.verify.findings import Check, Fault, Finding
 from tinykernel.verify.guest import guest_faults
 from tinykernel.verify.media import verify_media
 
+INITRAMFS = "initramfs"  # the subject of what is in it
 _STEP = "verify boot image"
 _ANEW = "Remove the image's folder and make it anew: saltflat boot build"
 _IDENTITY = re.compile(r"[0-9a-f]{64}")
@@ -90,11 +93,24 @@ def _record_findings(image: BootImage) -> Iterator[Finding]:
     name = image.folder.resolve().name
     if _IDENTITY.fullmatch(name) and name != image.id:
         yield Fault(RECORD_FILE, f"the folder's name is {name}, the image's id {image.id}", _ANEW)
+    if image.contents_sha256 is not None and _raw(image) != encode_record(image):
+        # Records of older versions say less, so theirs are others.
+        yield Fault(RECORD_FILE, "it is not as it was written", _ANEW)
+    if image.arch != ARCHITECTURE:
+        yield Fault(RECORD_FILE, f"it is for {image.arch}, which no boot image is", _ANEW)
+    if image.kernel_package and image.kernel_package not in {each.name for each in image.packages}:
+        yield Fault(
+            RECORD_FILE, f"the kernel's package {image.kernel_package} is not listed", _ANEW
+        )
     fault = protocol_fault(image)
     if fault is not None:
         yield Fault(RECORD_FILE, fault.what, fault.hint or _ANEW)
     else:
         yield Check(RECORD_FILE, f"image {image.id}, protocol {image.protocol}")
+
+
+def _raw(image: BootImage) -> bytes:
+    return (image.folder / RECORD_FILE).read_bytes()
 
 
 def _kernel_findings(image: BootImage, data: bytes) -> Iterator[Finding]:
@@ -124,7 +140,7 @@ def _initramfs_findings(
         listed = "as listed" if contents is not None else "of which no list was recorded"
         files = sum(entry.is_regular for entry in entries)
         yield Check(
-            "initramfs",
+            INITRAMFS,
             f"{files} files {listed}; Python {image.python}, tether, {len(image.modules)} modules",
         )
 

@@ -57,7 +57,8 @@ def read_boot_entries(image: bytes) -> BootEntries:
 
 
 def _catalog(catalog: bytes) -> BootEntries:
-    entries = [catalog[at : at + c.CATALOG_ENTRY] for at in range(0, len(catalog), c.CATALOG_ENTRY)]
+    whole = len(catalog) - c.CATALOG_ENTRY + 1
+    entries = [catalog[at : at + c.CATALOG_ENTRY] for at in range(0, whole, c.CATALOG_ENTRY)]
     if len(entries) < 2 or not entries[0].startswith(c.VALIDATION_BEGIN):
         raise IntegrityError("the ISO image's boot catalog is damaged")
     efi = None

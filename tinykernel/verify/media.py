@@ -41,6 +41,8 @@ def verify_media(image: BootImage) -> Iterator[Finding]:
         return
     known = {RECORD_FILE} if media is not None else set()
     if media is not None:
+        if (folder / RECORD_FILE).read_bytes() != media.encode():
+            yield Fault(record, "it is not as it was written", _ANEW)
         yield Check(record, f"{len(media.media)} media, {_signed(media)}")
         for medium in media.media:
             known.add(medium.path.name)
@@ -55,6 +57,8 @@ def _verify(medium: Medium, image: BootImage, media: Media) -> Iterator[Finding]
     faults = []
     try:
         data = _read(medium.path)
+        if len(data) != medium.size_bytes:
+            faults.append(f"it has {len(data)} bytes, not {medium.size_bytes}")
         found = hashlib.sha256(data).hexdigest()
         if found != medium.sha256:
             faults.append(f"it has the sha256 {found}, not {medium.sha256}")
