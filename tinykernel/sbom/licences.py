@@ -7,7 +7,7 @@ its own, as a LicenseRef with its text: nothing is guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tinykernel.sbom.c_licences import (
@@ -20,7 +20,8 @@ from tinykernel.sbom.c_licences import (
 
 _NOT_OF_A_REF = re.compile(r"[^A-Za-z0-9.-]+")
 # "A or B", "A, and B": the words between names. `with` stays a part of a name.
-_OPERATOR = re.compile(r"\s*,?\s+(and|or)\s+|\s*,\s*", re.IGNORECASE)
+_OPERATOR = re.compile(r"\s+(and|or)\s+", re.IGNORECASE)
+_COMMA = re.compile(r"\s*,\s*(?:(and|or)\s+)?", re.IGNORECASE)
 
 Paragraph = dict[str, str]
 
@@ -76,23 +77,40 @@ def read_licence(copyright_file: str, scope: str) -> Licence:
     }
     if not expressions:
         return Licence(NOASSERTION)
-    parts = sorted(f"({text})" if " OR " in text else text for text in expressions)
-    whole = " AND ".join(parts) if len(parts) > 1 else min(expressions)
+    whole = _all_of(sorted(expressions))
     return Licence(whole, tuple(extracted[ref] for ref in sorted(extracted)))
 
 
 def _expression(synopsis: str, named: Callable[[str], str]) -> str:
-    """Return the SPDX expression of a License field's first line. `and` binds closer than `or`."""
-    words = [word for word in _OPERATOR.split(f" {synopsis} ") if word is None or word.strip()]
-    choices: list[list[str]] = [[]]
-    for position, word in enumerate(words):
-        is_name = position % 2 == 0
-        if is_name:
-            choices[-1].append(named((word or "").strip()))
-        elif (word or "and").lower() == "or":
-            choices.append([])
-    texts = [" AND ".join(dict.fromkeys(choice)) for choice in choices if choice]
-    return " OR ".join(dict.fromkeys(texts))
+    """Return the SPDX expression of a License field's first line.
+
+    `and` binds closer than `or`, and both closer than where a comma stands before them.
+    """
+    outer = _COMMA.split(synopsis)
+    terms = []
+    for clause in outer[::2]:
+        inner = _OPERATOR.split(clause.strip())
+        terms.append(_joined([named(name.strip()) for name in inner[::2]], inner[1::2]))
+    return _joined(terms, outer[1::2])
+
+
+def _joined(terms: Sequence[str], operators: Sequence[str | None]) -> str:
+    """Join terms by the words between them; None is `and`."""
+    choices = [[terms[0]]]
+    for term, operator in zip(terms[1:], operators, strict=True):
+        if operator is not None and operator.lower() == "or":
+            choices.append([term])
+        else:
+            choices[-1].append(term)
+    return " OR ".join(dict.fromkeys(_all_of(choice) for choice in choices))
+
+
+def _all_of(terms: Iterable[str]) -> str:
+    """Join terms by AND, each once."""
+    several = list(dict.fromkeys(terms))
+    if len(several) == 1:
+        return several[0]
+    return " AND ".join(f"({term})" if " OR " in term else term for term in several)
 
 
 def _paragraphs(text: str) -> Iterator[Paragraph]:
