@@ -56,6 +56,7 @@ class _Inputs:
     agent: dict[str, bytes]
     kernel: object  # of KernelSource.identity
     compiled_by: str | None
+    debug: bool
 
     def identity(self, packages: Iterable[PackageRecord]) -> str:
         """Return the id of the image that these inputs and `packages` make."""
@@ -70,6 +71,7 @@ class _Inputs:
             "kernel": self.kernel,
             "builder": {str(p.relative_to(builder)): _sha256(p.read_bytes()) for p in sources},
             "compiled_by": self.compiled_by,
+            "debug": self.debug,
             "zstd": [list(zstandard.ZSTD_VERSION), _ZSTD_LEVEL, _ZSTD_LEVELS],
         }
         return _sha256(json.dumps(document, sort_keys=True).encode())
@@ -83,22 +85,24 @@ def build_boot_image(
     refresh: bool = False,
     agent_folder: Path | None = None,
     kernel: KernelSource = STOCK,
+    debug: bool = False,
 ) -> BootImage:
     """Make `target_root/<id>/` with the kernel, the initramfs and boot.json, or find it made.
 
     Packages come from the host's own Debian sources and are kept in `cache_dir`: a second build
     needs no network, `refresh` fetches what is newest. `agent_folder` is the `agent` package to
-    put in, this installation's own when None. Raises UnavailableError when a package cannot be
-    fetched, NotFoundError when a program is missing, IntegrityError when a package or the kernel is
-    not what we expect.
+    put in, this installation's own when None. A `debug` image has a shell (agent.tether.debug).
+    Raises UnavailableError when a package cannot be fetched, NotFoundError when a program is
+    missing, IntegrityError when a package or the kernel is not what we expect.
     """
     agent_folder = agent_folder or Path(agent.__path__[0])
     target_root.mkdir(parents=True, exist_ok=True)
     cache_dir.mkdir(parents=True, exist_ok=True)
 
     def build(packages: PackageSet) -> BootImage:
-        sources = UserlandPackages.fetch(packages)
-        inputs = _Inputs(read_agent(agent_folder), kernel.identity(), sources.compiled_by())
+        sources = UserlandPackages.fetch(packages, debug=debug)
+        compiled_by = sources.compiled_by()
+        inputs = _Inputs(read_agent(agent_folder), kernel.identity(), compiled_by, debug)
         monitor(StepStarted(_STEP))
         image = _find_current(target_root, packages, inputs, kernel.flavour)
         if image is not None:
@@ -175,6 +179,7 @@ def _assemble(
             packages=[packages.facts(package) for package in used],
             kernel_package=kernel.package,
             kernel_flavour=kernel.flavour,
+            debug=inputs.debug,
             compiled_by=inputs.compiled_by,
             kernel_config=kernel.config,
             kernel_tools=kernel.built_by,
@@ -196,6 +201,7 @@ def _assemble(
         modules=tuple(module.name for module in kernel.modules),
         contents_sha256=_sha256(contents),
         sbom_sha256=_sha256(sbom),
+        debug=inputs.debug,
     )
     files = {
         KERNEL_FILE: kernel.image,
@@ -219,7 +225,8 @@ def _find_current(
             continue
         with suppress(NotFoundError, IntegrityError):
             image = load_boot_image(folder)
-            present = image.kernel_flavour == flavour and all(
+            alike = image.kernel_flavour == flavour and image.debug == inputs.debug
+            present = alike and all(
                 packages.holds(package.name, package.sha256) for package in image.packages
             )
             if present and inputs.identity(image.packages) == image.id == folder.name:

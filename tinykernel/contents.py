@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinykernel.cpio import ArchiveEntry
-from tinykernel.initramfs import AGENT_ROOT, DHCP_ROOT
+from tinykernel.initramfs import AGENT_ROOT, DEBUG_SHELL, DHCP_ROOT
 
 SCHEMA = 1
 OURS = "saltflat"  # the origin of what is in no package
@@ -33,6 +33,7 @@ class Part(enum.StrEnum):
     AGENT = "tether"
     NETWORK = "network"  # the DHCP client
     MODULES = "modules"
+    DEBUG = "debug shell"
     OTHER = "other"
 
 
@@ -41,6 +42,7 @@ _PARTS: tuple[tuple[re.Pattern[str], Part], ...] = tuple(
     (re.compile(pattern), part)
     for pattern, part in (
         (rf"{DHCP_ROOT}/", Part.NETWORK),
+        (rf"{DEBUG_SHELL}$", Part.DEBUG),
         (rf"{AGENT_ROOT}/", Part.AGENT),
         (r"init$", Part.AGENT),
         (r"usr/bin/python3[.\d]*$", Part.INTERPRETER),

@@ -57,6 +57,12 @@ class BootImage:
     kernel_flavour: str = STOCK_FLAVOUR
     contents_sha256: str | None = None
     sbom_sha256: str | None = None
+    debug: bool = False  # whether it has a shell for who looks for a fault
+
+    @property
+    def name(self) -> str:
+        """What kind of image it is, for a person: its kernel, and that it is a debug image."""
+        return f"{self.kernel_flavour}-debug" if self.debug else self.kernel_flavour
 
     @property
     def kernel(self) -> Path:
@@ -92,6 +98,7 @@ class BootImage:
             "compiled_by": self.compiled_by,
             "protocol": self.protocol,
             "modules": list(self.modules),
+            "debug": self.debug,
             "contents": _proof(self.contents_sha256),
             "sbom": _proof(self.sbom_sha256),
         }
@@ -188,6 +195,7 @@ def decode_record(folder: Path, document: Mapping[str, Any]) -> BootImage:
         kernel_flavour=_text(kernel.get("flavour", STOCK_FLAVOUR)),
         contents_sha256=_proven(document, "contents"),
         sbom_sha256=_proven(document, "sbom"),
+        debug=_truth(document.get("debug", False)),
     )
 
 
@@ -209,6 +217,12 @@ def _text(value: object) -> str:
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{value!r} is not a number")
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
     return value
 
 

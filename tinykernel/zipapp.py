@@ -21,6 +21,8 @@ _TIME = (1980, 1, 1, 0, 0, 0)  # the oldest that the format knows
 _PERMISSIONS = 0o100644 << 16
 _UNIX = 3  # the system whose permissions these are, APPNOTE.TXT 4.4.2
 
+_OF_PID_1 = ("__main__.py", "debug.py")
+
 _MAIN = """\
 import sys
 
@@ -43,8 +45,8 @@ def make_zipapp(agent_folder: Path | None = None) -> bytes:
     for part in ("tether", "wire"):
         files += (folder / part).rglob("*.py")
     for file in files:
-        # As it is in the guest: PID 1's own entry would switch the machine off.
-        if file != folder / "tether" / "__main__.py":
+        # As it is in the guest: PID 1's own entries would switch the machine off.
+        if file.parent != folder / "tether" or file.name not in _OF_PID_1:
             sources[f"agent/{file.relative_to(folder).as_posix()}"] = _read(file)
     made = io.BytesIO(_INTERPRETER)
     made.seek(0, io.SEEK_END)

@@ -85,6 +85,13 @@ def command() -> None:
     help="Sign the media's EFI executable for Secure Boot: a command with {in} and {out}. Implies "
     "--signed-modules.",
 )
+@click.option(
+    "--debug",
+    "with_shell",
+    is_flag=True,
+    help="Make a variant with a shell for who looks for a fault in a guest. Machines start with it "
+    "only where they are told to: saltflat run --boot.",
+)
 @store_option
 @format_option
 @click.pass_obj
@@ -98,6 +105,7 @@ def build(
     kinds: tuple[str, ...],
     append: str,
     sign_cmd: str | None,
+    with_shell: bool,
     store_root: Path,
 ) -> int:
     """Build a boot image from the distribution's own packages. Needs no root.
@@ -108,6 +116,7 @@ def build(
       saltflat boot build --refresh
       saltflat boot build --kernel tiny
       saltflat boot build --kernel /boot/vmlinuz-6.1.0-1-amd64 --modules /lib/modules/6.1.0-1-amd64
+      saltflat boot build --debug
       saltflat boot build --media iso --media stream
       saltflat boot build --media uki --sign-cmd 'sbsign --key k --cert c --output {out} {in}'
     """
@@ -130,7 +139,12 @@ def build(
     media: tuple[Medium, ...] = ()
     with using(store, monitor=output.monitor):  # until it is the default, gc would take it
         image = build_boot_image(
-            store.boot, cache_dir=cache, monitor=output.monitor, refresh=refresh, kernel=kernel
+            store.boot,
+            cache_dir=cache,
+            monitor=output.monitor,
+            refresh=refresh,
+            kernel=kernel,
+            debug=with_shell,
         )
         if kinds:
             with open_package_set(cache, monitor=output.monitor) as packages:
@@ -142,7 +156,8 @@ def build(
                     extra_arguments=append,
                     signing_command=signing_command,
                 )
-        set_default(store, image)
+        if not image.debug:
+            set_default(store, image)
     output.result(
         "\n".join([_line(image), *(f"{medium.kind}  {medium.path}" for medium in media)]),
         {
@@ -261,13 +276,14 @@ def pull(output: Output, *, source: str, access: SourceOptions, store_root: Path
     ):
         repository = ArtifactRepository(client, reference.repository, host=reference.host)
         image = pull_boot_image(repository, reference.identifier, store, monitor=output.monitor)
-        set_default(store, image)
+        if not image.debug:
+            set_default(store, image)
     output.result(_line(image), {"schema": 1, **image.to_json(), "folder": str(image.folder)})
     return 0
 
 
 def _line(image: BootImage) -> str:
     return (
-        f"{image.id}  {image.arch}  Linux {image.kernel_version} ({image.kernel_flavour})  "
+        f"{image.id}  {image.arch}  Linux {image.kernel_version} ({image.name})  "
         f"Python {image.python}  protocol {image.protocol}"
     )

@@ -30,8 +30,8 @@ def list_boot_images(store: Store) -> list[BootImage]:
 def find_boot_folder(store: Store, name: str | None) -> Path:
     """Return the folder of the boot image `name`, sound or not; of the default one if None.
 
-    A name is an id, the beginning of one, or a kernel's flavour. Raises NotFoundError, UsageError
-    when several images are called so.
+    A name is an id, the beginning of one, or a kernel's flavour, with -debug for a debug image.
+    Raises NotFoundError, UsageError when several images are called so.
     """
     make = "Make one with: saltflat boot build"
     wanted = default_boot_id(store) if name is None else name
@@ -39,7 +39,7 @@ def find_boot_folder(store: Store, name: str | None) -> Path:
         raise NotFoundError("There is no boot image in the store.", hint=make)
     folders = [path for path in sorted(store.boot.iterdir()) if _ID.fullmatch(path.name)]
     found = [path for path in folders if path.name.startswith(wanted)]
-    found = found or [path for path in folders if _flavour(path) == wanted]
+    found = found or [path for path in folders if _kind(path) == wanted]
     if not found:
         raise NotFoundError(
             f"There is no boot image {wanted} in the store.",
@@ -54,9 +54,9 @@ def find_boot_folder(store: Store, name: str | None) -> Path:
     return found[0]
 
 
-def _flavour(folder: Path) -> str | None:
+def _kind(folder: Path) -> str | None:
     try:
-        return read_record(folder).kernel_flavour
+        return read_record(folder).name
     except SaltflatError:
         return None
 
@@ -86,12 +86,16 @@ def default_boot_image(store: Store) -> BootImage | None:
         return None
 
 
-def boot_image_for(store: Store, platform: Platform) -> BootImage:
-    """Return the boot image for machines of `platform`.
+def boot_image_for(store: Store, platform: Platform, name: str | None = None) -> BootImage:
+    """Return the boot image for machines of `platform`; the one called `name`, or the default.
 
-    Raises NotFoundError with the way out, IntegrityError for one that we cannot talk to.
+    Raises NotFoundError with the way out, UsageError when several are called so, IntegrityError for
+    one that is damaged, or that we cannot talk to.
     """
-    image = default_boot_image(store)
+    if name is None:
+        image = default_boot_image(store)
+    else:
+        image = load_boot_image(find_boot_folder(store, name))
     if image is None:
         raise NotFoundError(
             "There is no boot image in the store.", hint="Make one with: saltflat boot build"

@@ -45,18 +45,8 @@ def counts_layout() -> Path:
 
 def boot_store() -> Path:
     """Return a store that holds the boot image of this checkout and nothing else."""
-
-    def build(store: Path) -> None:
-        subprocess.run(
-            [*SALTFLAT, "boot", "build", "--store", store],
-            check=True,
-            stdout=sys.stderr,
-            timeout=900,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-
     key = fingerprint([ROOT / "agent", ROOT / "tinykernel"], sys.version)
-    return cached(cache_folder(), "boot", key, build)
+    return cached(cache_folder(), "boot", key, _boot_build)
 
 
 def boot_media_store() -> Path:
@@ -64,17 +54,31 @@ def boot_media_store() -> Path:
 
     def build(store: Path) -> None:
         shutil.copytree(boot_store(), store)
-        kinds = [f"--media={kind.value}" for kind in Kind]
-        subprocess.run(
-            [*SALTFLAT, "boot", "build", "--store", store, *kinds],
-            check=True,
-            stdout=sys.stderr,
-            timeout=900,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        _boot_build(store, *(f"--media={kind.value}" for kind in Kind))
 
     sources = [ROOT / "agent", ROOT / "tinykernel", ROOT / "converter/vmdk"]
     return cached(cache_folder(), "media", fingerprint(sources, sys.version), build)
+
+
+def boot_debug_store() -> Path:
+    """Return a store with the boot image of this checkout, its default, and a debug image."""
+
+    def build(store: Path) -> None:
+        shutil.copytree(boot_store(), store)
+        _boot_build(store, "--debug")
+
+    key = fingerprint([ROOT / "agent", ROOT / "tinykernel"], sys.version)
+    return cached(cache_folder(), "debug", key, build)
+
+
+def _boot_build(store: Path, *options: str) -> None:
+    subprocess.run(
+        [*SALTFLAT, "boot", "build", "--store", store, *options],
+        check=True,
+        stdout=sys.stderr,
+        timeout=900,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 def usual_boot_image() -> BootImage:

@@ -47,6 +47,7 @@ class Materials:
     packages: Sequence[PackageFacts]
     kernel_package: str
     kernel_flavour: str
+    debug: bool = False
     compiled_by: str | None = None
     kernel_config: bytes = b""
     kernel_tools: Sequence[str] = ()
@@ -56,7 +57,7 @@ def encode_sbom(materials: Materials) -> bytes:
     """Return the exact bytes of boot.spdx.json."""
     bill = _Bill()
     image = bill.own_package("image", f"saltflat-boot-{materials.identity[:12]}", materials)
-    bill.packages[image]["comment"] = variant(materials.kernel_flavour)
+    bill.packages[image]["comment"] = variant(materials.kernel_flavour, debug=materials.debug)
     bill.relate(c.DOCUMENT_ID, c.DESCRIBES, image)
     tether = bill.plain_package(OURS, OURS, __version__, licence="Apache-2.0")
     known = _debian_packages(bill, materials.packages)
@@ -84,9 +85,10 @@ def encode_sbom(materials: Materials) -> bytes:
     return bill.encode(materials.identity, newest)
 
 
-def variant(kernel_flavour: str) -> str:
+def variant(kernel_flavour: str, *, debug: bool) -> str:
     """Return how the bill says which boot image of several it is about."""
-    return f"A boot image with the kernel {kernel_flavour!r}."
+    shell = " and a debug shell" if debug else ""
+    return f"A boot image with the kernel {kernel_flavour!r}{shell}."
 
 
 def _debian_packages(bill: _Bill, packages: Sequence[PackageFacts]) -> dict[str, str]:

@@ -33,8 +33,8 @@ def bill_faults(
         return
     if about != image.id:
         yield f"it is about the image {about}"
-    if variant(image.kernel_flavour) not in comments:
-        yield f"it does not tell of the kernel {image.kernel_flavour}"
+    if variant(image.kernel_flavour, debug=image.debug) not in comments:
+        yield f"it does not tell of the image {image.name}"
     if compilers != ([] if image.compiled_by is None else [image.compiled_by]):
         yield f"it does not tell of bytecode by CPython {image.compiled_by}"
     if packages != {(each.name, each.version, each.sha256) for each in image.packages}:

@@ -6,7 +6,13 @@ import json
 from collections.abc import Iterator, Sequence
 
 from tinykernel.cpio import ArchiveEntry
-from tinykernel.initramfs import AGENT_ROOT, ENTRY_MODULE, MODULE_ORDER
+from tinykernel.initramfs import (
+    AGENT_ROOT,
+    DEBUG_MODULE,
+    DEBUG_SHELL,
+    ENTRY_MODULE,
+    MODULE_ORDER,
+)
 from tinykernel.record import BootImage
 
 _INIT = "init"
@@ -21,11 +27,20 @@ def guest_faults(image: BootImage, entries: Sequence[ArchiveEntry]) -> Iterator[
     line = files.get(_INIT, b"").partition(b"\n")[0].decode("utf-8", "replace")
     if line.split(" ")[0] != f"#!/{interpreter}":
         yield f"/{_INIT} begins with {line[:80]!r}, and does not start /{interpreter}"
-    entry = f"{AGENT_ROOT}/{ENTRY_MODULE.replace('.', '/')}"
-    suffix = "py" if image.compiled_by is None else "pyc"
-    if f"{entry}.{suffix}" not in files:
-        yield f"it has no tether: /{entry}.{suffix} is missing"
+    if _path(image, ENTRY_MODULE) not in files:
+        yield f"it has no tether: /{_path(image, ENTRY_MODULE)} is missing"
+    for path in (_path(image, DEBUG_MODULE), DEBUG_SHELL):
+        if image.debug and path not in files:
+            yield f"it is a debug image without /{path}"
+        elif not image.debug and path in files:
+            yield f"it has a debug shell, which is not recorded: /{path}"
     yield from _driver_faults(image, files)
+
+
+def _path(image: BootImage, module: str) -> str:
+    """Return where a module of ours is."""
+    suffix = "py" if image.compiled_by is None else "pyc"
+    return f"{AGENT_ROOT}/{module.replace('.', '/')}.{suffix}"
 
 
 def _driver_faults(image: BootImage, files: dict[str, bytes]) -> Iterator[str]:

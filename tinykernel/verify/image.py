@@ -106,7 +106,8 @@ def _record_findings(image: BootImage) -> Iterator[Finding]:
     if fault is not None:
         yield Fault(RECORD_FILE, fault.what, fault.hint or _ANEW)
     else:
-        yield Check(RECORD_FILE, f"image {image.id}, protocol {image.protocol}")
+        kind = "debug image" if image.debug else "image"
+        yield Check(RECORD_FILE, f"{kind} {image.id}, protocol {image.protocol}")
 
 
 def _raw(image: BootImage) -> bytes:
@@ -122,7 +123,7 @@ def _kernel_findings(image: BootImage, data: bytes) -> Iterator[Finding]:
     if version != image.kernel_version:
         yield Fault(KERNEL_FILE, f"it is Linux {version}, not {image.kernel_version}", _ANEW)
     else:
-        yield Check("kernel", f"Linux {version} ({image.kernel_flavour})")
+        yield Check("kernel", f"Linux {version} ({image.name})")
 
 
 def _initramfs_findings(
