@@ -24,6 +24,7 @@ from converter.atomic import TEMP_PREFIX, sync_directory, temp_directory, write_
 from converter.errors import IntegrityError, NotFoundError, UnavailableError
 from converter.events import Monitor, Note, StepFinished, StepStarted
 from tinykernel import initramfs
+from tinykernel.agent_sources import agent_sources
 from tinykernel.contents import OURS, describe, encode_contents
 from tinykernel.cpio import ArchiveEntry, in_order, write_newc
 from tinykernel.kernel import Kernel, KernelSource
@@ -41,7 +42,7 @@ from tinykernel.record import (
     load_boot_image,
 )
 from tinykernel.sbom.spdx import Materials, encode_sbom
-from tinykernel.userland import Userland, UserlandPackages, gather_userland, read_agent
+from tinykernel.userland import Userland, UserlandPackages, gather_userland
 
 # Measured on 12.0 MB: level 12 gives 4.43 MB in 0.4 s, 18 gives 3.93 MB in 2.4 s, which the guest
 # unpacks in 0.15 and 0.19 s. The tiny kernel is for who counts bytes.
@@ -102,7 +103,7 @@ def build_boot_image(
     def build(packages: PackageSet) -> BootImage:
         sources = UserlandPackages.fetch(packages, debug=debug)
         compiled_by = sources.compiled_by()
-        inputs = _Inputs(read_agent(agent_folder), kernel.identity(), compiled_by, debug)
+        inputs = _Inputs(agent_sources(agent_folder), kernel.identity(), compiled_by, debug)
         monitor(StepStarted(_STEP))
         image = _find_current(target_root, packages, inputs, kernel.flavour)
         if image is not None:

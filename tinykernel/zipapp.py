@@ -14,14 +14,14 @@ from pathlib import Path
 import agent
 from converter.atomic import write_atomic
 from converter.errors import NotFoundError, UsageError
+from tinykernel.agent_sources import agent_sources
 
 UNIT_FILE = "tether.service"
 _INTERPRETER = b"#!/usr/bin/env python3\n"
 _TIME = (1980, 1, 1, 0, 0, 0)  # the oldest that the format knows
 _PERMISSIONS = 0o100644 << 16
 _UNIX = 3  # the system whose permissions these are, APPNOTE.TXT 4.4.2
-
-_OF_PID_1 = ("__main__.py", "debug.py")
+_OF_PID_1 = ("agent/tether/__main__.py", "agent/tether/debug.py")
 
 _MAIN = """\
 import sys
@@ -40,14 +40,11 @@ def make_zipapp(agent_folder: Path | None = None) -> bytes:
     Raises NotFoundError when its sources are not there.
     """
     folder = _folder(agent_folder)
-    sources = {"__main__.py": _MAIN.encode()}
-    files = [folder / "__init__.py", folder / "values.py"]
-    for part in ("tether", "wire"):
-        files += (folder / part).rglob("*.py")
-    for file in files:
-        # As it is in the guest: PID 1's own entries would switch the machine off.
-        if file.parent != folder / "tether" or file.name not in _OF_PID_1:
-            sources[f"agent/{file.relative_to(folder).as_posix()}"] = _read(file)
+    sources: dict[str, bytes] = {"__main__.py": _MAIN.encode()}
+    # As it is in the guest but for PID 1's own entries, which would switch the machine off.
+    sources.update(agent_sources(folder))
+    for name in _OF_PID_1:
+        del sources[name]
     made = io.BytesIO(_INTERPRETER)
     made.seek(0, io.SEEK_END)
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:

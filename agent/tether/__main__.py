@@ -12,8 +12,8 @@ import functools
 import os
 import resource
 import time
-from typing import TYPE_CHECKING, Callable, List, Optional, Sequence, Tuple
 
+from agent.hints import TYPE_CHECKING, Callable, List, Optional, Sequence, Tuple
 from agent.tether import (
     c_linux,
     channel,

@@ -12,8 +12,8 @@ import os
 import re
 import signal
 import termios
-from typing import Dict, List, Optional
 
+from agent.hints import Dict, List, Optional
 from agent.tether import __main__ as tether
 from agent.tether import c_linux, log, syscalls
 

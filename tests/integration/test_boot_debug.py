@@ -107,7 +107,9 @@ def test_a_shell_beside_the_process(image: BootImage, link: Path, tmp_path: Path
         shell.wait_for_prompt()
         assert "read line" in shell.run("cat /proc/*/cmdline | tr '\\0' ' '")
         assert " /newroot ext4 " in shell.run("cat /proc/mounts")
-        shell.run("{ cd /newroot; sleep 1000 & }")  # holds the root disk, and must not hold up the end
+        shell.run(
+            "{ cd /newroot; sleep 1000 & }"
+        )  # holds the root disk, and must not hold up the end
         host.write(0, b"\n", end=True)
         host.wait(lambda: main.code is not None)
         assert main.code == 7
