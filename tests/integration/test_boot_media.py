@@ -218,6 +218,31 @@ def test_what_cannot_be_leaves_the_media_as_they_were(
     assert built.media.encode() == before
 
 
+def test_media_of_other_inputs_do_not_stay_without_a_record(
+    boot_store: Path, tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """What signs here signs nothing, but the media are others all the same."""
+    copies = f"--sign-cmd={tool('cp')} {{in}} {{out}}"
+
+    def made(*arguments: str) -> set[str]:
+        done = boot_build(store, "--signed-modules", *arguments)
+        assert done.returncode == 0, done.stderr.decode()
+        folder = Path(json.loads(done.stdout)["folder"])
+        media = load_media(load_boot_image(folder))
+        assert media is not None
+        names = {path.name for path in (folder / "media").iterdir()}
+        assert {medium.path.name for medium in media.media} == names - {"media.json"}
+        return names - {"media.json"}
+
+    store = tmp_path / "store"
+    shutil.copytree(boot_store, store)
+    assert made("--media=uki", "--media=vmdk") == {"boot.efi", "boot.vmdk"}
+    assert made("--media=stream") == {"boot.efi", "boot.vmdk", "boot-stream.vmdk"}
+    assert made("--media=uki", copies) == {"boot.efi"}
+    assert made("--media=vmdk") == {"boot.vmdk"}
+    assert made("--media=uki", "--append=other") == {"boot.efi"}
+
+
 def test_without_a_program_the_package_is_named(built: Built, tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
