@@ -96,16 +96,6 @@ def test_a_probe_without_an_answer_is_no(image: BootImage) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_two_builds_are_the_same_bytes(
-    image: BootImage, agent: Path, cache: Path, tmp_path: Path
-) -> None:
-    again = built(tmp_path, agent, cache)
-
-    assert again.id == image.id
-    for name in ("vmlinuz", "initrd", "boot.json"):
-        assert (again.folder / name).read_bytes() == (image.folder / name).read_bytes()
-
-
 def test_a_finished_build_is_found_without_reading_a_package(
     image: BootImage, agent: Path, cache: Path
 ) -> None:
