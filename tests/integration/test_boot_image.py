@@ -23,6 +23,7 @@ from converter.events import StepFinished
 from converter.machine.kvm import probe_boot
 from converter.machine.process import qemu_version
 from converter.machine.qemu_command import Accelerator
+from tests.integration.conftest import Saltflat
 from tinykernel import build, packages
 from tinykernel.closure import OPTIONAL
 from tinykernel.record import BootImage, load_boot_image
@@ -260,6 +261,24 @@ def test_a_second_build_needs_no_network(
 
 def _no_apt(*_arguments: object, **_options: object) -> None:
     raise AssertionError("apt was run")
+
+
+def test_an_archive_out_of_reach_is_one_clear_error(saltflat: Saltflat, tmp_path: Path) -> None:
+    settings = tmp_path / "apt.conf"
+    settings.write_text(
+        'Acquire::Retries::Delay "false";\n'
+        + "".join(f'Acquire::{way}::Proxy "http://127.0.0.1:9";\n' for way in ("http", "https"))
+    )
+    there = Saltflat({**saltflat.environment, "APT_CONFIG": str(settings)})
+    done = there("--progress", "none", "boot", "build", "--store", tmp_path / "store")
+    assert done.returncode == errors.UnavailableError.exit_code
+    said = done.stderr.decode()
+    assert said.count("Error: ") == 1
+    assert "Package python3-minimal cannot be fetched" in said
+    assert "127.0.0.1:9" in said  # not that the package is in no list
+    assert "check the network" in said
+    assert "Traceback" not in said
+    assert list((tmp_path / "store/boot").iterdir()) == []
 
 
 def test_a_package_that_is_nowhere_is_one_clear_error(tmp_path: Path) -> None:
