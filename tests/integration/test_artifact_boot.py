@@ -130,6 +130,12 @@ def test_an_artifact_from_before_there_were_lists_is_taken(
     asked(saltflat, "pull", there, f"{place.host}/{REPOSITORY}:old")
     assert {Path(name).name for name in files(there)} == {"vmlinuz", "initrd", "boot.json"}
     saltflat.good("boot", "verify", "--store", there)
+    # A debug image is brought, and machines do not start with it.
+    debug = place.put_blob(REPOSITORY, json.dumps({**old, "debug": True}).encode(), good["config"])
+    place.put_manifest(REPOSITORY, "debug", {**good, "config": debug, "layers": layers})
+    other = tmp_path / "other"
+    assert asked(saltflat, "pull", other, f"{place.host}/{REPOSITORY}:debug")["debug"]
+    assert not (other / "boot/default").exists()
 
 
 def test_another_image_under_the_same_id_is_not_taken(
