@@ -250,10 +250,8 @@ def test_media_of_other_inputs_do_not_stay_without_a_record(
     store = tmp_path / "store"
     shutil.copytree(boot_store, store)
     assert made("--media=uki", "--media=vmdk") == {"boot.efi", "boot.vmdk"}
-    assert made("--media=stream") == {"boot.efi", "boot.vmdk", "boot-stream.vmdk"}
     assert made("--media=uki", copies) == {"boot.efi"}
     assert made("--media=vmdk") == {"boot.vmdk"}
-    assert made("--media=uki", "--append=other") == {"boot.efi"}
 
 
 def test_without_a_program_the_package_is_named(built: Built, tmp_path: Path) -> None:

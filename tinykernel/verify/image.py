@@ -30,6 +30,7 @@ from tinykernel.record import (
     read_record,
 )
 from tinykernel.verify.bill import bill_faults
+from tinykernel.verify.files import read_file
 from tinykernel.verify.findings import Check, Fault, Finding
 from tinykernel.verify.guest import guest_faults
 from tinykernel.verify.media import verify_media
@@ -60,9 +61,12 @@ def _verify(image: BootImage) -> Iterator[Finding]:
     files: dict[str, bytes] = {}
     for name, sha256 in image.digests().items():
         try:
-            files[name] = (image.folder / name).read_bytes()
+            files[name] = read_file(image.folder / name)
         except OSError as error:
             yield Fault(name, f"it cannot be read: {error.strerror}", _ANEW)
+            continue
+        except IntegrityError as error:
+            yield Fault(name, error.what, _ANEW)
             continue
         found = hashlib.sha256(files[name]).hexdigest()
         if found != sha256:
@@ -93,7 +97,8 @@ def _record_findings(image: BootImage) -> Iterator[Finding]:
     name = image.folder.resolve().name
     if _IDENTITY.fullmatch(name) and name != image.id:
         yield Fault(RECORD_FILE, f"the folder's name is {name}, the image's id {image.id}", _ANEW)
-    if image.contents_sha256 is not None and _raw(image) != encode_record(image):
+    raw = read_file(image.folder / RECORD_FILE)
+    if image.contents_sha256 is not None and raw != encode_record(image):
         # Records of older versions say less, so theirs are others.
         yield Fault(RECORD_FILE, "it is not as it was written", _ANEW)
     if image.arch != ARCHITECTURE:
@@ -108,10 +113,6 @@ def _record_findings(image: BootImage) -> Iterator[Finding]:
     else:
         kind = "debug image" if image.debug else "image"
         yield Check(RECORD_FILE, f"{kind} {image.id}, protocol {image.protocol}")
-
-
-def _raw(image: BootImage) -> bytes:
-    return (image.folder / RECORD_FILE).read_bytes()
 
 
 def _kernel_findings(image: BootImage, data: bytes) -> Iterator[Finding]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from converter.atomic import TEMP_PREFIX
 from converter.errors import IntegrityError, SaltflatError
@@ -19,12 +18,12 @@ from tinykernel.media.record import MEDIA_FOLDER, RECORD_FILE, Kind, Media, Medi
 from tinykernel.record import BootImage
 from tinykernel.verify.executable import Executable
 from tinykernel.verify.fat import read_fat_file
+from tinykernel.verify.files import check_size, read_file
 from tinykernel.verify.findings import Check, Fault, Finding
 from tinykernel.verify.gpt import read_system_partition
 from tinykernel.verify.iso9660 import read_boot_entries, read_iso_file
 
 _LOADER = ("EFI", "BOOT", "BOOTX64.EFI")
-_LIMIT_BYTES = 1 << 30
 _ANEW = "Make it anew: saltflat boot build --media"
 
 
@@ -41,7 +40,7 @@ def verify_media(image: BootImage) -> Iterator[Finding]:
         return
     known = {RECORD_FILE} if media is not None else set()
     if media is not None:
-        if (folder / RECORD_FILE).read_bytes() != media.encode():
+        if read_file(folder / RECORD_FILE) != media.encode():
             yield Fault(record, "it is not as it was written", _ANEW)
         yield Check(record, f"{len(media.media)} media, {_signed(media)}")
         for medium in media.media:
@@ -56,7 +55,7 @@ def _verify(medium: Medium, image: BootImage, media: Media) -> Iterator[Finding]
     subject = f"{MEDIA_FOLDER}/{medium.path.name}"
     faults = []
     try:
-        data = _read(medium.path)
+        data = read_file(medium.path)
         if len(data) != medium.size_bytes:
             faults.append(f"it has {len(data)} bytes, not {medium.size_bytes}")
         found = hashlib.sha256(data).hexdigest()
@@ -134,25 +133,13 @@ def _disk(medium: Medium) -> bytes:
     if medium.kind is Kind.VMDK:
         check_link(medium.path)
         with open_chain(medium.path) as chain:
-            return chain.read(0, _bounded(chain.capacity_bytes))
+            return chain.read(0, check_size(chain.capacity_bytes))
     with medium.path.open("rb") as file:
         reader = StreamReader(file, medium.path.name)
-        disk = bytearray(_bounded(reader.capacity_bytes))
+        disk = bytearray(check_size(reader.capacity_bytes))
         for offset, grain in reader.grains():
             disk[offset : offset + len(grain)] = grain
         return bytes(disk)
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        _bounded(path.stat().st_size)
-        return file.read(_LIMIT_BYTES)
-
-
-def _bounded(size_bytes: int) -> int:
-    if size_bytes > _LIMIT_BYTES:
-        raise IntegrityError(f"it is {size_bytes} bytes long, which no boot medium of ours is")
-    return size_bytes
 
 
 def _signed(media: Media) -> str:
