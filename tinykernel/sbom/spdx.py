@@ -26,7 +26,6 @@ from tinykernel.sbom.licences import ExtractedLicence, read_licence
 COMPILER = "CPython"  # the package that stands for who compiled the bytecode
 
 _NOT_OF_AN_ID = re.compile(r"[^A-Za-z0-9.-]")
-_MADE_HERE = (".pyc", ".ko")  # what is compiled or stripped on its way from the package
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +141,8 @@ def _initramfs_files(
         elements.append(element)
         origin = materials.origins.get(entry.path, "")
         if origin in known:
-            made = origin == OURS or entry.path.endswith(_MADE_HERE)
-            relation = c.GENERATED_FROM if made else c.EXPANDED_FROM_ARCHIVE
-            bill.relate(element, relation, known[origin])
+            # Most are compiled or stripped on their way: none is called a copy.
+            bill.relate(element, c.GENERATED_FROM, known[origin])
     bill.holds(initramfs, (entry.data for entry in regular), elements)
 
 
