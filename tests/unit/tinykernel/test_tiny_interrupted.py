@@ -1,7 +1,8 @@
 """A build of the tiny kernel that is interrupted, or cannot begin, leaves nothing behind.
 
 The source package is one of ours, and make builds it really: its kernel comes out of a FIFO, so a
-build lasts until the test says so.
+build lasts until the test says so. It says nothing between its line and that: when nobody listens
+any more, a word more would be the end of make.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ bzImage:
 \tmkdir -p arch/x86/boot
 \tprintf part > arch/x86/boot/bzImage
 \t@echo '  CC      init/main.o'
-\tcat {gate} > arch/x86/boot/bzImage
+\t@cat {gate} > arch/x86/boot/bzImage
 """
 PROGRAM = """\
 import sys
