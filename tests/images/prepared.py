@@ -203,7 +203,9 @@ def foreign_program(root: Path, name: str) -> list[str]:
 
 def main() -> int:
     """Make everything that this user can make; return 1 if something failed."""
-    makers = [corner_layout, counts_layout, boot_store]
+    makers = [corner_layout, counts_layout, boot_store, boot_debug_store]
+    if all(shutil.which(name) for name in ("xorriso", "mkfs.fat", "mcopy", "sfdisk")):
+        makers += [boot_media_store]
     if go_program() is not None:
         makers += [go_tools]
     if shutil.which("mmdebstrap"):
