@@ -8,7 +8,7 @@ has of that, it does as that does (a property test holds the two against each ot
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
+from agent.hints import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 __all__ = ["dataclass", "field", "replace"]
 

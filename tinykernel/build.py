@@ -23,6 +23,7 @@ from converter.atomic import TEMP_PREFIX, sync_directory, temp_directory, write_
 from converter.errors import IntegrityError, NotFoundError, UnavailableError
 from converter.events import Monitor, Note, StepFinished, StepStarted
 from tinykernel import initramfs
+from tinykernel.agent_sources import agent_sources
 from tinykernel.cpio import ArchiveEntry, write_newc
 from tinykernel.kernel import Kernel, KernelSource
 from tinykernel.kernel.stock import STOCK
@@ -36,7 +37,7 @@ from tinykernel.record import (
     encode_record,
     load_boot_image,
 )
-from tinykernel.userland import Userland, UserlandPackages, gather_userland, read_agent
+from tinykernel.userland import Userland, UserlandPackages, gather_userland
 
 # Measured on 12.0 MB: level 12 gives 4.43 MB in 0.4 s, 18 gives 3.93 MB in 2.4 s, which the guest
 # unpacks in 0.15 and 0.19 s. The tiny kernel is for who counts bytes.
@@ -92,7 +93,7 @@ def build_boot_image(
 
     def build(packages: PackageSet) -> BootImage:
         sources = UserlandPackages.fetch(packages)
-        inputs = _Inputs(read_agent(agent_folder), kernel.identity(), sources.compiled_by())
+        inputs = _Inputs(agent_sources(agent_folder), kernel.identity(), sources.compiled_by())
         monitor(StepStarted(_STEP))
         image = _find_current(target_root, packages, inputs, kernel.flavour)
         if image is not None:

@@ -54,17 +54,6 @@ class Userland:
     packages: tuple[Package, ...]
 
 
-def read_agent(folder: Path) -> dict[str, bytes]:
-    """Return path -> source of what the guest may hold of the package `folder`.
-
-    Paths are relative to `initramfs.AGENT_ROOT`.
-    """
-    files = [folder / "__init__.py", folder / "values.py"]
-    for part in ("wire", "tether"):
-        files += sorted((folder / part).rglob("*.py"))
-    return {f"agent/{path.relative_to(folder)}": path.read_bytes() for path in files}
-
-
 def gather_userland(
     packages: PackageSet,
     sources: UserlandPackages,

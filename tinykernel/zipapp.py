@@ -14,6 +14,7 @@ from pathlib import Path
 import agent
 from converter.atomic import write_atomic
 from converter.errors import NotFoundError, UsageError
+from tinykernel.agent_sources import agent_sources
 
 UNIT_FILE = "tether.service"
 _INTERPRETER = b"#!/usr/bin/env python3\n"
@@ -38,14 +39,10 @@ def make_zipapp(agent_folder: Path | None = None) -> bytes:
     Raises NotFoundError when its sources are not there.
     """
     folder = _folder(agent_folder)
-    sources = {"__main__.py": _MAIN.encode()}
-    files = [folder / "__init__.py", folder / "values.py"]
-    for part in ("tether", "wire"):
-        files += (folder / part).rglob("*.py")
-    for file in files:
-        # As it is in the guest: PID 1's own entry would switch the machine off.
-        if file != folder / "tether" / "__main__.py":
-            sources[f"agent/{file.relative_to(folder).as_posix()}"] = _read(file)
+    sources: dict[str, bytes] = {"__main__.py": _MAIN.encode()}
+    # As it is in the guest but for PID 1's own entry, which would switch the machine off.
+    sources.update(agent_sources(folder))
+    del sources["agent/tether/__main__.py"]
     made = io.BytesIO(_INTERPRETER)
     made.seek(0, io.SEEK_END)
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Optional, Tuple
 
+from agent.hints import Optional, Tuple
 from agent.tether import c_linux, disks, log, modules, syscalls
 from agent.tether.errors import StartError
 from agent.tether.uevents import UeventListener

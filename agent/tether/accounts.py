@@ -6,8 +6,7 @@ guest's C library is never asked (NSS would answer for the agent's world, not fo
 
 from __future__ import annotations
 
-from typing import List, Sequence, Tuple
-
+from agent.hints import List, Sequence, Tuple
 from agent.tether.errors import StartError
 from agent.values import dataclass
 

@@ -12,8 +12,8 @@ import functools
 import os
 import resource
 import socket
-from typing import Callable, Mapping, Optional, Sequence
 
+from agent.hints import Callable, Mapping, Optional, Sequence
 from agent.tether import (
     c_linux,
     channel,

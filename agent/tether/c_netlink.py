@@ -65,3 +65,8 @@ IFA_F_DADFAILED = 0x08
 IFA_F_TENTATIVE = 0x40
 CACHEINFO = struct.Struct("=4I")  # preferred and valid seconds; two times that are the kernel's
 FOREVER = 0xFFFFFFFF
+
+# linux/rtnetlink.h: what the kernel leaves of a router's advertisement to user space
+RTM_NEWNDUSEROPT = 68
+RTMGRP_ND_USEROPT = 0x80000  # 1 << (RTNLGRP_ND_USEROPT - 1)
+NDUSEROPTMSG = struct.Struct("=BxHiBB6x")  # family, length of the options, index, ICMP type, code

@@ -13,8 +13,8 @@ import os
 import socket
 import stat
 import termios
-from typing import List, Optional, Protocol, Tuple, Union
 
+from agent.hints import List, Optional, Protocol, Tuple, Union
 from agent.tether import c_linux, log
 from agent.tether.config import Serial, VirtioSerial, Vsock
 from agent.tether.errors import StartError

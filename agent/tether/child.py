@@ -17,8 +17,8 @@ import signal
 import socket
 import stat
 import termios
-from typing import Callable, Dict, NoReturn, Optional, Sequence, Tuple
 
+from agent.hints import Callable, Dict, NoReturn, Optional, Sequence, Tuple
 from agent.tether import accounts, init, log, privileges, resolve, syscalls, terminal, world
 from agent.tether.config import Job
 from agent.tether.errors import CANNOT_INVOKE, CANNOT_START, NOT_FOUND, StartError

@@ -8,8 +8,8 @@ does so: in somebody's own guest the clock is somebody's own matter.
 from __future__ import annotations
 
 import time
-from typing import Callable, Dict, Mapping, Optional
 
+from agent.hints import Callable, Dict, Mapping, Optional
 from agent.tether import log
 from agent.tether.companion import Tell
 

@@ -6,8 +6,7 @@ it stops no process from starting or ending.
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, Optional, Protocol
-
+from agent.hints import Callable, Mapping, Optional, Protocol
 from agent.tether.poller import Poller
 
 # Sends a control message to the host; False when too many wait already, and it was not taken.

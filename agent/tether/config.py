@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Mapping, Optional, Tuple, Union
 
+from agent.hints import Mapping, Optional, Tuple, Union
 from agent.tether.errors import StartError
 from agent.tether.fields import Arguments
 from agent.tether.fields import arguments as _arguments

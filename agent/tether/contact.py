@@ -7,8 +7,8 @@ Owns the choice of the document's source, the channel's drivers and the greeting
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Optional, Tuple
 
+from agent.hints import TYPE_CHECKING, Optional, Tuple
 from agent.tether import c_linux, channel, config, entropy, log, modules, sources
 from agent.tether.errors import StartError
 from agent.tether.line import guest_line

@@ -12,8 +12,8 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from typing import Callable, Dict, List, Optional, Tuple
 
+from agent.hints import Callable, Dict, List, Optional, Tuple
 from agent.tether import c_tar
 from agent.values import dataclass, field
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+from agent.hints import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 from agent.tether import c_tar, world
 
 CHUNK_BYTES = 65536

@@ -12,7 +12,8 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from typing import Dict, Iterator, List, NamedTuple, Tuple, Union
+
+from agent.hints import Dict, Iterator, List, NamedTuple, Tuple, Union
 
 # Attributes of this kind are seen by nobody without CAP_SYS_ADMIN.
 MARK = "trusted.saltflat.filling"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Dict, List
 
+from agent.hints import Dict, List
 from agent.tether.cgroups import CGROUP_ROOT, count_oom_kills
 
 _PROC = "/proc"

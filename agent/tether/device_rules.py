@@ -6,8 +6,7 @@ as Docker lets it, could open the machine's disks and consoles through nodes of 
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
-
+from agent.hints import Optional, Sequence, Tuple
 from agent.tether import c_bpf as bpf
 from agent.tether import syscalls
 from agent.tether.errors import StartError

@@ -11,8 +11,8 @@ import os
 import select
 import signal
 from contextlib import suppress
-from typing import List, Mapping, Optional, Tuple
 
+from agent.hints import List, Mapping, Optional, Tuple
 from agent.tether import log, syscalls
 from agent.tether.errors import StartError
 

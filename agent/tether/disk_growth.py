@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import select
-from typing import Dict, List, Mapping, Optional, Tuple
 
+from agent.hints import Dict, List, Mapping, Optional, Tuple
 from agent.tether import disks, log
 from agent.tether.companion import Tell
 from agent.tether.poller import Poller

@@ -9,8 +9,8 @@ import errno
 import fcntl
 import os
 import struct
-from typing import List, Optional, Tuple
 
+from agent.hints import List, Optional, Tuple
 from agent.tether import c_ext4, c_linux, log, syscalls
 from agent.tether.errors import StartError
 from agent.tether.uevents import UeventListener

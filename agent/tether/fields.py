@@ -6,8 +6,7 @@ StartError("config").
 
 from __future__ import annotations
 
-from typing import Mapping, Optional, Tuple
-
+from agent.hints import Mapping, Optional, Tuple
 from agent.tether.errors import StartError
 
 Arguments = Tuple[str, ...]

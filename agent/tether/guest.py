@@ -12,8 +12,8 @@ import gc
 import os
 import resource
 import time
-from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence
 
+from agent.hints import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence
 from agent.tether import config, disks, log, resolve, syscalls, volumes, world
 from agent.tether.clock import Clock
 from agent.tether.disk_growth import DiskGrowth

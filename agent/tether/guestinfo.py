@@ -7,8 +7,8 @@ in the log: what happens over the channel to the host does not depend on this.
 from __future__ import annotations
 
 import json
-from typing import Mapping, Optional
 
+from agent.hints import Mapping, Optional
 from agent.tether import c_linux, log
 from agent.tether.errors import StartError
 from agent.tether.modules import VSOCK_DRIVERS, Loader

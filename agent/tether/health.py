@@ -6,8 +6,7 @@ are arguments, and who runs the check is `probes`' matter. The rules are moby's 
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
-
+from agent.hints import Optional, Tuple
 from agent.tether import fields
 from agent.tether.fields import Arguments
 from agent.values import dataclass

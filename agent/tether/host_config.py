@@ -6,8 +6,7 @@ are made again because the document comes from outside. How it is done is decide
 
 from __future__ import annotations
 
-from typing import Mapping, Optional, Tuple
-
+from agent.hints import Mapping, Optional, Tuple
 from agent.tether import fields
 from agent.tether.c_limits import CAPABILITIES, RESOURCES
 from agent.tether.fields import wrong

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from typing import NoReturn
+
+from agent.hints import NoReturn
 
 # Those that a process gets for what it did itself; passing them on would do it to another.
 _OWN = frozenset(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import List, Mapping, Optional, Sequence, Tuple
 
+from agent.hints import List, Mapping, Optional, Sequence, Tuple
 from agent.tether import log
 from agent.tether.dhcp import DhcpClient
 from agent.tether.errors import StartError

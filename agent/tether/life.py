@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import signal
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional
 
+from agent.hints import TYPE_CHECKING, Callable, Dict, List, Optional
 from agent.tether.companion import Tell
 from agent.tether.messages import MAIN, describe_exit, exit_code
 from agent.tether.relayed import Relayed

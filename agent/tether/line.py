@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import List, Optional, Tuple
 
+from agent.hints import List, Optional, Tuple
 from agent.tether.channel import Transport
 from agent.tether.config import OutputRules
 from agent.wire import Endpoint, Event, Role

@@ -6,8 +6,8 @@ docs/protocol.md has their members; what a host says that makes no sense is igno
 from __future__ import annotations
 
 import os
-from typing import Dict, Mapping
 
+from agent.hints import Dict, Mapping
 from agent.tether.errors import StartError
 from agent.tether.relayed import MAX_FAILURE
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from typing import Dict, Iterable, List, Mapping, Protocol, Set, Tuple
 
+from agent.hints import Dict, Iterable, List, Mapping, Protocol, Set, Tuple
 from agent.tether import c_linux, syscalls
 from agent.tether.errors import StartError
 

@@ -7,8 +7,8 @@ Owns a small file system in the agent's world. The process's world gets mounts o
 from __future__ import annotations
 
 import os
-from typing import Dict, Mapping
 
+from agent.hints import Dict, Mapping
 from agent.tether import log, network_files, syscalls
 from agent.tether.host_config import HostConfig
 from agent.tether.network_files import NO_NETWORK, Names

@@ -10,8 +10,8 @@ import os
 import socket
 import struct
 from types import TracebackType
-from typing import Dict, Iterator, List, Optional, Tuple
 
+from agent.hints import Dict, Iterator, List, Optional, Tuple
 from agent.tether import c_netlink
 from agent.tether.c_linux import IFF_LOWER_UP, IFF_RUNNING, IFF_UP
 from agent.tether.c_netlink import (
@@ -246,13 +246,19 @@ def open_listener(groups: int) -> socket.socket:
 
 def drain(listener: socket.socket) -> None:
     """Read what is queued: what has changed is looked up, so that lost messages do no harm."""
+    for _ in read_all(listener):
+        pass
+
+
+def read_all(listener: socket.socket) -> Iterator[bytes]:
+    """Yield what is queued. The kernel drops what comes while too much is."""
     while True:
         try:
-            listener.recv(_RECEIVE_BYTES)
+            yield listener.recv(_RECEIVE_BYTES)
         except BlockingIOError:
             return
-        except OSError:
-            return  # ENOBUFS: some were dropped
+        except OSError:  # ENOBUFS: some were dropped
+            return
 
 
 def attribute(kind: int, data: bytes) -> bytes:

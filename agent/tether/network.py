@@ -11,9 +11,10 @@ import select
 import socket
 import time
 from types import TracebackType
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
+from agent.hints import Callable, Dict, List, Mapping, Optional, Tuple
 from agent.tether import c_netlink, dhcp, log, modules, netlink
+from agent.tether.advertised import AdvertisedNames
 from agent.tether.companion import Tell
 from agent.tether.config import Job
 from agent.tether.dhcp import DhcpClient, Event
@@ -57,6 +58,8 @@ class MachineNetwork:
         self._cards: List[Card] = []
         self._kernel: Optional[RouteSocket] = None
         self._listener: Optional[socket.socket] = None
+        self._advertised = AdvertisedNames()
+        self._advertisements: Optional[socket.socket] = None
         self._tell: Optional[Tell] = None
         self._told: Optional[Mapping[str, object]] = None
         self._reported: Optional[Mapping[str, object]] = None
@@ -76,7 +79,7 @@ class MachineNetwork:
             client.ask_to_end()
         for client in clients:
             client.close()
-        for opened in (self._listener, self._kernel):
+        for opened in (self._listener, self._advertisements, self._kernel):
             if opened is not None:
                 opened.close()
 
@@ -101,6 +104,8 @@ class MachineNetwork:
         self._listener = netlink.open_listener(
             c_netlink.RTMGRP_LINK | c_netlink.RTMGRP_IPV4_IFADDR | c_netlink.RTMGRP_IPV6_IFADDR
         )
+        if any(interface.slaac for interface in self._config.interfaces):
+            self._advertisements = netlink.open_listener(c_netlink.RTMGRP_ND_USEROPT)
         for card in find_cards(self._kernel, self._config.interfaces, events):
             self._cards.append(card)
             card.set_up()
@@ -179,9 +184,7 @@ class MachineNetwork:
                 self._warn(card, "no DHCP server has answered")
         except (ValueError, OSError) as error:
             self._warn(card, "the DHCP server's answer cannot be used: {}".format(error))
-        if self._files is not None:
-            self._files.update(self._names())
-        self._look_soon()
+        self._names_changed()
 
     def _warn(self, card: Card, text: str) -> None:
         warning = "{}: {}".format(card.name, text)[:MAX_WARNING]
@@ -190,6 +193,19 @@ class MachineNetwork:
             card.warning = warning
 
     # --- names and news --------------------------------------------------------------------------
+
+    def _take_advertisements(self, _mask: int = 0) -> None:
+        assert self._advertisements is not None
+        changes = 0
+        for data in netlink.read_all(self._advertisements):
+            changes += self._advertised.take(data, self._clock())
+        if changes:
+            self._names_changed()
+
+    def _names_changed(self) -> None:
+        if self._files is not None:
+            self._files.update(self._names())
+        self._look_soon()
 
     def _names(self) -> Names:
         addresses: List[str] = []
@@ -203,6 +219,8 @@ class MachineNetwork:
                 addresses.append(card.lease.address.host)
                 servers += card.lease.name_servers
                 domains += card.lease.search_domains
+            servers += self._advertised.name_servers(card.index, card.name)
+            domains += self._advertised.search_domains(card.index)
         unique = (tuple(dict.fromkeys(words)) for words in (addresses, servers, domains))
         return Names(*unique)
 
@@ -250,17 +268,22 @@ class MachineNetwork:
                 )
         assert self._listener is not None
         poller.watch(self._listener.fileno(), select.EPOLLIN, self._addresses_changed)
+        if self._advertisements is not None:
+            poller.watch(self._advertisements.fileno(), select.EPOLLIN, self._take_advertisements)
         self._look(self._clock())
 
     def due(self) -> Optional[float]:
-        """Return when to look again, or to start a client again."""
+        """Return when to look again, to start a client again, or to forget a name server."""
         times = [card.client.due() for card in self._cards if card.client is not None]
-        return min((at for at in (self._look_at, *times) if at is not None), default=None)
+        times += [self._look_at, self._advertised.due()]
+        return min((at for at in times if at is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
         if self._look_at is not None and now >= self._look_at:
             self._look(now)
+        if self._advertised.forget(now):
+            self._names_changed()
         self._restart(now)
 
     def take_end(self, pid: int, status: int) -> bool:

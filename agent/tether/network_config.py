@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Dict, List, Mapping, Optional, Tuple
 
+from agent.hints import Dict, List, Mapping, Optional, Tuple
 from agent.tether import fields
 from agent.tether.fields import wrong
 from agent.values import dataclass

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Tuple
-
+from agent.hints import Mapping, Tuple
 from agent.tether.host_config import HostConfig
 from agent.values import dataclass
 

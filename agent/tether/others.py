@@ -7,8 +7,8 @@ bytes are `relayed`'s matter.
 from __future__ import annotations
 
 from collections import deque
-from typing import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
 
+from agent.hints import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
 from agent.tether.errors import StartError
 from agent.tether.messages import MAIN, describe_exit, describe_failure
 from agent.tether.poller import Poller

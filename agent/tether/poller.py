@@ -7,7 +7,8 @@ opened again within one turn: handlers look, and never block.
 from __future__ import annotations
 
 import select
-from typing import Callable, Dict, Tuple
+
+from agent.hints import Callable, Dict, Tuple
 
 Handler = Callable[[int], None]
 

@@ -10,8 +10,8 @@ import errno
 import os
 import select
 import socket
-from typing import Callable, Iterator, Optional, Tuple
 
+from agent.hints import Callable, Iterator, Optional, Tuple
 from agent.tether import c_genl, log
 from agent.tether.companion import Tell
 from agent.tether.poller import Poller

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from typing import FrozenSet, Mapping, Optional, Tuple
 
+from agent.hints import FrozenSet, Mapping, Optional, Tuple
 from agent.tether import syscalls
 from agent.tether.accounts import Identity
 from agent.tether.c_limits import CAPABILITIES, RESOURCES

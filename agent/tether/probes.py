@@ -14,8 +14,8 @@ import select
 import signal
 import time
 from collections import deque
-from typing import Callable, Deque, Dict, List, Mapping, Optional
 
+from agent.hints import Callable, Deque, Dict, List, Mapping, Optional
 from agent.tether.companion import Tell
 from agent.tether.errors import StartError
 from agent.tether.fields import Arguments

@@ -14,8 +14,8 @@ import json
 import os
 import signal
 import socket
-from typing import Callable, List, Mapping, Optional
 
+from agent.hints import Callable, List, Mapping, Optional
 from agent.tether import c_linux, child, device_rules, syscalls, volumes, world
 from agent.tether.child import Builtin, Pipes, Plan
 from agent.tether.config import Job

@@ -15,8 +15,8 @@ import select
 import signal
 import sys
 import termios
-from typing import Callable, Dict, Optional
 
+from agent.hints import Callable, Dict, Optional
 from agent.tether import log, terminal
 from agent.tether.errors import StartError
 from agent.tether.poller import Poller

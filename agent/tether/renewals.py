@@ -6,8 +6,7 @@ or is put there again, changes nothing; and nothing that comes over the line eve
 
 from __future__ import annotations
 
-from typing import Optional
-
+from agent.hints import Optional
 from agent.tether import config, log
 from agent.tether.errors import StartError
 from agent.tether.sources import ConfigSource

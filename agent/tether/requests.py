@@ -14,8 +14,8 @@ from __future__ import annotations
 import select
 import socket
 import time
-from typing import Callable, Dict, Optional, Tuple
 
+from agent.hints import Callable, Dict, Optional, Tuple
 from agent.tether import log
 from agent.tether.c_rpci import (
     GUESTOS_STATECHANGE_HALT,

@@ -11,8 +11,8 @@ from __future__ import annotations
 import posixpath
 import re
 import signal
-from typing import Dict, List, Tuple
 
+from agent.hints import Dict, List, Tuple
 from agent.tether.config import ImageConfig, RunConfig
 from agent.tether.errors import StartError
 from agent.tether.fields import Arguments

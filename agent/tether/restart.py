@@ -7,8 +7,8 @@ what a signal of the user's means), so that a policy does here what it does ther
 from __future__ import annotations
 
 import signal
-from typing import Optional
 
+from agent.hints import Optional
 from agent.values import dataclass
 
 NO, ALWAYS, UNLESS_STOPPED, ON_FAILURE = "no", "always", "unless-stopped", "on-failure"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import Callable, List, Optional
 
+from agent.hints import Callable, List, Optional
 from agent.tether.c_rpci import (
     DMFIELDTYPE_INT64,
     DMFIELDTYPE_STRING,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import List, Mapping, Optional, Tuple
 
+from agent.hints import List, Mapping, Optional, Tuple
 from agent.tether import config, copy_in, copy_out, process, syscalls
 from agent.tether.cgroups import ControlGroup
 from agent.tether.name_files import NameFiles

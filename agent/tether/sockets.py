@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import select
 import socket
-from typing import TYPE_CHECKING, Callable, List, Optional, Tuple, Union
+
+from agent.hints import TYPE_CHECKING, Callable, List, Optional, Tuple, Union
 
 if TYPE_CHECKING:
     from agent.tether.channel import Limits

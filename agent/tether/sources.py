@@ -7,8 +7,8 @@ then forgotten, because the document holds the channel's key and the process mus
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, List, Optional, Protocol, Sequence
 
+from agent.hints import TYPE_CHECKING, List, Optional, Protocol, Sequence
 from agent.tether import config, log, syscalls
 from agent.tether.errors import StartError
 from agent.tether.modules import Loader

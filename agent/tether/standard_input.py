@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from itertools import islice
-from typing import Deque, Union
 
+from agent.hints import Deque, Union
 from agent.tether import terminal
 
 _TOGETHER = 64  # chunks in one write; the kernel takes 1024

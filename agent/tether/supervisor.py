@@ -17,8 +17,8 @@ import select
 import signal
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
 
+from agent.hints import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
 from agent.tether import log
 from agent.tether.companion import Companion
 from agent.tether.errors import StartError

@@ -10,8 +10,8 @@ import contextlib
 import ctypes
 import errno
 import os
-from typing import Union
 
+from agent.hints import Union
 from agent.tether import c_bpf, c_linux
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -9,8 +9,8 @@ import fcntl
 import os
 import struct
 import termios
-from typing import Tuple
 
+from agent.hints import Tuple
 from agent.tether import c_linux
 
 _LFLAG, _CC = 3, 6  # places in the list that termios.tcgetattr returns

@@ -6,8 +6,7 @@ tmpfs mounts, mount(8), Linux Documentation/filesystems/tmpfs.rst.
 
 from __future__ import annotations
 
-from typing import Mapping, Tuple
-
+from agent.hints import Mapping, Tuple
 from agent.tether import c_linux
 
 DEFAULT_FLAGS = c_linux.MS_NOSUID | c_linux.MS_NODEV | c_linux.MS_NOEXEC

@@ -11,8 +11,8 @@ import select
 import socket
 import time
 from types import TracebackType
-from typing import Callable, List, Optional, TypeVar
 
+from agent.hints import Callable, List, Optional, TypeVar
 from agent.tether import c_linux
 
 # A few thousand announcements; the driver loads of a start make some dozens before we read any.

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
+from agent.hints import Dict, Iterator, Mapping, Optional, Sequence, Tuple
 from agent.tether import copy_up, disks, log, syscalls
 from agent.tether.config import Volume
 from agent.tether.errors import StartError

@@ -8,7 +8,8 @@ from __future__ import annotations
 import signal
 import socket
 from types import FrameType
-from typing import Dict, FrozenSet, Optional, Sequence
+
+from agent.hints import Dict, FrozenSet, Optional, Sequence
 
 
 class Wakeup:

@@ -13,8 +13,8 @@ import functools
 import os
 import socket
 import stat
-from typing import Iterator, List, Mapping, Sequence, Tuple
 
+from agent.hints import Iterator, List, Mapping, Sequence, Tuple
 from agent.tether import c_linux, syscalls, volumes
 from agent.tether.c_linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_STRICTATIME
 from agent.tether.errors import StartError

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from typing import Deque, Dict, Optional
 
+from agent.hints import Deque, Dict, Optional
 from agent.wire.c_frame import (
     CONTROL,
     CONTROL_LIMIT,

@@ -6,8 +6,7 @@ frame, what leaves first, what a cut resets. Everything but the handshake outliv
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional
-
+from agent.hints import Dict, List, Optional
 from agent.wire.c_frame import (
     FEATURES,
     FRAME_OVERHEAD,

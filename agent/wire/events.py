@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Union
-
+from agent.hints import Dict, Union
 from agent.values import dataclass, field
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from hmac import compare_digest
-from typing import Callable, Iterator, NamedTuple, Optional, Tuple, Union
 from zlib import crc32
 
+from agent.hints import Callable, Iterator, NamedTuple, Optional, Tuple, Union
 from agent.wire.c_frame import (
     FRAME_OVERHEAD,
     HEADER,

@@ -6,8 +6,8 @@ Owns the payloads of HELLO, HELLO_ACK and REFUSE, and the derivation of keys; no
 from __future__ import annotations
 
 import hmac
-from typing import NamedTuple, Optional, Tuple
 
+from agent.hints import NamedTuple, Optional, Tuple
 from agent.wire.c_frame import (
     GREETING,
     KEY_SIZE,

@@ -14,8 +14,7 @@ how a guest learns that the line was cut.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
-
+from agent.hints import NamedTuple, Optional
 from agent.wire.c_frame import (
     GREETING,
     HELLO_SECONDS,

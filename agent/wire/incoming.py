@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple
-
+from agent.hints import List, NamedTuple
 from agent.wire.c_frame import CREDIT, GAP, MAX_COUNT, Flag, FrameType
 from agent.wire.events import Data, Event, Finished, Gap, ProtocolError
 from agent.wire.frames import Frame

@@ -7,8 +7,8 @@ which are the carried ones and the dropped. Offsets are of the second kind.
 from __future__ import annotations
 
 from collections import deque
-from typing import Deque, Optional, Tuple, Union
 
+from agent.hints import Deque, Optional, Tuple, Union
 from agent.wire.c_frame import GAP, MAX_COUNT, Flag, FrameType
 from agent.wire.events import ProtocolError
 from agent.wire.sender import Message, Owner
@@ -76,15 +76,23 @@ class _Waiting:
 
 
 class Pool:
-    """What all streams of an end may keep together, and whether the peer is there to take it."""
+    """What all streams of an end may keep together, and whether the peer is there to take it.
+
+    The limit is for whoever comes first. Beyond it each stream may keep its part of half as much
+    again, however few bytes that are, so that none waits for what others keep.
+    """
 
     __slots__ = ("away", "limit", "share", "used")
 
-    def __init__(self, limit: int, share: int) -> None:
+    def __init__(self, limit: int, streams: int) -> None:
         self.limit = limit
-        self.share = share  # what a stream may keep when the others have taken everything
+        self.share = max(1, limit // 2 // streams)  # `streams` is how many there can be
         self.used = 0  # bytes waiting or in flight
         self.away = False
+
+    def room(self, kept: int) -> int:
+        """Return how many bytes more a stream may keep that keeps so many."""
+        return max(self.limit - self.used, self.share - kept)
 
 
 class Outgoing(Owner):
@@ -140,7 +148,7 @@ class Outgoing(Owner):
         room = min(
             self._limit - self._sent - waiting,
             self._buffer_bytes - buffered,
-            max(pool.limit - pool.used, pool.share - buffered),
+            pool.room(buffered),
         )
         return max(0, room)
 

@@ -7,8 +7,8 @@ line that changes.
 from __future__ import annotations
 
 from collections import deque
-from typing import Deque, Optional
 
+from agent.hints import Deque, Optional
 from agent.wire.c_frame import FIRST_PAYLOAD, MIN_PAYLOAD
 
 _JUDGED = 16  # frames of a verdict: two lost are more than 10 %

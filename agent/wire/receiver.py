@@ -6,8 +6,7 @@ that is the next one wanted.
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional
-
+from agent.hints import Dict, List, Optional
 from agent.wire.c_frame import FLIGHT_FRAMES, MIN_PAYLOAD, PIECE, Flag, FrameType
 from agent.wire.events import Counters, ProtocolError
 from agent.wire.frames import Frame

@@ -11,8 +11,8 @@ are numbered only when they are taken for sending.
 from __future__ import annotations
 
 from collections import deque
-from typing import Deque, Dict, NamedTuple, Optional, Tuple
 
+from agent.hints import Deque, Dict, NamedTuple, Optional, Tuple
 from agent.wire.c_frame import (
     DATA_FRAMES,
     FLIGHT_FRAMES,

@@ -8,8 +8,8 @@ shrink is left alone for a while, each time longer.
 from __future__ import annotations
 
 import zlib
-from typing import Callable, Optional, Tuple, Union
 
+from agent.hints import Callable, Optional, Tuple, Union
 from agent.wire.c_frame import INFLATION
 from agent.wire.events import ProtocolError
 

@@ -6,8 +6,7 @@ host writes down what it has received, before it acknowledges it, and goes on fr
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Mapping, Set, Tuple
-
+from agent.hints import Callable, Dict, List, Mapping, Set, Tuple
 from agent.values import dataclass, field
 from agent.wire.c_frame import LAST_INCARNATION, LAST_PROCESS, MAX_COUNT, SESSION_SIZE
 from agent.wire.incoming import Received

@@ -7,8 +7,7 @@ reader is willing to hold; a reader that stalls stops its own stream and no othe
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Set
-
+from agent.hints import Dict, List, Optional, Set
 from agent.wire.c_frame import (
     CONTROL,
     CREDIT,
@@ -59,9 +58,9 @@ class Streams:
     ) -> None:
         self.events: List[Event] = []
         self._counters = counters
-        self.pool = Pool(buffer_bytes, 2 * max_payload)
         self._role = role
         self._ours = SENDS[role]
+        self.pool = Pool(buffer_bytes, (1 + MAX_PROCESSES) * len(self._ours))
         self._theirs = SENDS[Role.GUEST if role is Role.HOST else Role.HOST]
         self._window = window
         self._max_payload = max_payload  # that we take

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
+from agent.hints import Optional
 from agent.wire.c_frame import FIRST_PROBE_SECONDS, MAX_PROBE_SECONDS, MIN_PROBE_SECONDS
 
 

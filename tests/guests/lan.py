@@ -17,7 +17,7 @@ READY_SECONDS = 10.0
 
 
 class Lan:
-    """The namespace `name`; its tap device has 10.99.1.1/24 and 10.99.2.1/24."""
+    """The namespace `name`; its tap device has 10.99.1.1/24, 10.99.2.1/24 and fd99::1/64."""
 
     tap = "tap0"
 
@@ -36,8 +36,13 @@ class Lan:
         tap = f"tap,id=lan,ifname={self.tap},script=no,downscript=no"
         return ["-netdev", tap, "-device", f"{model},netdev=lan,mac={mac},romfile="]
 
-    def serve(self, subnet: int, options: Sequence[str] = ()) -> None:
-        """Have dnsmasq give out addresses of 10.99.`subnet`.0/24, in place of what it did."""
+    def serve(
+        self, subnet: int, options: Sequence[str] = (), *, advertised: Sequence[str] = ()
+    ) -> None:
+        """Have dnsmasq give out addresses of 10.99.`subnet`.0/24, in place of what it did.
+
+        It is a router of fd99::/64 as well when there are options to be `advertised`.
+        """
         self.silence()
         log = self.folder / "dnsmasq.log"
         log.unlink(missing_ok=True)
@@ -48,7 +53,8 @@ class Lan:
                 *(f"--interface={self.tap}", f"--log-facility={log}"),
                 f"--dhcp-leasefile={self.folder}/leases-{subnet}",
                 f"--dhcp-range=10.99.{subnet}.50,10.99.{subnet}.99,255.255.255.0,10m",
-                *(f"--dhcp-option={option}" for option in options),
+                *(f"--dhcp-option={option}" for option in (*options, *advertised)),
+                *(("--enable-ra", "--dhcp-range=fd99::,ra-only,64") if advertised else ()),
             ]
         )
         deadline = time.monotonic() + READY_SECONDS
@@ -83,6 +89,7 @@ def lan() -> Iterator[Lan]:
         ip("-n", name, "tuntap", "add", "dev", Lan.tap, "mode", "tap")
         for subnet in (1, 2):
             ip("-n", name, "address", "add", f"10.99.{subnet}.1/24", "dev", Lan.tap)
+        ip("-n", name, "address", "add", "fd99::1/64", "dev", Lan.tap, "nodad")
         ip("-n", name, "link", "set", Lan.tap, "up")
         with tempfile.TemporaryDirectory() as folder:
             made = Lan(name, Path(folder))

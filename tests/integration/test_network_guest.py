@@ -277,7 +277,7 @@ def test_a_lease_from_its_beginning_to_its_end(link: Path, ethernet: Lan, tmp_pa
             "option:classless-static-route,192.0.2.0/24,10.99.1.9,0.0.0.0/0,10.99.1.1",
         ],
     )
-    network = {"interfaces": [{"mac": FIRST, "dhcp": True}]}
+    network = {"interfaces": [{"mac": FIRST, "dhcp": True, "slaac": True}]}
     host_config = HostConfig(machine_processes=True, add_capabilities=("SYS_PTRACE",))
     run = RunConfig(args=(*SHELL, "read line; exit 3"), stdin=True, host_config=host_config)
     with (
@@ -294,7 +294,7 @@ def test_a_lease_from_its_beginning_to_its_end(link: Path, ethernet: Lan, tmp_pa
         guest = Shell(host)
 
         def addresses() -> list[str]:
-            return guest.told["interfaces"][0]["addresses"]
+            return [one for one in guest.told["interfaces"][0]["addresses"] if ":" not in one]
 
         (before,) = addresses()
         assert before.startswith("10.99.1.")
@@ -330,12 +330,27 @@ def test_a_lease_from_its_beginning_to_its_end(link: Path, ethernet: Lan, tmp_pa
         assert addresses() == [before]
 
         # A server that knows nothing of the lease refuses it; another one takes its place.
-        ethernet.serve(2, ["option:router,10.99.2.1", "option:dns-server,10.99.2.1"])
+        ethernet.serve(
+            2,
+            ["option:router,10.99.2.1", "option:dns-server,10.99.2.1"],
+            advertised=[
+                "option6:dns-server,[fd99::53],[fe80::53]",
+                "option6:domain-search,six.example",
+            ],
+        )
         guest(f"kill -USR1 $({CLIENT})")
         host.wait(lambda: bool(addresses()) and addresses()[0].startswith("10.99.2."))
         assert len(addresses()) == 1
         assert "10.99.1" not in guest("ip addr; ip route; cat /etc/resolv.conf /etc/hosts")
         assert "DHCPNAK" in ethernet.said()
+
+        # It is a router, too, which says where names are asked for (RFC 8106).
+        host.wait(lambda: len(guest.told["name_servers"]) == 3)
+        assert guest.told["name_servers"] == ["10.99.2.1", "fd99::53", "fe80::53%eth0"]
+        assert guest("cat /etc/resolv.conf") == (
+            "nameserver 10.99.2.1\nnameserver fd99::53\nnameserver fe80::53%eth0\n"
+            "search six.example\n"
+        )
 
         # What the process has made its own is left to it.
         guest("echo nameserver 192.0.2.1 > /etc/resolv.conf")

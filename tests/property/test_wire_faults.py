@@ -74,7 +74,7 @@ def test_a_slow_line_is_compressed_and_a_fast_one_never():
 
 
 def test_every_cut_brings_a_new_epoch_to_both():
-    outcome = run(1, Faults(cut=0.02), up_bytes=3_000_000, max_payload=32768, window=131072)
+    outcome = run(1, Faults(cut=0.04), up_bytes=3_000_000, max_payload=32768, window=131072)
     assert outcome.exact
     assert outcome.cuts > 1
     assert outcome.host.epochs > 1

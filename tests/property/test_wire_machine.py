@@ -259,7 +259,7 @@ class Machine(RuleBasedStateMachine):
     def nothing_grows(self):
         for end in (self.host, self.guest):
             assert end._receiver.held_bytes <= SIZES["window"] + SIZES["max_payload"]
-            assert end._streams.pool.used <= 600 + 20 * 2 * SIZES["max_payload"] + 512 * 20
+            assert end._streams.pool.used <= 600 + 257 * 2 + 512
             assert len(end._parser._buffer) < 128 + 8 + 48
 
     def teardown(self):

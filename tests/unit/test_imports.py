@@ -46,17 +46,17 @@ class Rule:
 RULES = {
     "guest": Rule(
         who=("agent.wire", "agent.tether"),
-        only=("agent.wire", "agent.tether", "agent.values"),
+        only=("agent.wire", "agent.tether", "agent.values", "agent.hints"),
         why="they run in guests that have Python and nothing else",
     ),
     "guest-lean": Rule(
         who=("agent.wire", "agent.tether"),
         never=(
             *("argparse", "dataclasses", "inspect", "logging", "pathlib", "random", "shutil"),
-            *("string", "subprocess", "tempfile", "textwrap", "threading", "traceback"),
+            *("string", "subprocess", "tempfile", "textwrap", "threading", "traceback", "typing"),
         ),
         unless=("agent.tether.alone",),  # not in the boot image
-        why="the agent has a budget of memory; agent.values has what is needed of dataclasses",
+        why="the agent has a budget of memory; agent.values and agent.hints have what is needed",
     ),
     "wire-alone": Rule(
         who=("agent.wire",),
@@ -223,6 +223,8 @@ def test_rules_hold() -> None:
         ("agent.wire.link", "from . import frames\nimport struct", set()),
         ("agent.tether.line", "from dataclasses import dataclass", {"guest-lean"}),
         ("agent.tether.line", "from agent.values import dataclass", set()),
+        ("agent.tether.line", "from typing import List", {"guest-lean"}),
+        ("agent.tether.line", "from agent.hints import List", set()),
         ("agent.wire.link", "def f():\n    import socket", {"wire-sans-io"}),
         ("agent.wire.link", "from .. import host", {"wire-alone", "guest"}),
         ("agent.host.vspc.line", "import time", {"vspc-sans-io"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.wire import (
+    MAX_PROCESSES,
     STDERR,
     STDIN,
     STDOUT,
@@ -139,10 +140,27 @@ def test_every_stream_has_a_share_of_what_is_kept():
         host.open(process)
     exchange(host, guest)
     taken = [host.send(stream_of(process, STDIN), bytes(512)) for process in range(4)]
-    assert taken == [512, 488, 128, 128]  # at least two frames
+    assert taken == [512, 488, 1, 1]  # however few bytes
     _, events = exchange(host, guest)
     assert [e.stream for e in events if isinstance(e, Data)][:4] == [1, 5, 9, 13]
     assert host.tick(0.0) == []
+
+
+def test_all_streams_together_keep_half_as_much_again_at_most():
+    host, guest = meet(max_payload=1024, window=8192, buffer_bytes=64 << 10)
+    for process in range(1, MAX_PROCESSES + 1):
+        host.open(process)
+    exchange(host, guest)
+    streams = [stream_of(process, which) for process in range(257) for which in (STDOUT, STDERR)]
+    for _ in range(3):
+        taken = [guest.send(stream, bytes(20_000)) for stream in streams]
+        guest.data_to_send(0.0)  # and lost: nothing is acknowledged
+    assert sum(taken) == 0
+    kept = guest._streams.pool.used
+    assert kept == sum(one._waiting.size + one._sent for one in guest._streams._outgoing.values())
+    assert 64 << 10 < kept <= 96 << 10
+    # None waits for what others keep.
+    assert all(one._waiting.size + one._sent for one in guest._streams._outgoing.values())
 
 
 def test_a_gap_needs_no_credit_and_costs_none():
