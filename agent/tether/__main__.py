@@ -1,8 +1,7 @@
 """tether as PID 1: from the first line of /init to power-off.
 
-Owns the order of a boot, up to the host's first frame and from the end of all work: what fails is
-on the console at least, and the machine is switched off. Never returns as PID 1, because the kernel
-panics without it. Imports little: the rest is imported while the disks are looked for.
+Owns the first steps and the last ones: what fails in between is on the console at least, and the
+machine is switched off. Never returns as PID 1, because the kernel panics without it.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ from __future__ import annotations
 import os
 import time
 
-from agent.hints import Optional, Tuple
-from agent.tether import c_linux, disks, log, modules, syscalls
+from agent.hints import Tuple
+from agent.tether import c_linux, disks, log, syscalls
 from agent.tether.errors import StartError
-from agent.tether.uevents import UeventListener
 
 PROBE_WORD = "tether.probe"
 PROBE_ANSWER = b"saltflat-probe-ok\n"
@@ -52,25 +50,12 @@ def main() -> None:
 
 
 def _serve(command_line: str, started: float) -> None:
-    """Be the guest. The disks answer while the modules for the rest are imported."""
-    with UeventListener() as events:
-        loader = modules.read_order()
-        fault = _wake_hardware(loader)
-        from agent.tether import contact  # noqa: PLC0415 - only now, see above
-
-        mounts = tuple(target for _, target, _ in AGENT_MOUNTS)
-        contact.serve(command_line, contact.Machine(started, events, loader, ROOT, mounts), fault)
-
-
-def _wake_hardware(loader: modules.ModuleLoader) -> Optional[StartError]:
-    """Load the drivers of disks and channels and look for the root disk; return what failed."""
-    try:
-        for name in modules.drivers_for(modules.read_pci_ids()):
-            loader.load(name)
-    except StartError as error:
-        return error
+    """Be the guest. Where drivers are built in, the disk answers while the agent is imported."""
     disks.scan_scsi(disks.USUAL_PLACE)
-    return None
+    from agent.tether import contact  # noqa: PLC0415 - only now, see above
+
+    mounts = tuple(target for _, target, _ in AGENT_MOUNTS)
+    contact.serve(command_line, root=ROOT, mounts=mounts, started=started)
 
 
 def _keep_standard_descriptors() -> None:

@@ -1,7 +1,7 @@
 """From the machine's document to the first frame: how PID 1 comes to speak with its host.
 
-Owns the choice of the document's source, the channel's drivers and the greeting. What follows is
-`guest`'s, which is imported while the greeting is on its way.
+Owns the choice of the document's source, the drivers and the greeting. What follows is `guest`'s,
+which is imported while the greeting is on its way and the disks answer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from agent.hints import TYPE_CHECKING, Optional, Tuple
-from agent.tether import c_linux, channel, config, entropy, log, modules, sources
+from agent.tether import c_linux, channel, config, disks, entropy, log, modules, sources
 from agent.tether.errors import StartError
 from agent.tether.line import guest_line
 from agent.tether.messages import MAIN, describe_failure
@@ -20,36 +20,41 @@ from agent.values import dataclass
 if TYPE_CHECKING:
     from agent.tether.guestinfo import GuestInfo
 
+_CHANNEL_DRIVERS = (
+    (config.VirtioSerial, modules.PORT_DRIVERS),
+    (config.Vsock, modules.VSOCK_DRIVERS),
+)
+
 
 @dataclass(frozen=True)
 class Machine:
     """What PID 1 has before it knows what it is for.
 
-    `started` is when it began, by the monotonic clock. The root disk will be mounted at `root`, in
-    the agent's own world, whose other mounts are `mounts`.
+    The root disk will be mounted at `root`, in the agent's own world, whose other mounts are
+    `mounts`. `started` is when it began, by the monotonic clock.
     """
 
-    started: float
-    events: UeventListener
     loader: modules.ModuleLoader
+    events: UeventListener
     root: str
     mounts: Tuple[str, ...]
+    started: float
 
 
-def serve(command_line: str, machine: Machine, fault: Optional[StartError]) -> None:
+def serve(command_line: str, *, root: str, mounts: Tuple[str, ...], started: float) -> None:
     """Be the guest; what goes wrong before there is a channel is told to guestinfo, if any.
 
-    `fault` is what has gone wrong already.
+    The rest is for `Machine`.
     """
-    shared = _open_guestinfo(machine.loader)
-    try:
-        if fault is not None:
-            raise fault
-        _serve_host(command_line, machine, shared)
-    except StartError as error:
-        if shared is not None:
-            shared.report(describe_failure(MAIN, error))
-        raise
+    with UeventListener() as events:
+        machine = Machine(modules.read_order(), events, root, mounts, started)
+        shared = _open_guestinfo(machine.loader)
+        try:
+            _serve_host(command_line, machine, shared)
+        except StartError as error:
+            if shared is not None:
+                shared.report(describe_failure(MAIN, error))
+            raise
 
 
 def _open_guestinfo(loader: modules.ModuleLoader) -> Optional[GuestInfo]:
@@ -74,13 +79,20 @@ def _serve_host(command_line: str, machine: Machine, shared: Optional[GuestInfo]
     entropy.seed(connection.key)
     renewals = Renewals(source, config.parse_renewal(document).epoch)
     rules, fault = config.output_rules(document)
-    if isinstance(connection.channel, config.Vsock):
-        for name in modules.drivers_for(modules.read_pci_ids(), modules.VSOCK_DRIVERS):
-            machine.loader.load(name)
+    ids = modules.read_pci_ids()
+    for kind, drivers in _CHANNEL_DRIVERS:
+        if isinstance(connection.channel, kind):
+            machine.loader.load_all(modules.drivers_for(ids, drivers))
     transport = channel.open_transport(connection.channel, machine.events)
     line = guest_line(transport, connection.key, rules)
     line.greet(time.monotonic())
-    from agent.tether import guest  # noqa: PLC0415 - most of the agent; the host need not await it
+    try:
+        machine.loader.load_all(modules.drivers_for(ids))
+        disks.scan_scsi(disks.USUAL_PLACE)
+    except StartError as error:
+        fault = fault or error
+    # Most of the agent, which neither the host nor the disks need await.
+    from agent.tether import guest  # noqa: PLC0415
 
     guest.serve(
         machine,
