@@ -13,8 +13,12 @@ from dataclasses import dataclass
 
 from converter.errors import IntegrityError
 
-# What the interpreter itself imports before the first line of a script, with -I -S.
-STARTUP = ("encodings.utf_8", "encodings.ascii", "encodings.latin_1", "io", "abc", "os")
+# What the interpreter itself imports before the first line of a script, with -I -S, and what its
+# modules in C import: array its collections.abc.
+STARTUP = (
+    *("encodings.utf_8", "encodings.ascii", "encodings.latin_1", "io", "abc", "os"),
+    "collections.abc",
+)
 
 # Left out although the standard library asks for them: where they are not needed, or in a try.
 OPTIONAL = frozenset(

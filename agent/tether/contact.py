@@ -91,8 +91,7 @@ def _serve_host(command_line: str, machine: Machine, shared: Optional[GuestInfo]
         disks.scan_scsi(disks.USUAL_PLACE)
     except StartError as error:
         fault = fault or error
-    # Most of the agent, which neither the host nor the disks need await.
-    from agent.tether import guest  # noqa: PLC0415
+    from agent.tether import guest  # noqa: PLC0415 - most of the agent, while host and disks answer
 
     guest.serve(
         machine,

@@ -11,9 +11,9 @@ import errno
 import fcntl
 import functools
 import os
-import socket
 import stat
 
+from agent import bare_socket as socket
 from agent.hints import Iterator, List, Mapping, Sequence, Tuple
 from agent.tether import c_linux, syscalls, volumes
 from agent.tether.c_linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_STRICTATIME
