@@ -47,8 +47,8 @@ _ZSTD_SMALL_LEVEL = 19
 _ZSTD_FAST = {
     "strategy": zstandard.STRATEGY_FAST,
     "target_length": 1,
-    "window_log": 23,
-    "hash_log": 22,
+    "window_log": 24,
+    "hash_log": 24,
     "chain_log": 20,
     "search_log": 1,
 }
