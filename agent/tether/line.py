@@ -27,6 +27,7 @@ def guest_line(transport: Transport, key: bytes, rules: OutputRules) -> Line:
         max_payload=transport.limits.max_payload_bytes,
         window=transport.limits.window_bytes,
         buffer_bytes=rules.ring_bytes,
+        unread_bytes=rules.ring_bytes,
         away_seconds=rules.away_seconds,
         now=time.monotonic(),
     )

@@ -158,6 +158,7 @@ MAX_PROCESSES = 256  # at once, beside process 0
 
 MIN_PAYLOAD = 64
 MAX_PAYLOAD = 1 << 20
+FIRST_CREDIT = 16384  # of a stream whose end counts what all bring together
 FIRST_PAYLOAD = 4096  # until the line has shown what it carries
 UNSEQUENCED_PAYLOAD = 128  # longest payload of an unsequenced frame
 CONTROL_LIMIT = 16384  # bytes of JSON in one control message

@@ -35,9 +35,10 @@ class Endpoint:
     `key` is 32 bytes, known to both ends; `nonce` at least 16 random ones, never used before with
     this key. `max_payload` bounds the frames that this end takes and makes, `window` the bytes in
     flight, the bytes held behind a gap, and each stream's unread bytes; `buffer_bytes` what all
-    streams that this end writes keep together. After `away_seconds` without an answer the peer
-    counts as away. `state` is the sum of the journal of the host process before this one. `now` is
-    in seconds, on any clock that does not step back.
+    streams that this end writes keep together, `unread_bytes` what all that it reads may have
+    unread, beside the first 16 KiB of each (None: a window each). After `away_seconds` without an
+    answer the peer counts as away. `state` is the sum of the journal of the host process before
+    this one. `now` is in seconds, on any clock that does not step back.
 
     Call `receive` with what the line brings, `tick` at or after `deadline()`, and after either,
     while the line takes bytes, send what `data_to_send` returns. What events brought is
@@ -54,6 +55,7 @@ class Endpoint:
         max_payload: int = 32768,
         window: int = 131072,
         buffer_bytes: int = 1 << 20,
+        unread_bytes: Optional[int] = None,
         away_seconds: float = 10.0,
         features: int = FEATURES,
         state: Optional[SessionState] = None,
@@ -80,11 +82,13 @@ class Endpoint:
             window=window,
             max_payload=max_payload,
             buffer_bytes=buffer_bytes,
+            unread_bytes=unread_bytes,
             counters=self.counters,
             state=state,
         )
         self._state = state
         self._own_payload, self._own_window = max_payload, window
+        self._unread_bytes = unread_bytes
         self._max_payload = max_payload  # after the greeting: what both ends take
         self._window = window
         self._squeezes = False  # both ends know compression
@@ -263,6 +267,7 @@ class Endpoint:
             max_payload=self._own_payload,
             window=self._own_window,
             buffer_bytes=self._streams.pool.limit,
+            unread_bytes=self._unread_bytes,
             away_seconds=self._away_seconds,
             features=self._handshake.features,
             now=now,

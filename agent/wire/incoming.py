@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent.hints import List, NamedTuple
-from agent.wire.c_frame import CREDIT, GAP, MAX_COUNT, Flag, FrameType
+from agent.hints import List, NamedTuple, Optional
+from agent.wire.c_frame import CREDIT, FIRST_CREDIT, GAP, MAX_COUNT, Flag, FrameType
 from agent.wire.events import Data, Event, Finished, Gap, ProtocolError
 from agent.wire.frames import Frame
 from agent.wire.sender import Message
@@ -21,17 +21,51 @@ class Received(NamedTuple):
 NOTHING = Received(0, 0, finished=False)
 
 
+class Credits:
+    """The credit of all streams that an end reads: what they may bring that nobody has consumed.
+
+    Without a `limit` each has a window, at once. With one, each begins with little and has more as
+    its reader consumes, a window at most, as long as all together have less than the limit; a
+    stream that is consumed goes on however little is left.
+    """
+
+    __slots__ = ("first", "given", "limit", "window")
+
+    def __init__(self, window: int, limit: Optional[int]) -> None:
+        self.window = window
+        self.first = window if limit is None else min(window, FIRST_CREDIT)
+        self.limit = limit or 0
+        self.given = 0
+
+    def allow(self, wanted: int, own: int) -> int:
+        """Return the credit of a stream that wants so much, and has `own` of what is given."""
+        return max(self.first, min(wanted, self.limit - self.given + own))
+
+
 class Incoming:
     """Check what comes against the credit given, and give more when it has been consumed."""
 
-    __slots__ = ("_carried", "_consumed", "_dropped", "_granted", "_window", "finished", "stream")
+    __slots__ = (
+        "_carried",
+        "_consumed",
+        "_credits",
+        "_dropped",
+        "_granted",
+        "_holds",
+        "_size",
+        "_wanted",
+        "finished",
+        "stream",
+    )
 
-    def __init__(self, stream: int, window: int, received: Received) -> None:
+    def __init__(self, stream: int, received: Received, shared: Credits) -> None:
         self.stream = stream
-        self._window = window
+        self._credits = shared
         self._carried, self._dropped, self.finished = received
         self._consumed = self._carried
         self._granted = self._carried  # as the peer was told
+        self._wanted = self._size = shared.first
+        self._holds = 0  # of the credit that is given
 
     @property
     def received(self) -> Received:
@@ -57,11 +91,12 @@ class Incoming:
             carried = self._carried
             self._carried = carried + len(payload)
             # Not what was granted: a process before this one may have granted more than this.
-            if self._carried > self._consumed + self._window:
+            if self._carried > self._consumed + self._credits.window:
                 raise ProtocolError("data on stream %d without credit" % self.stream)
             events.append(Data(self.stream, payload, carried + self._dropped))
         if frame.flags & Flag.FIN:
             self.finished = True
+            self._settle()
             events.append(Finished(self.stream))
 
     def _receive_gap(self, payload: bytes, events: List[Event]) -> None:
@@ -82,14 +117,29 @@ class Incoming:
         if count < 0 or consumed > self._carried:
             raise ValueError("stream %d has not brought that many bytes" % self.stream)
         self._consumed = consumed
-        # Half a window at a time: the writer never waits, and credit frames stay rare.
-        return not self.finished and 2 * (consumed - self._granted) + self._window >= 0
+        self._settle()
+        # Half of it at a time: the writer never waits, and credit frames stay rare.
+        return not self.finished and 2 * (consumed - self._granted) + self._size >= 0
 
     def grant(self) -> int:
         """Return all the credit there is, as the number of bytes that may be carried."""
-        self._granted = self._consumed + self._window
+        self._size = self._credits.allow(self._wanted, self._holds)
+        self._wanted = min(2 * self._wanted, self._credits.window)
+        self._granted = max(self._granted, self._consumed + self._size)
+        self._settle()
         return self._granted
 
     def credit(self) -> Message:
         """Return the message that gives all the credit there is."""
         return Message(FrameType.CREDIT, 0, self.stream, CREDIT.pack(self.grant()))
+
+    def release(self) -> None:
+        """Leave the credit to others: nobody knows of this stream any more."""
+        self._credits.given -= self._holds
+        self._holds = 0
+
+    def _settle(self) -> None:
+        end = self._carried if self.finished else self._granted
+        holds = max(0, end - self._consumed)
+        self._credits.given += holds - self._holds
+        self._holds = holds

@@ -33,7 +33,7 @@ from agent.wire.events import (
     Writable,
 )
 from agent.wire.frames import Frame
-from agent.wire.incoming import NOTHING, Incoming
+from agent.wire.incoming import NOTHING, Credits, Incoming
 from agent.wire.outgoing import Outgoing, Pool
 from agent.wire.sender import Message
 from agent.wire.state import Changes, SessionState
@@ -53,6 +53,7 @@ class Streams:
         window: int,
         max_payload: int,
         buffer_bytes: int,
+        unread_bytes: Optional[int],
         counters: Counters,
         state: Optional[SessionState],
     ) -> None:
@@ -62,6 +63,7 @@ class Streams:
         self._ours = SENDS[role]
         self.pool = Pool(buffer_bytes, (1 + MAX_PROCESSES) * len(self._ours))
         self._theirs = SENDS[Role.GUEST if role is Role.HOST else Role.HOST]
+        self._credits = Credits(window, unread_bytes)
         self._window = window
         self._max_payload = max_payload  # that we take
         self.control = ControlStream(state.control if state else b"")
@@ -90,7 +92,7 @@ class Streams:
         for which in self._theirs:
             stream = stream_of(process, which)
             received = state.streams.get(stream, NOTHING) if state else NOTHING
-            incoming = Incoming(stream, self._window, received)
+            incoming = Incoming(stream, received, self._credits)
             self._incoming[stream] = incoming
             if not incoming.finished:
                 self._credit_due[stream] = incoming
@@ -120,7 +122,8 @@ class Streams:
         first = stream_of(process, CONTROL)
         for stream in range(first, first + STREAMS_PER_PROCESS):
             self._outgoing.pop(stream, None)
-            self._incoming.pop(stream, None)
+            if stream in self._incoming:
+                self._incoming.pop(stream).release()
             self._short.pop(stream, None)
             self.ready.pop(stream, None)
             self._credit_due.pop(stream, None)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent.wire import STDIN, stream_of
 from converter.machine.model import RunConfig
 from tests.guests import disk
 from tests.guests.host import BOOT_SECONDS, GuestHost, served
@@ -23,6 +24,8 @@ from tests.integration.relay_runs import Attached, until
 
 QUIET_SECONDS = 60.0
 IDLE_EXECS = 100
+UNREAD_EXECS = 20
+_UNREAD_BYTES = 1 << 20
 OUTPUT_BYTES = 64 << 20
 _SETTLE_SECONDS = 8.0  # after the last byte: a question for the client that came, acknowledgements
 _PATIENCE_SECONDS = 300.0
@@ -74,22 +77,38 @@ def memory(work: Path, link: Path) -> dict[str, Memory]:
         output = host.start(1, args=["/bin/sh", "-c", script])
         host.wait(lambda: output.closed, _PATIENCE_SECONDS)
         found["64 MiB of output"] = watcher.memory()
-        with _idle_execs(host):
+        with _idle_execs(host, IDLE_EXECS):
             found["100 idle execs"] = watcher.memory()
         found["after they ended"] = watcher.memory()
+        with _idle_execs(host, UNREAD_EXECS) as numbers:
+            _leave_unread(host, numbers)
+            found["20 execs that leave 1 MiB each unread"] = watcher.memory()
         return found
 
 
 @contextlib.contextmanager
-def _idle_execs(host: GuestHost) -> Iterator[None]:
+def _idle_execs(host: GuestHost, count: int) -> Iterator[range]:
     """Have processes that only sleep, and end them."""
-    numbers = range(2, 2 + IDLE_EXECS)
+    numbers = range(2, 2 + count)
     records = [host.start(number, args=["sleep", "100000"], stdin=True) for number in numbers]
     host.wait(lambda: all("started" in record.messages for record in records), _PATIENCE_SECONDS)
-    yield
+    yield numbers
     for number in numbers:
         host.endpoint.control({"type": "signal", "process": number, "signal": 9})
     host.wait(lambda: all(record.closed for record in records), _PATIENCE_SECONDS)
+
+
+def _leave_unread(host: GuestHost, numbers: range) -> None:
+    """Send each process what it does not read, as far as there is credit for it."""
+    for number in numbers:
+        host.write(number, bytes(_UNREAD_BYTES))
+    streams = [stream_of(number, STDIN) for number in numbers]
+    host.wait(
+        lambda: (
+            not host.endpoint.unacknowledged() and not any(map(host.endpoint.writable, streams))
+        ),
+        _PATIENCE_SECONDS,
+    )
 
 
 def wake_ups(work: Path, link: Path, seconds: float) -> dict[str, int]:

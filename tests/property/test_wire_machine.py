@@ -48,7 +48,14 @@ class Machine(RuleBasedStateMachine):
         self.journal = []
         self.host = Endpoint(Role.HOST, KEY, nonce=b"h" * 16, now=0.0, **SIZES)
         self.guest = Endpoint(
-            Role.GUEST, KEY, nonce=b"g" * 16, now=0.0, **SIZES, buffer_bytes=600, away_seconds=3.0
+            Role.GUEST,
+            KEY,
+            nonce=b"g" * 16,
+            now=0.0,
+            **SIZES,
+            buffer_bytes=600,
+            unread_bytes=600,
+            away_seconds=3.0,
         )
         self.guest.keep_newest(STDOUT)
         self.line = {Role.HOST: b"", Role.GUEST: b""}  # by sender

@@ -55,7 +55,12 @@ def run(
     sizes = {"max_payload": max_payload, "window": window}
     host = HostEnd.make(plan, rng, **sizes)
     guest = GuestEnd.make(
-        plan, rng, **sizes, buffer_bytes=max(4 * max_payload, 4096), away_seconds=0.5
+        plan,
+        rng,
+        **sizes,
+        buffer_bytes=max(4 * max_payload, 4096),
+        unread_bytes=4096,
+        away_seconds=0.5,
     )
     lines = {id(host): Line(rng, faults, rate=rate), id(guest): Line(rng, faults, rate=rate)}
     now = 0.0
