@@ -21,7 +21,7 @@ from pathlib import Path
 
 from converter.atomic import write_atomic
 from converter.errors import IntegrityError, NotFoundError, UnavailableError
-from converter.events import Monitor, StepFinished, StepStarted
+from converter.events import Monitor, Note, StepFinished, StepStarted
 from tinykernel import deb
 from tinykernel.facts import PackageFacts, kept_facts
 
@@ -247,7 +247,7 @@ def open_package_set(
     folder = cache_dir.absolute() / "packages" / _sources_key()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _lock(lock.fileno(), monitor)
         if not refresh:
             yield PackageSet(folder, monitor)
             return
@@ -257,6 +257,15 @@ def open_package_set(
         yield PackageSet(fresh, monitor)
         shutil.rmtree(folder)
         fresh.rename(folder)
+
+
+def _lock(descriptor: int, monitor: Monitor) -> None:
+    """Take the lock, and say so when that takes a while: a build of the tiny kernel has it long."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        monitor(Note("another process builds a boot image from these packages, waiting"))
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _sources_key() -> str:

@@ -39,7 +39,8 @@ def main() -> None:
             log.error("the machine goes off when the debug shell is left")
             _wait(shell[0])
         # What was started in the shell holds mounts, and PID 1 would wait for it.
-        os.kill(-1, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # nothing was
+            os.kill(-1, signal.SIGKILL)
 
     try:
         word = _asked()
