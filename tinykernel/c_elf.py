@@ -32,3 +32,6 @@ DT_NEEDED = 1
 DT_STRTAB = 5
 
 SHT_NOBITS = 8
+
+# Linux Standard Base, "Exception Frames".
+UNWIND_SECTIONS = (".eh_frame", ".eh_frame_hdr")

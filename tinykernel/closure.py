@@ -13,14 +13,21 @@ from dataclasses import dataclass
 
 from converter.errors import IntegrityError
 
-# What the interpreter itself imports before the first line of a script, with -I -S.
-STARTUP = ("encodings.utf_8", "encodings.ascii", "encodings.latin_1", "io", "abc", "os")
+# What the interpreter itself imports before the first line of a script, with -I -S, and what its
+# modules in C import: array its collections.abc.
+STARTUP = (
+    *("encodings.utf_8", "encodings.ascii", "encodings.latin_1", "io", "abc", "os"),
+    "collections.abc",
+)
 
-# Left out although the standard library asks for them, in a try: it works without.
+# Left out although the standard library asks for them: where they are not needed, or in a try.
 OPTIONAL = frozenset(
     {
         "_hashlib",  # OpenSSL, 6 MB; the interpreter's own blake2 and sha2 serve
         "_ssl",
+        "logging",  # hashlib's, when the interpreter lacks one of its own hashes
+        "ntpath",  # os's, on Windows
+        "_py_abc",  # abc's, where there is no _abc
     }
 )
 

@@ -41,20 +41,42 @@ def section(data: bytes, wanted: str, *, name: str) -> bytes:
     Raises IntegrityError when `data` is not a sound ELF-64 file or has no such section.
     """
     try:
-        header = _header(data)
-        offset, count, entry_size = header.sections
-        headers = [
-            c_elf.ELF64_SHDR.unpack_from(data, offset + index * entry_size)
-            for index in range(count)
-        ]
-        names_header = headers[header.section_names]
-        names = _slice(data, names_header[4], names_header[5])
-        for entry in headers:
-            if _string(names, entry[0]) == wanted and entry[1] != c_elf.SHT_NOBITS:
-                return _slice(data, entry[4], entry[5])
+        for title, start, size in _sections(data):
+            if title == wanted:
+                return _slice(data, start, size)
     except _DAMAGE as error:
         raise _damaged(name, error) from error
     raise IntegrityError(f"{name} has no section {wanted}", expected="a kernel module")
+
+
+def without_unwind_tables(data: bytes, *, name: str) -> bytes:
+    """Return the program or library with zeros for its unwind tables; everything stays in place.
+
+    They are a twentieth of a program, and read by libgcc_s alone: for exceptions of C++, for
+    pthread_cancel(3) and backtrace(3). Raises IntegrityError as `section` does.
+    """
+    blanked = bytearray(data)
+    try:
+        for title, start, size in _sections(data):
+            if title in c_elf.UNWIND_SECTIONS:
+                blanked[start : start + size] = bytes(len(_slice(data, start, size)))
+    except _DAMAGE as error:
+        raise _damaged(name, error) from error
+    return bytes(blanked)
+
+
+def _sections(data: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yield name, offset and size of each section that has bytes in the file."""
+    header = _header(data)
+    offset, count, entry_size = header.sections
+    headers = [
+        c_elf.ELF64_SHDR.unpack_from(data, offset + index * entry_size) for index in range(count)
+    ]
+    names_header = headers[header.section_names]
+    names = _slice(data, names_header[4], names_header[5])
+    for entry in headers:
+        if entry[1] != c_elf.SHT_NOBITS:
+            yield _string(names, entry[0]), entry[4], entry[5]
 
 
 @dataclass(frozen=True, slots=True)

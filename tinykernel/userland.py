@@ -6,12 +6,12 @@ Owns which packages they come from and which of their files are taken. It places
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinykernel import closure, initramfs
+from tinykernel import c_elf, closure, elf, initramfs
 from tinykernel.bytecode import can_compile_for, compiler_version
 from tinykernel.cpio import ArchiveEntry, regular
 from tinykernel.deb import DebArchive, open_deb
@@ -135,7 +135,21 @@ def gather_userland(
             entries.append(regular(path, data, 0o755))
         used.update(search.used)
         origins.update(search.origins)
-    return Userland(tuple(entries), origins, tuple(used.values()))
+    return Userland(tuple(_without_unwind_tables(entries)), origins, tuple(used.values()))
+
+
+def _without_unwind_tables(entries: Sequence[ArchiveEntry]) -> Iterator[ArchiveEntry]:
+    """Yield the entries, their unwind tables blank unless there is a library that would read them.
+
+    Without libgcc_s nothing can be thrown, and 0.7 MB need not be unpacked at each start.
+    """
+    unwinds = any(entry.path.rpartition("/")[2].startswith("libgcc_s.so") for entry in entries)
+    for entry in entries:
+        if unwinds or not entry.data.startswith(c_elf.ELFMAG):
+            yield entry
+        else:
+            data = elf.without_unwind_tables(entry.data, name=entry.path)
+            yield replace(entry, data=data)
 
 
 _Modules = list[tuple[closure.ModuleFile, bytes]]

@@ -7,8 +7,8 @@ from the network: what is not as it should be is left out. Reads no clock.
 from __future__ import annotations
 
 import math
-import socket
 
+from agent import bare_socket as socket
 from agent.hints import Dict, Iterator, Optional, Tuple
 from agent.tether import c_nd_option, c_netlink
 from agent.tether.netlink import split_messages

@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket
 import stat
 import termios
 
+from agent import bare_socket as socket
 from agent.hints import List, Optional, Protocol, Tuple, Union
 from agent.tether import c_linux, log
 from agent.tether.config import Serial, VirtioSerial, Vsock

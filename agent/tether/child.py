@@ -13,11 +13,11 @@ import errno
 import fcntl
 import json
 import os
-import signal
-import socket
 import stat
 import termios
 
+from agent import bare_signal as signal
+from agent import bare_socket as socket
 from agent.hints import Callable, Dict, NoReturn, Optional, Sequence, Tuple
 from agent.tether import accounts, init, log, privileges, resolve, syscalls, terminal, world
 from agent.tether.config import Job

@@ -10,9 +10,9 @@ import contextlib
 import fcntl
 import os
 import re
-import signal
 import termios
 
+from agent import bare_signal as signal
 from agent.hints import Dict, List, Optional
 from agent.tether import __main__ as tether
 from agent.tether import c_linux, log, syscalls

@@ -7,9 +7,9 @@ them gets out of its tree.
 from __future__ import annotations
 
 import os
-import signal
 import time
 
+from agent import bare_signal as signal
 from agent.hints import Dict, List
 from agent.tether.cgroups import CGROUP_ROOT, count_oom_kills
 

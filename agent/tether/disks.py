@@ -18,6 +18,7 @@ from agent.values import dataclass
 
 BLOCK_DEVICES = "/sys/class/block"
 SCSI_HOSTS = "/sys/class/scsi_host"
+USUAL_PLACE = "0 0 0"  # of the root disk, on each adapter: channel, target, lun
 
 # The first look covers the usual place of the root disk (target 0 of each adapter); only then are
 # all targets scanned, which takes up to a second.
@@ -62,7 +63,7 @@ def find_root(uuid: str, events: UeventListener) -> Tuple[str, Ext4Superblock]:
 
     The drivers must have been loaded, after `events` was opened.
     """
-    scan_scsi("0 0 0")
+    scan_scsi(USUAL_PLACE)  # again: what is known already costs nothing
     found = events.wait_until(lambda: _look_for(uuid), FIRST_LOOK_SECONDS)
     if found is None:
         scan_scsi("- - -")

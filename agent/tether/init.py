@@ -7,9 +7,9 @@ agent that cannot be traced, like every child before it executes its program.
 from __future__ import annotations
 
 import os
-import signal
-import socket
 
+from agent import bare_signal as signal
+from agent import bare_socket as socket
 from agent.hints import NoReturn
 
 # Those that a process gets for what it did itself; passing them on would do it to another.

@@ -7,8 +7,8 @@ down, as they are after a boot.
 from __future__ import annotations
 
 import os
-import socket
 
+from agent import bare_socket as socket
 from agent.hints import List, Mapping, Optional, Sequence, Tuple
 from agent.tether import log
 from agent.tether.dhcp import DhcpClient

@@ -6,8 +6,7 @@ them come from the network: what is not as it should be is left out, or makes th
 
 from __future__ import annotations
 
-import socket
-
+from agent import bare_socket as socket
 from agent.hints import List, Mapping, Optional, Tuple
 from agent.tether.network_config import (
     MAX_ENTRIES,

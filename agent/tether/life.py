@@ -9,8 +9,8 @@ and goes for days without a host must not fill the line.
 from __future__ import annotations
 
 import math
-import signal
 
+from agent import bare_signal as signal
 from agent.hints import TYPE_CHECKING, Callable, Dict, List, Optional
 from agent.tether.companion import Tell
 from agent.tether.messages import MAIN, describe_exit, exit_code

@@ -19,8 +19,8 @@ PCI_DEVICES = "/sys/bus/pci/devices"
 
 PciId = Tuple[int, int]
 
-# Only hardware that can carry the root disk or the channel; anything else waits until it is asked
-# for, because each module costs a start several milliseconds.
+# Only hardware that can carry the root disk; anything else waits until it is asked for, since each
+# module costs a start several milliseconds.
 DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
     c_linux.PCI_VMWARE_PVSCSI: ("vmw_pvscsi", "sd_mod"),
     c_linux.PCI_VMWARE_AHCI: ("ahci", "sd_mod"),
@@ -33,6 +33,10 @@ DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
     c_linux.PCI_VIRTIO_1_BLOCK: ("virtio_pci", "virtio_blk"),
     c_linux.PCI_VIRTIO_SCSI: ("virtio_pci", "virtio_scsi", "sd_mod"),
     c_linux.PCI_VIRTIO_1_SCSI: ("virtio_pci", "virtio_scsi", "sd_mod"),
+}
+
+# Loaded first, for a channel of that kind.
+PORT_DRIVERS: Mapping[PciId, Tuple[str, ...]] = {
     c_linux.PCI_VIRTIO_CONSOLE: ("virtio_pci", "virtio_console"),
     c_linux.PCI_VIRTIO_1_CONSOLE: ("virtio_pci", "virtio_console"),
 }
@@ -95,6 +99,11 @@ class ModuleLoader:
                 raise StartError(
                     "module", "kernel module {} ({}): {}".format(name, path, error.strerror)
                 ) from error
+
+    def load_all(self, names: Iterable[str]) -> None:
+        """Load several modules, as `load`."""
+        for name in names:
+            self.load(name)
 
 
 def read_order(path: str = ORDER_FILE) -> ModuleLoader:

@@ -7,10 +7,10 @@ acknowledged, so an OSError is the kernel's own answer; what it should be is `ne
 from __future__ import annotations
 
 import os
-import socket
 import struct
 from types import TracebackType
 
+from agent import bare_socket as socket
 from agent.hints import Dict, Iterator, List, Optional, Tuple
 from agent.tether import c_netlink
 from agent.tether.c_linux import IFF_LOWER_UP, IFF_RUNNING, IFF_UP

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import select
-import socket
 import time
 from types import TracebackType
 
+from agent import bare_socket as socket
 from agent.hints import Callable, Dict, List, Mapping, Optional, Tuple
 from agent.tether import c_netlink, dhcp, log, modules, netlink
 from agent.tether.advertised import AdvertisedNames

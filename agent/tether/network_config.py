@@ -7,8 +7,8 @@ it, or without interfaces, leaves the machine its loopback alone.
 from __future__ import annotations
 
 import re
-import socket
 
+from agent import bare_socket as socket
 from agent.hints import Dict, List, Mapping, Optional, Tuple
 from agent.tether import fields
 from agent.tether.fields import wrong

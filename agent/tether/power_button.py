@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import select
-import socket
 
+from agent import bare_socket as socket
 from agent.hints import Callable, Iterator, Optional, Tuple
 from agent.tether import c_genl, log
 from agent.tether.companion import Tell

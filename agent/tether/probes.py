@@ -11,10 +11,10 @@ import binascii
 import contextlib
 import os
 import select
-import signal
 import time
 from collections import deque
 
+from agent import bare_signal as signal
 from agent.hints import Callable, Deque, Dict, List, Mapping, Optional
 from agent.tether.companion import Tell
 from agent.tether.errors import StartError

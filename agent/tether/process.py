@@ -12,9 +12,9 @@ import contextlib
 import fcntl
 import json
 import os
-import signal
-import socket
 
+from agent import bare_signal as signal
+from agent import bare_socket as socket
 from agent.hints import Callable, List, Mapping, Optional
 from agent.tether import c_linux, child, device_rules, syscalls, volumes, world
 from agent.tether.child import Builtin, Pipes, Plan

@@ -12,10 +12,10 @@ import fcntl
 import functools
 import os
 import select
-import signal
 import sys
 import termios
 
+from agent import bare_signal as signal
 from agent.hints import Callable, Dict, Optional
 from agent.tether import log, terminal
 from agent.tether.errors import StartError

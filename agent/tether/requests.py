@@ -12,9 +12,9 @@ hypervisor of the tests alone, never on ESXi.
 from __future__ import annotations
 
 import select
-import socket
 import time
 
+from agent import bare_socket as socket
 from agent.hints import Callable, Dict, Optional, Tuple
 from agent.tether import log
 from agent.tether.c_rpci import (

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-import signal
 
+from agent import bare_signal as signal
 from agent.hints import Dict, List, Tuple
 from agent.tether.config import ImageConfig, RunConfig
 from agent.tether.errors import StartError
@@ -131,5 +131,4 @@ def _signal_number(name: str) -> int | None:
         offset = int(realtime.group(3) or 0)
         number = base + (offset if realtime.group(2) == "+" else -offset)
         return number if signal.SIGRTMIN <= number <= signal.SIGRTMAX else None
-    known = getattr(signal, "SIG" + name, None)
-    return int(known) if isinstance(known, signal.Signals) else None
+    return signal.NAMES.get(name)

@@ -6,8 +6,7 @@ what a signal of the user's means), so that a policy does here what it does ther
 
 from __future__ import annotations
 
-import signal
-
+from agent import bare_signal as signal
 from agent.hints import Optional
 from agent.values import dataclass
 

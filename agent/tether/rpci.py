@@ -8,8 +8,8 @@ than its time.
 from __future__ import annotations
 
 import errno
-import socket
 
+from agent import bare_socket as socket
 from agent.hints import Callable, List, Optional
 from agent.tether.c_rpci import (
     DMFIELDTYPE_INT64,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 import select
-import socket
 
+from agent import bare_socket as socket
 from agent.hints import TYPE_CHECKING, Callable, List, Optional, Tuple, Union
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import functools
 import math
 import os
 import select
-import signal
 import time
 from contextlib import ExitStack
 
+from agent import bare_signal as signal
 from agent.hints import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
 from agent.tether import log
 from agent.tether.companion import Companion

@@ -8,10 +8,10 @@ the disk can be opened (ENXIO); at its uevent it can.
 from __future__ import annotations
 
 import select
-import socket
 import time
 from types import TracebackType
 
+from agent import bare_socket as socket
 from agent.hints import Callable, List, Optional, TypeVar
 from agent.tether import c_linux
 

@@ -5,10 +5,10 @@ Owns the program's handlers for as long as it is open, and the socket whose end 
 
 from __future__ import annotations
 
-import signal
-import socket
 from types import FrameType
 
+from agent import bare_signal as signal
+from agent import bare_socket as socket
 from agent.hints import Dict, FrozenSet, Optional, Sequence
 
 

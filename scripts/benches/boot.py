@@ -15,8 +15,6 @@ import socket
 import tempfile
 from pathlib import Path
 
-import zstandard
-
 from agent.tether.host_config import HostConfig
 from agent.wire import Endpoint, Role
 from converter.machine.model import Channel, GuestConfig, MachineSpec, RunConfig
@@ -27,7 +25,8 @@ from scripts.benches.boot_parts.bare import bare_initrd
 from scripts.benches.boot_parts.virtual import VirtualMachine, connected
 from tests.guests import disk
 from tests.images.prepared import boot_image, tiny_is_built
-from tinykernel.cpio import read_newc
+from tinykernel.archives import read_initramfs
+from tinykernel.contents import breakdown, describe
 from tinykernel.modules import KernelModule
 from tinykernel.record import BootImage
 
@@ -60,6 +59,9 @@ def run(rounds: int) -> dict[str, object]:
                     seconds[key] = min(value, seconds.get(key, value))
             sizes[f"{flavour}: kernel"] = image.kernel.stat().st_size
             sizes[f"{flavour}: initramfs"] = image.initrd.stat().st_size
+            entries = read_initramfs(image.initrd.read_bytes())
+            for part in breakdown(map(describe, entries)):
+                sizes[f"{flavour}: initramfs, unpacked: {part.part}"] = part.size_bytes
     return {
         "rounds": rounds,
         "virtual seconds": seconds,
@@ -146,8 +148,7 @@ def _booted(
 
 def _modules(image: BootImage) -> list[KernelModule]:
     """Return the kernel modules that the boot image brings."""
-    archive = zstandard.ZstdDecompressor().stream_reader(image.initrd.read_bytes()).read()
-    files = {entry.path: entry.data for entry in read_newc(archive)}
+    files = {entry.path: entry.data for entry in read_initramfs(image.initrd.read_bytes())}
     order = json.loads(files["usr/lib/modules/order.json"])
     return [
         KernelModule(name, tuple(item["depends"]), files[f"usr{item['file']}"])

@@ -12,10 +12,10 @@ import binascii
 import json
 import os
 import select
-import signal
-import socket
 import time
 
+from agent import bare_signal as signal
+from agent import bare_socket as socket
 from agent.tether import __main__ as tether
 from agent.tether import channel, config, log, probes, resolve, runs
 from agent.tether.cgroups import CGROUP_ROOT

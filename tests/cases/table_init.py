@@ -14,7 +14,6 @@ import itertools
 import json
 import os
 import select
-import signal
 import sys
 import termios
 import time
@@ -22,6 +21,7 @@ import time
 sys.path.insert(0, "/usr/lib/saltflat")
 sys.path.insert(0, "/")
 
+from agent import bare_signal as signal
 from agent.tether import __main__ as tether
 from agent.tether import config, disks, log, messages, modules, process, syscalls, world
 from agent.tether.cgroups import ControlGroup

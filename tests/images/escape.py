@@ -1,11 +1,13 @@
 """The image that tries to get out: busybox, and the boot image's own Python with a script.
 
 Python comes from there because it is small, needs nothing else, and is at hand in every test run;
-nothing of the agent is taken.
+nothing of the agent is taken. What scripts import and the boot image does without is the running
+interpreter's.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import shutil
 import stat
@@ -22,6 +24,8 @@ from tests.images.tarball import TarBuilder
 from tinykernel import c_newc
 
 SCRIPT = ROOT / "tests" / "guests" / "escape.py"
+_PYTHON = "python3.11"
+_ADDED = ("selectors", "signal", "socket")
 _LEFT_OUT = ("init", "usr/lib/saltflat", "usr/lib/modules", "dev", "proc", "sys", "tmp")
 
 
@@ -35,7 +39,7 @@ def build(folder: Path) -> None:
     """Write the layout into `folder`."""
     writer = LayoutWriter(folder)
     writer.layer(_files, comment="python, busybox, script")
-    writer.finish(config={"Cmd": ["/usr/bin/python3.11", "-ISB", "/escape.py"]})
+    writer.finish(config={"Cmd": [f"/usr/bin/{_PYTHON}", "-ISB", "/escape.py"]})
 
 
 def _files(tar: TarBuilder) -> None:
@@ -50,6 +54,11 @@ def _files(tar: TarBuilder) -> None:
             tar.symlink(name, data.decode())
         else:
             tar.file(name, data, mode=stat.S_IMODE(mode))
+    for name in _ADDED:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        tar.file(f"usr/lib/{_PYTHON}/{name}.py", Path(spec.origin).read_bytes())
     busybox = shutil.which("busybox")
     assert busybox is not None
     tar.directory("tmp", mode=0o1777)

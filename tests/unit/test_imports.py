@@ -46,17 +46,21 @@ class Rule:
 RULES = {
     "guest": Rule(
         who=("agent.wire", "agent.tether"),
-        only=("agent.wire", "agent.tether", "agent.values", "agent.hints"),
+        only=(
+            *("agent.wire", "agent.tether", "agent.values", "agent.hints"),
+            *("agent.bare_socket", "agent.bare_signal"),
+        ),
         why="they run in guests that have Python and nothing else",
     ),
     "guest-lean": Rule(
         who=("agent.wire", "agent.tether"),
         never=(
             *("argparse", "dataclasses", "inspect", "logging", "pathlib", "random", "shutil"),
-            *("string", "subprocess", "tempfile", "textwrap", "threading", "traceback", "typing"),
+            *("signal", "socket", "string", "subprocess", "tempfile", "textwrap", "threading"),
+            *("traceback", "typing"),
         ),
         unless=("agent.tether.alone",),  # not in the boot image
-        why="the agent has a budget of memory; agent.values and agent.hints have what is needed",
+        why="the agent has a budget of memory; others beside it have what is needed of these",
     ),
     "wire-alone": Rule(
         who=("agent.wire",),
@@ -239,7 +243,9 @@ def test_rules_hold() -> None:
         ("agent.tether.line", "from agent.values import dataclass", set()),
         ("agent.tether.line", "from typing import List", {"guest-lean"}),
         ("agent.tether.line", "from agent.hints import List", set()),
-        ("agent.wire.link", "def f():\n    import socket", {"wire-sans-io"}),
+        ("agent.tether.line", "import socket", {"guest-lean"}),
+        ("agent.tether.line", "from agent import bare_socket as socket", set()),
+        ("agent.wire.link", "def f():\n    import select", {"wire-sans-io"}),
         ("agent.wire.link", "from .. import host", {"wire-alone", "guest"}),
         ("agent.host.vspc.line", "import time", {"vspc-sans-io"}),
         ("agent.host.loop", "import select, time", set()),

@@ -11,9 +11,9 @@ import hashlib
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, "/usr/lib/saltflat")  # where the boot image has it
+from agent.hints import TYPE_CHECKING
 from agent.tether.channel import make_raw
 from agent.wire.c_frame import HEADER, MAGIC, TAG_PERSON, TAG_SIZE
 

@@ -67,13 +67,9 @@ def test_drivers_are_named_once_in_bus_order():
         c_linux.PCI_VIRTIO_1_BLOCK,
         c_linux.PCI_VMWARE_PVSCSI,
     ]
-    assert modules.drivers_for(ids) == [
-        "virtio_pci",
-        "virtio_console",
-        "vmw_pvscsi",
-        "sd_mod",
-        "virtio_blk",
-    ]
+    assert modules.drivers_for(ids) == ["vmw_pvscsi", "sd_mod", "virtio_pci", "virtio_blk"]
+    ports = modules.drivers_for(ids, modules.PORT_DRIVERS)
+    assert ports == ["virtio_pci", "virtio_console"]
 
 
 def test_pci_ids(tmp_path):

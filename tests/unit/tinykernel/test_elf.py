@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from converter.errors import IntegrityError
-from tinykernel.elf import DynamicNeeds, dynamic_needs, section
+from tinykernel.elf import DynamicNeeds, dynamic_needs, section, without_unwind_tables
 
 
 def test_needed_libraries_in_order(elf_needing) -> None:
@@ -46,6 +47,23 @@ def test_missing_section_is_named(elf_with_section) -> None:
         section(elf_with_section(".text", b""), ".modinfo", name="thing")
 
 
+def test_unwind_tables_become_zeros_in_their_place(elf_with_section) -> None:
+    data = elf_with_section(".eh_frame", b"unwind this")
+    blank = without_unwind_tables(data, name="x")
+    assert blank == data.replace(b"unwind this", bytes(11))
+    kept = elf_with_section(".text", b"unwind this")
+    assert without_unwind_tables(kept, name="x") == kept
+
+
+def test_a_program_runs_without_its_unwind_tables(tmp_path: Path) -> None:
+    blank = without_unwind_tables(Path("/bin/true").read_bytes(), name="true")
+    assert section(blank, ".eh_frame", name="true").strip(b"\0") == b""
+    program = tmp_path / "true"
+    program.write_bytes(blank)
+    program.chmod(0o755)
+    subprocess.run([program], check=True, timeout=60)
+
+
 @pytest.mark.parametrize("data", [b"", b"\x7fELF", b"#!/bin/sh\n" * 20, b"\x7fELF\x01\x01" * 20])
 def test_what_is_no_elf64_is_refused(data: bytes) -> None:
     with pytest.raises(IntegrityError, match="not a sound ELF file"):
@@ -65,6 +83,10 @@ def test_damage_raises_integrity_error_or_nothing(elf_needing, elf_with_section,
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     damaged = bytes(whole[: data.draw(st.integers(0, len(whole)))])
-    for read in (dynamic_needs, lambda d, name: section(d, ".modinfo", name=name)):
+    for read in (
+        dynamic_needs,
+        without_unwind_tables,
+        lambda d, name: section(d, ".modinfo", name=name),
+    ):
         with suppress(IntegrityError):
             read(damaged, name="x")
