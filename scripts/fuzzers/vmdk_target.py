@@ -192,7 +192,7 @@ def _judge(top: Path, count: int) -> None:
         for link in chain.links:
             assert link.path.resolve().parent == _folder().resolve(), "a parent from elsewhere"
             assert link.path == top or not link.path.is_symlink(), "a parent behind a link"
-            _judge_descriptor(link.read_at(c.SECTOR, link.header.descriptorSize * c.SECTOR))
+            _judge_descriptor(link.file.read_at(c.SECTOR, link.sparse_extent().header.descriptorSize * c.SECTOR))
         capacity = chain.capacity_bytes
         windows = [(0, min(WINDOW_BYTES, capacity)), (max(0, capacity - WINDOW_BYTES), capacity)]
         try:
@@ -216,10 +216,11 @@ def _plain_reading(chain: Chain) -> bytearray:
     """Read the disk the long way: every entry of every table, base first."""
     disk = bytearray(chain.capacity_bytes)
     for link in chain.links:
-        grain, has_zeroed = link.grain_bytes, bool(link.header.flags & c.SPARSEFLAG_MAGIC_GTE)
+        header = link.sparse_extent().header
+        grain, has_zeroed = link.grain_bytes, bool(header.flags & c.SPARSEFLAG_MAGIC_GTE)
         with link.path.open("rb") as file:
             for index in range(-(-len(disk) // (grain * c.NUM_GTES_PER_GT))):
-                (sector,) = _entries(file, link.header.gdOffset * c.SECTOR + 4 * index, 1)
+                (sector,) = _entries(file, header.gdOffset * c.SECTOR + 4 * index, 1)
                 table = _entries(file, sector * c.SECTOR, c.NUM_GTES_PER_GT) if sector else ()
                 for slot, entry in enumerate(table):
                     begin = (index * c.NUM_GTES_PER_GT + slot) * grain
