@@ -192,7 +192,9 @@ def _judge(top: Path, count: int) -> None:
         for link in chain.links:
             assert link.path.resolve().parent == _folder().resolve(), "a parent from elsewhere"
             assert link.path == top or not link.path.is_symlink(), "a parent behind a link"
-            _judge_descriptor(link.file.read_at(c.SECTOR, link.sparse_extent().header.descriptorSize * c.SECTOR))
+            _judge_descriptor(
+                link.file.read_at(c.SECTOR, link.sparse_extent().header.descriptorSize * c.SECTOR)
+            )
         capacity = chain.capacity_bytes
         windows = [(0, min(WINDOW_BYTES, capacity)), (max(0, capacity - WINDOW_BYTES), capacity)]
         try:
