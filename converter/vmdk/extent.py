@@ -156,19 +156,33 @@ class TableExtent(ExtentReader):
         """
 
     def piece(self, offset: int, end: int) -> Piece:
-        """Return the piece that begins at `offset` and lies in one grain or one absent table."""
+        """Return the piece that begins at `offset` and lies in one table, or where none is.
+
+        Entries are looked at one by one, as long as they go on alike: grains may be of one sector.
+        """
         index, in_table = divmod(offset, self._table_reach)
+        length = min(self._table_reach - in_table, end - offset)
         if not self.directory[index]:
-            return Piece(Kind.ABSENT, offset, min(self._table_reach - in_table, end - offset))
-        slot, in_grain = divmod(in_table, self.grain_bytes)
-        length = min(self.grain_bytes - in_grain, end - offset)
-        entry = self._table(index)[slot]
-        if not entry:
             return Piece(Kind.ABSENT, offset, length)
-        if self.is_zero_entry(entry):
-            return Piece(Kind.ZERO, offset, length)
-        sector = self.grain_sector(index, slot, entry)
-        return Piece(Kind.DATA, offset, length, sector * SECTOR + in_grain)
+        grain_bytes = self.grain_bytes
+        slot, in_grain = divmod(in_table, grain_bytes)
+        end_slot = slot + -(-(in_grain + length) // grain_bytes)
+        table = self._table(index)
+        entry = table[slot]
+        after = slot + 1
+        if not entry or self.is_zero_entry(entry):
+            while after < end_slot and table[after] == entry:
+                after += 1
+            kind, position = (Kind.ZERO if entry else Kind.ABSENT), 0
+        else:
+            first = sector = self.grain_sector(index, slot, entry)
+            while after < end_slot and (entry := table[after]):
+                sector += self.grain_file_sectors
+                if self.is_zero_entry(entry) or self.grain_sector(index, after, entry) != sector:
+                    break
+                after += 1
+            kind, position = Kind.DATA, first * SECTOR + in_grain
+        return Piece(kind, offset, min((after - slot) * grain_bytes - in_grain, length), position)
 
     def read_data(self, piece: Piece, view: memoryview) -> None:
         """Fill `view` from where the piece stands in the file."""
