@@ -5,19 +5,22 @@ docs/vmdk.md has the table of formats and names these tests.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from converter.vmdk.chain import open_chain
-from tests.unit.vmdk.kinds import CHILDREN, K64, KINDS, Kind, random_changes, write_links
+from tests.unit.vmdk.kinds import CHILDREN, K64, KINDS, Changes, Kind, random_changes, write_links
 
 pytestmark = pytest.mark.integration
 
 SPARSE = KINDS[0]
+DISSECTED = Path(__file__).with_name("dissected.py")
 
 
 def capacity(kind: Kind) -> int:
@@ -83,3 +86,49 @@ def test_a_child_of_each_kind(
     path, disk = write_links(tmp_path, [below, above], size)[-1]
     assert ours(path) == disk
     same(path, disk)
+
+
+def random_links(dice: random.Random, count: int, size: int) -> list[tuple[Kind, Changes]]:
+    """Return a chain of any kinds; only the base may be flat."""
+    return [
+        (dice.choice(CHILDREN if number else KINDS), random_changes(dice, size))
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_chains_of_24_links_of_mixed_kinds(
+    seed: int, same: Callable[[Path, bytes], None], tmp_path: Path
+) -> None:
+    dice = random.Random(seed)
+    size = 18 << 20
+    links = random_links(dice, 24, size)
+    assert len({kind.name for kind, _ in links}) > 8
+    written = write_links(tmp_path, links, size)
+    for path, disk in (written[0], written[7], written[23]):
+        assert ours(path) == disk
+        same(path, disk)
+
+
+def test_dissect_reads_each_kind_as_we_do(tmp_path: Path) -> None:
+    """Each kind as a base, and as a child of one; and a long chain of all kinds."""
+    dice = random.Random(3)
+    top, disk = write_links(tmp_path, random_links(dice, 24, 18 << 20), 18 << 20)[-1]
+    wanted = {top: ("mixed", hashlib.sha256(disk).hexdigest())}
+    for number, kind in enumerate(KINDS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        size = capacity(kind)
+        links = [(kind, random_changes(dice, size))]
+        if kind.may_be_child:
+            links.append((kind, random_changes(dice, size)))
+        for path, disk in write_links(folder, links, size):
+            wanted[path] = (kind.name, hashlib.sha256(disk).hexdigest())
+    command = [sys.executable, "-W", "ignore", DISSECTED, *wanted]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    found = done.stdout.splitlines()
+    assert [
+        f"{name} {path.name}: {got}"
+        for (path, (name, want)), got in zip(wanted.items(), found, strict=True)
+        if got != want
+    ] == []
