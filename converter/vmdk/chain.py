@@ -21,6 +21,8 @@ from converter.vmdk.reader import Link, read_link
 
 DEPTH_MAX = 64  # vSphere documents 32; a bound against hostile folders, not a promise
 EXTENTS_MAX = 1024  # of all links together: likewise, for each may be an open file
+_PIECE_BYTES = 1 << 20
+_REGION_BYTES = 32 << 20
 
 
 class Chain:
@@ -88,6 +90,43 @@ class Chain:
                 told += -told % grain_bytes
                 for offset in range(first, told, grain_bytes):
                     yield offset, index
+
+    def contents(self, unit_bytes: int) -> Iterator[tuple[int, bytes]]:
+        """Yield what the flattened disk holds, for a writer: (byte offset, whole units), in order.
+
+        What is not yielded reads as zeros; units of zeros may be among what is. Each piece has at
+        most 1 MiB, or one unit; at the end of the disk the last unit may be cut. Raises
+        IntegrityError for a damaged link.
+        """
+        most = max(_PIECE_BYTES // unit_bytes, 1) * unit_bytes
+        done = 0
+        for offset, length in self._data_ranges():
+            begin = max(offset // unit_bytes * unit_bytes, done)
+            end = -(-(offset + length) // unit_bytes) * unit_bytes
+            done = max(end, done)
+            while begin < min(end, self.capacity_bytes):
+                size = min(most, end - begin, self.capacity_bytes - begin)
+                yield begin, self.read(begin, size)
+                begin += size
+
+    def _data_ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield (byte offset, length) of all data, in order, apart from each other."""
+        pending_begin = pending_end = 0
+        # Piece by piece, so that memory does not grow with the disk.
+        region_bytes = max(self.grain_bytes * NUM_GTES_PER_GT, _REGION_BYTES)
+        for region in range(0, self.capacity_bytes, region_bytes):
+            found = self._data(region, min(region_bytes, self.capacity_bytes - region))
+            for begin, end in sorted(
+                (piece.offset, piece.offset + piece.length) for _, piece in found
+            ):
+                if begin == pending_end:
+                    pending_end = end
+                    continue
+                if pending_begin < pending_end:
+                    yield pending_begin, pending_end - pending_begin
+                pending_begin, pending_end = begin, end
+        if pending_begin < pending_end:
+            yield pending_begin, pending_end - pending_begin
 
     def _data(self, offset: int, length: int) -> Iterator[tuple[int, Piece]]:
         """Yield what has data, with the link that answers; in no order. The rest is zeros."""

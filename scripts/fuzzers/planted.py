@@ -85,15 +85,15 @@ PLANTS = (
         "vmdk",
         "grains of no size are divided by",
         "converter/vmdk/header.py",
-        "    if grain & (grain - 1) or not GRAIN_SIZE_MIN <= grain <= GRAIN_SIZE_MAX:",
-        "    if grain & (grain - 1) or grain > GRAIN_SIZE_MAX:",
+        "    if grain & (grain - 1) or not 1 <= grain <= GRAIN_SIZE_READ_MAX:",
+        "    if grain & (grain - 1) or grain > GRAIN_SIZE_READ_MAX:",
     ),
     Plant(
         "vmdk",
         "a hole takes memory for its grains",
         "converter/vmdk/check.py",
-        "    if link.sectors > SECTOR_LIMIT + header.grainSize:",
-        "    if link.sectors > SECTOR_LIMIT * header.overHead:",
+        "    if extent.file.sectors > SECTOR_LIMIT + header.grainSize:",
+        "    if extent.file.sectors > SECTOR_LIMIT * header.overHead:",
     ),
     Plant(
         "vmdk",
@@ -105,7 +105,7 @@ PLANTS = (
     Plant(
         "vmdk",
         "zeroed grains without the flag",
-        "converter/vmdk/reader.py",
+        "converter/vmdk/hosted.py",
         "        return self.has_zeroed_grains and entry == SPARSE_GTE_ZEROED",
         "        return entry == SPARSE_GTE_ZEROED",
     ),

@@ -1,7 +1,9 @@
 """Damaged VMDK links and chains: refused with IntegrityError, or read right.
 
-An input is a few edits of up to three links that our writers made. What the checker passes has to
-read back as a second, simple-minded reading of the tables says, from the first byte to the last.
+An input is a few edits of up to three links that our writers made, monolithicSparse or of the kinds
+of `vmdk_kinds`. What the checker passes has to read back as a second, simple-minded reading of the
+tables says, from the first byte to the last. Other kinds have no such checker: there the reader is
+held to itself, in one piece and in small ones, and to stay in its folder.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ from typing import BinaryIO
 from converter.errors import IntegrityError, NotFoundError, UsageError
 from converter.vmdk import c_vmdk as c
 from converter.vmdk import chain as chain_module
+from converter.vmdk.c_cowd import COWD_MAGICNUMBER
 from converter.vmdk.chain import Chain, open_chain
 from converter.vmdk.check import check_link
 from converter.vmdk.descriptor import ParentRef, parse, render
+from converter.vmdk.reader import Link
 from converter.vmdk.scratch import write_scratch
+from scripts.fuzzers import vmdk_kinds
 from scripts.fuzzers.edits import Edit, Script, interesting, mutate_bytes, mutate_script
 from scripts.fuzzers.lowered import lowered
 from tests.unit.vmdk.chains import LinkPlan, Write, cid_of, write_link
@@ -33,13 +38,22 @@ MODULES = (
     "converter.vmdk.header",
     "converter.vmdk.descriptor",
     "converter.vmdk.entries",
+    "converter.vmdk.disk_file",
+    "converter.vmdk.extent",
     "converter.vmdk.reader",
+    "converter.vmdk.hosted",
+    "converter.vmdk.compressed",
+    "converter.vmdk.cowd",
+    "converter.vmdk.sesparse",
+    "converter.vmdk.flat",
     "converter.vmdk.check",
     "converter.vmdk.chain",
 )
 CAPACITY = 528 * 4096  # of the smallest grains: two tables, the last one not whole
 NAMES = ("link-0.vmdk", "link-1.vmdk", "link-2.vmdk")
 WINDOW_BYTES = 192 << 10  # what is read at both ends of a disk
+PART_BYTES = 4999  # of a reading in parts
+TEXT_END = c.SECTOR * (c.DESCRIPTOR_OFFSET + c.DESCRIPTOR_SIZE_MAX)
 PLAIN_BYTES = 8 << 20  # a larger disk is not read the long way
 
 # What an edit does; its low two bits choose the file.
@@ -95,10 +109,14 @@ _ORIGINALS: tuple[tuple[LinkPlan | None, ...], ...] = (
 )
 
 
-@cache
-def _links(number: int) -> list[bytes]:
-    plans = _ORIGINALS[number % len(_ORIGINALS)]
-    return [_link(plan, index) for index, plan in enumerate(plans)]
+def _files(script: Script) -> tuple[dict[str, bytes], int]:
+    """Return the files of an input before its edits, and how many of them are links: the first."""
+    number = script.original % (len(_ORIGINALS) + 2)
+    if number >= len(_ORIGINALS):
+        return vmdk_kinds.chain(script.options), vmdk_kinds.links_of(script.options)
+    plans = _ORIGINALS[number]
+    links = [_link(plan, index) for index, plan in enumerate(plans)]
+    return dict(zip(NAMES, links, strict=False)), len(links)
 
 
 # A chain of 65 files would be a large input.
@@ -106,14 +124,14 @@ def _links(number: int) -> list[bytes]:
 def one_input(data: bytes) -> None:
     """Check each link that `data` describes, and read the chain."""
     script = Script.parse(data)
-    files = _links(script.original)
-    top = _folder() / NAMES[len(files) - 1]
+    files, count = _files(script)
+    names = (*files, *NAMES[len(files) :])
     try:
-        for path, content in zip(map(_folder().joinpath, NAMES), files, strict=False):
-            path.write_bytes(content)
+        for name, content in files.items():
+            (_folder() / name).write_bytes(content)
         for edit in script.edits:
-            _apply(edit)
-        _judge(top, len(files))
+            _apply(edit, names)
+        _judge(_folder() / names[count - 1], count)
     finally:
         for path in _folder().iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -122,8 +140,8 @@ def one_input(data: bytes) -> None:
                 path.unlink()
 
 
-def _apply(edit: Edit) -> None:
-    path = _folder() / NAMES[edit.kind % 4 % len(NAMES)]
+def _apply(edit: Edit, names: Sequence[str]) -> None:
+    path = _folder() / names[edit.kind % 4 % len(names)]
     kind = edit.kind & ~3
     if kind == REPLACE:
         _replace(path, edit.place)
@@ -137,6 +155,10 @@ def _apply(edit: Edit) -> None:
             file.truncate((edit.place << 20) * c.SECTOR & (1 << 62) - 1)
         elif kind == ODD_SIZE:
             file.truncate(edit.place)
+        elif kind == TEXT and file.read(1) == b"#":
+            file.truncate(0)
+            file.seek(0)
+            file.write(edit.data)
         elif kind == TEXT:
             file.seek(c.DESCRIPTOR_OFFSET * c.SECTOR)
             file.write(edit.data.ljust(c.DESCRIPTOR_SIZE * c.SECTOR, b"\0"))
@@ -190,11 +212,10 @@ def _judge(top: Path, count: int) -> None:
         return
     with chain:
         for link in chain.links:
-            assert link.path.resolve().parent == _folder().resolve(), "a parent from elsewhere"
-            assert link.path == top or not link.path.is_symlink(), "a parent behind a link"
-            _judge_descriptor(
-                link.file.read_at(c.SECTOR, link.sparse_extent().header.descriptorSize * c.SECTOR)
-            )
+            for path in (link.path, *_extent_paths(link)):
+                assert path.resolve().parent == _folder().resolve(), "a file from elsewhere"
+                assert path == top or not path.is_symlink(), "a file behind a link"
+            _judge_descriptor(_text_of(link.file.read_at(0, min(link.file.size_bytes, TEXT_END))))
         capacity = chain.capacity_bytes
         windows = [(0, min(WINDOW_BYTES, capacity)), (max(0, capacity - WINDOW_BYTES), capacity)]
         try:
@@ -205,13 +226,33 @@ def _judge(top: Path, count: int) -> None:
             return
         if capacity > PLAIN_BYTES:
             return
-        disk = _plain_reading(chain)
+        disk = _plain_reading(chain) if _is_plain(chain) else _reading_in_parts(chain)
         for (begin, end), content in zip(windows, contents, strict=True):
             assert content == disk[begin:end], "the tables say something else"
         for offset in holding:
             end = min(offset + chain.grain_bytes, capacity)
             disk[offset:end] = bytes(end - offset)
         assert disk == bytes(capacity), "there is data where no link says so"
+
+
+def _extent_paths(link: Link) -> list[Path]:
+    files = [getattr(extent, "file", None) for extent in link.extents]
+    return [file.path for file in files if file is not None]
+
+
+def _is_plain(chain: Chain) -> bool:
+    try:
+        return all(link.sparse_extent() is not None for link in chain.links)
+    except IntegrityError:
+        return False
+
+
+def _reading_in_parts(chain: Chain) -> bytearray:
+    """Read the disk once more, in pieces that end in the middle of grains."""
+    disk = bytearray()
+    while len(disk) < chain.capacity_bytes:
+        disk += chain.read(len(disk), min(PART_BYTES, chain.capacity_bytes - len(disk)))
+    return disk
 
 
 def _plain_reading(chain: Chain) -> bytearray:
@@ -245,6 +286,14 @@ def _entries(file: BinaryIO, position: int, count: int) -> tuple[int, ...]:
 
 def _u32(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "little")
+
+
+def _text_of(data: bytes) -> bytes:
+    """Return the descriptor of a link: embedded, or the whole of its own file."""
+    if data.startswith(c.SPARSE_MAGICNUMBER):
+        size = c.SPARSE_EXTENT_HEADER.unpack_from(data)[6]  # descriptorSize
+        data = data[c.SECTOR :][: size * c.SECTOR]
+    return data.partition(b"\0")[0]
 
 
 def _judge_descriptor(text: bytes) -> None:
@@ -304,12 +353,19 @@ def mutate(data: bytes, choose: Random) -> bytes:
 
 
 def _new_edits(script: Script, choose: Random) -> Sequence[Edit]:
-    links = _links(script.original)
+    links = list(_files(script)[0].values())
     which = choose.randrange(len(links))
     link = links[which]
     sectors = len(link) // c.SECTOR
     kind = choose.randrange(16)
-    if kind <= 2:  # a header field
+    if script.original % (len(_ORIGINALS) + 2) >= len(_ORIGINALS):
+        if kind <= 5 and b"createType" in link:
+            lines = _text_of(link).split(b"\n")
+            vmdk_kinds.new_line(lines, choose)
+            return [Edit(TEXT | which, 0, b"\n".join(lines))]
+        if 6 <= kind <= 12 or kind <= 2:
+            return [Edit(OVERWRITE | which, *vmdk_kinds.new_number(link, choose))]
+    elif kind <= 2:  # a header field
         at = choose.choice((0, 4, 8, 12, 20, 28, 36, 44, 48, 56, 64, 72, 73, 74, 75, 76, 77, 79))
         width = choose.choice((1, 2, 4, 8))
         near = int.from_bytes(link[at : at + width], "little")
@@ -361,14 +417,14 @@ def _words(link: bytes) -> tuple[int, ...]:
 
 
 def _new_text(link: bytes, choose: Random) -> bytes:
-    lines = link[c.SECTOR :].partition(b"\0")[0].split(b"\n")
+    lines = _text_of(link).split(b"\n")
     for _ in range(choose.choice((1, 1, 2, 3))):
         step = choose.randrange(9)
         at = choose.randrange(len(lines))
         if step == 0:
             lines.insert(at, choose.choice(_LINES))
         elif step <= 3:  # another value for the same key
-            at = choose.choice([at for at, line in enumerate(lines) if b"=" in line])
+            at = choose.choice([at for at, line in enumerate(lines) if b"=" in line] or [at])
             key = lines[at].partition(b"=")[0]
             lines[at] = choose.choice([line for line in _LINES if line.startswith(key)] or _LINES)
         elif step == 4:
@@ -387,7 +443,7 @@ def _new_text(link: bytes, choose: Random) -> bytes:
 
 def _other_parent(link: bytes, choose: Random) -> bytes:
     """Return the text with another parent: where a chain could be led astray."""
-    text = link[c.SECTOR :].partition(b"\0")[0]
+    text = _text_of(link)
     before, key, rest = text.partition(_HINT)
     if not key:
         return text + choose.choice((_HINT + b'link-0.vmdk"', b"parentCID=0"))
@@ -396,5 +452,7 @@ def _other_parent(link: bytes, choose: Random) -> bytes:
 
 def seeds() -> list[bytes]:
     """Return the chains as they are."""
-    redo_log = Script(0, 0, (Edit(OVERWRITE, 0, c.COWD_MAGICNUMBER),))
-    return [Script(number, 0).dump() for number in range(len(_ORIGINALS))] + [redo_log.dump()]
+    redo_log = Script(0, 0, (Edit(OVERWRITE, 0, COWD_MAGICNUMBER),))
+    plain = [Script(number, 0).dump() for number in range(len(_ORIGINALS))]
+    kinds = [Script(len(_ORIGINALS), number).dump() for number in range(vmdk_kinds.COUNT)]
+    return [*plain, *kinds, redo_log.dump()]

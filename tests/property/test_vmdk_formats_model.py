@@ -60,6 +60,15 @@ def test_a_chain_of_any_kinds_reads_as_the_model(
             begin = data.draw(st.integers(0, CAPACITY))
             end = data.draw(st.integers(begin, min(CAPACITY, begin + 200_000)))
             assert chain.read(begin, end - begin) == disk[begin:end]
+            unit = data.draw(st.sampled_from((512, 4096, K64, 5 << 20)))
+            again, end = bytearray(CAPACITY), 0
+            for offset, piece in chain.contents(unit):
+                assert offset >= end
+                assert offset % unit == 0
+                end = offset + len(piece)
+                assert end % unit == 0 or end == CAPACITY
+                again[offset:end] = piece
+            assert again == disk
             rest = bytearray(disk)
             for offset, _ in chain.grains():
                 rest[offset : offset + chain.grain_bytes] = bytes(chain.grain_bytes)

@@ -123,7 +123,7 @@ def _cowd(job: Job, grain_bytes: int) -> None:
         _feed(writer, job.grains(grain_bytes), delta)
 
 
-def _sesparse(job: Job) -> None:
+def _sesparse(job: Job, first_place: int) -> None:
     delta = job.beside("sesparse")
     extent = Extent("RW", len(job.disk) // c.SECTOR, c.EXTENT_TYPE_SE_SPARSE, delta.name)
     descriptor = Descriptor(job.cid, c.CREATE_TYPE_SE_SPARSE, (extent,), job.parent)
@@ -131,7 +131,7 @@ def _sesparse(job: Job) -> None:
     grains = {
         offset // SESPARSE_GRAIN_BYTES: data for offset, data in job.grains(SESPARSE_GRAIN_BYTES)
     }
-    write_sesparse(delta, len(job.disk), grains)
+    write_sesparse(delta, len(job.disk), grains, first_place=first_place)
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,9 @@ KINDS = (
         Kind(f"COWD, {sectors} sectors", partial(_cowd, grain_bytes=sectors * 512))
         for sectors in (1, 8, 128)
     ),
-    Kind("seSparse", _sesparse),
+    Kind("seSparse", partial(_sesparse, first_place=4095)),
 )
+SMALL_SESPARSE = Kind("seSparse, small", partial(_sesparse, first_place=0))
 CHILDREN = tuple(kind for kind in KINDS if kind.may_be_child)
 Changes = tuple[tuple[int, bytes], ...]  # byte offset, new content
 

@@ -20,8 +20,14 @@ _UNUSED_SECTORS = 8  # each of what stands between
 _TABLE_REACH = c.SESPARSE_NUM_GTES_PER_GT
 
 
-def write_sesparse(path: Path, capacity_bytes: int, grains: Mapping[int, bytes]) -> None:
-    """Write `grains`, by number, 4 KiB each; those of zeros as entries that say so."""
+def write_sesparse(
+    path: Path, capacity_bytes: int, grains: Mapping[int, bytes], *, first_place: int
+) -> None:
+    """Write `grains`, by number, 4 KiB each; those of zeros as entries that say so.
+
+    The first one stands in place `first_place` of those that the file has. From 4096 on, both
+    halves of a rotated place are in use, and the file is long.
+    """
     tables = sorted({number // _TABLE_REACH for number in grains})
     table_of = {index: place for place, index in enumerate(reversed(tables))}  # in no plain order
     counts = -(-(capacity_bytes // GRAIN_BYTES) // _TABLE_REACH)
@@ -33,7 +39,7 @@ def write_sesparse(path: Path, capacity_bytes: int, grains: Mapping[int, bytes])
         "grain_tables": max(1, len(tables)) * c.SESPARSE_GRAIN_TABLE_SIZE,
         "free_bitmap": _UNUSED_SECTORS,
         "backmap": _UNUSED_SECTORS,
-        "grains": (max(grains.keys(), default=0) + 4097) * c.SESPARSE_GRAIN_SIZE,
+        "grains": (first_place + len(grains)) * c.SESPARSE_GRAIN_SIZE,
     }
     fields, sector = {}, 8
     for name, size in sizes.items():
@@ -59,7 +65,7 @@ def write_sesparse(path: Path, capacity_bytes: int, grains: Mapping[int, bytes])
         file.write(c.SESPARSE_VOLATILE_HEADER.pack(*volatile))
         for index, place in table_of.items():
             _write_entry(file, header.grain_dir_offset, index, c.SESPARSE_GDE_ALLOCATED | place)
-        place = 4095  # so that both halves of a rotated number are used, from the second grain on
+        place = first_place
         for number, data in grains.items():
             index, slot = divmod(number, _TABLE_REACH)
             table = header.grain_tables_offset + table_of[index] * c.SESPARSE_GRAIN_TABLE_SIZE
