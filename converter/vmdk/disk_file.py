@@ -84,13 +84,11 @@ class DiskFile:
             return self.size_bytes
 
     def next_hole(self, position: int) -> int:
-        """Return where the first hole at or after `position` begins; the end of the file is one."""
-        try:
-            return os.lseek(self._fd, position, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            return self.size_bytes
+        """Return where the first hole at or after `position`, which is in the file, begins.
+
+        The end of the file is one.
+        """
+        return os.lseek(self._fd, position, os.SEEK_HOLE)
 
 
 def open_disk_file(path: Path, *, follow_symlink: bool = True) -> DiskFile:

@@ -110,6 +110,27 @@ PLANTS = (
         "        return entry == SPARSE_GTE_ZEROED",
     ),
     Plant(
+        "vmdk",
+        "an extent is opened outside the folder",
+        "converter/vmdk/reader.py",
+        "        if fault := file_name_fault(name):",
+        '        if fault := file_name_fault(name.replace("/", "")):',
+    ),
+    Plant(
+        "vmdk",
+        "a stream that does not unfold is not expected",
+        "converter/vmdk/compressed.py",
+        "        except zlib.error as error:",
+        "        except EOFError as error:",
+    ),
+    Plant(
+        "vmdk",
+        "grains of a redo log of no size are divided by",
+        "converter/vmdk/cowd.py",
+        "    if grain & (grain - 1) or not 1 <= grain <= COWD_GRAIN_SIZE_MAX:",
+        "    if grain & (grain - 1) or grain > COWD_GRAIN_SIZE_MAX:",
+    ),
+    Plant(
         "state",
         "a wrong type is not expected",
         "converter/ext4/state.py",

@@ -15,6 +15,7 @@ from random import Random
 from converter.vmdk import c_vmdk as c
 from converter.vmdk.descriptor import Descriptor, Extent, render
 from scripts.fuzzers.edits import interesting
+from scripts.fuzzers.vmdk_texts import text_of
 from tests.unit.vmdk.kinds import K64, KINDS, SMALL_SESPARSE, Changes, Kind, write_links
 
 CAPACITY = 4 * K64
@@ -76,7 +77,7 @@ def _several_extents(folder: Path) -> str:
 
 
 _ROWS = (
-    b'RW 512 FLAT "../link-0.vmdk" 0',
+    b'RW 8 FLAT "../link-0.vmdk" 0',
     b'RW 512 SPARSE "../link-0.vmdk"',
     b'RW 512 VMFS "link-0.vmdk"',
     b'RW 512 FLAT "raw" 18446744073709551615',
@@ -99,14 +100,25 @@ _ROWS = (
 )  # fmt: skip - a list of words
 
 
-def new_line(lines: list[bytes], choose: Random) -> None:
-    """Put another extent or type among `lines`, or in the place of one that is alike."""
+_NAMES = (b"../link-0.vmdk", b"link-0.vmdk", b"link-1.vmdk", b"gone", b"/etc/passwd", b"", b"raw")
+
+
+def new_text(link: bytes, choose: Random) -> bytes:
+    """Return the text of `link` with another extent or type, or another name of a file."""
+    lines = text_of(link).split(b"\n")
+    alike = [at for at, old in enumerate(lines) if old.startswith((b"RW", b"RD"))]
+    if alike and choose.randrange(3) == 0:
+        at = choose.choice(alike)
+        before, _, rest = lines[at].partition(b'"')
+        lines[at] = before + b'"' + choose.choice(_NAMES) + b'"' + rest.partition(b'"')[2]
+        return b"\n".join(lines)
     line = choose.choice(_ROWS)
     alike = [at for at, old in enumerate(lines) if old[:3] == line[:3]]
     if alike and choose.randrange(3):
         lines[choose.choice(alike)] = line
     else:
         lines.insert(choose.randrange(len(lines) + 1), line)
+    return b"\n".join(lines)
 
 
 def new_number(data: bytes, choose: Random) -> tuple[int, bytes]:
@@ -114,13 +126,15 @@ def new_number(data: bytes, choose: Random) -> tuple[int, bytes]:
     width = choose.choice((1, 2, 4, 4, 8))
     how = choose.randrange(4)
     if how == 0:
-        at = choose.randrange(0, min(len(data), 216), 4)
+        at = choose.randrange(0, min(len(data), choose.choice((32, 80, 216))), 4)
     elif how == 1:  # a footer
         at = max(0, len(data) - choose.randrange(0, 1540, 4) - width)
     else:
         at = choose.choice(_words(data))
         if choose.randrange(4) == 0:
             at = max(0, min(len(data) - width, at + choose.choice((-8, -4, 4, 8, 12))))
+    if choose.randrange(4) == 0:
+        return at, bytes(width)
     return at, interesting(choose, width, int.from_bytes(data[at : at + width], "little"))
 
 

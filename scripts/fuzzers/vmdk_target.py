@@ -30,8 +30,9 @@ from converter.vmdk.descriptor import ParentRef, parse, render
 from converter.vmdk.reader import Link
 from converter.vmdk.scratch import write_scratch
 from scripts.fuzzers import vmdk_kinds
-from scripts.fuzzers.edits import Edit, Script, interesting, mutate_bytes, mutate_script
+from scripts.fuzzers.edits import Edit, Script, interesting, mutate_script
 from scripts.fuzzers.lowered import lowered
+from scripts.fuzzers.vmdk_texts import new_text, other_parent, text_of
 from tests.unit.vmdk.chains import LinkPlan, Write, cid_of, write_link
 
 MODULES = (
@@ -52,6 +53,7 @@ MODULES = (
 CAPACITY = 528 * 4096  # of the smallest grains: two tables, the last one not whole
 NAMES = ("link-0.vmdk", "link-1.vmdk", "link-2.vmdk")
 WINDOW_BYTES = 192 << 10  # what is read at both ends of a disk
+UNIT_BYTES = 4096  # of a writer
 PART_BYTES = 4999  # of a reading in parts
 TEXT_END = c.SECTOR * (c.DESCRIPTOR_OFFSET + c.DESCRIPTOR_SIZE_MAX)
 PLAIN_BYTES = 8 << 20  # a larger disk is not read the long way
@@ -78,6 +80,7 @@ def _folder() -> Path:
     folder = above / "chain"
     folder.mkdir()
     write_link(above / NAMES[0], _BASE, CAPACITY, cid=cid_of(0))
+    os.truncate(above / NAMES[0], CAPACITY)  # long enough to be a flat extent, too
     return folder
 
 
@@ -215,12 +218,13 @@ def _judge(top: Path, count: int) -> None:
             for path in (link.path, *_extent_paths(link)):
                 assert path.resolve().parent == _folder().resolve(), "a file from elsewhere"
                 assert path == top or not path.is_symlink(), "a file behind a link"
-            _judge_descriptor(_text_of(link.file.read_at(0, min(link.file.size_bytes, TEXT_END))))
+            _judge_descriptor(text_of(link.file.read_at(0, min(link.file.size_bytes, TEXT_END))))
         capacity = chain.capacity_bytes
         windows = [(0, min(WINDOW_BYTES, capacity)), (max(0, capacity - WINDOW_BYTES), capacity)]
         try:
             contents = [chain.read(begin, end - begin) for begin, end in windows]
             holding = dict(chain.grains()) if capacity <= PLAIN_BYTES else {}
+            flattened = _flattened(chain) if capacity <= PLAIN_BYTES else b""
         except IntegrityError:
             assert not sound, "what passed the check cannot be read"
             return
@@ -229,6 +233,7 @@ def _judge(top: Path, count: int) -> None:
         disk = _plain_reading(chain) if _is_plain(chain) else _reading_in_parts(chain)
         for (begin, end), content in zip(windows, contents, strict=True):
             assert content == disk[begin:end], "the tables say something else"
+        assert disk == flattened, "the flattened disk is another one"
         for offset in holding:
             end = min(offset + chain.grain_bytes, capacity)
             disk[offset:end] = bytes(end - offset)
@@ -245,6 +250,14 @@ def _is_plain(chain: Chain) -> bool:
         return all(link.sparse_extent() is not None for link in chain.links)
     except IntegrityError:
         return False
+
+
+def _flattened(chain: Chain) -> bytearray:
+    """Read the disk as a writer is fed with it. Whoever reads again has read this before."""
+    disk = bytearray(chain.capacity_bytes)
+    for offset, data in chain.contents(UNIT_BYTES):
+        disk[offset : offset + len(data)] = data
+    return disk
 
 
 def _reading_in_parts(chain: Chain) -> bytearray:
@@ -288,14 +301,6 @@ def _u32(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "little")
 
 
-def _text_of(data: bytes) -> bytes:
-    """Return the descriptor of a link: embedded, or the whole of its own file."""
-    if data.startswith(c.SPARSE_MAGICNUMBER):
-        size = c.SPARSE_EXTENT_HEADER.unpack_from(data)[6]  # descriptorSize
-        data = data[c.SECTOR :][: size * c.SECTOR]
-    return data.partition(b"\0")[0]
-
-
 def _judge_descriptor(text: bytes) -> None:
     """See that what was understood of a descriptor survives being written again."""
     descriptor = parse(text, "x")
@@ -307,44 +312,6 @@ def _judge_descriptor(text: bytes) -> None:
 
 
 # Variations
-
-_LINES = (
-    b"version=1",
-    b"version=2",
-    b"CID=fffffffe",
-    b"CID=c0de0001",
-    b"CID=123456789",
-    b"CID=",
-    b"parentCID=ffffffff",
-    b"parentCID=c0de0000",
-    b"parentCID=0",
-    b'createType="streamOptimized"',
-    b'createType="monolithicSparse"',
-    b'parentFileNameHint="link-0.vmdk"',
-    b'parentFileNameHint="link-1.vmdk"',
-    b'parentFileNameHint="../link-0.vmdk"',
-    b'parentFileNameHint=".."',
-    b'parentFileNameHint="' + b"n" * 300 + b'"',
-    b'parentFileNameHint=""',
-    b'parentFileNameHint="a/b"',
-    b'parentFileNameHint="nbd:x"',
-    b'RW 4224 SPARSE "x.vmdk"',
-    b'RW 4224 FLAT "x" 0',
-    b"RW 4224 ZERO",
-    b'RDONLY 0 SPARSE "x"',
-    b'RW 9999999999999999999 SPARSE "x"',
-    b"# CID=1",
-    b'ddb.longContentID = "1"',
-    b"ddb.x = 1",
-    b"no line at all",
-    b'x = "a"b"',
-    b"\xff\xfe",
-    b"\t\r ",
-    b'encoding="windows-1252"',
-)  # fmt: skip - a list of words
-
-_HINT = b'parentFileNameHint="'
-_HINTS = tuple(line for line in _LINES if line.startswith(_HINT))
 
 
 def mutate(data: bytes, choose: Random) -> bytes:
@@ -359,11 +326,11 @@ def _new_edits(script: Script, choose: Random) -> Sequence[Edit]:
     sectors = len(link) // c.SECTOR
     kind = choose.randrange(16)
     if script.original % (len(_ORIGINALS) + 2) >= len(_ORIGINALS):
-        if kind <= 5 and b"createType" in link:
-            lines = _text_of(link).split(b"\n")
-            vmdk_kinds.new_line(lines, choose)
-            return [Edit(TEXT | which, 0, b"\n".join(lines))]
-        if 6 <= kind <= 12 or kind <= 2:
+        if kind <= 5:
+            named = [at for at, each in enumerate(links) if b"createType" in each]
+            which = choose.choice(named)
+            return [Edit(TEXT | which, 0, vmdk_kinds.new_text(links[which], choose))]
+        if kind <= 12:
             return [Edit(OVERWRITE | which, *vmdk_kinds.new_number(link, choose))]
     elif kind <= 2:  # a header field
         at = choose.choice((0, 4, 8, 12, 20, 28, 36, 44, 48, 56, 64, 72, 73, 74, 75, 76, 77, 79))
@@ -371,9 +338,9 @@ def _new_edits(script: Script, choose: Random) -> Sequence[Edit]:
         near = int.from_bytes(link[at : at + width], "little")
         return [Edit(OVERWRITE | which, at, interesting(choose, width, near))]
     if kind <= 5:
-        return [Edit(TEXT | which, 0, _new_text(link, choose))]
+        return [Edit(TEXT | which, 0, new_text(link, choose))]
     if kind == 6:
-        return [Edit(TEXT | which, 0, _other_parent(link, choose))]
+        return [Edit(TEXT | which, 0, other_parent(link, choose))]
     if kind <= 12:  # a word of the tables, or of what lies around them
         words = _words(link)
         at = choose.choice(words)
@@ -414,40 +381,6 @@ def _words(link: bytes) -> tuple[int, ...]:
             found += [at, table, table + 2044]
             found += [each for each in range(table, table + 2048, 4) if _u32(link, each)]
     return tuple(found)
-
-
-def _new_text(link: bytes, choose: Random) -> bytes:
-    lines = _text_of(link).split(b"\n")
-    for _ in range(choose.choice((1, 1, 2, 3))):
-        step = choose.randrange(9)
-        at = choose.randrange(len(lines))
-        if step == 0:
-            lines.insert(at, choose.choice(_LINES))
-        elif step <= 3:  # another value for the same key
-            at = choose.choice([at for at, line in enumerate(lines) if b"=" in line] or [at])
-            key = lines[at].partition(b"=")[0]
-            lines[at] = choose.choice([line for line in _LINES if line.startswith(key)] or _LINES)
-        elif step == 4:
-            lines[at] = mutate_bytes(lines[at], choose)
-        elif step == 5 and len(lines) > 1:
-            del lines[at]
-        elif step == 6:
-            lines.insert(at, choose.choice(lines))
-        elif step == 7:
-            key = lines[at].partition(b"=")[0]
-            lines[at] = key + b"=" + choose.choice(_LINES).rpartition(b"=")[2]
-        else:
-            lines += [b"#"] * choose.choice((1, 1000))
-    return b"\n".join(lines)[: c.DESCRIPTOR_SIZE * c.SECTOR]
-
-
-def _other_parent(link: bytes, choose: Random) -> bytes:
-    """Return the text with another parent: where a chain could be led astray."""
-    text = _text_of(link)
-    before, key, rest = text.partition(_HINT)
-    if not key:
-        return text + choose.choice((_HINT + b'link-0.vmdk"', b"parentCID=0"))
-    return before + choose.choice(_HINTS) + b"\n" + rest.partition(b"\n")[2]
 
 
 def seeds() -> list[bytes]:
