@@ -19,24 +19,29 @@ import zstandard
 
 import agent
 from agent.wire import PROTOCOL_VERSION
+from converter import __version__
 from converter.atomic import TEMP_PREFIX, sync_directory, temp_directory, write_atomic
 from converter.errors import IntegrityError, NotFoundError, UnavailableError
 from converter.events import Monitor, Note, StepFinished, StepStarted
 from tinykernel import initramfs
 from tinykernel.agent_sources import agent_sources
-from tinykernel.cpio import ArchiveEntry, write_newc
+from tinykernel.contents import OURS, describe, encode_contents
+from tinykernel.cpio import ArchiveEntry, in_order, write_newc
 from tinykernel.kernel import Kernel, KernelSource
 from tinykernel.kernel.stock import STOCK
 from tinykernel.packages import ARCHITECTURE, PackageSet, open_package_set
 from tinykernel.record import (
+    CONTENTS_FILE,
     INITRD_FILE,
     KERNEL_FILE,
     RECORD_FILE,
+    SBOM_FILE,
     BootImage,
     PackageRecord,
     encode_record,
     load_boot_image,
 )
+from tinykernel.sbom.spdx import Materials, encode_sbom
 from tinykernel.userland import Userland, UserlandPackages, gather_userland
 
 # Measured on 12.0 MB: level 12 gives 4.43 MB in 0.4 s, 18 gives 3.93 MB in 2.4 s, which the guest
@@ -52,19 +57,22 @@ class _Inputs:
     agent: dict[str, bytes]
     kernel: object  # of KernelSource.identity
     compiled_by: str | None
+    debug: bool
 
     def identity(self, packages: Iterable[PackageRecord]) -> str:
         """Return the id of the image that these inputs and `packages` make."""
         builder = Path(__file__).parent
         # Its own sources instead of a version number: nobody can forget to raise them.
-        patterns = ("*.py", "kernel/*.py", "*.config")
+        patterns = ("*.py", "kernel/*.py", "sbom/*.py", "*.config")
         sources = sorted(path for pattern in patterns for path in builder.glob(pattern))
         document = {
+            "version": __version__,  # which the bill of materials tells
             "packages": sorted([package.name, package.sha256] for package in packages),
             "agent": {path: _sha256(data) for path, data in sorted(self.agent.items())},
             "kernel": self.kernel,
             "builder": {str(p.relative_to(builder)): _sha256(p.read_bytes()) for p in sources},
             "compiled_by": self.compiled_by,
+            "debug": self.debug,
             "zstd": [list(zstandard.ZSTD_VERSION), _ZSTD_LEVEL, _ZSTD_LEVELS],
         }
         return _sha256(json.dumps(document, sort_keys=True).encode())
@@ -78,22 +86,24 @@ def build_boot_image(
     refresh: bool = False,
     agent_folder: Path | None = None,
     kernel: KernelSource = STOCK,
+    debug: bool = False,
 ) -> BootImage:
     """Make `target_root/<id>/` with the kernel, the initramfs and boot.json, or find it made.
 
     Packages come from the host's own Debian sources and are kept in `cache_dir`: a second build
     needs no network, `refresh` fetches what is newest. `agent_folder` is the `agent` package to
-    put in, this installation's own when None. Raises UnavailableError when a package cannot be
-    fetched, NotFoundError when a program is missing, IntegrityError when a package or the kernel is
-    not what we expect.
+    put in, this installation's own when None. A `debug` image has a shell (agent.tether.debug).
+    Raises UnavailableError when a package cannot be fetched, NotFoundError when a program is
+    missing, IntegrityError when a package or the kernel is not what we expect.
     """
     agent_folder = agent_folder or Path(agent.__path__[0])
     target_root.mkdir(parents=True, exist_ok=True)
     cache_dir.mkdir(parents=True, exist_ok=True)
 
     def build(packages: PackageSet) -> BootImage:
-        sources = UserlandPackages.fetch(packages)
-        inputs = _Inputs(agent_sources(agent_folder), kernel.identity(), sources.compiled_by())
+        sources = UserlandPackages.fetch(packages, debug=debug)
+        compiled_by = sources.compiled_by()
+        inputs = _Inputs(agent_sources(agent_folder), kernel.identity(), compiled_by, debug)
         monitor(StepStarted(_STEP))
         image = _find_current(target_root, packages, inputs, kernel.flavour)
         if image is not None:
@@ -108,7 +118,13 @@ def build_boot_image(
         )
         made = kernel.make(packages, scratch_dir=cache_dir, monitor=monitor)
         return _assemble(
-            target_root, made, userland, inputs=inputs, python=sources.version, monitor=monitor
+            target_root,
+            packages,
+            made,
+            userland,
+            inputs=inputs,
+            python=sources.version,
+            monitor=monitor,
         )
 
     with open_package_set(cache_dir, monitor=monitor, refresh=refresh) as packages:
@@ -128,6 +144,7 @@ _STEP = "build boot image"
 
 def _assemble(
     target_root: Path,
+    packages: PackageSet,
     kernel: Kernel,
     userland: Userland,
     *,
@@ -136,15 +153,39 @@ def _assemble(
     monitor: Monitor,
 ) -> BootImage:
     """Put the parts together and give them their final name."""
-    entries = [*userland.entries, *initramfs.kernel_modules(kernel.modules)]
+    modules = list(initramfs.kernel_modules(kernel.modules))
+    # As they are in the archive, with the folders that nobody named.
+    entries = in_order([*userland.entries, *modules])
+    origins = {entry.path: OURS for entry in entries if entry.is_regular} | userland.origins
+    if kernel.package:
+        of_kernel = (entry.path for entry in modules if entry.path.endswith(".ko"))
+        origins.update(dict.fromkeys(of_kernel, kernel.package))
     parts = {package.name: package for package in (*kernel.packages, *userland.packages)}
-    used = tuple(
-        PackageRecord(package.name, package.version, package.sha256)
-        for _name, package in sorted(parts.items())
+    used = tuple(package for _name, package in sorted(parts.items()))
+    records = tuple(
+        PackageRecord(package.name, package.version, package.sha256) for package in used
     )
-    identity = inputs.identity(used)
+    identity = inputs.identity(records)
     folder = target_root / identity
     initrd = _compressed(entries, _ZSTD_LEVELS.get(kernel.flavour, _ZSTD_LEVEL))
+    contents = encode_contents([describe(entry, origins.get(entry.path)) for entry in entries])
+    sbom = encode_sbom(
+        Materials(
+            identity=identity,
+            files={KERNEL_FILE: kernel.image, INITRD_FILE: initrd},
+            kernel_file=KERNEL_FILE,
+            initramfs_file=INITRD_FILE,
+            entries=entries,
+            origins=origins,
+            packages=[packages.facts(package) for package in used],
+            kernel_package=kernel.package,
+            kernel_flavour=kernel.flavour,
+            debug=inputs.debug,
+            compiled_by=inputs.compiled_by,
+            kernel_config=kernel.config,
+            kernel_tools=kernel.built_by,
+        )
+    )
     image = BootImage(
         folder=folder,
         id=identity,
@@ -154,13 +195,22 @@ def _assemble(
         kernel_version=kernel.version,
         kernel_sha256=_sha256(kernel.image),
         initrd_sha256=_sha256(initrd),
-        packages=used,
+        packages=records,
         python=python,
         compiled_by=inputs.compiled_by,
         protocol=PROTOCOL_VERSION,
         modules=tuple(module.name for module in kernel.modules),
+        contents_sha256=_sha256(contents),
+        sbom_sha256=_sha256(sbom),
+        debug=inputs.debug,
     )
-    files = {KERNEL_FILE: kernel.image, INITRD_FILE: initrd, RECORD_FILE: encode_record(image)}
+    files = {
+        KERNEL_FILE: kernel.image,
+        INITRD_FILE: initrd,
+        CONTENTS_FILE: contents,
+        SBOM_FILE: sbom,
+        RECORD_FILE: encode_record(image),
+    }
     _place(folder, files)
     size = sum(len(data) for data in files.values())
     monitor(StepFinished(_STEP, f"kernel {image.kernel_version}, {size / 1e6:.1f} MB"))
@@ -176,7 +226,8 @@ def _find_current(
             continue
         with suppress(NotFoundError, IntegrityError):
             image = load_boot_image(folder)
-            present = image.kernel_flavour == flavour and all(
+            alike = image.kernel_flavour == flavour and image.debug == inputs.debug
+            present = alike and all(
                 packages.holds(package.name, package.sha256) for package in image.packages
             )
             if present and inputs.identity(image.packages) == image.id == folder.name:

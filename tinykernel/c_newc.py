@@ -4,6 +4,8 @@ Documentation/driver-api/early-userspace/buffer-format.rst name them. No logic.
 
 from __future__ import annotations
 
+import re
+
 MAGIC = b"070701"
 
 # After the magic: thirteen numbers, each eight upper-case hexadecimal digits.
@@ -23,6 +25,7 @@ FIELDS = (
     "check",  # zero in newc; "070702" archives would put a byte sum here
 )
 HEADER_SIZE = len(MAGIC) + 8 * len(FIELDS)
+HEADER = re.compile(MAGIC + rb"([0-9A-Fa-f]{%d})" % (8 * len(FIELDS)))
 
 ALIGNMENT = 4  # both the name and the data are padded with NULs to this
 TRAILER = "TRAILER!!!"

@@ -26,6 +26,11 @@ class ArchiveEntry:
     mode: int
     data: bytes = b""
 
+    @property
+    def is_regular(self) -> bool:
+        """Whether it is a regular file."""
+        return stat.S_ISREG(self.mode)
+
 
 def directory(path: str, permissions: int = 0o755) -> ArchiveEntry:
     """Describe a folder."""
@@ -43,7 +48,17 @@ def symlink(path: str, target: str) -> ArchiveEntry:
 
 
 def write_newc(entries: Iterable[ArchiveEntry]) -> Iterator[bytes]:
-    """Yield the archive's bytes: folders before what is in them, the trailer last.
+    """Yield the archive's bytes: `entries` as `in_order` has them, the trailer last.
+
+    Raises as `in_order` does.
+    """
+    for inode, entry in enumerate(in_order(entries), start=1):
+        yield _member(entry, inode)
+    yield _member(ArchiveEntry(c_newc.TRAILER, 0), 0)
+
+
+def in_order(entries: Iterable[ArchiveEntry]) -> list[ArchiveEntry]:
+    """Return `entries` and the folders that they are in, each folder before what is in it.
 
     Raises ValueError when two entries claim one path or a path is not a plain relative one.
     """
@@ -60,42 +75,47 @@ def write_newc(entries: Iterable[ArchiveEntry]) -> Iterator[bytes]:
     for path in list(named):
         for parent in list(PurePosixPath(path).parents)[:-1]:
             named.setdefault(str(parent), directory(str(parent)))
-
     # By parts, not by string: "a-b" must not come between "a" and "a/b". The kernel makes what it
     # reads at once, so a folder has to come before its content.
-    in_order = sorted(named.values(), key=lambda entry: PurePosixPath(entry.path).parts)
-    for inode, entry in enumerate(in_order, start=1):
-        yield _member(entry, inode)
-    yield _member(ArchiveEntry(c_newc.TRAILER, 0), 0)
+    return sorted(named.values(), key=lambda entry: PurePosixPath(entry.path).parts)
 
 
 def read_newc(archive: bytes) -> Iterator[ArchiveEntry]:
     """Yield the members of one archive, without the trailer. Raises IntegrityError."""
-    at = 0
+    members, _end = read_newc_at(archive, 0)
+    yield from members
+
+
+def read_newc_at(archive: bytes, start: int) -> tuple[list[ArchiveEntry], int]:
+    """Return the members of the archive at byte `start` of `archive`, and where it ends.
+
+    Raises IntegrityError.
+    """
+    members: list[ArchiveEntry] = []
+    at = start
     while True:
-        start = at + c_newc.HEADER_SIZE
-        header = archive[at:start]
-        try:
-            if not header.startswith(c_newc.MAGIC):
-                raise ValueError("no member")
-            digits = header[len(c_newc.MAGIC) :]
-            numbers = [int(digits[i : i + 8], 16) for i in range(0, 8 * len(c_newc.FIELDS), 8)]
-        except ValueError as error:
-            raise IntegrityError(f"the initramfs is damaged at byte {at}: {error}") from error
+        name_at = at + c_newc.HEADER_SIZE
+        header = c_newc.HEADER.fullmatch(archive, at, name_at)
+        if header is None:
+            raise IntegrityError(f"the initramfs is damaged at byte {at}: no member begins there")
+        digits = header[1]
+        numbers = [int(digits[i : i + 8], 16) for i in range(0, len(digits), 8)]
         values = dict(zip(c_newc.FIELDS, numbers, strict=True))
-        data_at = _aligned(start + values["namesize"])
+        name_end = name_at + values["namesize"]
+        data_at = _aligned(name_end, start)
         end = data_at + values["filesize"]
         if end > len(archive) or not values["namesize"]:
             raise IntegrityError(f"the initramfs is cut short in the member at byte {at}")
-        name = archive[start : start + values["namesize"] - 1].decode("utf-8", "surrogateescape")
+        name = archive[name_at : name_end - 1].decode("utf-8", "surrogateescape")
+        at = _aligned(end, start)
         if name == c_newc.TRAILER:
-            return
-        yield ArchiveEntry(name, values["mode"], archive[data_at:end])
-        at = _aligned(end)
+            return members, at
+        members.append(ArchiveEntry(name, values["mode"], archive[data_at:end]))
 
 
-def _aligned(offset: int) -> int:
-    return offset + -offset % c_newc.ALIGNMENT
+def _aligned(offset: int, start: int) -> int:
+    """Return the next place, counted from the archive's `start`, at which something may begin."""
+    return offset + -(offset - start) % c_newc.ALIGNMENT
 
 
 def _member(entry: ArchiveEntry, inode: int) -> bytes:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
@@ -23,6 +23,11 @@ _FILE_LIMIT_BYTES = 64 << 20  # the largest file that we take is a kernel of som
 _LINK_LIMIT = 8
 _COPY_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 120
+
+# ar(5): a magic, then for each member a name of 16 characters and a date of 12.
+_AR_MAGIC = b"!<arch>\n"
+_AR_DATE = len(_AR_MAGIC) + 16
+_AR_DATE_END = _AR_DATE + 12
 
 
 class DebArchive:
@@ -51,6 +56,11 @@ class DebArchive:
         file = self._archive.extractfile(member)
         assert file is not None, "extractfile gives a reader for every regular file"
         return file.read()
+
+    def link_target(self, path: str) -> str | None:
+        """Return where the symbolic link `path` leads, as the package has it; None: it is none."""
+        member = self._members.get(path)
+        return member.linkname if member is not None and member.issym() else None
 
     def copy(self, path: str, target: BinaryIO) -> None:
         """Write the content of the regular file `path`, of any size, to `target`.
@@ -100,10 +110,38 @@ def open_deb(deb: Path, *, scratch_dir: Path) -> Iterator[DebArchive]:
 
 def control_field(deb: Path, field: str) -> str:
     """Return one field of the package's control file, "" when absent. Raises IntegrityError."""
-    result = _dpkg_deb(["--field", str(deb), field], stdout=subprocess.PIPE)
+    return control_fields(deb, (field,))[field]
+
+
+def control_fields(deb: Path, fields: Sequence[str]) -> dict[str, str]:
+    """Return fields of the package's control file, "" for absent ones. Raises IntegrityError."""
+    # Given one name alone, dpkg-deb would leave the name out of its answer.
+    names = dict.fromkeys((*fields, "Package", "Version"))
+    result = _dpkg_deb(["--field", str(deb), *names], stdout=subprocess.PIPE)
     if result.returncode != 0:
         raise _unreadable(deb, result)
-    return result.stdout.decode("utf-8", "replace").strip()
+    found = dict.fromkeys(fields, "")
+    field = ""
+    for line in result.stdout.decode("utf-8", "replace").splitlines():
+        value = line
+        if not line.startswith((" ", "\t")):
+            field, _, value = line.partition(":")
+        if field in found:
+            found[field] = f"{found[field]}\n{value}".strip()
+    return found
+
+
+def built_seconds(deb: Path) -> int:
+    """Return when the package was built, in Unix time: the date of its first ar member (deb(5)).
+
+    Raises IntegrityError.
+    """
+    with deb.open("rb") as file:
+        begin = file.read(_AR_DATE_END)
+    date = begin[_AR_DATE:].decode("ascii", "replace").strip()
+    if not begin.startswith(_AR_MAGIC) or not date.isdecimal():
+        raise IntegrityError(f"{deb.name} is no Debian package")
+    return int(date)
 
 
 def dependencies(relation: str) -> Iterable[tuple[str, ...]]:

@@ -5,6 +5,7 @@
 /usr/lib/python3.X/       the standard library's closure
 /usr/lib/saltflat/agent/  tether and the wire protocol
 /usr/lib/saltflat/dhcp/   busybox, for its DHCP client, and the script that tells tether its events
+/usr/lib/saltflat/debug/  of debug images: a static busybox, for a shell
 /lib/modules/             drivers, and order.json with their load order
 """
 
@@ -20,6 +21,9 @@ from tinykernel.modules import KernelModule
 
 AGENT_ROOT = "usr/lib/saltflat"
 ENTRY_MODULE = "agent.tether.__main__"
+DEBUG_MODULE = "agent.tether.debug"  # starts the other one; of debug images alone
+DEBUG_SHELL = "usr/lib/saltflat/debug/busybox"  # agent.tether.debug looks there
+MODULE_ORDER = "usr/lib/modules/order.json"
 DHCP_ROOT = "usr/lib/saltflat/dhcp"  # agent.tether.dhcp looks there
 
 # Flags: -I no environment and no user site, -S no site, -B never write .pyc. One word: the kernel
@@ -44,9 +48,15 @@ printf '\\0'
 """
 
 
-def skeleton(python: str) -> Iterator[ArchiveEntry]:
+def entry_module(*, debug: bool) -> str:
+    """Return the module whose `main` /init calls."""
+    return DEBUG_MODULE if debug else ENTRY_MODULE
+
+
+def skeleton(python: str, *, debug: bool = False) -> Iterator[ArchiveEntry]:
     """Yield /init, the merged-usr links and the folders that the agent mounts on."""
-    script = _INIT.format(python=python, agent_root=AGENT_ROOT, entry_module=ENTRY_MODULE)
+    entry = entry_module(debug=debug)
+    script = _INIT.format(python=python, agent_root=AGENT_ROOT, entry_module=entry)
     yield regular("init", script.encode(), 0o755)
     for name in ("bin", "lib", "lib64", "sbin"):
         yield symlink(name, f"usr/{name}")
@@ -102,4 +112,4 @@ def kernel_modules(modules: Iterable[KernelModule]) -> Iterator[ArchiveEntry]:
         }
         yield regular(path, module.data)
     document = json.dumps(order, indent=1, sort_keys=True) + "\n"
-    yield regular("usr/lib/modules/order.json", document.encode())
+    yield regular(MODULE_ORDER, document.encode())

@@ -39,6 +39,7 @@ class LibrarySearch:
         self._open: dict[str, tuple[Package, DebArchive]] = {}
         self._stack = ExitStack()
         self.used: dict[str, Package] = {}
+        self.origins: dict[str, str] = {}  # by path, the name of the package that has the file
 
     def __enter__(self) -> LibrarySearch:
         return self
@@ -62,13 +63,16 @@ class LibrarySearch:
                 have.add(needs.interpreter)
                 # Put at the path that programs name, whatever links the package has there.
                 _, loader = self._find(PurePosixPath(needs.interpreter).name, binary.package)
-                files[merged_path(needs.interpreter)] = loader.data
+                path = merged_path(needs.interpreter)
+                files[path] = loader.data
+                self.origins[path] = loader.package.name
                 have.add(PurePosixPath(needs.interpreter).name)
             for soname in needs.libraries:
                 if soname not in have:
                     have.add(soname)
                     path, found = self._find(soname, binary.package)
                     files[path] = found.data
+                    self.origins[path] = found.package.name
                     queue.append(found)
         return files
 

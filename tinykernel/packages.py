@@ -21,8 +21,9 @@ from pathlib import Path
 
 from converter.atomic import write_atomic
 from converter.errors import IntegrityError, NotFoundError, UnavailableError
-from converter.events import Monitor, StepFinished, StepStarted
+from converter.events import Monitor, Note, StepFinished, StepStarted
 from tinykernel import deb
+from tinykernel.facts import PackageFacts, kept_facts
 
 ARCHITECTURE = "amd64"
 
@@ -79,6 +80,10 @@ class PackageSet:
         """Return where the package's file is."""
         return self.folder / package.file
 
+    def facts(self, package: Package) -> PackageFacts:
+        """Return what the package says of itself. Raises IntegrityError."""
+        return kept_facts(self.path(package), package.sha256, folder=self.folder)
+
     def requires(self, package: Package) -> list[tuple[str, ...]]:
         """Return the Pre-Depends and Depends of `package`: clauses of alternatives."""
         fields = (deb.control_field(self.path(package), field) for field in _RELATIONS)
@@ -106,7 +111,7 @@ class PackageSet:
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").touch()
         write_atomic(self.folder / "apt.conf", self._configuration().encode())
-        if any((self.folder / "state/lists").glob("*_Packages*")):
+        if self._has_lists():
             return
         step = "fetch package lists"
         self._monitor(StepStarted(step))
@@ -124,8 +129,11 @@ class PackageSet:
         result = self._apt(["download", name], cwd=folder, timeout=_DOWNLOAD_TIMEOUT_SECONDS)
         files = list(folder.glob("*.deb"))
         if result.returncode != 0 or len(files) != 1:
+            # Without lists it is they that matter; that a name is not in them is no news.
+            said = (result.stderr, self._apt_said)
+            reason = _complaint(*said) if self._has_lists() else _complaint(*reversed(said))
             raise UnavailableError(
-                f"Package {name} cannot be fetched: {_last_error(result.stderr, self._apt_said)}",
+                f"Package {name} cannot be fetched: {reason}",
                 expected="Debian 12 or 13 package sources that the host can reach",
                 hint="check the network and `apt-get update`, then build again",
             )
@@ -137,6 +145,9 @@ class PackageSet:
         found.rename(self.path(package))
         self._monitor(StepFinished(step, version))
         return package
+
+    def _has_lists(self) -> bool:
+        return any((self.folder / "state/lists").glob("*_Packages*"))
 
     def _configuration(self) -> str:
         """Return an apt.conf(5) that keeps the host's way to the archive and nothing else of it."""
@@ -236,7 +247,7 @@ def open_package_set(
     folder = cache_dir.absolute() / "packages" / _sources_key()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _lock(lock.fileno(), monitor)
         if not refresh:
             yield PackageSet(folder, monitor)
             return
@@ -246,6 +257,15 @@ def open_package_set(
         yield PackageSet(fresh, monitor)
         shutil.rmtree(folder)
         fresh.rename(folder)
+
+
+def _lock(descriptor: int, monitor: Monitor) -> None:
+    """Take the lock, and say so when that takes a while: a build of the tiny kernel has it long."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        monitor(Note("another process builds a boot image from these packages, waiting"))
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _sources_key() -> str:
@@ -267,10 +287,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _last_error(*outputs: str) -> str:
-    """Return apt's own last complaint."""
+def _complaint(*outputs: str) -> str:
+    """Return apt's own complaint: its last one, or what it says of the first file that failed."""
     for output in outputs:
         lines = [line for line in output.splitlines() if line.startswith(("E:", "W:", "Err:"))]
         if lines:
-            return lines[-1]
+            return next((line for line in lines if "Failed to fetch" in line), lines[-1])
     return "apt gave no reason"

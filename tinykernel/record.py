@@ -1,6 +1,7 @@
 """What a finished boot image is. Owns boot.json, its schema, and loading an image with proof.
 
-A boot image is a folder with `vmlinuz`, `initrd` and `boot.json`, named by its id.
+A boot image is a folder with `vmlinuz`, `initrd` and `boot.json`, named by its id. What it is made
+of is told by `contents.json` and `boot.spdx.json`, which images from before these have not.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.wire.c_frame import OLDEST_VERSION, PROTOCOL_VERSION
 from converter.errors import IntegrityError, NotFoundError
 
 SCHEMA = 1
 KERNEL_FILE = "vmlinuz"
 INITRD_FILE = "initrd"
+CONTENTS_FILE = "contents.json"
+SBOM_FILE = "boot.spdx.json"
 RECORD_FILE = "boot.json"
 STOCK_FLAVOUR = "stock"
 
@@ -51,6 +55,14 @@ class BootImage:
     protocol: int
     modules: tuple[str, ...]
     kernel_flavour: str = STOCK_FLAVOUR
+    contents_sha256: str | None = None
+    sbom_sha256: str | None = None
+    debug: bool = False  # whether it has a shell for who looks for a fault
+
+    @property
+    def name(self) -> str:
+        """What kind of image it is, for a person: its kernel, and that it is a debug image."""
+        return f"{self.kernel_flavour}-debug" if self.debug else self.kernel_flavour
 
     @property
     def kernel(self) -> Path:
@@ -61,6 +73,12 @@ class BootImage:
     def initrd(self) -> Path:
         """The initramfs's file."""
         return self.folder / INITRD_FILE
+
+    def digests(self) -> dict[str, str]:
+        """Return name -> SHA-256 of every file of the folder that boot.json proves."""
+        digests = {KERNEL_FILE: self.kernel_sha256, INITRD_FILE: self.initrd_sha256}
+        lists = {CONTENTS_FILE: self.contents_sha256, SBOM_FILE: self.sbom_sha256}
+        return digests | {name: digest for name, digest in lists.items() if digest is not None}
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that boot.json holds; the folder is not part of it."""
@@ -80,6 +98,9 @@ class BootImage:
             "compiled_by": self.compiled_by,
             "protocol": self.protocol,
             "modules": list(self.modules),
+            "debug": self.debug,
+            "contents": _proof(self.contents_sha256),
+            "sbom": _proof(self.sbom_sha256),
         }
 
 
@@ -92,6 +113,23 @@ def load_boot_image(folder: Path) -> BootImage:
     """Read the boot image in `folder` and prove its files against their digests.
 
     Raises NotFoundError when there is none, IntegrityError when it is damaged or of a newer schema.
+    """
+    image = read_record(folder)
+    for name, sha256 in image.digests().items():
+        try:
+            with (folder / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _damaged(folder, f"{name}: {error.strerror}") from error
+        if found != sha256:
+            raise _damaged(folder, f"{name} has sha256 {found}, not {sha256}")
+    return image
+
+
+def read_record(folder: Path) -> BootImage:
+    """Return what boot.json says of the boot image in `folder`; nothing of it is proven.
+
+    Raises as `load_boot_image` does.
     """
     try:
         with (folder / RECORD_FILE).open("rb") as file:
@@ -111,18 +149,21 @@ def load_boot_image(folder: Path) -> BootImage:
                 expected=f"schema {SCHEMA} or older",
                 hint="use a newer saltflat, or build the boot image anew: saltflat boot build",
             )
-        image = decode_record(folder, document)
+        return decode_record(folder, document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(folder, f"{RECORD_FILE}: {error!r}") from error
-    for path, sha256 in ((image.kernel, image.kernel_sha256), (image.initrd, image.initrd_sha256)):
-        try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise _damaged(folder, f"{path.name}: {error.strerror}") from error
-        if found != sha256:
-            raise _damaged(folder, f"{path.name} has sha256 {found}, not {sha256}")
-    return image
+
+
+def protocol_fault(image: BootImage) -> IntegrityError | None:
+    """Return why this saltflat cannot talk to the image's tether; None when it can."""
+    if OLDEST_VERSION <= image.protocol <= PROTOCOL_VERSION:
+        return None
+    older = image.protocol < OLDEST_VERSION
+    return IntegrityError(
+        f"the boot image {image.id} speaks protocol {image.protocol}",
+        expected=f"protocol {PROTOCOL_VERSION}, which this saltflat speaks",
+        hint="build it anew: saltflat boot build" if older else "use a newer saltflat",
+    )
 
 
 def decode_record(folder: Path, document: Mapping[str, Any]) -> BootImage:
@@ -152,7 +193,19 @@ def decode_record(folder: Path, document: Mapping[str, Any]) -> BootImage:
         modules=tuple(_text(name) for name in document["modules"]),
         # Records from before there was a choice have none.
         kernel_flavour=_text(kernel.get("flavour", STOCK_FLAVOUR)),
+        contents_sha256=_proven(document, "contents"),
+        sbom_sha256=_proven(document, "sbom"),
+        debug=_truth(document.get("debug", False)),
     )
+
+
+def _proof(sha256: str | None) -> dict[str, str] | None:
+    return None if sha256 is None else {"sha256": sha256}
+
+
+def _proven(document: Mapping[str, Any], key: str) -> str | None:
+    proof = document.get(key)
+    return None if proof is None else _digest(proof["sha256"])
 
 
 def _text(value: object) -> str:
@@ -164,6 +217,12 @@ def _text(value: object) -> str:
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{value!r} is not a number")
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
     return value
 
 

@@ -21,6 +21,7 @@ _INTERPRETER = b"#!/usr/bin/env python3\n"
 _TIME = (1980, 1, 1, 0, 0, 0)  # the oldest that the format knows
 _PERMISSIONS = 0o100644 << 16
 _UNIX = 3  # the system whose permissions these are, APPNOTE.TXT 4.4.2
+_OF_PID_1 = ("agent/tether/__main__.py", "agent/tether/debug.py")
 
 _MAIN = """\
 import sys
@@ -40,9 +41,10 @@ def make_zipapp(agent_folder: Path | None = None) -> bytes:
     """
     folder = _folder(agent_folder)
     sources: dict[str, bytes] = {"__main__.py": _MAIN.encode()}
-    # As it is in the guest but for PID 1's own entry, which would switch the machine off.
+    # As it is in the guest but for PID 1's own entries, which would switch the machine off.
     sources.update(agent_sources(folder))
-    del sources["agent/tether/__main__.py"]
+    for name in _OF_PID_1:
+        del sources[name]
     made = io.BytesIO(_INTERPRETER)
     made.seek(0, io.SEEK_END)
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:

@@ -63,8 +63,12 @@ AGENT_MOUNTS: Tuple[Tuple[str, str, int], ...] = (
 )
 
 
-def main() -> None:
-    """Run the guest's whole life and switch the machine off."""
+def main(at_end: Optional[Callable[[bool], None]] = None) -> None:
+    """Run the guest's whole life and switch the machine off.
+
+    `at_end` is called before that, and told whether we have failed.
+    """
+    failed = False
     started = time.monotonic()
     if os.getpid() != 1:
         raise SystemExit("tether is PID 1 of a guest: it would switch this machine off")
@@ -82,11 +86,13 @@ def main() -> None:
         else:
             _serve(words, started)
     except StartError as error:
+        failed = True
         log.error("{}: {}".format(error.kind, error.message))
     except BaseException as error:  # an exception that leaves PID 1 is a kernel panic
+        failed = True
         log.error(log.describe(error))
     finally:
-        _power_off()
+        _power_off(() if at_end is None else (functools.partial(at_end, failed),))
 
 
 def _serve(command_line: str, started: float) -> None:
@@ -306,9 +312,9 @@ def _read(path: str) -> str:
         return file.read()
 
 
-def _power_off() -> None:
+def _power_off(first: Sequence[Callable[[], object]] = ()) -> None:
     """Leave the disks clean and switch the machine off, whatever has happened before."""
-    for step in (_bury_children, volumes.release_disks, _release_root, os.sync):
+    for step in (*first, _bury_children, volumes.release_disks, _release_root, os.sync):
         try:
             step()
         except Exception as error:  # the next step is still worth doing

@@ -59,6 +59,7 @@ CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
 CLONE_INTO_CGROUP = 0x200000000
+PF_EXITING = 0x4  # in the flags of /proc/PID/stat
 # struct clone_args: flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid
 # set_tid_size cgroup
 CLONE_ARGS = struct.Struct("=11Q")

@@ -14,6 +14,7 @@ import signal
 from agent.hints import TYPE_CHECKING, Callable, Dict, List, Optional
 from agent.tether.companion import Tell
 from agent.tether.messages import MAIN, describe_exit, exit_code
+from agent.tether.process import is_ending
 from agent.tether.relayed import Relayed
 from agent.tether.restart import RestartPolicy, Restarts
 
@@ -67,6 +68,11 @@ class MainLife:
     def runs(self) -> bool:
         """Whether it has executed its program and not ended."""
         return self.process is not None and self.process.runs
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it has ended, or is about to, which nobody has been told yet."""
+        return self.process is None or is_ending(self.process.pid)
 
     # --- what happens to it ----------------------------------------------------------------------
 

@@ -148,7 +148,8 @@ class HealthMonitor:
     """The health of the main process: checks while it runs, and messages to the host.
 
     `command` is what a check executes, and `start` starts it; `add` has the one that waits for
-    children call `Probe.end`.
+    children call `Probe.end`. `is_ending` says whether the main process is about to be gone: its
+    checks end with it, or find no world to start in, and that says nothing of its health.
     """
 
     def __init__(
@@ -160,6 +161,7 @@ class HealthMonitor:
         add: Callable[[Probe], None],
         poller: Poller,
         clock: Callable[[], float],
+        is_ending: Callable[[], bool],
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._health = Health(check)
@@ -169,6 +171,7 @@ class HealthMonitor:
         self._add = add
         self._poller = poller
         self._clock = clock
+        self._is_ending = is_ending
         self._wall_ns = wall_ns
         self._check_at: Optional[float] = None
         self._kill_at: Optional[float] = None
@@ -236,6 +239,8 @@ class HealthMonitor:
         self._take(code, output)
 
     def _take(self, code: int, output: bytes) -> None:
+        if code and self._is_ending():
+            return
         self._health.take(code, self._began)
         self._check_at = self._health.next_check(self._clock())
         message = self._message(

@@ -199,6 +199,24 @@ def start_here(job: Job, *, builtin: Optional[Builtin] = None) -> Launch:
     return _launch(Plan(job, _stay, as_it_is=True, builtin=builtin), os.fork)
 
 
+def is_ending(pid: int) -> bool:
+    """Return whether a process has ended, or has begun to: then the kernel kills its world.
+
+    That it kills the others first is why a wait for this one would come too late. proc(5), stat.
+    """
+    try:
+        threads = os.listdir("/proc/{}/task".format(pid))
+        return all(_is_exiting("/proc/{}/task/{}/stat".format(pid, one)) for one in threads)
+    except OSError:
+        return True  # nobody is left
+
+
+def _is_exiting(path: str) -> bool:
+    with open(path, encoding="ascii", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return bool(int(fields[6]) & c_linux.PF_EXITING)
+
+
 def _stay() -> None:
     """Enter no other world."""
 

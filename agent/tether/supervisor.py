@@ -159,7 +159,11 @@ class Supervisor:
         )
         if health is not None and start is not None:
             life.health = health(
-                start=start, add=self._add_child, poller=self._poller, clock=self._clock
+                start=start,
+                add=self._add_child,
+                poller=self._poller,
+                clock=self._clock,
+                is_ending=lambda: life.is_ending,
             )
         self._begin(life, launch)
         self._reap()  # its SIGCHLD may have come before our handler

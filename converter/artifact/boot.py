@@ -30,9 +30,11 @@ from converter.store.layout import Store
 from tinykernel.media.record import MEDIA_FOLDER, Kind, digest_of, load_media
 from tinykernel.media.record import RECORD_FILE as MEDIA_RECORD
 from tinykernel.record import (
+    CONTENTS_FILE,
     INITRD_FILE,
     KERNEL_FILE,
     RECORD_FILE,
+    SBOM_FILE,
     BootImage,
     decode_record,
     load_boot_image,
@@ -40,7 +42,10 @@ from tinykernel.record import (
 
 # Every name that a file of a boot image may have; a registry cannot choose others.
 _MEDIA_FILES = (*(kind.file_name for kind in Kind), MEDIA_RECORD)
-_FILES = (KERNEL_FILE, INITRD_FILE, *(f"{MEDIA_FOLDER}/{name}" for name in _MEDIA_FILES))
+_FILES = (
+    *(KERNEL_FILE, INITRD_FILE, CONTENTS_FILE, SBOM_FILE),
+    *(f"{MEDIA_FOLDER}/{name}" for name in _MEDIA_FILES),
+)
 
 
 def push_boot_image(
@@ -54,7 +59,7 @@ def push_boot_image(
     if target.tag is not None:
         check_tag(repository, target.tag, c.BOOT)
     media = load_media(image)
-    names = [KERNEL_FILE, INITRD_FILE]
+    names = list(image.digests())
     if media is not None:
         names += [f"{MEDIA_FOLDER}/{medium.path.name}" for medium in media.media]
         names.append(f"{MEDIA_FOLDER}/{MEDIA_RECORD}")

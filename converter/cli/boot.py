@@ -1,4 +1,4 @@
-"""The verbs of `boot`: build, list, push and pull boot images."""
+"""The verbs of `boot`: build, list, verify, push and pull boot images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from converter.artifact.boot import pull_boot_image, push_boot_image
 from converter.artifact.target import parse_target
+from converter.cli.boot_verify import size_documents, size_lines, verify
 from converter.cli.options import format_option, open_store, store_option
 from converter.cli.output import Output
 from converter.cli.registries import registry_options
@@ -21,6 +22,7 @@ from converter.store.locks import using
 from tinykernel.media.record import Kind, Medium
 from tinykernel.media.sign import split_command
 from tinykernel.record import BootImage
+from tinykernel.verify.sizes import part_sizes
 
 
 @click.group("boot")
@@ -83,6 +85,13 @@ def command() -> None:
     help="Sign the media's EFI executable for Secure Boot: a command with {in} and {out}. Implies "
     "--signed-modules.",
 )
+@click.option(
+    "--debug",
+    "with_shell",
+    is_flag=True,
+    help="Make a variant with a shell for who looks for a fault in a guest. Machines start with it "
+    "only where they are told to: saltflat run --boot.",
+)
 @store_option
 @format_option
 @click.pass_obj
@@ -96,6 +105,7 @@ def build(
     kinds: tuple[str, ...],
     append: str,
     sign_cmd: str | None,
+    with_shell: bool,
     store_root: Path,
 ) -> int:
     """Build a boot image from the distribution's own packages. Needs no root.
@@ -106,6 +116,7 @@ def build(
       saltflat boot build --refresh
       saltflat boot build --kernel tiny
       saltflat boot build --kernel /boot/vmlinuz-6.1.0-1-amd64 --modules /lib/modules/6.1.0-1-amd64
+      saltflat boot build --debug
       saltflat boot build --media iso --media stream
       saltflat boot build --media uki --sign-cmd 'sbsign --key k --cert c --output {out} {in}'
     """
@@ -128,7 +139,12 @@ def build(
     media: tuple[Medium, ...] = ()
     with using(store, monitor=output.monitor):  # until it is the default, gc would take it
         image = build_boot_image(
-            store.boot, cache_dir=cache, monitor=output.monitor, refresh=refresh, kernel=kernel
+            store.boot,
+            cache_dir=cache,
+            monitor=output.monitor,
+            refresh=refresh,
+            kernel=kernel,
+            debug=with_shell,
         )
         if kinds:
             with open_package_set(cache, monitor=output.monitor) as packages:
@@ -140,7 +156,8 @@ def build(
                     extra_arguments=append,
                     signing_command=signing_command,
                 )
-        set_default(store, image)
+        if not image.debug:
+            set_default(store, image)
     output.result(
         "\n".join([_line(image), *(f"{medium.kind}  {medium.path}" for medium in media)]),
         {
@@ -154,32 +171,48 @@ def build(
 
 
 @command.command("list")
+@click.option(
+    "--long",
+    is_flag=True,
+    envvar="SALTFLAT_LONG",
+    show_envvar=True,
+    help="Also say how much of each image is there for what.",
+)
 @store_option
 @format_option
 @click.pass_obj
-def list_images(output: Output, *, store_root: Path) -> int:
+def list_images(output: Output, *, long: bool, store_root: Path) -> int:
     """List the boot images in the store; the one that `run` takes is marked.
 
     \b
     Examples:
       saltflat boot list
+      saltflat boot list --long
       saltflat boot list --format json
     """
     store = open_store(store_root)
     images = list_boot_images(store)
     default = default_boot_image(store)
-    lines = [_line(image) + ("  default" if image == default else "") for image in images]
+    lines = []
+    documents = []
+    for image in images:
+        lines.append(_line(image) + ("  default" if image == default else ""))
+        document = {**image.to_json(), "folder": str(image.folder), "default": image == default}
+        if long:
+            sizes = part_sizes(image.folder)
+            for path in (image.kernel, image.initrd):
+                lines.append(f"  {path.name:<17}{path.stat().st_size:>24,} bytes")
+            lines += [f"    {line}" for line in size_lines(sizes)]
+            document["parts"] = size_documents(sizes)
+        documents.append(document)
     output.result(
         "\n".join(lines) or "no boot image; make one with: saltflat boot build",
-        {
-            "schema": 1,
-            "boot_images": [
-                {**image.to_json(), "folder": str(image.folder), "default": image == default}
-                for image in images
-            ],
-        },
+        {"schema": 1, "boot_images": documents},
     )
     return 0
+
+
+command.add_command(verify)
 
 
 @command.command("push")
@@ -243,13 +276,14 @@ def pull(output: Output, *, source: str, access: SourceOptions, store_root: Path
     ):
         repository = ArtifactRepository(client, reference.repository, host=reference.host)
         image = pull_boot_image(repository, reference.identifier, store, monitor=output.monitor)
-        set_default(store, image)
+        if not image.debug:
+            set_default(store, image)
     output.result(_line(image), {"schema": 1, **image.to_json(), "folder": str(image.folder)})
     return 0
 
 
 def _line(image: BootImage) -> str:
     return (
-        f"{image.id}  {image.arch}  Linux {image.kernel_version} ({image.kernel_flavour})  "
+        f"{image.id}  {image.arch}  Linux {image.kernel_version} ({image.name})  "
         f"Python {image.python}  protocol {image.protocol}"
     )

@@ -93,6 +93,14 @@ _NO_TERMINAL = (24, 80)  # rows and columns, as terminals have them that say not
     show_default=True,
     help="The line that carries the process's input and output.",
 )
+@click.option(
+    "--boot",
+    "boot_name",
+    metavar="ID|KERNEL",
+    envvar="SALTFLAT_BOOT",
+    show_envvar=True,
+    help="The boot image to start with, as boot list has it; a debug image is stock-debug.",
+)
 @network_options
 @volume_options
 @conversion_options
@@ -117,6 +125,7 @@ def command(
     cpus: float,
     storage_options: tuple[str, ...],
     channel: str,
+    boot_name: str | None,
     network: NetworkOptions,
     volumes: VolumeOptions,
     conversion: ConvertOptions,
@@ -173,9 +182,9 @@ def command(
     with using(store, monitor=output.monitor):
         if isinstance(reference, BundleReference):
             root = root_of_bundle(read_bundle(reference.path))
-            boot = boot_image_for(store, root.platform)
+            boot = boot_image_for(store, root.platform, boot_name)
         else:
-            boot = boot_image_for(store, origin.platform)
+            boot = boot_image_for(store, origin.platform, boot_name)
             root = root_of_chain(
                 convert_source(
                     source,

@@ -26,6 +26,7 @@ PROGRAM = "qemu-system-x86_64"
 CONFIG_FILE = "config.json"
 CONSOLE_FILE = "console.log"
 SCRATCH_FILE = "scratch.vmdk"
+DEBUG_SOCKET = "debug.sock"
 
 FW_CFG_NAME = "opt/org.saltflat/config"
 # ttyS0 is the data line or nothing, the console is always ttyS1. panic=-1 with -no-reboot ends the
@@ -33,6 +34,8 @@ FW_CFG_NAME = "opt/org.saltflat/config"
 # ticks of the emulated timer are late, which the kernel takes for broken hardware, and panics.
 KERNEL_COMMAND_LINE = "console=ttyS1 quiet loglevel=4 panic=-1 no_timer_check"
 CONFIG_ARGUMENT = "tether.config=fw_cfg"
+# A debug image's shell has the third port; other images do not know the word.
+DEBUG_ARGUMENT = "tether.debug=ttyS2"
 
 # What tells a guest to copy with `rep movsb`, which TCG executes byte by byte: a kernel or a C
 # library that copies in words instead is four to six times as fast.
@@ -66,7 +69,8 @@ def machine_arguments(
     """
     arguments = base_arguments(accelerator, spec.boot.kernel, spec.boot.initrd)
     arguments += ["-name", f"saltflat-{machine}", "-uuid", str(UUID(hex=machine[:32]))]
-    arguments += ["-append", f"{KERNEL_COMMAND_LINE} {CONFIG_ARGUMENT}"]
+    words = [KERNEL_COMMAND_LINE, CONFIG_ARGUMENT, *([DEBUG_ARGUMENT] if spec.boot.debug else [])]
+    arguments += ["-append", " ".join(words)]
     arguments += ["-m", str(spec.memory_mib), "-smp", str(spec.processors)]
     arguments += ["-fw_cfg", f"name={FW_CFG_NAME},file={CONFIG_FILE}"]
     for node in disk_nodes(spec.chain, temporary=temporary):
@@ -83,6 +87,9 @@ def machine_arguments(
         # Without a port 0 the console would not be ttyS1 to the kernel.
         arguments += ["-chardev", "null,id=nothing"]
         arguments += ["-device", "isa-serial,chardev=nothing,index=0"]
+    if spec.boot.debug:
+        arguments += ["-chardev", f"socket,id=debug,path={DEBUG_SOCKET},server=on,wait=off"]
+        arguments += ["-device", "isa-serial,chardev=debug,index=2"]
     return arguments
 
 

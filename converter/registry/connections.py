@@ -23,8 +23,9 @@ class _Watch(urllib3.connection.HTTPConnection):
     """A connection whose answer's headers must be there in twice the read timeout."""
 
     def getresponse(self) -> urllib3.response.HTTPResponse:  # type: ignore[override]  # urllib3's
-        seconds = self.sock.gettimeout() if self.sock else None
-        if seconds is None:
+        # The pool has set the read timeout here; the socket itself still has that of connecting.
+        seconds = self.timeout
+        if not isinstance(seconds, (int, float)):
             return super().getresponse()
         expired = threading.Event()
 

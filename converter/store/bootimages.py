@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from pathlib import Path
 
 from converter.atomic import TEMP_PREFIX, write_atomic
-from converter.errors import NotFoundError, SaltflatError
+from converter.errors import NotFoundError, SaltflatError, UsageError
 from converter.image.platform import Platform
 from converter.store.layout import Store
-from tinykernel.record import BootImage, load_boot_image
+from tinykernel.record import BootImage, load_boot_image, protocol_fault, read_record
 
+_ID = re.compile(r"[0-9a-f]{64}")
+_SHORT_ID = 12  # digits of an id in a message
 _DEFAULT_FILE = "default"  # holds the id of the image that was built last
 
 
@@ -21,6 +25,40 @@ def list_boot_images(store: Store) -> list[BootImage]:
             with suppress(SaltflatError):
                 images.append(load_boot_image(folder))
     return images
+
+
+def find_boot_folder(store: Store, name: str | None) -> Path:
+    """Return the folder of the boot image `name`, sound or not; of the default one if None.
+
+    A name is an id, the beginning of one, or a kernel's flavour, with -debug for a debug image.
+    Raises NotFoundError, UsageError when several images are called so.
+    """
+    make = "Make one with: saltflat boot build"
+    wanted = default_boot_id(store) if name is None else name
+    if not wanted:
+        raise NotFoundError("There is no boot image in the store.", hint=make)
+    folders = [path for path in sorted(store.boot.iterdir()) if _ID.fullmatch(path.name)]
+    found = [path for path in folders if path.name.startswith(wanted)]
+    found = found or [path for path in folders if _kind(path) == wanted]
+    if not found:
+        raise NotFoundError(
+            f"There is no boot image {wanted} in the store.",
+            expected="an id, the beginning of one, or a kernel: see saltflat boot list",
+            hint=make,
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"{len(found)} boot images in the store are called {wanted}.",
+            expected=f"one of {', '.join(path.name[:_SHORT_ID] for path in found)}",
+        )
+    return found[0]
+
+
+def _kind(folder: Path) -> str | None:
+    try:
+        return read_record(folder).name
+    except SaltflatError:
+        return None
 
 
 def set_default(store: Store, image: BootImage) -> None:
@@ -48,9 +86,16 @@ def default_boot_image(store: Store) -> BootImage | None:
         return None
 
 
-def boot_image_for(store: Store, platform: Platform) -> BootImage:
-    """Return the boot image for machines of `platform`. Raises NotFoundError with the way out."""
-    image = default_boot_image(store)
+def boot_image_for(store: Store, platform: Platform, name: str | None = None) -> BootImage:
+    """Return the boot image for machines of `platform`; the one called `name`, or the default.
+
+    Raises NotFoundError with the way out, UsageError when several are called so, IntegrityError for
+    one that is damaged, or that we cannot talk to.
+    """
+    if name is None:
+        image = default_boot_image(store)
+    else:
+        image = load_boot_image(find_boot_folder(store, name))
     if image is None:
         raise NotFoundError(
             "There is no boot image in the store.", hint="Make one with: saltflat boot build"
@@ -61,4 +106,6 @@ def boot_image_for(store: Store, platform: Platform) -> BootImage:
             expected=f"an image for linux/{image.arch}, the architecture of the boot image",
             hint=f"Run the image's own variant for it: --platform linux/{image.arch}",
         )
+    if (fault := protocol_fault(image)) is not None:
+        raise fault
     return image

@@ -19,7 +19,7 @@ from converter.machine.model import RunConfig
 from tests.guests import disk
 from tests.guests.host import BOOT_SECONDS, GuestHost, served
 from tests.guests.relayed import relayed
-from tests.guests.watched import Memory, Watcher, watched
+from tests.guests.watched import Memory, watched
 from tests.integration.relay_runs import Attached, until
 
 QUIET_SECONDS = 60.0
@@ -65,7 +65,7 @@ def _median(found: list[Memory]) -> Memory:
     )
 
 
-def memory(work: Path, link: Path) -> dict[str, Memory]:
+def memory(work: Path, link: Path, output_bytes: int = OUTPUT_BYTES) -> dict[str, Memory]:
     """Boot a machine; return the agent's memory with its main process alone, and then."""
     with (
         watched(work, link, _MAIN, network=_NETWORK, devices=_CARD) as (machine, watcher),
@@ -73,10 +73,10 @@ def memory(work: Path, link: Path) -> dict[str, Memory]:
     ):
         host.wait(lambda: "started" in host.processes[0].messages, BOOT_SECONDS)
         found = {"the main process alone (goal 13671)": watcher.memory()}
-        script = f"yes | head -c {OUTPUT_BYTES}"
+        script = f"yes | head -c {output_bytes}"
         output = host.start(1, args=["/bin/sh", "-c", script])
         host.wait(lambda: output.closed, _PATIENCE_SECONDS)
-        found["64 MiB of output"] = watcher.memory()
+        found[f"{output_bytes >> 20} MiB of output"] = watcher.memory()
         with _idle_execs(host, IDLE_EXECS):
             found["100 idle execs"] = watcher.memory()
         found["after they ended"] = watcher.memory()
@@ -112,19 +112,24 @@ def _leave_unread(host: GuestHost, numbers: range) -> None:
 
 
 def wake_ups(work: Path, link: Path, seconds: float) -> dict[str, int]:
-    """Boot a machine behind a relay; return how often its agent woke up in so many seconds."""
-    with watched(work, link, _MAIN) as (machine, watcher), relayed(machine) as guest:
+    """Boot two machines behind relays; return how often each agent woke up in so many seconds.
+
+    The same seconds: the machines know nothing of each other.
+    """
+    places = [Path(tempfile.mkdtemp(dir=work)) for _ in range(2)]
+    with (
+        watched(places[0], link, _MAIN) as (left, left_watcher),
+        relayed(left) as left_guest,
+        watched(places[1], link, _MAIN) as (attached_to, watcher),
+        relayed(attached_to) as guest,
+    ):
+        until(lambda: left_guest.describe()["started"], BOOT_SECONDS)
         until(lambda: guest.describe()["started"], BOOT_SECONDS)
-        found = {"nobody is attached": _count(watcher, seconds)}
         attached = Attached(guest.address, None, reconnect_seconds=0.0)
-        found["a client is attached"] = _count(watcher, seconds)
+        watchers = {"nobody is attached": left_watcher, "a client is attached": watcher}
+        time.sleep(_SETTLE_SECONDS)
+        before = {who: one.wake_ups() for who, one in watchers.items()}
+        time.sleep(seconds)
+        found = {who: one.wake_ups() - before[who] for who, one in watchers.items()}
     attached.join(_PATIENCE_SECONDS)  # its relay is gone
     return found
-
-
-def _count(watcher: Watcher, seconds: float) -> int:
-    """Return the agent's wake-ups in a time in which nobody does anything, once it is quiet."""
-    time.sleep(_SETTLE_SECONDS)
-    before = watcher.wake_ups()
-    time.sleep(seconds)
-    return watcher.wake_ups() - before

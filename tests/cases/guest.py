@@ -31,21 +31,26 @@ from tests.cases.oracle import MEMORY_MIB
 from tests.cases.rows import HOST_NAME, Row
 from tests.images import cases, prepared
 from tests.images.cache import ROOT
-from tinykernel.cpio import regular, write_newc
+from tinykernel.cpio import directory, regular, write_newc
 
 REFUSED = 125  # what docker run and ours exit with for what they refuse themselves
 _SECONDS = 900  # where many others boot at the same time; alone it takes one tenth
 _INIT = Path(__file__).with_name("table_init.py")
+_BESIDE = tuple(Path(__file__).with_name(name) for name in ("lives.py", "observe.py"))
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A mistake in the agent: in one module, the text `old`, which is there once, becomes `new`."""
+    """A mistake in the agent: in one module, the text `old`, which is there once, becomes `new`.
+
+    The rows of one `part` of the table are run first, for one of them should see it.
+    """
 
     name: str
     module: str
     old: str
     new: str
+    part: str = ""
 
     def source(self) -> str:
         """Return the whole wrong module."""
@@ -73,7 +78,7 @@ def document_of(row: Row, root_uuid: str, work: Path) -> dict[str, Any]:
         options = read_options(**{name: context.params[name] for name in OPTION_NAMES})
         names = NetworkOptions.__dataclass_fields__
         NetworkOptions(**{name: context.params[name] for name in names}).check()
-    config = options.run_config(context.params["command"], terminal_size=None)
+    config = options.run_config(context.params["command"], terminal_size=row.size)
     return {
         "schema": 1,
         "root": {"uuid": root_uuid},
@@ -90,7 +95,12 @@ def ask(
     faults: Sequence[Fault] = (),
     faulty_rows: Sequence[str] = (),
 ) -> Answers:
-    """Boot one guest, run all rows in it, those of `faulty_rows` once more for each fault."""
+    """Boot one guest, run all rows in it, those of `faulty_rows` once more for each fault.
+
+    Of the latter no more are run than it takes for one to see something else than without the
+    fault; what that is worth is for the caller to say.
+    """
+    by_id = {row.id: row for row in rows}
     root = convert(work)
     uuid = str(UUID(bytes=identity_of(root.base_link_id).uuid))
     documents: dict[str, dict[str, Any]] = {}
@@ -102,33 +112,51 @@ def ask(
         except (SaltflatError, click.UsageError) as error:
             seen[row.id] = {"code": REFUSED}
             why[row.id] = str(error)
+    lives = {
+        row.id: {
+            "document": documents.pop(row.id),
+            "dialogue": row.dialogue,
+            "makes": row.makes,
+        }
+        for row in rows
+        if row.has_life and row.id in documents
+    }
     wanted = {
         "root": uuid,
         "documents": documents,
+        "lives": lives,
         "faults": [
             {
                 "name": fault.name,
                 "module": fault.module,
                 "source": fault.source(),
-                "rows": [row for row in faulty_rows if row in documents],
+                "rows": sorted(faulty_rows, key=lambda row: by_id[row].part != fault.part),
             }
             for fault in faults
         ],
     }
     lines = _boot(wanted, root, work)
-    kept = {row.id: row.keeps_machine_limits for row in rows}
     faulty: dict[str, dict[str, Sight]] = {fault.name: {} for fault in faults}
     for line in lines:
-        output = line.get("stdout", "").encode("latin-1")
-        sight: Sight = {"code": line["code"]}
-        if "stdout" in line:
-            sight = observe(output, code=line["code"], keep_machine_limits=kept[line["row"]])
+        sight = _sight(by_id[line["row"]], line)
         if "fault" in line:
             faulty[line["fault"]][line["row"]] = sight
         else:
             seen[line["row"]] = sight
             why[line["row"]] = line.get("why") or line.get("stderr") or ""
     return Answers(seen, faulty, why)
+
+
+def _sight(row: Row, line: Mapping[str, Any]) -> Sight:
+    if "stdout" not in line:
+        return {"code": line["code"]}
+    seen = observe(
+        line["stdout"].encode("latin-1"),
+        code=line["code"],
+        keep_machine_limits=row.keeps_machine_limits,
+        by_terminal=row.has_terminal,
+    )
+    return {**seen, **line.get("told", {})}
 
 
 def convert(work: Path) -> Root:
@@ -154,6 +182,8 @@ def _boot(wanted: Mapping[str, Any], root: Root, work: Path) -> list[dict[str, A
     script = f"#!/usr/bin/python{python} -ISB\n" + _INIT.read_text()
     entries = [
         regular("init", script.encode(), 0o755),
+        *(directory(name) for name in ("tests", "tests/cases")),
+        *(regular(f"tests/cases/{path.name}", path.read_bytes()) for path in _BESIDE),
         regular("rows.json", json.dumps(wanted).encode()),
     ]
     # The kernel unpacks one archive after the other: what comes later is what stays.

@@ -6,7 +6,11 @@ and inodes, and what depends on the machine's size. Decides nothing about what i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+
+TYPE_CHECKING = False  # this is read in a guest as well, which has no typing: see agent.hints
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 CAPABILITIES = (
     *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"),
@@ -37,12 +41,17 @@ _MACHINE_LIMITS = ("Max pending signals",)
 Sight = dict[str, object]
 
 
-def observe(output: bytes, *, code: int, keep_machine_limits: bool = False) -> Sight:
+def observe(
+    output: bytes, *, code: int, keep_machine_limits: bool = False, by_terminal: bool = False
+) -> Sight:
     """Return everything that the probe's `output` tells, and the exit code.
 
-    Output without a section is the process's own and stays as it is.
+    Output without a section is the process's own and stays as it is; the sections of what came
+    `by_terminal` lose what that has made of line ends.
     """
     before, *sections = output.split(b"\0==")
+    if by_terminal:
+        sections = [section.replace(b"\r\n", b"\n") for section in sections]
     seen: Sight = {"code": code}
     if before:
         seen["output"] = before.decode()
@@ -73,6 +82,9 @@ def _read(name: str, body: bytes, keep_machine_limits: bool) -> Iterator[tuple[s
     elif name == "stat":
         fields = text.rpartition(")")[2].split()
         yield "session", f"pid {text.split()[0]} group {fields[2]} session {fields[3]}"
+        if fields[4] != "0":  # proc(5): a device's number, and the group in the foreground
+            device = int(fields[4])
+            yield "terminal", f"{os.major(device)}:{os.minor(device)} foreground {fields[5]}"
     elif name == "mounts":
         yield from _read_mounts(text)
     elif name in ("hidden", "writable"):

@@ -3,6 +3,7 @@
 Owns a disk with runc, umoci's root file system of the image and one config.json per row, and the
 machine that runs them all: Debian's kernel, busybox as init, nothing of ours. Its answers are read
 off the disk afterwards. docker's own command maps runc's refusals to exit codes; so does this.
+A row with a terminal has it from tests/cases/terminal.c, which does what containerd's shim does.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.cases.observe import Sight, observe
 from tests.cases.rows import Row
@@ -20,6 +22,7 @@ from tests.images import cases
 MEMORY_MIB = 512
 _DISK_BYTES = 192 << 20
 _SECONDS = 1200
+_TERMINAL = Path(__file__).with_name("terminal.c")
 _INIT = """\
 #!/bin/busybox sh
 export PATH=/bin:/sbin
@@ -38,7 +41,16 @@ for row in /rows/*; do
     rm -rf /bundle/files
     cp -a $row/files /bundle/files
     cp $row/config.json /bundle/config.json
-    runc --log /out/$name.log --log-format json run --bundle /bundle row$name \\
+    log="--log /out/$name.log --log-format json"
+    if [ -e $row/dialogue ]; then
+        terminal /run/socket$name /run/pid $row/dialogue \\
+            runc $log run --detach --pid-file /run/pid --console-socket /run/socket$name \\
+            --bundle /bundle row$name > /out/$name.out 2> /out/$name.err < /dev/null
+        echo $? > /out/$name.code
+        runc delete --force row$name
+        continue
+    fi
+    runc $log run --bundle /bundle row$name \\
         > /out/$name.out 2> /out/$name.err < /dev/null
     echo $? > /out/$name.code
 done
@@ -97,7 +109,12 @@ def _answer(row: Row, out: Path, index: int) -> Sight:
     if refusals:
         return {"code": exit_code(code, refusals[-1])}
     output = (out / f"{name}.out").read_bytes()
-    return observe(output, code=code, keep_machine_limits=row.keeps_machine_limits)
+    return observe(
+        output,
+        code=code,
+        keep_machine_limits=row.keeps_machine_limits,
+        by_terminal=row.has_terminal,
+    )
 
 
 def _make_disk(rows: Sequence[Row], work: Path) -> Path:
@@ -112,6 +129,7 @@ def _make_disk(rows: Sequence[Row], work: Path) -> Path:
     shutil.copy(busybox, root / "bin/busybox")
     shutil.copy(runc, root / "sbin/runc")
     _copy_libraries(Path(runc), root)
+    _compile(_TERMINAL, root / "sbin/terminal")
     (root / "init").write_text(_INIT)
     (root / "init").chmod(0o755)
     subprocess.run(
@@ -124,6 +142,8 @@ def _make_disk(rows: Sequence[Row], work: Path) -> Path:
         folder = root / "rows" / f"{index:03}"
         (folder / "files").mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(row.configuration()))
+        if row.has_terminal:
+            (folder / "dialogue").write_text("".join(map(_dialogue_line, row.dialogue)))
         for name, text in row.run_files().items():
             (folder / "files" / name).write_text(text)
     disk = work / "disk.raw"
@@ -131,6 +151,18 @@ def _make_disk(rows: Sequence[Row], work: Path) -> Path:
         file.truncate(_DISK_BYTES)
     subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", root, disk], check=True, timeout=60)
     return disk
+
+
+def _dialogue_line(step: Mapping[str, Any]) -> str:
+    """Return a step as terminal.c reads it."""
+    after, typed = (step.get(name, "").encode().hex() or "-" for name in ("after", "type"))
+    rows, columns = step.get("size", (0, 0))
+    return f"{after} {typed} {rows} {columns}\n"
+
+
+def _compile(source: Path, program: Path) -> None:
+    command = ["gcc", "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]
+    subprocess.run([*command, str(program), str(source)], check=True, timeout=60)
 
 
 def _copy_libraries(program: Path, root: Path) -> None:

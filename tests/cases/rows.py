@@ -44,6 +44,7 @@ _KEYS = {"mounts": "destination", "rlimits": "type", "namespaces": "type"}
 class Row:
     """One `docker run`. `spec` is None where the documentation itself says what is seen."""
 
+    part: str  # of the table: its file's name
     id: str
     doc: str
     flags: tuple[str, ...] = ()
@@ -54,11 +55,28 @@ class Row:
     ignore: tuple[str, ...] = ()
     caller: Mapping[str, str] = field(default_factory=dict)  # the environment of the caller
     files: Mapping[str, str] = field(default_factory=dict)  # beside the caller
+    size: tuple[int, int] | None = None  # of the caller's terminal: rows, columns
+    dialogue: tuple[Mapping[str, Any], ...] = ()  # what the user does, each once something was seen
+    makes: tuple[str, ...] = ()  # on the disk, by which its lives or checks know each other
 
     @property
     def keeps_machine_limits(self) -> bool:
         """Whether the flags say what is else the machine's."""
         return any("sigpending" in flag for flag in self.flags)
+
+    @property
+    def has_terminal(self) -> bool:
+        """Whether the flags ask for a terminal."""
+        return "-t" in self.flags
+
+    @property
+    def has_life(self) -> bool:
+        """Whether there is more to it than one process and its output.
+
+        A terminal and its user, or further starts, or checks: the agent's loop does these.
+        """
+        flags = any(flag.startswith(("--restart", "--health")) for flag in self.flags)
+        return self.has_terminal or bool(self.dialogue) or flags or "Healthcheck" in self.image
 
     def configuration(self) -> dict[str, Any]:
         """Return the config.json that runc is to run."""
@@ -85,10 +103,10 @@ def load() -> list[Row]:
     rows = []
     for path in sorted(CASES.glob("*.toml")):
         for entry in tomllib.loads(path.read_text())["case"]:
-            for name in ("flags", "command", "ignore"):
+            for name in ("flags", "command", "ignore", "size", "dialogue", "makes"):
                 if name in entry:
                     entry[name] = tuple(entry[name])
-            rows.append(Row(**entry))
+            rows.append(Row(part=path.stem, **entry))
     rows.sort(key=lambda row: row.id != BASE)  # stable
     assert rows[0].id == BASE
     assert len({row.id for row in rows}) == len(rows)

@@ -2,12 +2,15 @@
 
 It stands where tether stands and uses tether's own modules for everything that a process goes
 through: the document's check, the clone, the world, the identity, the exit. Only what is outside
-of that is not here: the line to the host, the supervisor's loop and the removal of the initramfs,
-which tests that boot the product look at. Runs under the boot image's Python, with what is in it.
+of that is not here: the removal of the initramfs, and for rows that are one process and its output
+the line to the host and the supervisor's loop, which tests that boot the product look at; other
+rows are `lives`'. Runs under the boot image's Python, with what is in it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import select
@@ -15,9 +18,9 @@ import signal
 import sys
 import termios
 import time
-from typing import Any
 
 sys.path.insert(0, "/usr/lib/saltflat")
+sys.path.insert(0, "/")
 
 from agent.tether import __main__ as tether
 from agent.tether import config, disks, log, messages, modules, process, syscalls, world
@@ -25,8 +28,16 @@ from agent.tether.cgroups import ControlGroup
 from agent.tether.errors import StartError
 from agent.tether.name_files import NameFiles
 from agent.tether.uevents import UeventListener
+from tests.cases import lives, observe
+
+TYPE_CHECKING = False  # the boot image has no typing: see agent.hints
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import ModuleType
+    from typing import Any
 
 SECONDS = 60  # for one row, on a machine that is busy with others
+LIVES_OF_A_FAULT = 4  # at once: all that have begun when one shows it were for nothing
 ANSWERS = "/dev/ttyS0"
 
 
@@ -45,10 +56,15 @@ def main() -> None:
         world.bring_loopback_up()
         answers = os.open(ANSWERS, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
         _make_raw(answers)
-        for fault in wanted["faults"]:
-            _under_fault(fault, wanted["documents"], answers)
+        sound = {}
         for name, document in wanted["documents"].items():
-            _say(answers, {"row": name, **_answer(document)})
+            sound[name] = _answer(document)
+            _say(answers, {"row": name, **sound[name]})
+        for name, answer in lives.answers(wanted["lives"]):
+            sound[name] = answer
+            _say(answers, {"row": name, **answer})
+        for fault in wanted["faults"]:
+            _under_fault(fault, wanted, sound, answers)
         _say(answers, {"end": True})
     except BaseException as error:  # the console has it, and the host misses the end
         log.error(log.describe(error))
@@ -56,22 +72,59 @@ def main() -> None:
         tether._power_off()
 
 
-def _under_fault(fault: dict[str, Any], documents: dict[str, Any], answers: int) -> None:
-    """Run rows in a fork of ours, in which a module of the product is wrong in one place."""
+def _under_fault(
+    fault: dict[str, Any], wanted: dict[str, Any], sound: dict[str, Any], answers: int
+) -> None:
+    """Run rows in a fork of ours, in which a module of the product is wrong in one place.
+
+    The first that is not as it was without the fault is enough.
+    """
     pid = os.fork()
     if not pid:
         code = 1
         try:
-            module = sys.modules["agent.tether." + fault["module"]]
-            exec(compile(fault["source"], fault["module"], "exec"), module.__dict__)
-            for name in fault["rows"]:
-                _say(answers, {"fault": fault["name"], "row": name, **_answer(documents[name])})
+            _break(sys.modules["agent.tether." + fault["module"]], fault["source"])
+            with contextlib.closing(_answers(fault["rows"], wanted)) as found:
+                for name, answer in found:
+                    _say(answers, {"fault": fault["name"], "row": name, **answer})
+                    if _sight(answer) != _sight(sound[name]):
+                        break
             code = 0
         except BaseException as error:
             log.error(log.describe(error))
         finally:
             os._exit(code)
     os.waitpid(pid, 0)
+
+
+def _answers(
+    names: list[str], wanted: dict[str, Any]
+) -> Generator[tuple[str, dict[str, Any]], None, None]:
+    """Yield the answers to these rows, of which some with a life may change places."""
+    for has_life, some in itertools.groupby(names, wanted["lives"].__contains__):
+        if has_life:
+            rows = {name: wanted["lives"][name] for name in some}
+            yield from lives.answers(rows, together=LIVES_OF_A_FAULT)
+        else:
+            yield from ((name, _answer(wanted["documents"][name])) for name in some)
+
+
+def _break(module: ModuleType, source: str) -> None:
+    """Execute another source for a module, and have those that imported names of it see these."""
+    before = dict(vars(module))
+    exec(compile(source, module.__name__, "exec"), vars(module))
+    users = [user for name, user in sys.modules.items() if name.startswith("agent.tether")]
+    for user in [*users, lives]:
+        for name, value in list(vars(user).items()):
+            if name in before and value is before[name]:
+                setattr(user, name, getattr(module, name))
+
+
+def _sight(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return what can be compared of an answer."""
+    output = answer.get("stdout", "").encode("latin-1")
+    seen = observe.observe(output, code=answer["code"], by_terminal=True)
+    return {**seen, "told": answer.get("told")}
 
 
 def _answer(document: dict[str, Any]) -> dict[str, Any]:

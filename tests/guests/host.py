@@ -38,6 +38,8 @@ from converter.machine.process import QemuProcess, qemu_version
 from converter.machine.qemu import make_scratch, write_guest_document
 from converter.machine.qemu_command import Accelerator, machine_arguments
 from tests.guests import disk
+from tests.guests.vsock import vsock_arguments, vsock_device
+from tests.guests.vsock_streams import PORT
 from tests.images import prepared
 from tinykernel.record import BootImage
 
@@ -112,11 +114,11 @@ class GuestHost:
 
     def wait(self, done: Callable[[], bool], seconds: float = 60.0) -> None:
         """Pump until `done`. Raises TimeoutError."""
-        deadline = time.monotonic() + seconds
-        while not done():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the guest did not do it within {seconds:g} s")
-            self._turn()
+        wait_together([self], done, seconds)
+
+    def cut(self) -> None:
+        """Lose the connection; the other end may make it anew."""
+        self._lose()
 
     def close(self) -> None:
         """Let go of the line."""
@@ -124,14 +126,17 @@ class GuestHost:
 
     # --- the pump --------------------------------------------------------------------------------
 
-    def _turn(self) -> None:
+    def turn(self, most_seconds: float) -> None:
+        """Wait for so long at most, and do what is due."""
         watched = [self._listener.fileno()]
         blocked = []
         if self._line is not None:
             watched.append(self._line.fileno())
             blocked = [self._line.fileno()] if self._line.blocked else []
         due = self.endpoint.deadline()
-        wait = 0.1 if due is None else min(0.1, max(0.0, due - time.monotonic()))
+        wait = most_seconds
+        if due is not None:
+            wait = min(wait, max(0.0, due - time.monotonic()))
         select.select(watched, blocked, [], wait)
         accepted = self._listener.accept()
         if accepted is not None:
@@ -200,15 +205,29 @@ class GuestHost:
                 self.endpoint.finish(stream_of(message["process"], STDIN))
 
 
+def wait_together(hosts: Sequence[GuestHost], done: Callable[[], bool], seconds: float) -> None:
+    """Be the hosts of several guests, none of which may miss its own, until `done`.
+
+    Raises TimeoutError.
+    """
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the guest did not do it within {seconds:g} s")
+        for host in hosts:
+            host.turn(0.1 / len(hosts))
+
+
 class _Guest(GuestConfig):
     """A guest's document with rules for output, and any network.
 
-    `alone`: for an agent that prepares no machine.
+    `alone`: for an agent that prepares no machine. `vsock`: whatever the channel.
     """
 
     output: dict[str, object]
     network: object
     alone: bool
+    vsock: bool
 
     def encode(
         self,
@@ -220,6 +239,8 @@ class _Guest(GuestConfig):
         document = json.loads(super().encode(channel, key, volumes, network))
         if self.alone:
             del document["root"], document["hostname"]
+        if self.vsock:
+            document["channel"] = {"kind": "vsock", "port": PORT}
         return json.dumps({**document, "output": self.output, "network": self.network}).encode()
 
 
@@ -252,20 +273,22 @@ def booted(
     capacity_bytes: int = disk.CAPACITY_BYTES,
     alone: bool = False,
     network: object = None,
+    vsock: bool = False,
     change: Callable[[list[str]], list[str]] = lambda arguments: arguments,
 ) -> Iterator[Booted]:
     """Start a machine from the disk `link`; nobody listens on its line yet.
 
     `boot` is this checkout's usual image when None; `initrd` takes the place of its own.
     `devices` are further arguments for QEMU; the disks of `volumes` are among them. `network` is
-    its document's; with `alone` that is for an agent that is no init. `change` makes other
-    arguments of QEMU's.
+    its document's; with `alone` that is for an agent that is no init. With `vsock` the line is a
+    virtual socket. `change` makes other arguments of QEMU's.
     """
     key = secrets.token_bytes(32)
     guest = _Guest(root_uuid=disk.ROOT_UUID, hostname="guest", image={}, run=run)
     object.__setattr__(guest, "output", output or {})
     object.__setattr__(guest, "alone", alone)
     object.__setattr__(guest, "network", network)
+    object.__setattr__(guest, "vsock", vsock)
     spec = MachineSpec(
         chain=(link,),
         capacity_bytes=capacity_bytes,
@@ -278,7 +301,7 @@ def booted(
     machine_folder.mkdir(mode=0o700)
     make_scratch(machine_folder, spec)
     write_guest_document(machine_folder, spec, key, volumes)
-    with private_directory() as folder:
+    with private_directory() as folder, contextlib.ExitStack() as stack:
         path = folder / "line"
         arguments = machine_arguments(
             spec,
@@ -289,9 +312,20 @@ def booted(
         )
         if initrd is not None:
             arguments[arguments.index("-initrd") + 1] = str(initrd)
+        if vsock:
+            stack.enter_context(vsock_device(folder / "vsock", path))
+            arguments = _without_port(arguments) + vsock_arguments(folder / "vsock", memory_mib)
         arguments = change([*arguments, *devices])
-        with QemuProcess(arguments, machine_folder, temporary=False) as machine:
-            yield Booted(machine, machine_folder, key, path)
+        machine = QemuProcess(arguments, machine_folder, temporary=False)
+        yield Booted(stack.enter_context(machine), machine_folder, key, path)
+
+
+def _without_port(arguments: list[str]) -> list[str]:
+    """Return a machine's arguments without its virtio-serial port."""
+    (at,) = (number for number, word in enumerate(arguments) if word.startswith("socket,id=line"))
+    words = arguments[at - 1 : at + 5]
+    assert (words[0], words[3]) == ("-chardev", "virtio-serial-pci"), words
+    return arguments[: at - 1] + arguments[at + 5 :]
 
 
 @contextlib.contextmanager

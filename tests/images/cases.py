@@ -17,6 +17,7 @@ APPLETS = (
     *("cat", "chroot", "dd", "echo", "false", "head", "hostname", "id", "kill", "ln", "ls"),
     *("mkdir", "mknod", "mount", "ps", "rm", "setpriv", "sh", "sleep", "stat", "touch", "true"),
     *("umount", "unshare", "nsenter", "cut", "grep", "tail", "tr", "sync", "wc", "env", "find"),
+    *("readlink", "stty", "tty"),
 )
 PASSWD = """\
 root:x:0:0:root:/root:/bin/sh

@@ -21,6 +21,7 @@ from tinykernel.build import build_boot_image
 from tinykernel.kernel import tiny
 from tinykernel.kernel.choice import choose_kernel
 from tinykernel.kernel.tiny import TinyKernel
+from tinykernel.media.record import Kind
 from tinykernel.record import BootImage, load_boot_image
 
 SALTFLAT = (sys.executable, "-c", "from converter.cli import main; main()")
@@ -44,18 +45,40 @@ def counts_layout() -> Path:
 
 def boot_store() -> Path:
     """Return a store that holds the boot image of this checkout and nothing else."""
+    key = fingerprint([ROOT / "agent", ROOT / "tinykernel"], sys.version)
+    return cached(cache_folder(), "boot", key, _boot_build)
+
+
+def boot_media_store() -> Path:
+    """Return a store with the boot image of this checkout and every kind of medium of it."""
 
     def build(store: Path) -> None:
-        subprocess.run(
-            [*SALTFLAT, "boot", "build", "--store", store],
-            check=True,
-            stdout=sys.stderr,
-            timeout=900,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        shutil.copytree(boot_store(), store)
+        _boot_build(store, *(f"--media={kind.value}" for kind in Kind))
+
+    sources = [ROOT / "agent", ROOT / "tinykernel", ROOT / "converter/vmdk"]
+    return cached(cache_folder(), "media", fingerprint(sources, sys.version), build)
+
+
+def boot_debug_store() -> Path:
+    """Return a store with the boot image of this checkout, its default, and a debug image."""
+
+    def build(store: Path) -> None:
+        shutil.copytree(boot_store(), store)
+        _boot_build(store, "--debug")
 
     key = fingerprint([ROOT / "agent", ROOT / "tinykernel"], sys.version)
-    return cached(cache_folder(), "boot", key, build)
+    return cached(cache_folder(), "debug", key, build)
+
+
+def _boot_build(store: Path, *options: str) -> None:
+    subprocess.run(
+        [*SALTFLAT, "boot", "build", "--store", store, *options],
+        check=True,
+        stdout=sys.stderr,
+        timeout=900,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 def usual_boot_image() -> BootImage:
@@ -180,7 +203,9 @@ def foreign_program(root: Path, name: str) -> list[str]:
 
 def main() -> int:
     """Make everything that this user can make; return 1 if something failed."""
-    makers = [corner_layout, counts_layout, boot_store]
+    makers = [corner_layout, counts_layout, boot_store, boot_debug_store]
+    if all(shutil.which(name) for name in ("xorriso", "mkfs.fat", "mcopy", "sfdisk")):
+        makers += [boot_media_store]
     if go_program() is not None:
         makers += [go_tools]
     if shutil.which("mmdebstrap"):

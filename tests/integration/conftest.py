@@ -84,6 +84,14 @@ def boot_store(tool: Tool) -> Path:
     return prepared.boot_store()
 
 
+@pytest.fixture(scope="session")
+def boot_media_store(boot_store: Path, tool: Tool) -> Path:
+    """Return a store with the boot image and every kind of medium of it; never write to it."""
+    for name in ("xorriso", "mkfs.fat", "mcopy", "sfdisk"):
+        tool(name)
+    return prepared.boot_media_store()
+
+
 @pytest.fixture
 def store(boot_store: Path, tmp_path: Path) -> Path:
     """Return a store of the test's own that already has the boot image (as hard links)."""

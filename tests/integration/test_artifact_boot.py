@@ -93,11 +93,12 @@ def test_what_is_none_is_refused(
     asked(saltflat, "push", store, f"{where}:{TAG}")
     good = place.manifest(REPOSITORY, TAG)
     title = "org.opencontainers.image.title"
-    kernel, initrd = good["layers"]
+    kernel, initrd, *lists = good["layers"]
     for layers, why in (
         ([{**kernel, "annotations": {**kernel["annotations"], title: "../vmlinuz"}}], "has a file"),
         ([kernel, kernel], "has a file"),
         ([kernel], "initrd"),
+        ([kernel, initrd, lists[0]], "boot.spdx.json: No such file"),
         ([{**kernel, "size": 1 << 40}, initrd], "1099511627776 bytes"),
         ([{**kernel, "annotations": {title: "vmlinuz"}}, initrd], "annotations of vmlinuz"),
         (
@@ -111,6 +112,30 @@ def test_what_is_none_is_refused(
         place.put_manifest(REPOSITORY, "bad", {**good, "layers": layers})
         assert why in refused(saltflat, 5, "boot", "pull", *options, f"{where}:bad")
         assert [path.name for path in (there / "boot").iterdir()] == []
+
+
+def test_an_artifact_from_before_there_were_lists_is_taken(
+    saltflat: Saltflat, place: Place, store: Path, tmp_path: Path
+) -> None:
+    asked(saltflat, "push", store, f"{place.host}/{REPOSITORY}:{TAG}")
+    good = place.manifest(REPOSITORY, TAG)
+    titles = [layer["annotations"]["org.opencontainers.image.title"] for layer in good["layers"]]
+    assert titles == ["vmlinuz", "initrd", "contents.json", "boot.spdx.json"]
+    record = json.loads(place.get(f"{REPOSITORY}/blobs/{good['config']['digest']}"))
+    old = {key: value for key, value in record.items() if key not in ("contents", "sbom")}
+    config = place.put_blob(REPOSITORY, json.dumps(old).encode(), good["config"])
+    layers = good["layers"][:2]
+    place.put_manifest(REPOSITORY, "old", {**good, "config": config, "layers": layers})
+    there = tmp_path / "there"
+    asked(saltflat, "pull", there, f"{place.host}/{REPOSITORY}:old")
+    assert {Path(name).name for name in files(there)} == {"vmlinuz", "initrd", "boot.json"}
+    saltflat.good("boot", "verify", "--store", there)
+    # A debug image is brought, and machines do not start with it.
+    debug = place.put_blob(REPOSITORY, json.dumps({**old, "debug": True}).encode(), good["config"])
+    place.put_manifest(REPOSITORY, "debug", {**good, "config": debug, "layers": layers})
+    other = tmp_path / "other"
+    assert asked(saltflat, "pull", other, f"{place.host}/{REPOSITORY}:debug")["debug"]
+    assert not (other / "boot/default").exists()
 
 
 def test_another_image_under_the_same_id_is_not_taken(

@@ -23,6 +23,7 @@ from converter.events import StepFinished
 from converter.machine.kvm import probe_boot
 from converter.machine.process import qemu_version
 from converter.machine.qemu_command import Accelerator
+from tests.integration.conftest import Saltflat
 from tinykernel import build, packages
 from tinykernel.closure import OPTIONAL
 from tinykernel.record import BootImage, load_boot_image
@@ -94,16 +95,6 @@ def test_a_probe_without_an_answer_is_no(image: BootImage) -> None:
     answered, _ = probe_boot(image, tcg, timeout_seconds=1)
     assert not answered
     assert time.monotonic() - began < 10
-
-
-def test_two_builds_are_the_same_bytes(
-    image: BootImage, agent: Path, cache: Path, tmp_path: Path
-) -> None:
-    again = built(tmp_path, agent, cache)
-
-    assert again.id == image.id
-    for name in ("vmlinuz", "initrd", "boot.json"):
-        assert (again.folder / name).read_bytes() == (image.folder / name).read_bytes()
 
 
 def test_a_finished_build_is_found_without_reading_a_package(
@@ -270,6 +261,24 @@ def test_a_second_build_needs_no_network(
 
 def _no_apt(*_arguments: object, **_options: object) -> None:
     raise AssertionError("apt was run")
+
+
+def test_an_archive_out_of_reach_is_one_clear_error(saltflat: Saltflat, tmp_path: Path) -> None:
+    settings = tmp_path / "apt.conf"
+    settings.write_text(
+        'Acquire::Retries::Delay "false";\n'
+        + "".join(f'Acquire::{way}::Proxy "http://127.0.0.1:9";\n' for way in ("http", "https"))
+    )
+    there = Saltflat({**saltflat.environment, "APT_CONFIG": str(settings)})
+    done = there("--progress", "none", "boot", "build", "--store", tmp_path / "store")
+    assert done.returncode == errors.UnavailableError.exit_code
+    said = done.stderr.decode()
+    assert said.count("Error: ") == 1
+    assert "Package python3-minimal cannot be fetched" in said
+    assert "127.0.0.1:9" in said  # not that the package is in no list
+    assert "check the network" in said
+    assert "Traceback" not in said
+    assert list((tmp_path / "store/boot").iterdir()) == []
 
 
 def test_a_package_that_is_nowhere_is_one_clear_error(tmp_path: Path) -> None:

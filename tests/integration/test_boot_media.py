@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from converter.machine.model import RunConfig
+from scripts.soaks.tinykernel import built_elsewhere, differences
 from tests.guests import disk, media
 from tests.guests.host import BOOT_SECONDS, booted, served
 from tests.images.prepared import SALTFLAT
@@ -63,11 +64,11 @@ def build(boot_store: Path, folder: Path, *arguments: str) -> Built:
 
 @pytest.fixture(scope="module")
 def built(
-    tool: Callable[[str], str], boot_store: Path, tmp_path_factory: pytest.TempPathFactory
+    tool: Callable[[str], str], boot_media_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Built:
     for name in PROGRAMS:
         tool(name)
-    return build(boot_store, tmp_path_factory.mktemp("media"), *KINDS)
+    return build(boot_media_store, tmp_path_factory.mktemp("media"), *KINDS)
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +76,22 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return disk.build(tmp_path_factory.mktemp("disk"))
 
 
-def test_the_same_bytes_twice(built: Built, boot_store: Path, tmp_path: Path) -> None:
-    again = build(boot_store, tmp_path, *KINDS)
-    assert again.media.encode() == built.media.encode()
-    # And nothing is made anew that is there.
+def test_the_same_bytes_in_another_environment(boot_media_store: Path, tmp_path: Path) -> None:
+    """Of the whole boot image and its media; `scripts/soak tinykernel` does it with a kernel."""
+    (record,) = (boot_media_store / "boot").glob("*/boot.json")
+    other = built_elsewhere(tmp_path, "stock", boot_media_store / "cache/packages")
+    assert list(differences(record.parent, other)) == []
+    assert {path.name for path in other.iterdir()} > {"boot.spdx.json", "contents.json", "media"}
+    # And differences are told.
+    (other / "initrd").write_bytes(b"")
+    (other / "media/boot.iso").unlink()
+    assert list(differences(record.parent, other)) == [
+        "initrd has other bytes in another build",
+        "media/boot.iso is in one of two builds",
+    ]
+
+
+def test_nothing_is_made_anew_that_is_there(built: Built) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in built.path(Kind.ISO).parent.iterdir()}
     done = boot_build(built.store, "--media=iso")
     assert json.loads(done.stdout)["media"][0]["kind"] == "iso"
@@ -216,6 +229,29 @@ def test_what_cannot_be_leaves_the_media_as_they_were(
     assert done.returncode != 0
     assert said in done.stderr.decode()
     assert built.media.encode() == before
+
+
+def test_media_of_other_inputs_do_not_stay_without_a_record(
+    boot_store: Path, tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """What signs here signs nothing, but the media are others all the same."""
+    copies = f"--sign-cmd={tool('cp')} {{in}} {{out}}"
+
+    def made(*arguments: str) -> set[str]:
+        done = boot_build(store, "--signed-modules", *arguments)
+        assert done.returncode == 0, done.stderr.decode()
+        folder = Path(json.loads(done.stdout)["folder"])
+        media = load_media(load_boot_image(folder))
+        assert media is not None
+        names = {path.name for path in (folder / "media").iterdir()}
+        assert {medium.path.name for medium in media.media} == names - {"media.json"}
+        return names - {"media.json"}
+
+    store = tmp_path / "store"
+    shutil.copytree(boot_store, store)
+    assert made("--media=uki", "--media=vmdk") == {"boot.efi", "boot.vmdk"}
+    assert made("--media=uki", copies) == {"boot.efi"}
+    assert made("--media=vmdk") == {"boot.vmdk"}
 
 
 def test_without_a_program_the_package_is_named(built: Built, tmp_path: Path) -> None:

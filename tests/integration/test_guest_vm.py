@@ -35,16 +35,19 @@ def link(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def guest(link: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestHost]:
-    """Boot a guest whose main process waits for a line, and end it in an orderly way."""
-    run = RunConfig(
-        args=(*SHELL, "read line; exit 3"), stdin=True, env=("A=main", "B=main"), workdir="/srv"
-    )
+    """Boot a guest whose main process waits for a line, and end it in an orderly way.
+
+    It leaves one behind that would hold its output open, and the machine up, for ever.
+    """
+    script = "read line; (trap '' HUP TERM; exec sleep 1000) & head -c 300000 /dev/zero; exit 3"
+    run = RunConfig(args=(*SHELL, script), stdin=True, env=("A=main", "B=main"), workdir="/srv")
     with booted(tmp_path_factory.mktemp("vm"), link, run) as machine, served(machine) as host:
         host.wait(lambda: "started" in host.processes[0].messages, BOOT_SECONDS)
         yield host
         host.write(0, b"enough\n")
         host.wait(lambda: host.processes[0].code is not None)
         assert host.processes[0].code == 3
+        assert host.processes[0].stdout == bytes(300_000)
         ended(machine, host)
         assert "the host is not there" not in machine.console()
 
@@ -174,8 +177,11 @@ def test_a_hundred_at_once(guest):
 
 
 def test_what_an_exec_leaves_behind_does_not_hold_its_end_up(guest):
-    record = shell(guest, "sleep 1000 & echo done")
-    assert (record.code, record.stdout) == (0, b"done\n")
+    """Two hold its output, one of them goes on writing: what was written before has come."""
+    script = "sleep 1000 & (sleep 0.1; while :; do echo late; done) & "
+    record = shell(guest, script + "head -c 300000 /dev/zero; echo done; exit 6")
+    assert record.code == 6
+    assert record.stdout.replace(b"late\n", b"").startswith(bytes(300_000) + b"done\n")
 
 
 def test_stdin_of_megabytes_comes_back(guest):

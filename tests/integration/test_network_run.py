@@ -20,9 +20,11 @@ from tests.integration.conftest import Saltflat
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm, pytest.mark.timeout(300)]
 
-# Answers on 80/tcp and 53/udp, for as long as it runs, by the Python that the image has.
+# Answers on 80/tcp and 53/udp until it is stopped, by the Python that the image has. PID 1 is not
+# ended by a signal that it does not take.
 SERVER = """
-import select, socket
+import os, select, signal, socket
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 tcp = socket.socket(); tcp.bind(("", 80)); tcp.listen(5)
 udp = socket.socket(type=socket.SOCK_DGRAM); udp.bind(("", 53))
 while True:

@@ -318,6 +318,39 @@ def test_a_guest_that_was_restarted_begins_another_boot_in_the_same_log():
             relay.kill()
 
 
+def test_a_start_that_failed_is_no_matter_of_the_next_one():
+    class Fails(Program):
+        def __call__(self, guest, _events):
+            if not self.said_exit:
+                self.said_exit = True
+                for stream in self.sent:
+                    guest.endpoint.finish(stream)
+                guest.endpoint.control(
+                    {"type": "failed", "code": 127, "kind": "command", "message": "no such"}
+                )
+            return not guest.endpoint.unacknowledged()
+
+    with machine_folder() as (folder, line, key):
+        relay = RelayProcess(folder, line)
+        try:
+            guest = Guest(line, key, Fails())
+            for _ in range(2):
+                attached = Attached(relay.address, None)
+                attached.join(20)
+                assert (attached.result.code, attached.result.failure.kind) == (127, "command")
+            guest.join()
+            relay.kill()
+            relay.start()
+            guest = Guest(line, key, Program(out=b"runs", reads=False, code=2))
+            attached = Attached(relay.address, None)
+            attached.join(20)
+            assert (attached.result.code, bytes(attached.out)) == (2, b"runs")
+            assert attached.result.failure is None
+            guest.close()
+        finally:
+            relay.kill()
+
+
 def test_who_follows_the_log_goes_on_with_the_next_relay():
     program = Program(out=b"before\n", reads=False, ends=False)
     with relayed(program) as (relay, guest, _folder):

@@ -106,9 +106,9 @@ def test_four_of_two_hundred_megabytes_for_a_slow_client_and_for_nobody(boot_sto
 
 
 @pytest.mark.vm
-def test_two_of_sixty_four_mebibytes_each_way(boot_store: Path) -> None:
+def test_one_of_sixty_four_mebibytes_each_way(boot_store: Path) -> None:
     assert line.COUNT == 64 << 10
-    assert line.run(2 << 10, seed=2) == []
+    assert line.run(1 << 10, seed=2) == []
 
 
 def test_the_program_prints_one_line(corner_layout: Path) -> None:

@@ -117,6 +117,20 @@ RULES = {
         only=("converter.network", "converter.errors"),
         why="what is asked for of a network does not depend on machines, nor on how one is asked",
     ),
+    "verify-apart": Rule(
+        who=("tinykernel.verify",),
+        never=(
+            *("tinykernel.build", "tinykernel.userland", "tinykernel.media.build"),
+            *("tinykernel.media.uki", "tinykernel.media.esp", "tinykernel.media.disk"),
+            *("tinykernel.media.iso", "tinykernel.media.programs", "subprocess"),
+        ),
+        why="a reader that shares code with its writer finds what the writer meant",
+    ),
+    "sbom-pure": Rule(
+        who=("tinykernel.sbom",),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time"),
+        why="a bill of materials follows from what it tells of, and from nothing of the host",
+    ),
     "oras-by-registry": Rule(
         who=PACKAGES,
         never=("oras",),
@@ -240,6 +254,8 @@ def test_rules_hold() -> None:
         ("converter.ext4.writer", "from ..vmdk import LinkWriter", {"ext4-no-disk"}),
         ("converter.vmdk.sparse", "from converter import ext4", {"vmdk-no-file-system"}),
         ("converter.pipeline", "import click", {"one-voice"}),
+        ("tinykernel.verify.media", "from tinykernel.media import uki", {"verify-apart"}),
+        ("tinykernel.sbom.spdx", "import time", {"sbom-pure"}),
         ("converter.cli.app", "import click, rich.progress", set()),
         ("converter.errors", "from converter.events import Event", {"bottom"}),
         ("converter.errors", "from __future__ import annotations\nimport errno", set()),

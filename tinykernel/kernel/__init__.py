@@ -21,7 +21,8 @@ class Kernel:
     """A kernel that is ready to be put into a boot image.
 
     `package` is the name of the package that it comes from, "" when it comes from none; `packages`
-    are all that bytes of it come from. `modules` are by name, all that tether may load.
+    are all that bytes of it come from. `modules` are by name, all that tether may load. Of a kernel
+    that was built here, `config` is the configuration that is ours, `built_by` what built it.
     """
 
     flavour: str
@@ -30,6 +31,8 @@ class Kernel:
     image: bytes
     modules: tuple[KernelModule, ...]
     packages: tuple[Package, ...]
+    config: bytes = b""
+    built_by: tuple[str, ...] = ()
 
 
 class KernelSource(Protocol):

@@ -98,7 +98,16 @@ class TinyKernel:
                     config = (tree / ".config").read_bytes()
                 _keep(folder, {_KERNEL_FILE: image, _CONFIG_FILE: config})
         version = kernel_version(image, "that was built")
-        return Kernel(FLAVOUR, source.name, version, image, (), (source,))
+        return Kernel(
+            FLAVOUR,
+            source.name,
+            version,
+            image,
+            modules=(),
+            packages=(source,),
+            config=FRAGMENT.read_bytes(),
+            built_by=tuple(versions()),
+        )
 
 
 def build_key(source_sha256: str) -> str:

@@ -95,7 +95,7 @@ def build_media(
     kept = {} if signing_command is not None else _kept(image, inputs)
     lacking = [kind for kind in Kind if kind in kinds and kind not in kept]
     if lacking:
-        kept.update(_make(recipe, lacking, signing_command))
+        kept.update(_make(recipe, lacking, signing_command, beside=kept))
         media = Media(
             inputs=inputs,
             command_line=recipe.command_line,
@@ -140,9 +140,13 @@ def _kept(image: BootImage, inputs: str) -> dict[Kind, Medium]:
 
 
 def _make(
-    recipe: _Recipe, kinds: Iterable[Kind], signing_command: tuple[str, ...] | None
+    recipe: _Recipe,
+    kinds: Iterable[Kind],
+    signing_command: tuple[str, ...] | None,
+    *,
+    beside: Collection[Kind],
 ) -> dict[Kind, Medium]:
-    """Make media under temporary names, then give them theirs."""
+    """Make media under temporary names, then give them theirs; others but those `beside` go."""
     image = recipe.image
     folder = image.folder / MEDIA_FOLDER
     folder.mkdir(exist_ok=True)
@@ -157,8 +161,11 @@ def _make(
             made[kind] = Medium(kind, folder / path.name, digest_of(path), path.stat().st_size)
         # What was made before of other inputs must not stay under a record of these.
         (folder / RECORD_FILE).unlink(missing_ok=True)
-        for kind in made:
-            (temp / kind.file_name).rename(folder / kind.file_name)
+        for kind in Kind:
+            if kind in made:
+                (temp / kind.file_name).rename(folder / kind.file_name)
+            elif kind not in beside:
+                (folder / kind.file_name).unlink(missing_ok=True)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     sync_directory(folder)

@@ -66,3 +66,14 @@ class SectionHeader(NamedTuple):
 
 SECTION_HEADER = struct.Struct("<8s I I I I I I H H I")
 assert SECTION_HEADER.size == 40
+
+# Data directories ("Optional Header Data Directories"), from here on in the optional header: an
+# offset and a size each. That of certificates counts from the file's start, unlike the others.
+DATA_DIRECTORIES_OFFSET = 112
+DATA_DIRECTORY_SIZE = 8
+CERTIFICATE_TABLE_INDEX = 4
+DATA_DIRECTORY = struct.Struct("<I I")
+
+# "The Attribute Certificate Table": dwLength with this header, wRevision, wCertificateType.
+WIN_CERTIFICATE = struct.Struct("<I H H")
+WIN_CERT_TYPE_PKCS_SIGNED_DATA = 0x0002

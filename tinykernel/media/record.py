@@ -85,6 +85,23 @@ def load_media(image: BootImage) -> Media | None:
 
     Raises IntegrityError when one is damaged or the record is not readable.
     """
+    media = read_media(image)
+    for medium in () if media is None else media.media:
+        folder = medium.path.parent
+        try:
+            found = digest_of(medium.path)
+        except OSError as error:
+            raise _damaged(folder, f"{medium.path.name}: {error.strerror}") from error
+        if found != medium.sha256:
+            raise _damaged(folder, f"{medium.path.name} has sha256 {found}, not {medium.sha256}")
+    return media
+
+
+def read_media(image: BootImage) -> Media | None:
+    """Return what media.json says of the media of a boot image; nothing of it is proven.
+
+    Raises IntegrityError when the record is not readable.
+    """
     folder = image.folder / MEDIA_FOLDER
     try:
         with (folder / RECORD_FILE).open("rb") as file:
@@ -95,7 +112,7 @@ def load_media(image: BootImage) -> Media | None:
         document = json.loads(data)
         if document["schema"] != SCHEMA:
             raise ValueError(f"schema {document['schema']!r}")
-        media = Media(
+        return Media(
             inputs=str(document["inputs"]),
             command_line=str(document["command_line"]),
             signed=document["signed"] is True,
@@ -111,14 +128,6 @@ def load_media(image: BootImage) -> Media | None:
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(folder, f"{RECORD_FILE}: {error!r}") from error
-    for medium in media.media:
-        try:
-            found = digest_of(medium.path)
-        except OSError as error:
-            raise _damaged(folder, f"{medium.path.name}: {error.strerror}") from error
-        if found != medium.sha256:
-            raise _damaged(folder, f"{medium.path.name} has sha256 {found}, not {medium.sha256}")
-    return media
 
 
 def digest_of(path: Path) -> str:

@@ -5,12 +5,14 @@ No ESXi took part; see docs/vspc.md.
 
 from __future__ import annotations
 
+import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from agent.host import AccessError
+from agent.host import AccessError, Stdio
 from agent.host import client as clients
 from agent.wire import STDERR, STDOUT
 from tests.integration.relay_guest import Program
@@ -100,6 +102,39 @@ def test_a_vmotion_in_the_middle_of_an_attachment_over_tls(lab: Lab, site: Site)
         assert vm.violations == []
         assert server.log().count("it is at 127.0.0.1 now") == 3
         assert guest.endpoint.counters.resent == 0  # a vMotion loses nothing
+
+
+def test_an_execution_is_begun_and_goes_on_in_a_vmotion(
+    lab: Lab, site: Site, tmp_path: Path
+) -> None:
+    """One is under way when the VM moves, another one is asked for before it has arrived."""
+    vm = Vm(1, name="db-1")
+    data = random.Random(4).randbytes(60_000)  # less than a pipe holds
+    key = site.add(vm)
+    with site.serving() as server, ThreadPoolExecutor(2) as pool:
+        program = Program(ends=False)
+        guest, host = boot(lab, server, vm, key, program)
+        address = site.remote(server, vm)
+
+        def execute(name: str) -> tuple[int, bytes]:
+            reader, writer = os.pipe()
+            with open(writer, "wb") as stdin:
+                stdin.write(data)
+            with open(reader, "rb") as stdin, (tmp_path / name).open("w+b") as out:
+                stdio = Stdio(stdin.fileno(), out.fileno(), out.fileno())
+                status = clients.execute(address, clients.Execution([name], stdin=True), stdio)
+                out.seek(0)
+                return status.code, out.read()
+
+        lab.until(lambda: program.said_started)
+        first = pool.submit(execute, "5")
+        lab.until(lambda: any(message["type"] == "exec" for message in program.controls))
+        second = pool.submit(execute, "6")
+        guest.host = migrate(lab, server.address, host, sequence=b"move")
+        lab.until(lambda: first.done() and second.done())
+        assert first.result() == (5, b"5\n" + data)
+        assert second.result() == (6, b"6\n" + data)
+        assert server.log().count("it is at 127.0.0.1 now") == 1
 
 
 def test_every_session_outlives_the_process(lab: Lab, site: Site) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,15 @@ def test_the_kernel_is_told_where_to_look(make_spec) -> None:
     ]
     assert options(arguments, "-m") == ["768"]
     assert options(arguments, "-smp") == ["2"]
+
+
+def test_a_debug_image_alone_has_a_port_for_a_shell(make_spec) -> None:
+    spec = make_spec()
+    usual = arguments_of(spec)
+    assert "tether.debug" not in options(usual, "-append")[0]
+    assert not any("id=debug" in chardev for chardev in options(usual, "-chardev"))
+    more = arguments_of(replace(spec, boot=replace(spec.boot, debug=True)))
+    assert options(more, "-append")[0].split()[-1] == "tether.debug=ttyS2"
+    assert "socket,id=debug,path=debug.sock,server=on,wait=off" in options(more, "-chardev")
+    assert "isa-serial,chardev=debug,index=2" in options(more, "-device")
+    assert len(more) == len(usual) + 4

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import binascii
 import functools
+import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.tether import health
+from agent.tether import health, process
 from agent.tether.errors import StartError
-from agent.tether.health import Health, HealthCheck, parse_health
+from agent.tether.health import NOT_RUN, Health, HealthCheck, parse_health
 from agent.tether.poller import Poller
 from agent.tether.probes import HealthMonitor
 from agent.tether.restart import RestartPolicy
@@ -273,6 +276,7 @@ def test_a_host_that_was_away_is_told_the_last_checks():
         add=lambda _probe: None,
         poller=Poller(),
         clock=lambda: 0.0,
+        is_ending=lambda: False,
         wall_ns=lambda: 7,
     )
     monitor.begin()
@@ -287,3 +291,59 @@ def test_a_host_that_was_away_is_told_the_last_checks():
         *(4, 5, 6, 7, 8),
         None,
     ]
+
+
+def test_what_the_end_of_the_process_does_to_its_checks_is_no_result():
+    """A check may be killed with the world, or find none, before the process can be waited for."""
+    ends, said = [False], []
+    monitor = HealthMonitor(
+        QUICK,
+        ("check",),
+        start=lambda _request: pytest.fail("nothing is due"),
+        add=lambda _probe: None,
+        poller=Poller(),
+        clock=lambda: 0.0,
+        is_ending=lambda: ends[0],
+        wall_ns=lambda: 7,
+    )
+    monitor.begin()
+    monitor._take(1, b"")
+    ends[0] = True
+    monitor._take(137, b"")
+    monitor._take(NOT_RUN, b"no new process")
+    assert monitor.deadline() == 0.01  # as the first one left it
+    monitor._take(0, b"in time")
+    monitor.tell(lambda message: said.append(message) or True)
+    assert [(message["status"], message["streak"]) for message in said] == [
+        ("starting", 0),
+        ("starting", 1),
+        ("healthy", 0),
+    ]
+
+
+def test_a_process_is_ending_from_its_last_breath_on():
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    assert not process.is_ending(child.pid)
+    child.stdin.close()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert process.is_ending(child.pid)  # dead, and nobody has waited for it
+    child.wait()
+    assert process.is_ending(child.pid)
+
+
+def test_a_process_whose_first_thread_has_gone_is_not_ending():
+    script = """if 1:
+        import ctypes, threading
+        def stay():
+            while open("/proc/self/stat").read().rpartition(")")[2].split()[0] != "Z":
+                pass
+            print("alone", flush=True)
+            input()
+        threading.Thread(target=stay).start()
+        ctypes.CDLL(None).pthread_exit(None)
+    """
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"alone\n"
+        assert not process.is_ending(child.pid)
+        child.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -112,3 +113,30 @@ def test_a_refresh_replaces_the_set_only_when_it_succeeds(tmp_path: Path) -> Non
         assert packages.folder == home
         assert packages.fetch("uno").name == "uno"
         assert not (home / "one.deb").exists()
+
+
+def test_who_waits_for_another_build_says_so(tmp_path: Path) -> None:
+    seen: list[events.Event] = []
+    holds = threading.Event()
+
+    def release(event: events.Event) -> None:
+        seen.append(event)
+        holds.set()
+
+    def hold() -> None:
+        with open_package_set(tmp_path, monitor=events.ignore):
+            began.set()
+            assert holds.wait(60)
+
+    began = threading.Event()
+    other = threading.Thread(target=hold)
+    other.start()
+    assert began.wait(60)
+    with open_package_set(tmp_path, monitor=release):
+        pass
+    other.join()
+    (note,) = seen
+    assert isinstance(note, events.Note)
+    assert "another process builds a boot image" in note.text
+    with open_package_set(tmp_path, monitor=seen.append):
+        assert len(seen) == 1

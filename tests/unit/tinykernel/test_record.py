@@ -58,6 +58,30 @@ def test_a_kernel_of_no_package_is_read_back(image: BootImage) -> None:
     assert load_boot_image(image.folder) == given
 
 
+def test_what_came_later_is_read_back_and_may_be_missing(image: BootImage) -> None:
+    folder = image.folder
+    for name in ("contents.json", "boot.spdx.json"):
+        (folder / name).write_bytes(name.encode())
+    more = replace(
+        image,
+        contents_sha256=hashlib.sha256(b"contents.json").hexdigest(),
+        sbom_sha256=hashlib.sha256(b"boot.spdx.json").hexdigest(),
+        debug=True,
+    )
+    (folder / "boot.json").write_bytes(encode_record(more))
+    assert load_boot_image(folder) == more
+    assert list(more.digests()) == ["vmlinuz", "initrd", "contents.json", "boot.spdx.json"]
+    assert (image.name, more.name) == ("stock", "stock-debug")
+    (folder / "boot.spdx.json").write_bytes(b"other")
+    with pytest.raises(IntegrityError, match=r"boot\.spdx\.json"):
+        load_boot_image(folder)
+    document = image.to_json()
+    for key in ("contents", "sbom", "debug"):
+        del document[key]
+    (folder / "boot.json").write_text(json.dumps(document))
+    assert load_boot_image(folder) == image
+
+
 def test_no_folder_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no boot image"):
         load_boot_image(tmp_path / "gone")
@@ -99,6 +123,10 @@ def test_a_newer_schema_is_refused_not_misread(image: BootImage) -> None:
         {"protocol": True},
         {"modules": [1]},
         {"python": None},
+        {"debug": 1},
+        {"contents": {}},
+        {"contents": "ab"},
+        {"sbom": {"sha256": "x"}},
     ],
 )
 def test_damaged_records_raise_integrity_error(image: BootImage, change: dict[str, object]) -> None:
