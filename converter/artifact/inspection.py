@@ -19,15 +19,15 @@ from converter.vmdk.c_vmdk import SECTOR
 from converter.vmdk.check import check_link
 from converter.vmdk.content_id import content_id, long_content_id
 from converter.vmdk.descriptor import ParentRef, link_descriptor, render
-from converter.vmdk.reader import read_link
+from converter.vmdk.reader import read_sparse_link
 
 
 def check_disk(path: Path, record: LinkRecord) -> None:
     """Check the disk at `path`. Raises IntegrityError that names the first fault, OSError."""
     report = check_link(path)
-    with read_link(path) as link:
-        header = link.header
-        text = link.read_at(header.descriptorOffset * SECTOR, header.descriptorSize * SECTOR)
+    with read_sparse_link(path) as link:
+        header = link.sparse_extent().header
+        text = link.file.read_at(header.descriptorOffset * SECTOR, header.descriptorSize * SECTOR)
         grain_bytes = link.grain_bytes
     parent = record.parent
     wanted = link_descriptor(

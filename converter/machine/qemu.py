@@ -13,7 +13,7 @@ from converter.machine.qemu_command import CONFIG_FILE, SCRATCH_FILE
 from converter.network.user import guest_network, host_domains
 from converter.vmdk.c_vmdk import CAPACITY_MAX, SECTOR
 from converter.vmdk.descriptor import ParentRef
-from converter.vmdk.reader import read_link
+from converter.vmdk.reader import read_sparse_link
 from converter.vmdk.scratch import write_scratch
 
 _PARENT_HINT = "chain.vmdk"
@@ -51,7 +51,7 @@ def make_scratch(folder: Path, spec: MachineSpec) -> None:
     Raises UsageError for a size that cannot be, IntegrityError for a damaged link, OSError.
     """
     capacity_bytes = spec.capacity_bytes
-    with read_link(spec.chain[-1]) as link:
+    with read_sparse_link(spec.chain[-1]) as link:
         if capacity_bytes < link.capacity_bytes:
             raise UsageError(
                 f"a disk of {capacity_bytes} bytes is smaller than the chain that it stands on",

@@ -16,7 +16,7 @@ from typing import Any
 
 from converter.machine.model import GuestVolume
 from converter.vmdk.descriptor import ParentRef
-from converter.vmdk.reader import read_link
+from converter.vmdk.reader import read_sparse_link
 from converter.vmdk.scratch import write_scratch
 from converter.volume.mount import VolumeMount
 from converter.volume.volumes import Lent
@@ -38,7 +38,7 @@ def make_overlays(folder: Path, lent: Sequence[Lent]) -> None:
         path = folder / _overlay(number)
         with suppress(FileNotFoundError):  # from the start before
             path.unlink()
-        with read_link(volume.disk) as link:
+        with read_sparse_link(volume.disk) as link:
             cid, capacity_bytes = link.descriptor.cid, link.capacity_bytes
         with open(path, "xb", buffering=0, opener=_private) as file:
             write_scratch(

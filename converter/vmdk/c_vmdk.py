@@ -19,11 +19,11 @@ SECTOR = 512  # bytes, whatever the device's own sector size (TN)
 # --- Hosted sparse extent (TN "Hosted Sparse Extents") -------------------------------------------
 
 SPARSE_MAGICNUMBER = b"KDMV"  # 0x564d444b, little-endian (TN)
-COWD_MAGICNUMBER = b"COWD"  # an ESX redo log, told apart for the error message only (TN)
 
 SPARSE_VERSION_PLAIN = 1  # what every reader knows (TN)
 SPARSE_VERSION_MAGIC_GTE = 2  # may have SPARSEFLAG_MAGIC_GTE (TN)
 SPARSE_VERSION_STREAM = 3  # what vSphere asks of streamOptimized; Q writes it (OV, Q)
+SPARSE_VERSION_TRACKED = 3  # of grains that are not compressed: their changes are tracked (OV)
 
 SPARSEFLAG_VALID_NEWLINE_DETECTOR = 1 << 0  # the four newline bytes are valid (TN, OV)
 SPARSEFLAG_USE_REDUNDANT = 1 << 1  # rgdOffset leads to a second copy of every table (TN, OV)
@@ -48,8 +48,10 @@ DESCRIPTOR_SIZE_MAX = 128  # ours: bounds what a reader takes into memory
 
 GRAIN_SIZE_MIN = 8  # 4 KiB: TN asks for more than 8, Q and OV take 8
 GRAIN_SIZE_MAX = 128  # 64 KiB, which is also the default (TN); OV refuses more
+GRAIN_SIZE_READ_MAX = 2048  # 1 MiB; ours: others' grains are read from 1 sector to this, Q has more
 
 CAPACITY_MAX = 1 << 32  # ours, 2 TiB: about what entries can address when all is allocated
+DIRECTORY_ENTRIES_MAX = 1 << 20  # ours: bounds what a reader takes into memory, to 4 MiB
 SECTOR_LIMIT = 1 << 32  # entries are u32, so nothing that they point to begins here or after (TN)
 
 NUM_GTES_PER_GT = 512  # the one value that every implementation takes (TN, Q, OV)
@@ -95,6 +97,7 @@ MARKER_EOS = 0  # the end
 MARKER_GT = 1  # a grain table
 MARKER_GD = 2  # the grain directory
 MARKER_FOOTER = 3  # a copy of the header whose gdOffset is true; at the third sector from the end
+FOOTER_TAIL = 3  # sectors at the end of a stream: the footer's marker, the footer, the end (TN, Q)
 
 
 class GrainMarker(NamedTuple):
@@ -129,9 +132,27 @@ LONG_CONTENT_ID_DIGITS = 32  # ddb.longContentID; its last 8 digits are the CID 
 
 CREATE_TYPE_MONOLITHIC_SPARSE = "monolithicSparse"  # one file, descriptor embedded (TN)
 CREATE_TYPE_STREAM_OPTIMIZED = "streamOptimized"  # the same, compressed, written in one pass (TN)
+CREATE_TYPE_TWO_GB_SPARSE = "twoGbMaxExtentSparse"  # sparse extents, each of less than 2 GiB (TN)
+CREATE_TYPE_TWO_GB_FLAT = "twoGbMaxExtentFlat"  # the same, flat (TN)
+CREATE_TYPE_MONOLITHIC_FLAT = "monolithicFlat"  # one flat extent (TN)
+CREATE_TYPE_VMFS = "vmfs"  # the same on ESXi, which writes this for thick and thin (Q)
+CREATE_TYPE_VMFS_THIN = "vmfsThin"  # the names that the specification has for that (TN)
+CREATE_TYPE_VMFS_PREALLOCATED = "vmfsPreallocated"
+CREATE_TYPE_VMFS_ZEROED_THICK = "vmfsEagerZeroedThick"
+CREATE_TYPE_VMFS_SPARSE = "vmfsSparse"  # COWD, a child on ESXi (TN)
+CREATE_TYPE_SE_SPARSE = "seSparse"  # a child on VMFS 6 (Q)
+CREATE_TYPE_VMFS_SE_SPARSE = "vmfsSeSparse"  # its name in the specification (TN)
+CREATE_TYPE_CUSTOM = "custom"  # extents of any kind (TN)
 
 EXTENT_ACCESS_RW = "RW"  # Q skips every line with another access
+EXTENT_ACCESS_RDONLY = "RDONLY"
+EXTENT_ACCESS_NOACCESS = "NOACCESS"
 EXTENT_TYPE_SPARSE = "SPARSE"  # hosted sparse (TN)
+EXTENT_TYPE_FLAT = "FLAT"  # raw, from an offset in a file on (TN)
+EXTENT_TYPE_ZERO = "ZERO"  # zeros, without a file (TN); Q skips it, which makes the disk shorter
+EXTENT_TYPE_VMFS = "VMFS"  # raw, from the beginning of a file on (TN)
+EXTENT_TYPE_VMFS_SPARSE = "VMFSSPARSE"  # COWD (TN)
+EXTENT_TYPE_SE_SPARSE = "SESPARSE"  # Q
 
 FILE_NAME_BYTES_MAX = 255  # of a Linux file system; Q takes 511
 

@@ -16,15 +16,19 @@ from typing import Self
 from converter.errors import IntegrityError, NotFoundError
 from converter.vmdk.c_vmdk import NUM_GTES_PER_GT
 from converter.vmdk.descriptor import ParentRef, file_name_fault
-from converter.vmdk.reader import Kind, Piece, SparseLink, read_link
+from converter.vmdk.extent import Kind, Piece
+from converter.vmdk.reader import Link, read_link
 
 DEPTH_MAX = 64  # vSphere documents 32; a bound against hostile folders, not a promise
+EXTENTS_MAX = 1024  # of all links together: likewise, for each may be an open file
+_PIECE_BYTES = 1 << 20
+_REGION_BYTES = 32 << 20
 
 
 class Chain:
     """An open chain, `links` base first; a context manager that owns them all."""
 
-    def __init__(self, links: tuple[SparseLink, ...], owner: ExitStack) -> None:
+    def __init__(self, links: tuple[Link, ...], owner: ExitStack) -> None:
         """Take over `links`, which fit each other, and `owner`, which closes them."""
         self.links = links
         self._owner = owner
@@ -65,22 +69,64 @@ class Chain:
         view = memoryview(data)
         for index, piece in self._data(offset, length):
             begin = piece.offset - offset
-            self.links[index].read_into(piece.position, view[begin : begin + piece.length])
+            self.links[index].read_data(piece, view[begin : begin + piece.length])
         return bytes(data)
 
     def grains(self) -> Iterator[tuple[int, int]]:
         """Yield (byte offset, index of the link) for each grain of the disk that holds data.
 
-        In order of offsets, in steps of `grain_bytes`; what is not named reads as zeros. Raises
-        IntegrityError for a damaged link.
+        In order of offsets, in steps of `grain_bytes`; what is not named reads as zeros. Where
+        extents begin in the middle of a grain, several links may have parts of one: the lowest
+        part's is named. Raises IntegrityError for a damaged link.
         """
         grain_bytes = self.grain_bytes
         region_bytes = grain_bytes * NUM_GTES_PER_GT  # so that memory does not grow with the disk
+        told = 0
         for region in range(0, self.capacity_bytes, region_bytes):
             found = self._data(region, min(region_bytes, self.capacity_bytes - region))
             for index, piece in sorted(found, key=lambda each: each[1].offset):
-                for offset in range(piece.offset, piece.offset + piece.length, grain_bytes):
+                first = max(piece.offset // grain_bytes * grain_bytes, told)
+                told = piece.offset + piece.length
+                told += -told % grain_bytes
+                for offset in range(first, told, grain_bytes):
                     yield offset, index
+
+    def contents(self, unit_bytes: int) -> Iterator[tuple[int, bytes]]:
+        """Yield what the flattened disk holds, for a writer: (byte offset, whole units), in order.
+
+        What is not yielded reads as zeros; units of zeros may be among what is. Each piece has at
+        most 1 MiB, or one unit; at the end of the disk the last unit may be cut. Raises
+        IntegrityError for a damaged link.
+        """
+        most = max(_PIECE_BYTES // unit_bytes, 1) * unit_bytes
+        done = 0
+        for offset, length in self._data_ranges():
+            begin = max(offset // unit_bytes * unit_bytes, done)
+            end = -(-(offset + length) // unit_bytes) * unit_bytes
+            done = max(end, done)
+            while begin < min(end, self.capacity_bytes):
+                size = min(most, end - begin, self.capacity_bytes - begin)
+                yield begin, self.read(begin, size)
+                begin += size
+
+    def _data_ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield (byte offset, length) of all data, in order, apart from each other."""
+        pending_begin = pending_end = 0
+        # Piece by piece, so that memory does not grow with the disk.
+        region_bytes = max(self.grain_bytes * NUM_GTES_PER_GT, _REGION_BYTES)
+        for region in range(0, self.capacity_bytes, region_bytes):
+            found = self._data(region, min(region_bytes, self.capacity_bytes - region))
+            for begin, end in sorted(
+                (piece.offset, piece.offset + piece.length) for _, piece in found
+            ):
+                if begin == pending_end:
+                    pending_end = end
+                    continue
+                if pending_begin < pending_end:
+                    yield pending_begin, pending_end - pending_begin
+                pending_begin, pending_end = begin, end
+        if pending_begin < pending_end:
+            yield pending_begin, pending_end - pending_begin
 
     def _data(self, offset: int, length: int) -> Iterator[tuple[int, Piece]]:
         """Yield what has data, with the link that answers; in no order. The rest is zeros."""
@@ -114,12 +160,14 @@ def open_chain(top: Path) -> Chain:
             if any(link.file_id == above.file_id for above in links):
                 links[-1].fail("its chain leads back to itself")
             links.append(link)
+            if sum(len(each.extents) for each in links) > EXTENTS_MAX:
+                link.fail(f"its chain has more than {EXTENTS_MAX} extents")
         for child, below in pairwise(links):
             _check_pair(child, below)
         return Chain(tuple(reversed(links)), opened.pop_all())
 
 
-def _open_parent(child: SparseLink, parent: ParentRef) -> SparseLink:
+def _open_parent(child: Link, parent: ParentRef) -> Link:
     if fault := file_name_fault(parent.file_name):
         child.fail(f"its parent {parent.file_name[:80]!r} is no file beside it: {fault}")
     path = child.path.parent / parent.file_name
@@ -133,7 +181,7 @@ def _open_parent(child: SparseLink, parent: ParentRef) -> SparseLink:
         ) from error
 
 
-def _check_pair(child: SparseLink, below: SparseLink) -> None:
+def _check_pair(child: Link, below: Link) -> None:
     parent = child.descriptor.parent
     assert parent is not None  # below was found by it
     if parent.cid != below.descriptor.cid:

@@ -17,13 +17,20 @@ from converter.vmdk.c_vmdk import (
     CID_DIGITS,
     CID_LONG_ID_ONLY,
     CID_NOPARENT,
+    CREATE_TYPE_MONOLITHIC_FLAT,
     CREATE_TYPE_MONOLITHIC_SPARSE,
+    CREATE_TYPE_STREAM_OPTIMIZED,
+    CREATE_TYPE_VMFS,
+    CREATE_TYPE_VMFS_SPARSE,
     DESCRIPTOR_ENCODING,
     DESCRIPTOR_SIGNATURE,
     DESCRIPTOR_SIZE_MAX,
     DESCRIPTOR_VERSION,
     EXTENT_ACCESS_RW,
+    EXTENT_TYPE_FLAT,
     EXTENT_TYPE_SPARSE,
+    EXTENT_TYPE_VMFS,
+    EXTENT_TYPE_VMFS_SPARSE,
     FILE_NAME_BYTES_MAX,
     GEOMETRY_CYLINDERS_MAX,
     GEOMETRY_HEADS,
@@ -45,6 +52,15 @@ _CID = re.compile(rf"[0-9A-Fa-f]{{1,{CID_DIGITS}}}")
 _LONG_CONTENT_ID = re.compile(rf"[0-9a-f]{{{LONG_CONTENT_ID_DIGITS}}}")
 # A colon would make QEMU take a parent's name for a protocol (nbd:, json:), a separator for a path.
 _NOT_IN_FILE_NAMES = re.compile(r'[\x00-\x1f\x7f"/\\:]')
+
+# What is written: the extent's type, and its offset, which QEMU wants for one and refuses for rest.
+_EXTENTS: dict[str, tuple[str, int | None]] = {
+    CREATE_TYPE_MONOLITHIC_SPARSE: (EXTENT_TYPE_SPARSE, None),
+    CREATE_TYPE_STREAM_OPTIMIZED: (EXTENT_TYPE_SPARSE, None),
+    CREATE_TYPE_MONOLITHIC_FLAT: (EXTENT_TYPE_FLAT, 0),
+    CREATE_TYPE_VMFS: (EXTENT_TYPE_VMFS, None),
+    CREATE_TYPE_VMFS_SPARSE: (EXTENT_TYPE_VMFS_SPARSE, None),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +148,12 @@ def link_descriptor(
     file_name: str,
     create_type: str = CREATE_TYPE_MONOLITHIC_SPARSE,
 ) -> Descriptor:
-    """Return the descriptor of a read-only link of ours."""
-    extent = Extent(EXTENT_ACCESS_RW, capacity_bytes // SECTOR, EXTENT_TYPE_SPARSE, file_name)
+    """Return the descriptor of a read-only link of ours, which has one extent.
+
+    `file_name` is the extent's: the link's own, where the descriptor is embedded.
+    """
+    kind, offset = _EXTENTS[create_type]
+    extent = Extent(EXTENT_ACCESS_RW, capacity_bytes // SECTOR, kind, file_name, offset)
     ddb = disk_data_base(capacity_bytes, long_content_id)
     return Descriptor(cid, create_type, (extent,), parent, ddb)
 

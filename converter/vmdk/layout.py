@@ -1,8 +1,8 @@
 """Where things stand in a hosted sparse extent. Owns the arithmetic of sectors; does no I/O.
 
-Three layouts are written: a read-only link (grains first, then only the tables that hold
-something), an empty writable child (every table, twice, before the first grain), and a compressed
-stream.
+Four layouts are written: a read-only link (grains first, then only the tables that hold
+something), a writable one (every table, twice, before the first grain), and a compressed stream,
+with the tables among the grains or all of them in front.
 """
 
 from __future__ import annotations
@@ -108,16 +108,17 @@ class SparseLayout:
         )
 
     def stream_header(
-        self, *, directory_sector: int, holds_zeroed_grains: bool
+        self, *, directory_sector: int, holds_zeroed_grains: bool, tables_in_front: bool = False
     ) -> SparseExtentHeader:
         """Return the header of a compressed extent, or its footer: they differ in the directory."""
         zeroed = SPARSEFLAG_MAGIC_GTE if holds_zeroed_grains else 0
+        tables_sectors = self.all_tables_sectors if tables_in_front else 0
         return self._header(
             version=SPARSE_VERSION_STREAM,
             flags=SPARSEFLAG_COMPRESSED | SPARSEFLAG_EMBEDDED_LBA | zeroed,
             rgd_sector=0,
             gd_sector=directory_sector,
-            first_grain=self.round_up(FRONT_SECTORS),
+            first_grain=self.round_up(FRONT_SECTORS + tables_sectors),
             compression=SPARSE_COMPRESSALGORITHM_DEFLATE,
         )
 

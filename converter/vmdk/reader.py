@@ -1,107 +1,74 @@
-"""Read one monolithicSparse link. Owns what its header, descriptor and tables may say.
+"""Read one link: a descriptor and the extents that it names. Owns which kinds make up which link.
 
-A link may come from anywhere, so it is hostile until checked: header, descriptor and directory when
-the file is opened, each table entry when it is used. What is wrong raises IntegrityError that names
-file and fault. Whether all entries together make sense is `converter.vmdk.check`'s question.
+A link may come from anywhere, so it is hostile until checked: headers, descriptor and directories
+when the link is opened, each table entry when it is used. What is wrong raises IntegrityError that
+names file and fault. An extent's file stands beside its descriptor and nowhere else: a name with a
+path in it, or a symbolic link under it, could make a stranger's disk show files of the host.
 """
 
 from __future__ import annotations
 
-import enum
 import os
-import stat
 from bisect import bisect_right
-from collections.abc import Iterator
-from functools import lru_cache
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
+from typing import NoReturn, Self
 
 from converter.errors import IntegrityError, NotFoundError
-from converter.vmdk.c_vmdk import (
-    CREATE_TYPE_MONOLITHIC_SPARSE,
-    DESCRIPTOR_OFFSET,
-    ENTRY_BYTES,
-    EXTENT_TYPE_SPARSE,
-    GT_SIZE,
-    NUM_GTES_PER_GT,
-    SECTOR,
-    SPARSE_GDE_EMPTY,
-    SPARSE_GTE_EMPTY,
-    SPARSE_GTE_ZEROED,
-    SPARSEFLAG_MAGIC_GTE,
-    SPARSEFLAG_USE_REDUNDANT,
-)
-from converter.vmdk.descriptor import Descriptor, parse
-from converter.vmdk.entries import from_bytes
-from converter.vmdk.header import HeaderError, parse_header
-from converter.vmdk.layout import SparseLayout
+from converter.vmdk import c_vmdk as c
+from converter.vmdk.c_cowd import COWD_MAGICNUMBER
+from converter.vmdk.compressed import CompressedExtent
+from converter.vmdk.cowd import CowdExtent
+from converter.vmdk.descriptor import Descriptor, Extent, file_name_fault, parse
+from converter.vmdk.disk_file import DiskFile, open_disk_file
+from converter.vmdk.extent import ExtentReader, Kind, Piece
+from converter.vmdk.flat import FlatExtent, ZeroExtent
+from converter.vmdk.header import is_compressed
+from converter.vmdk.hosted import SparseExtent, read_header
+from converter.vmdk.sesparse import SeSparseExtent
 
-if TYPE_CHECKING:
-    from array import array
+__all__ = ["Kind", "Link", "Piece", "read_link", "read_sparse_link"]
 
-_TABLES_KEPT = 64  # 128 KiB of tables per open link
+CAPACITY_MAX = 1 << 37  # sectors, 64 TiB; ours: more than any disk of vSphere
+_TEXT_BYTES_MAX = c.DESCRIPTOR_SIZE_MAX * c.SECTOR
 
-
-class Kind(enum.Enum):
-    """Where a range of the disk is to be found, as one link knows it."""
-
-    ABSENT = enum.auto()  # in the parent; zeros when there is none
-    ZERO = enum.auto()  # nowhere: zeros, whatever the parent has
-    DATA = enum.auto()  # in this link
-
-
-class Piece(NamedTuple):
-    """A range of the disk, in bytes. `position` is its place in the link's file, if it is DATA."""
-
-    kind: Kind
-    offset: int
-    length: int
-    position: int = 0
+_EMBEDDED = frozenset({c.CREATE_TYPE_MONOLITHIC_SPARSE, c.CREATE_TYPE_STREAM_OPTIMIZED})
+_SPARSE = frozenset({c.EXTENT_TYPE_SPARSE})
+_FLAT = frozenset({c.EXTENT_TYPE_FLAT})
+_VMFS = frozenset({c.EXTENT_TYPE_VMFS})
+# What a descriptor of its own file may name, beside ZERO.
+_EXTENT_TYPES = {
+    c.CREATE_TYPE_TWO_GB_SPARSE: _SPARSE,
+    c.CREATE_TYPE_TWO_GB_FLAT: _FLAT,
+    c.CREATE_TYPE_MONOLITHIC_FLAT: _FLAT,
+    c.CREATE_TYPE_VMFS: _VMFS,
+    c.CREATE_TYPE_VMFS_THIN: _VMFS,
+    c.CREATE_TYPE_VMFS_PREALLOCATED: _VMFS,
+    c.CREATE_TYPE_VMFS_ZEROED_THICK: _VMFS,
+    c.CREATE_TYPE_VMFS_SPARSE: frozenset({c.EXTENT_TYPE_VMFS_SPARSE}),
+    c.CREATE_TYPE_SE_SPARSE: frozenset({c.EXTENT_TYPE_SE_SPARSE}),
+    c.CREATE_TYPE_VMFS_SE_SPARSE: frozenset({c.EXTENT_TYPE_SE_SPARSE}),
+    c.CREATE_TYPE_CUSTOM: _SPARSE | _FLAT | _VMFS,
+}
 
 
-class Region(NamedTuple):
-    """Sectors [begin, end) of the file that hold `what`, which is not guest data."""
+class Link:
+    """An open link; a context manager that owns all its files."""
 
-    begin: int
-    end: int
-    what: str
-
-
-class SparseLink:
-    """An open link; a context manager that owns the file descriptor."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        """Take over the open file `descriptor`; use `read_link`."""
-        self.path = path
-        self._fd = descriptor
-        try:
-            self._load()
-        except BaseException:
-            self.close()
-            raise
-        self._table = lru_cache(maxsize=_TABLES_KEPT)(self.read_table)
-
-    def _load(self) -> None:
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
-            self.fail("it is not a regular file")
-        self.file_id = (status.st_dev, status.st_ino)
-        self.size_bytes = status.st_size
-        self.sectors, odd_bytes = divmod(self.size_bytes, SECTOR)
-        if not self.sectors or odd_bytes:
-            self.fail(f"its size of {self.size_bytes} bytes is not a number of sectors")
-        try:
-            self.header = parse_header(self.read_at(0, SECTOR), self.sectors)
-        except HeaderError as fault:
-            self.fail(str(fault))
-        self.layout = SparseLayout(self.header.capacity, self.header.grainSize)
-        self.has_zeroed_grains = bool(self.header.flags & SPARSEFLAG_MAGIC_GTE)
-        self.descriptor = self._read_descriptor()
-        self.directory = self.read_directory(self.header.gdOffset)
-        self.regions = self._regions()
-        self._region_begins = [region.begin for region in self.regions]
+    def __init__(
+        self, file: DiskFile, descriptor: Descriptor, extents: tuple[ExtentReader, ...]
+    ) -> None:
+        """Take over `file`, which holds the descriptor, and what that names; use `read_link`."""
+        self.path = file.path
+        self.file = file
+        self.descriptor = descriptor
+        self.extents = extents
+        self._begins = [0, *accumulate(extent.capacity_bytes for extent in extents)]
+        self.capacity_bytes = self._begins.pop()
+        self.grain_bytes = min(extent.grain_bytes for extent in extents)
 
     def __enter__(self) -> Self:
         """Return the link itself."""
@@ -113,193 +80,242 @@ class SparseLink:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the file."""
+        """Close the files."""
         self.close()
 
     def close(self) -> None:
-        """Close the file; a second time does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Close the files; a second time does nothing."""
+        self.file.close()
+        for extent in self.extents:
+            extent.close()
 
     @property
-    def capacity_bytes(self) -> int:
-        """Return the size of the disk."""
-        return self.header.capacity * SECTOR
-
-    @property
-    def grain_bytes(self) -> int:
-        """Return the size of a grain."""
-        return self.header.grainSize * SECTOR
+    def file_id(self) -> tuple[int, int]:
+        """Return device and inode of the file that has the descriptor."""
+        return self.file.file_id
 
     def fail(self, fault: str) -> NoReturn:
-        """Raise IntegrityError for this file: `fault` is a clause about `it`."""
-        raise IntegrityError(
-            f"{self.path} is not a sound VMDK link: {fault}.",
-            expected="a monolithicSparse link",
-            hint="Make it anew from its image, or fetch it again.",
-        )
-
-    def read_at(self, position: int, length: int) -> bytes:
-        """Read exactly `length` bytes of the file, raw. Raises IntegrityError at its end."""
-        data = bytearray(length)
-        self.read_into(position, memoryview(data))
-        return bytes(data)
-
-    def read_into(self, position: int, view: memoryview) -> None:
-        """Fill `view` from byte `position` of the file. Raises IntegrityError at its end."""
-        while view:
-            count = os.preadv(self._fd, [view], position)
-            if not count:
-                self.fail(f"it ends at byte {position}, in the middle of what it promised")
-            view = view[count:]
-            position += count
+        """Raise IntegrityError for this link: `fault` is a clause about `it`."""
+        self.file.fail(fault)
 
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
         """Tell where the bytes [offset, offset + length) of the disk are: in order, without gaps.
 
-        Neighbours that lie together in the file come as one. Raises ValueError beyond the
+        Neighbours that lie together in one extent's file come as one. Raises ValueError beyond the
         capacity, IntegrityError for a table entry that may not be.
         """
-        if not 0 <= offset <= offset + length <= self.capacity_bytes:
-            raise ValueError(f"{length} bytes at {offset}: not within {self.capacity_bytes}")
-        pending: Piece | None = None
+        if len(self.extents) == 1:
+            yield from self.extents[0].pieces(offset, length)
+            return
         end = offset + length
+        if not 0 <= offset <= end <= self.capacity_bytes:
+            raise ValueError(f"{length} bytes at {offset}: not within {self.capacity_bytes}")
         while offset < end:
-            piece = self._piece(offset, end)
-            if pending is None:
-                pending = piece
-            elif pending.kind is piece.kind and (
-                piece.kind is not Kind.DATA or pending.position + pending.length == piece.position
-            ):
-                pending = pending._replace(length=pending.length + piece.length)
-            else:
-                yield pending
-                pending = piece
-            offset += piece.length
-        if pending is not None:
-            yield pending
+            extent, begin = self._extent_at(offset)
+            size = min(end, begin + extent.capacity_bytes) - offset
+            for piece in extent.pieces(offset - begin, size):
+                yield piece._replace(offset=piece.offset + begin)
+            offset += size
 
-    def _piece(self, offset: int, end: int) -> Piece:
-        """Return the piece that begins at `offset` and lies in one grain or one absent table."""
-        index, in_table = divmod(offset, self.grain_bytes * NUM_GTES_PER_GT)
-        if self.directory[index] == SPARSE_GDE_EMPTY:
-            reach = self.grain_bytes * NUM_GTES_PER_GT - in_table
-            return Piece(Kind.ABSENT, offset, min(reach, end - offset))
-        slot, in_grain = divmod(in_table, self.grain_bytes)
-        length = min(self.grain_bytes - in_grain, end - offset)
-        entry = self._table(index)[slot]
-        if entry == SPARSE_GTE_EMPTY:
-            return Piece(Kind.ABSENT, offset, length)
-        if self.is_zero_entry(entry):
-            return Piece(Kind.ZERO, offset, length)
-        self.check_entry(index, slot, entry)
-        return Piece(Kind.DATA, offset, length, entry * SECTOR + in_grain)
+    def read_data(self, piece: Piece, view: memoryview) -> None:
+        """Fill `view` with a DATA piece that `pieces` told. Raises IntegrityError, OSError."""
+        if len(self.extents) == 1:
+            self.extents[0].read_data(piece, view)
+            return
+        extent, begin = self._extent_at(piece.offset)
+        extent.read_data(piece._replace(offset=piece.offset - begin), view)
 
-    def is_zero_entry(self, entry: int) -> bool:
-        """Say whether a table entry stands for zeros; without the header's flag none does."""
-        return self.has_zeroed_grains and entry == SPARSE_GTE_ZEROED
+    def sparse_extent(self) -> SparseExtent:
+        """Return the one extent of a monolithicSparse link as we write it.
 
-    def check_entry(self, index: int, slot: int, entry: int) -> None:
-        """Raise IntegrityError unless the grain at sector `entry` is one that may be."""
-        where = f"entry {slot} of grain table {index}"
-        if entry < self.header.overHead:
-            self.fail(f"{where} points to sector {entry}, before the first grain")
-        end = entry + self.header.grainSize
-        if end > self.sectors:
-            self.fail(f"{where} points to sector {entry}, beyond the end of the file")
-        # The last region that begins before the grain's end is the only one that can reach into it.
-        at = bisect_right(self._region_begins, end - 1) - 1
-        if self.regions[at].end > entry:
-            self.fail(f"{where} points to sector {entry}, into the {self.regions[at].what}")
+        Raises IntegrityError for every other kind of link, also for a sound one.
+        """
+        (extent, *others) = self.extents
+        if others or not isinstance(extent, SparseExtent) or extent.file is not self.file:
+            self.fail(f"its type is {self.descriptor.create_type[:40]!r}, not monolithicSparse")
+        if isinstance(extent, CompressedExtent):
+            self.fail("it is streamOptimized")
+        header = extent.header
+        if header.version not in {c.SPARSE_VERSION_PLAIN, c.SPARSE_VERSION_MAGIC_GTE}:
+            self.fail(f"its version is {header.version}")
+        if not c.GRAIN_SIZE_MIN <= header.grainSize <= c.GRAIN_SIZE_MAX:
+            self.fail(f"its grains have {header.grainSize} sectors")
+        return extent
 
-    def read_table(self, index: int) -> array[int]:
-        """Read the grain table that entry `index` of the directory, which is not 0, points to."""
-        return self.read_entries(self.directory[index], NUM_GTES_PER_GT)
-
-    def read_directory(self, sector: int) -> array[int]:
-        """Read the grain directory, or its copy, at `sector`."""
-        return self.read_entries(sector, self.layout.tables)
-
-    def read_entries(self, sector: int, count: int) -> array[int]:
-        """Read `count` entries from `sector` on, unchecked."""
-        return from_bytes(self.read_at(sector * SECTOR, count * ENTRY_BYTES))
-
-    def _read_descriptor(self) -> Descriptor:
-        text = self.read_at(
-            self.header.descriptorOffset * SECTOR, self.header.descriptorSize * SECTOR
-        )
-        descriptor = parse(text, os.fspath(self.path))
-        if descriptor.create_type != CREATE_TYPE_MONOLITHIC_SPARSE:
-            self.fail(f"its type is {descriptor.create_type[:40]!r}")
-        if len(descriptor.extents) != 1 or descriptor.extents[0].kind != EXTENT_TYPE_SPARSE:
-            self.fail("its descriptor has other extents than one sparse one")
-        if descriptor.capacity_bytes != self.capacity_bytes:
-            self.fail(
-                f"its descriptor says {descriptor.capacity_bytes} bytes of capacity, "
-                f"its header {self.capacity_bytes}"
-            )
-        return descriptor
-
-    def _regions(self) -> list[Region]:
-        """List what is not guest data, in order; neighbours of a kind are one. No two overlap."""
-        header = self.header
-        directory_sectors = self.layout.directory_sectors
-        regions = [
-            Region(0, DESCRIPTOR_OFFSET, "header"),
-            Region(
-                header.descriptorOffset,
-                header.descriptorOffset + header.descriptorSize,
-                "descriptor",
-            ),
-            Region(header.gdOffset, header.gdOffset + directory_sectors, "grain directory"),
-        ]
-        tables = sorted(sector for sector in self.directory if sector != SPARSE_GDE_EMPTY)
-        if header.flags & SPARSEFLAG_USE_REDUNDANT:
-            begin = header.rgdOffset
-            regions.append(Region(begin, begin + directory_sectors, "redundant grain directory"))
-            copies = self.read_directory(begin)
-            tables = sorted([*tables, *(sector for sector in copies if sector != SPARSE_GDE_EMPTY)])
-        regions += self._merged_tables(tables)
-        regions.sort()
-        for below, above in pairwise(regions):
-            if above.begin < below.end:
-                self.fail(f"its {above.what} at sector {above.begin} lies in its {below.what}")
-        last = regions[-1]
-        if last.end > self.sectors:
-            self.fail(f"its {last.what} ends at sector {last.end}, beyond the end of the file")
-        return regions
-
-    def _merged_tables(self, tables: list[int]) -> Iterator[Region]:
-        """Join grain tables that touch, so that a link's regions are few; `tables` is sorted."""
-        begin = end = -1
-        for sector in tables:
-            if sector < end:
-                self.fail(f"its grain table at sector {sector} lies in another one")
-            if sector != end:
-                if end >= 0:
-                    yield Region(begin, end, "grain tables")
-                begin = sector
-            end = sector + GT_SIZE
-        if end >= 0:
-            yield Region(begin, end, "grain tables")
+    def _extent_at(self, offset: int) -> tuple[ExtentReader, int]:
+        """Return the extent that has the byte at `offset`, and where it begins."""
+        at = bisect_right(self._begins, offset) - 1
+        return self.extents[at], self._begins[at]
 
 
-def read_link(path: Path, *, follow_symlink: bool = True) -> SparseLink:
-    """Open the link at `path` and check all but its table entries.
+def read_link(path: Path, *, follow_symlink: bool = True) -> Link:
+    """Open the link at `path`, of any kind, and check all but its table entries.
 
     Raises NotFoundError, IntegrityError for what is not a sound link, OSError.
     """
-    # Without O_NONBLOCK, opening a FIFO that someone put there would wait for a writer.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-    if not follow_symlink:
-        flags |= os.O_NOFOLLOW
-        if path.is_symlink():
-            raise IntegrityError(
-                f"{path} is not a sound VMDK link: it is a symbolic link to somewhere else."
-            )
+    with ExitStack() as opened:
+        file = open_disk_file(path, follow_symlink=follow_symlink)
+        opened.callback(file.close)
+        head = file.read_at(0, min(file.size_bytes, c.SECTOR))
+        if head.startswith(c.SPARSE_MAGICNUMBER):
+            link = _read_embedded(file)
+        elif head.lstrip().startswith(b"#"):
+            link = _read_named(file, opened)
+        else:
+            file.require_whole_sectors()
+            if head.startswith(COWD_MAGICNUMBER):
+                file.fail("it is an ESX redo log (COWD), whose descriptor is another file")
+            file.fail("it does not begin with a sparse extent header, nor as a descriptor")
+        opened.pop_all()
+        return link
+
+
+def read_sparse_link(path: Path, *, follow_symlink: bool = True) -> Link:
+    """Open the link at `path` and require it to be monolithicSparse, as a store's links are.
+
+    Raises as `read_link` does.
+    """
+    link = read_link(path, follow_symlink=follow_symlink)
     try:
-        descriptor = os.open(path, flags)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"There is no VMDK link {path}.") from error
-    return SparseLink(path, descriptor)
+        link.sparse_extent()
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _read_embedded(file: DiskFile) -> Link:
+    """Read a link whose descriptor stands in its one extent."""
+    header = read_header(file, embeds_descriptor=True)
+    extent = (CompressedExtent if is_compressed(header) else SparseExtent)(file, header)
+    text = file.read_at(header.descriptorOffset * c.SECTOR, header.descriptorSize * c.SECTOR)
+    descriptor = parse(text, os.fspath(file.path))
+    wanted = (
+        c.CREATE_TYPE_STREAM_OPTIMIZED if is_compressed(header) else c.CREATE_TYPE_MONOLITHIC_SPARSE
+    )
+    if descriptor.create_type != wanted:
+        file.fail(f"its type is {descriptor.create_type[:40]!r}, not {wanted}")
+    if len(descriptor.extents) != 1 or descriptor.extents[0].kind != c.EXTENT_TYPE_SPARSE:
+        file.fail("its descriptor has other extents than one sparse one")
+    if descriptor.capacity_bytes != extent.capacity_bytes:
+        file.fail(
+            f"its descriptor says {descriptor.capacity_bytes} bytes of capacity, "
+            f"its header {extent.capacity_bytes}"
+        )
+    return Link(file, descriptor, (extent,))
+
+
+def _read_named(file: DiskFile, opened: ExitStack) -> Link:
+    """Read a link whose descriptor is a file of its own. `opened` closes what it opens."""
+    if file.size_bytes > _TEXT_BYTES_MAX:
+        file.fail(f"its descriptor has {file.size_bytes} bytes")
+    descriptor = parse(file.read_at(0, file.size_bytes), os.fspath(file.path))
+    kinds = _EXTENT_TYPES.get(descriptor.create_type)
+    if kinds is None:
+        known = " and embedded" if descriptor.create_type in _EMBEDDED else ""
+        file.fail(f"its type is {descriptor.create_type[:40]!r}, no kind of its own file{known}")
+    if not 0 < descriptor.capacity_bytes <= CAPACITY_MAX * c.SECTOR:
+        file.fail(f"its descriptor says {descriptor.capacity_bytes} bytes of capacity")
+    files = _Neighbours(file, opened)
+    extents = []
+    for row in descriptor.extents:
+        if row.access not in {c.EXTENT_ACCESS_RW, c.EXTENT_ACCESS_RDONLY}:
+            file.fail(f"its descriptor has an extent of access {row.access}")
+        if not row.sectors:
+            file.fail("its descriptor has an extent of no size")
+        if row.kind != c.EXTENT_TYPE_ZERO and row.kind not in kinds:
+            file.fail(f"its descriptor has a {row.kind[:20]} extent in {descriptor.create_type}")
+        extents.append(_OPENERS[row.kind](files, row))
+    return Link(file, descriptor, tuple(extents))
+
+
+class _Neighbours:
+    """The files beside a descriptor, each opened once."""
+
+    def __init__(self, beside: DiskFile, opened: ExitStack) -> None:
+        self.beside = beside
+        self._opened = opened
+        self._files: dict[str, DiskFile] = {}
+        self._alone: set[tuple[int, int]] = set()
+
+    def shared(self, name: str) -> DiskFile:
+        """Return the file `name`, which several extents may have parts of."""
+        if name not in self._files:
+            self._files[name] = self._open(name)
+        return self._files[name]
+
+    def alone(self, name: str) -> DiskFile:
+        """Return the file `name`, which is this extent's alone."""
+        file = self.shared(name)
+        if file.file_id in self._alone:
+            self.beside.fail(f"two of its extents are in {name!r}")
+        self._alone.add(file.file_id)
+        return file
+
+    def _open(self, name: str) -> DiskFile:
+        if fault := file_name_fault(name):
+            self.beside.fail(f"its extent {name[:80]!r} is no file beside it: {fault}")
+        path = self.beside.path.parent / name
+        try:
+            file = open_disk_file(path, follow_symlink=False)
+        except NotFoundError as error:
+            raise IntegrityError(
+                f"{self.beside.path} has lost an extent.",
+                expected=f"{path}",
+                hint="A descriptor is of no use without the files that it names.",
+            ) from error
+        self._opened.callback(file.close)
+        return file
+
+
+def _open_sparse(files: _Neighbours, row: Extent) -> ExtentReader:
+    file = files.alone(_name(files, row))
+    header = read_header(file, embeds_descriptor=False)
+    extent = (CompressedExtent if is_compressed(header) else SparseExtent)(file, header)
+    return _of_size(files, row, extent)
+
+
+def _open_cowd(files: _Neighbours, row: Extent) -> ExtentReader:
+    return _of_size(files, row, CowdExtent(files.alone(_name(files, row))))
+
+
+def _open_sesparse(files: _Neighbours, row: Extent) -> ExtentReader:
+    return _of_size(files, row, SeSparseExtent(files.alone(_name(files, row))))
+
+
+def _open_flat(files: _Neighbours, row: Extent) -> ExtentReader:
+    return FlatExtent(files.shared(row.file_name), offset=row.offset or 0, sectors=row.sectors)
+
+
+def _open_vmfs(files: _Neighbours, row: Extent) -> ExtentReader:
+    return FlatExtent(files.shared(_name(files, row)), offset=0, sectors=row.sectors)
+
+
+def _open_zero(files: _Neighbours, row: Extent) -> ExtentReader:
+    return ZeroExtent(row.sectors)
+
+
+_OPENERS: dict[str, Callable[[_Neighbours, Extent], ExtentReader]] = {
+    c.EXTENT_TYPE_SPARSE: _open_sparse,
+    c.EXTENT_TYPE_VMFS_SPARSE: _open_cowd,
+    c.EXTENT_TYPE_SE_SPARSE: _open_sesparse,
+    c.EXTENT_TYPE_FLAT: _open_flat,
+    c.EXTENT_TYPE_VMFS: _open_vmfs,
+    c.EXTENT_TYPE_ZERO: _open_zero,
+}
+
+
+def _name(files: _Neighbours, row: Extent) -> str:
+    """Return the file's name of an extent that begins at its file's beginning."""
+    if row.offset:
+        files.beside.fail(f"its {row.kind} extent begins at sector {row.offset} of its file")
+    return row.file_name
+
+
+def _of_size(files: _Neighbours, row: Extent, extent: ExtentReader) -> ExtentReader:
+    if extent.capacity_bytes != row.sectors * c.SECTOR:
+        files.beside.fail(
+            f"its descriptor says {row.sectors * c.SECTOR} bytes of {row.file_name}, "
+            f"whose header says {extent.capacity_bytes}"
+        )
+    return extent

@@ -30,13 +30,12 @@ from converter.vmdk.descriptor import (
 )
 from converter.vmdk.entries import entries, to_bytes
 from converter.vmdk.layout import SparseLayout, front
+from converter.vmdk.writing import put_at
 
 if TYPE_CHECKING:
     from array import array
 
 _GRAIN_BYTES = 65536
-_HOLE_BYTES = 4096  # what file systems can leave out of a file
-_HOLE = bytes(_HOLE_BYTES)
 _ZERO_GRAIN = bytes(_GRAIN_BYTES)
 
 
@@ -92,7 +91,7 @@ def write_disk(
             if tables[index][slot]:
                 raise ValueError(f"the grain at {offset + begin} is there already")
             tables[index][slot] = sector
-            _write_at(file, sector, grain)
+            put_at(file, sector, grain)
             sector += layout.grain
     descriptor = _descriptor(layout, cid, None, file_name)
     _finish(file, layout, descriptor, tables, end_sector=sector)
@@ -116,22 +115,11 @@ def _finish(
 ) -> None:
     """Write all but the grains; `tables` are those that hold something."""
     header = layout.writable_header()
-    _write_at(file, 0, front(header, descriptor))
+    put_at(file, 0, front(header, descriptor))
     for directory in (header.rgdOffset, header.gdOffset):
         first_table = directory + layout.directory_sectors
         sectors = range(first_table, first_table + layout.tables * GT_SIZE, GT_SIZE)
-        _write_at(file, directory, to_bytes(entries(sectors)))
+        put_at(file, directory, to_bytes(entries(sectors)))
         for index, table in tables.items():
-            _write_at(file, sectors[index], to_bytes(table))
+            put_at(file, sectors[index], to_bytes(table))
     file.truncate(end_sector * SECTOR)
-
-
-def _write_at(file: BinaryIO, sector: int, data: bytes | memoryview) -> None:
-    """Write `data`, but not the blocks of zeros in it: the file is a hole there."""
-    for begin in range(0, len(data), _HOLE_BYTES):
-        piece = memoryview(data)[begin : begin + _HOLE_BYTES]
-        if _HOLE.startswith(piece):
-            continue
-        file.seek(sector * SECTOR + begin)
-        while piece:  # an unbuffered file may take less than it was given
-            piece = piece[file.write(piece) :]

@@ -9,8 +9,7 @@ the room left at the front. A file without them is no VMDK, so a torn one is not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from itertools import repeat
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -27,6 +26,7 @@ from converter.vmdk.c_vmdk import (
 from converter.vmdk.descriptor import ParentRef, check_content_id, link_descriptor, render
 from converter.vmdk.entries import entries, to_bytes
 from converter.vmdk.layout import FRONT_SECTORS, SparseLayout, front
+from converter.vmdk.writing import LinkSummary, put, runs
 
 if TYPE_CHECKING:
     from array import array
@@ -36,15 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["LinkSummary", "LinkWriter", "ParentRef"]
 
 _TABLES_PER_WRITE = 512  # 1 MiB
-
-
-@dataclass(frozen=True, slots=True)
-class LinkSummary:
-    """What was written: grains with data, grains of zeros that took an entry only, file size."""
-
-    grains: int
-    zero_grains: int
-    size_bytes: int
 
 
 class LinkWriter:
@@ -86,7 +77,7 @@ class LinkWriter:
             )
         )
         self._file = file
-        self._grain_bytes = grain_bytes
+        self.grain_bytes = grain_bytes
         self._zero_grain = bytes(grain_bytes)
         self._tables: dict[int, array[int]] = {}
         self._next_sector = self._layout.round_up(FRONT_SECTORS)
@@ -104,13 +95,13 @@ class LinkWriter:
         if self._finished:
             raise ValueError("write to a finished link")
         view = memoryview(data).cast("B")
-        if offset % self._grain_bytes or len(view) % self._grain_bytes:
+        if offset % self.grain_bytes or len(view) % self.grain_bytes:
             raise ValueError(f"{len(view)} bytes at {offset}: not whole grains")
         if offset < 0 or offset + len(view) > self._layout.capacity * SECTOR:
             raise ValueError(f"{len(view)} bytes at {offset}: not within the capacity")
-        grain = offset // self._grain_bytes
-        for is_zero, run in self._runs(view):
-            count = len(run) // self._grain_bytes
+        grain = offset // self.grain_bytes
+        for is_zero, run in runs(view, self._zero_grain):
+            count = len(run) // self.grain_bytes
             if is_zero:
                 self._enter(grain, count, repeat(SPARSE_GTE_ZEROED, count))
                 self._zero_grains += count
@@ -136,30 +127,16 @@ class LinkWriter:
             for index in batch:
                 directory[index] = self._next_sector
                 self._next_sector += GT_SIZE
-            self._put(b"".join(to_bytes(self._tables[index]) for index in batch))
+            put(self._file, b"".join(to_bytes(self._tables[index]) for index in batch))
         header = self._layout.read_only_header(
             directory_sector=self._next_sector, holds_zeroed_grains=self._zero_grains > 0
         )
         directory_bytes = self._layout.directory_sectors * SECTOR
-        self._put(to_bytes(directory).ljust(directory_bytes, b"\0"))
+        put(self._file, to_bytes(directory).ljust(directory_bytes, b"\0"))
         self._next_sector += self._layout.directory_sectors
         self._file.seek(0)
-        self._put(front(header, self._descriptor))
+        put(self._file, front(header, self._descriptor))
         return LinkSummary(self._grains, self._zero_grains, self._next_sector * SECTOR)
-
-    def _runs(self, view: memoryview) -> Iterator[tuple[bool, memoryview]]:
-        """Cut `view` where grains of zeros and others meet."""
-        # bytes.startswith is a memcmp without a copy; comparing memoryviews goes byte by byte.
-        is_zero = self._zero_grain.startswith
-        grain_bytes = self._grain_bytes
-        begin = 0
-        while begin < len(view):
-            end = begin + grain_bytes
-            kind = is_zero(view[begin:end])
-            while end < len(view) and is_zero(view[end : end + grain_bytes]) == kind:
-                end += grain_bytes
-            yield kind, view[begin:end]
-            begin = end
 
     def _append(self, grain: int, count: int, run: memoryview) -> None:
         sectors = count * self._layout.grain
@@ -169,7 +146,7 @@ class LinkWriter:
             count,
             range(self._next_sector, self._next_sector + sectors, self._layout.grain),
         )
-        self._put(run)
+        put(self._file, run)
         self._next_sector += sectors
         self._grains += count
 
@@ -211,8 +188,3 @@ class LinkWriter:
                 expected="at most 2 TiB of changed data and tables in one layer",
                 hint="Split the layer.",
             )
-
-    def _put(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        while view:  # an unbuffered file may take less than it was given
-            view = view[self._file.write(view) :]

@@ -1,7 +1,9 @@
 """Damaged VMDK links and chains: refused with IntegrityError, or read right.
 
-An input is a few edits of up to three links that our writers made. What the checker passes has to
-read back as a second, simple-minded reading of the tables says, from the first byte to the last.
+An input is a few edits of up to three links that our writers made, monolithicSparse or of the kinds
+of `vmdk_kinds`. What the checker passes has to read back as a second, simple-minded reading of the
+tables says, from the first byte to the last. Other kinds have no such checker: there the reader is
+held to itself, in one piece and in small ones, and to stay in its folder.
 """
 
 from __future__ import annotations
@@ -21,25 +23,39 @@ from typing import BinaryIO
 from converter.errors import IntegrityError, NotFoundError, UsageError
 from converter.vmdk import c_vmdk as c
 from converter.vmdk import chain as chain_module
+from converter.vmdk.c_cowd import COWD_MAGICNUMBER
 from converter.vmdk.chain import Chain, open_chain
 from converter.vmdk.check import check_link
 from converter.vmdk.descriptor import ParentRef, parse, render
+from converter.vmdk.reader import Link
 from converter.vmdk.scratch import write_scratch
-from scripts.fuzzers.edits import Edit, Script, interesting, mutate_bytes, mutate_script
+from scripts.fuzzers import vmdk_kinds
+from scripts.fuzzers.edits import Edit, Script, interesting, mutate_script
 from scripts.fuzzers.lowered import lowered
+from scripts.fuzzers.vmdk_texts import new_text, other_parent, text_of
 from tests.unit.vmdk.chains import LinkPlan, Write, cid_of, write_link
 
 MODULES = (
     "converter.vmdk.header",
     "converter.vmdk.descriptor",
     "converter.vmdk.entries",
+    "converter.vmdk.disk_file",
+    "converter.vmdk.extent",
     "converter.vmdk.reader",
+    "converter.vmdk.hosted",
+    "converter.vmdk.compressed",
+    "converter.vmdk.cowd",
+    "converter.vmdk.sesparse",
+    "converter.vmdk.flat",
     "converter.vmdk.check",
     "converter.vmdk.chain",
 )
 CAPACITY = 528 * 4096  # of the smallest grains: two tables, the last one not whole
 NAMES = ("link-0.vmdk", "link-1.vmdk", "link-2.vmdk")
 WINDOW_BYTES = 192 << 10  # what is read at both ends of a disk
+UNIT_BYTES = 4096  # of a writer
+PART_BYTES = 4999  # of a reading in parts
+TEXT_END = c.SECTOR * (c.DESCRIPTOR_OFFSET + c.DESCRIPTOR_SIZE_MAX)
 PLAIN_BYTES = 8 << 20  # a larger disk is not read the long way
 
 # What an edit does; its low two bits choose the file.
@@ -64,6 +80,7 @@ def _folder() -> Path:
     folder = above / "chain"
     folder.mkdir()
     write_link(above / NAMES[0], _BASE, CAPACITY, cid=cid_of(0))
+    os.truncate(above / NAMES[0], CAPACITY)  # long enough to be a flat extent, too
     return folder
 
 
@@ -95,10 +112,14 @@ _ORIGINALS: tuple[tuple[LinkPlan | None, ...], ...] = (
 )
 
 
-@cache
-def _links(number: int) -> list[bytes]:
-    plans = _ORIGINALS[number % len(_ORIGINALS)]
-    return [_link(plan, index) for index, plan in enumerate(plans)]
+def _files(script: Script) -> tuple[dict[str, bytes], int]:
+    """Return the files of an input before its edits, and how many of them are links: the first."""
+    number = script.original % (len(_ORIGINALS) + 2)
+    if number >= len(_ORIGINALS):
+        return vmdk_kinds.chain(script.options), vmdk_kinds.links_of(script.options)
+    plans = _ORIGINALS[number]
+    links = [_link(plan, index) for index, plan in enumerate(plans)]
+    return dict(zip(NAMES, links, strict=False)), len(links)
 
 
 # A chain of 65 files would be a large input.
@@ -106,14 +127,14 @@ def _links(number: int) -> list[bytes]:
 def one_input(data: bytes) -> None:
     """Check each link that `data` describes, and read the chain."""
     script = Script.parse(data)
-    files = _links(script.original)
-    top = _folder() / NAMES[len(files) - 1]
+    files, count = _files(script)
+    names = (*files, *NAMES[len(files) :])
     try:
-        for path, content in zip(map(_folder().joinpath, NAMES), files, strict=False):
-            path.write_bytes(content)
+        for name, content in files.items():
+            (_folder() / name).write_bytes(content)
         for edit in script.edits:
-            _apply(edit)
-        _judge(top, len(files))
+            _apply(edit, names)
+        _judge(_folder() / names[count - 1], count)
     finally:
         for path in _folder().iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -122,8 +143,8 @@ def one_input(data: bytes) -> None:
                 path.unlink()
 
 
-def _apply(edit: Edit) -> None:
-    path = _folder() / NAMES[edit.kind % 4 % len(NAMES)]
+def _apply(edit: Edit, names: Sequence[str]) -> None:
+    path = _folder() / names[edit.kind % 4 % len(names)]
     kind = edit.kind & ~3
     if kind == REPLACE:
         _replace(path, edit.place)
@@ -137,6 +158,10 @@ def _apply(edit: Edit) -> None:
             file.truncate((edit.place << 20) * c.SECTOR & (1 << 62) - 1)
         elif kind == ODD_SIZE:
             file.truncate(edit.place)
+        elif kind == TEXT and file.read(1) == b"#":
+            file.truncate(0)
+            file.seek(0)
+            file.write(edit.data)
         elif kind == TEXT:
             file.seek(c.DESCRIPTOR_OFFSET * c.SECTOR)
             file.write(edit.data.ljust(c.DESCRIPTOR_SIZE * c.SECTOR, b"\0"))
@@ -190,36 +215,68 @@ def _judge(top: Path, count: int) -> None:
         return
     with chain:
         for link in chain.links:
-            assert link.path.resolve().parent == _folder().resolve(), "a parent from elsewhere"
-            assert link.path == top or not link.path.is_symlink(), "a parent behind a link"
-            _judge_descriptor(link.read_at(c.SECTOR, link.header.descriptorSize * c.SECTOR))
+            for path in (link.path, *_extent_paths(link)):
+                assert path.resolve().parent == _folder().resolve(), "a file from elsewhere"
+                assert path == top or not path.is_symlink(), "a file behind a link"
+            _judge_descriptor(text_of(link.file.read_at(0, min(link.file.size_bytes, TEXT_END))))
         capacity = chain.capacity_bytes
         windows = [(0, min(WINDOW_BYTES, capacity)), (max(0, capacity - WINDOW_BYTES), capacity)]
         try:
             contents = [chain.read(begin, end - begin) for begin, end in windows]
             holding = dict(chain.grains()) if capacity <= PLAIN_BYTES else {}
+            flattened = _flattened(chain) if capacity <= PLAIN_BYTES else b""
         except IntegrityError:
             assert not sound, "what passed the check cannot be read"
             return
         if capacity > PLAIN_BYTES:
             return
-        disk = _plain_reading(chain)
+        disk = _plain_reading(chain) if _is_plain(chain) else _reading_in_parts(chain)
         for (begin, end), content in zip(windows, contents, strict=True):
             assert content == disk[begin:end], "the tables say something else"
+        assert disk == flattened, "the flattened disk is another one"
         for offset in holding:
             end = min(offset + chain.grain_bytes, capacity)
             disk[offset:end] = bytes(end - offset)
         assert disk == bytes(capacity), "there is data where no link says so"
 
 
+def _extent_paths(link: Link) -> list[Path]:
+    files = [getattr(extent, "file", None) for extent in link.extents]
+    return [file.path for file in files if file is not None]
+
+
+def _is_plain(chain: Chain) -> bool:
+    try:
+        return all(link.sparse_extent() is not None for link in chain.links)
+    except IntegrityError:
+        return False
+
+
+def _flattened(chain: Chain) -> bytearray:
+    """Read the disk as a writer is fed with it. Whoever reads again has read this before."""
+    disk = bytearray(chain.capacity_bytes)
+    for offset, data in chain.contents(UNIT_BYTES):
+        disk[offset : offset + len(data)] = data
+    return disk
+
+
+def _reading_in_parts(chain: Chain) -> bytearray:
+    """Read the disk once more, in pieces that end in the middle of grains."""
+    disk = bytearray()
+    while len(disk) < chain.capacity_bytes:
+        disk += chain.read(len(disk), min(PART_BYTES, chain.capacity_bytes - len(disk)))
+    return disk
+
+
 def _plain_reading(chain: Chain) -> bytearray:
     """Read the disk the long way: every entry of every table, base first."""
     disk = bytearray(chain.capacity_bytes)
     for link in chain.links:
-        grain, has_zeroed = link.grain_bytes, bool(link.header.flags & c.SPARSEFLAG_MAGIC_GTE)
+        header = link.sparse_extent().header
+        grain, has_zeroed = link.grain_bytes, bool(header.flags & c.SPARSEFLAG_MAGIC_GTE)
         with link.path.open("rb") as file:
             for index in range(-(-len(disk) // (grain * c.NUM_GTES_PER_GT))):
-                (sector,) = _entries(file, link.header.gdOffset * c.SECTOR + 4 * index, 1)
+                (sector,) = _entries(file, header.gdOffset * c.SECTOR + 4 * index, 1)
                 table = _entries(file, sector * c.SECTOR, c.NUM_GTES_PER_GT) if sector else ()
                 for slot, entry in enumerate(table):
                     begin = (index * c.NUM_GTES_PER_GT + slot) * grain
@@ -256,44 +313,6 @@ def _judge_descriptor(text: bytes) -> None:
 
 # Variations
 
-_LINES = (
-    b"version=1",
-    b"version=2",
-    b"CID=fffffffe",
-    b"CID=c0de0001",
-    b"CID=123456789",
-    b"CID=",
-    b"parentCID=ffffffff",
-    b"parentCID=c0de0000",
-    b"parentCID=0",
-    b'createType="streamOptimized"',
-    b'createType="monolithicSparse"',
-    b'parentFileNameHint="link-0.vmdk"',
-    b'parentFileNameHint="link-1.vmdk"',
-    b'parentFileNameHint="../link-0.vmdk"',
-    b'parentFileNameHint=".."',
-    b'parentFileNameHint="' + b"n" * 300 + b'"',
-    b'parentFileNameHint=""',
-    b'parentFileNameHint="a/b"',
-    b'parentFileNameHint="nbd:x"',
-    b'RW 4224 SPARSE "x.vmdk"',
-    b'RW 4224 FLAT "x" 0',
-    b"RW 4224 ZERO",
-    b'RDONLY 0 SPARSE "x"',
-    b'RW 9999999999999999999 SPARSE "x"',
-    b"# CID=1",
-    b'ddb.longContentID = "1"',
-    b"ddb.x = 1",
-    b"no line at all",
-    b'x = "a"b"',
-    b"\xff\xfe",
-    b"\t\r ",
-    b'encoding="windows-1252"',
-)  # fmt: skip - a list of words
-
-_HINT = b'parentFileNameHint="'
-_HINTS = tuple(line for line in _LINES if line.startswith(_HINT))
-
 
 def mutate(data: bytes, choose: Random) -> bytes:
     """Return a variation: header fields, table entries, the text, sizes, what stands in place."""
@@ -301,20 +320,27 @@ def mutate(data: bytes, choose: Random) -> bytes:
 
 
 def _new_edits(script: Script, choose: Random) -> Sequence[Edit]:
-    links = _links(script.original)
+    links = list(_files(script)[0].values())
     which = choose.randrange(len(links))
     link = links[which]
     sectors = len(link) // c.SECTOR
     kind = choose.randrange(16)
-    if kind <= 2:  # a header field
+    if script.original % (len(_ORIGINALS) + 2) >= len(_ORIGINALS):
+        if kind <= 5:
+            named = [at for at, each in enumerate(links) if b"createType" in each]
+            which = choose.choice(named)
+            return [Edit(TEXT | which, 0, vmdk_kinds.new_text(links[which], choose))]
+        if kind <= 12:
+            return [Edit(OVERWRITE | which, *vmdk_kinds.new_number(link, choose))]
+    elif kind <= 2:  # a header field
         at = choose.choice((0, 4, 8, 12, 20, 28, 36, 44, 48, 56, 64, 72, 73, 74, 75, 76, 77, 79))
         width = choose.choice((1, 2, 4, 8))
         near = int.from_bytes(link[at : at + width], "little")
         return [Edit(OVERWRITE | which, at, interesting(choose, width, near))]
     if kind <= 5:
-        return [Edit(TEXT | which, 0, _new_text(link, choose))]
+        return [Edit(TEXT | which, 0, new_text(link, choose))]
     if kind == 6:
-        return [Edit(TEXT | which, 0, _other_parent(link, choose))]
+        return [Edit(TEXT | which, 0, other_parent(link, choose))]
     if kind <= 12:  # a word of the tables, or of what lies around them
         words = _words(link)
         at = choose.choice(words)
@@ -357,41 +383,9 @@ def _words(link: bytes) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _new_text(link: bytes, choose: Random) -> bytes:
-    lines = link[c.SECTOR :].partition(b"\0")[0].split(b"\n")
-    for _ in range(choose.choice((1, 1, 2, 3))):
-        step = choose.randrange(9)
-        at = choose.randrange(len(lines))
-        if step == 0:
-            lines.insert(at, choose.choice(_LINES))
-        elif step <= 3:  # another value for the same key
-            at = choose.choice([at for at, line in enumerate(lines) if b"=" in line])
-            key = lines[at].partition(b"=")[0]
-            lines[at] = choose.choice([line for line in _LINES if line.startswith(key)] or _LINES)
-        elif step == 4:
-            lines[at] = mutate_bytes(lines[at], choose)
-        elif step == 5 and len(lines) > 1:
-            del lines[at]
-        elif step == 6:
-            lines.insert(at, choose.choice(lines))
-        elif step == 7:
-            key = lines[at].partition(b"=")[0]
-            lines[at] = key + b"=" + choose.choice(_LINES).rpartition(b"=")[2]
-        else:
-            lines += [b"#"] * choose.choice((1, 1000))
-    return b"\n".join(lines)[: c.DESCRIPTOR_SIZE * c.SECTOR]
-
-
-def _other_parent(link: bytes, choose: Random) -> bytes:
-    """Return the text with another parent: where a chain could be led astray."""
-    text = link[c.SECTOR :].partition(b"\0")[0]
-    before, key, rest = text.partition(_HINT)
-    if not key:
-        return text + choose.choice((_HINT + b'link-0.vmdk"', b"parentCID=0"))
-    return before + choose.choice(_HINTS) + b"\n" + rest.partition(b"\n")[2]
-
-
 def seeds() -> list[bytes]:
     """Return the chains as they are."""
-    redo_log = Script(0, 0, (Edit(OVERWRITE, 0, c.COWD_MAGICNUMBER),))
-    return [Script(number, 0).dump() for number in range(len(_ORIGINALS))] + [redo_log.dump()]
+    redo_log = Script(0, 0, (Edit(OVERWRITE, 0, COWD_MAGICNUMBER),))
+    plain = [Script(number, 0).dump() for number in range(len(_ORIGINALS))]
+    kinds = [Script(len(_ORIGINALS), number).dump() for number in range(vmdk_kinds.COUNT)]
+    return [*plain, *kinds, redo_log.dump()]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from converter.vmdk.reader import Kind, SparseLink, read_link
+from converter.vmdk.reader import Kind, Link, read_link
 from tests.images.layout import LayerWriter, LayoutWriter
 from tests.images.tarball import TarBuilder
 
@@ -98,7 +98,7 @@ def measure(links: Sequence[Path]) -> dict[str, Size]:
     return sizes
 
 
-def _grains(link: SparseLink) -> Iterator[int]:
+def _grains(link: Link) -> Iterator[int]:
     """Yield the offsets of the grains that the link itself has, zeros included."""
     for piece in link.pieces(0, link.capacity_bytes):
         if piece.kind is not Kind.ABSENT:

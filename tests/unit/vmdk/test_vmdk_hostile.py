@@ -89,7 +89,7 @@ READING = [
     Case("not a sparse extent", poke(0, b"QFI\xfb"), "does not begin with"),
     Case("a redo log of ESXi", poke(0, b"COWD"), "COWD"),
     Case("version 0", in_header(version=0), "version is 0"),
-    Case("version 3", in_header(version=3), "version is 3"),
+    Case("version 4", in_header(version=4), "version is 4"),
     Case("zeroed grains in version 1", in_header(version=1), "version does not know"),
     Case("compressed", in_header(flags=0x30005), "streamOptimized"),
     Case("unknown incompatible flag", in_header(flags=0x80000005), "flags 0x80000000"),
@@ -138,6 +138,7 @@ READING = [
 
 # What reads well, but cannot have been written so.
 CHECKING = [
+    Case("tracked changes", in_header(version=3), "version is 3"),
     Case("not closed", in_header(uncleanShutdown=1), "did not close it"),
     Case("padding of the header", poke(511, b"x"), "padding of its header"),
     Case("behind the descriptor", poke(21 * 512 - 2, b"x"), "behind its descriptor"),

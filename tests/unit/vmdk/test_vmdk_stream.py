@@ -57,7 +57,7 @@ def written(*writes: tuple[int, bytes], parent: ParentRef | None = None) -> byte
     writer = stream(pipe, parent)
     for offset, data in writes:
         writer.write(offset, data)
-    assert writer.finish() == len(pipe.data)
+    assert writer.finish().size_bytes == len(pipe.data)
     return bytes(pipe.data)
 
 
