@@ -41,7 +41,8 @@ def write_sesparse(
         "backmap": _UNUSED_SECTORS,
         "grains": (first_place + len(grains)) * c.SESPARSE_GRAIN_SIZE,
     }
-    fields, sector = {}, 8
+    fields: dict[str, int] = {}
+    sector = 8
     for name, size in sizes.items():
         fields |= {f"{name}_offset": sector, f"{name}_size": size}
         sector += size
