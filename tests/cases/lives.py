@@ -17,7 +17,7 @@ import time
 from agent import bare_signal as signal
 from agent import bare_socket as socket
 from agent.tether import __main__ as tether
-from agent.tether import channel, config, log, probes, resolve, runs
+from agent.tether import channel, config, guest, log, probes, resolve, runs
 from agent.tether.cgroups import CGROUP_ROOT
 from agent.tether.errors import StartError
 from agent.tether.line import guest_line
@@ -161,7 +161,7 @@ def _run(job: config.Job, supervisor: Supervisor, names: str) -> None:
             end=life.kill,
             policy=job.run.host.restart,
             again=life.start,
-            health=tether._health(job),
+            health=guest._health(job),
         )
     finally:
         life.kill()

@@ -25,7 +25,7 @@ from tinykernel import c_newc
 
 SCRIPT = ROOT / "tests" / "guests" / "escape.py"
 _PYTHON = "python3.11"
-_ADDED = ("selectors", "signal", "socket")
+_ADDED = ("selectors", "signal", "socket", "typing")
 _LEFT_OUT = ("init", "usr/lib/saltflat", "usr/lib/modules", "dev", "proc", "sys", "tmp")
 
 
