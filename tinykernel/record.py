@@ -154,13 +154,13 @@ def read_record(folder: Path) -> BootImage:
         raise _damaged(folder, f"{RECORD_FILE}: {error!r}") from error
 
 
-def protocol_fault(image: BootImage) -> IntegrityError | None:
-    """Return why this saltflat cannot talk to the image's tether; None when it can."""
-    if OLDEST_VERSION <= image.protocol <= PROTOCOL_VERSION:
+def protocol_fault(identity: str, protocol: int) -> IntegrityError | None:
+    """Return why this saltflat cannot talk to that boot image's tether; None when it can."""
+    if OLDEST_VERSION <= protocol <= PROTOCOL_VERSION:
         return None
-    older = image.protocol < OLDEST_VERSION
+    older = protocol < OLDEST_VERSION
     return IntegrityError(
-        f"the boot image {image.id} speaks protocol {image.protocol}",
+        f"the boot image {identity} speaks protocol {protocol}",
         expected=f"protocol {PROTOCOL_VERSION}, which this saltflat speaks",
         hint="build it anew: saltflat boot build" if older else "use a newer saltflat",
     )

@@ -20,6 +20,7 @@ from converter.cli.options import (
 from converter.cli.output import Output
 from converter.pipeline import ConvertOptions
 from converter.store.bundle import write_bundle
+from converter.store.bundle_boot import bundle_boot
 from converter.store.locks import using
 
 
@@ -37,6 +38,7 @@ def command(
     *,
     source: str,
     bundle: Path | None,
+    boot_name: str | None,
     force: bool,
     copy: bool,
     conversion: ConvertOptions,
@@ -63,6 +65,7 @@ def command(
     """
     store = open_store(store_root)
     with using(store, monitor=output.monitor):  # until the bundle has its disks too
+        boot = None if bundle is None else bundle_boot(store, boot_name)
         chain = convert_source(
             source,
             store,
@@ -78,6 +81,7 @@ def command(
                 chain.parameters,
                 chain.links,
                 chain.disks,
+                boot=boot,
                 force=force,
                 copy=copy,
             )

@@ -25,6 +25,7 @@ from converter.image.reference import BundleReference, parse_source
 from converter.machine.machines import NAME_RULE as MACHINE_NAME
 from converter.machine.machines import MachineRecord
 from converter.store.bundle import Bundle, read_bundle
+from converter.store.bundle_boot import BundleBoot
 
 _KINDS = ("machine", "image", "bundle")
 
@@ -134,6 +135,7 @@ def _show_bundle(output: Output, bundle: Bundle) -> None:
             [
                 f"{bundle.reference}  {bundle.digest}  {bundle.platform}",
                 f"capacity: {bundle.parameters.capacity_bytes:,} bytes",
+                *_boot_lines(bundle.boot),
                 *_execution_lines(config.get("config") or {}),
                 *rows,
             ]
@@ -145,6 +147,7 @@ def _show_bundle(output: Output, bundle: Bundle) -> None:
             "digest": bundle.digest,
             "platform": bundle.platform,
             "capacity": bundle.parameters.capacity_bytes,
+            "boot": None if bundle.boot is None else bundle.boot.to_json(),
             "config": config,
             "links": [
                 {
@@ -159,6 +162,12 @@ def _show_bundle(output: Output, bundle: Bundle) -> None:
             ],
         },
     )
+
+
+def _boot_lines(boot: BundleBoot | None) -> list[str]:
+    if boot is None:
+        return []
+    return [f"boot image: {boot.id}  Linux {boot.kernel_version} ({boot.kernel})"]
 
 
 def _execution_lines(execution: object) -> list[str]:

@@ -241,7 +241,7 @@ def conversion_options(command: _Command) -> _Command:
 
 
 def bundle_options(command: _Command) -> _Command:
-    """Add -o, --force and --copy; the command gets them as `bundle`, `force` and `copy`."""
+    """Add -o, --boot, --force and --copy; as `bundle`, `boot_name`, `force` and `copy`."""
     options = [
         click.option(
             "-o",
@@ -251,6 +251,15 @@ def bundle_options(command: _Command) -> _Command:
             envvar="SALTFLAT_OUTPUT",
             show_envvar=True,
             help="Also make a bundle in this folder.",
+        ),
+        click.option(
+            "--boot",
+            "boot_name",
+            metavar="ID|KERNEL",
+            envvar="SALTFLAT_BOOT",
+            show_envvar=True,
+            help="Name in the bundle the boot image that it is meant for, one of the store's; "
+            "run starts the bundle with that one.",
         ),
         click.option(
             "--force",

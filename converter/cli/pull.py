@@ -23,6 +23,7 @@ from converter.image.registry_source import RegistrySource
 from converter.registry.artifacts import ArtifactRepository
 from converter.registry.client import RegistryClient
 from converter.store.bundle import write_bundle
+from converter.store.bundle_boot import bundle_boot
 from converter.store.links import disk_path
 from converter.store.locks import using
 
@@ -53,6 +54,7 @@ def command(
     *,
     target: str,
     bundle: Path | None,
+    boot_name: str | None,
     force: bool,
     copy: bool,
     capacity: int | None,
@@ -89,6 +91,7 @@ def command(
             monitor=output.monitor,
         )
         with using(store, monitor=output.monitor):
+            boot = None if bundle is None else bundle_boot(store, boot_name)
             links = pull_chain(repository, found, store, monitor=output.monitor)
             disks = tuple(disk_path(store, link.link_id) for link in links)
             if bundle is not None:
@@ -98,6 +101,7 @@ def command(
                     found.record.parameters,
                     links,
                     disks,
+                    boot=boot,
                     force=force,
                     copy=copy,
                 )

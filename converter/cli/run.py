@@ -37,6 +37,7 @@ from converter.machine.model import Channel
 from converter.pipeline import ConvertOptions
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle import read_bundle
+from converter.store.bundle_boot import bundle_boot_image
 from converter.store.locks import using
 from converter.volume.volumes import Volumes
 
@@ -181,8 +182,12 @@ def command(
     size_at_start = (terminal_size() or _NO_TERMINAL) if options.tty else None
     with using(store, monitor=output.monitor):
         if isinstance(reference, BundleReference):
-            root = root_of_bundle(read_bundle(reference.path))
-            boot = boot_image_for(store, root.platform, boot_name)
+            found = read_bundle(reference.path)
+            root = root_of_bundle(found)
+            if boot_name is None and found.boot is not None:
+                boot = bundle_boot_image(store, root.platform, found.boot)
+            else:
+                boot = boot_image_for(store, root.platform, boot_name)
         else:
             boot = boot_image_for(store, origin.platform, boot_name)
             root = root_of_chain(

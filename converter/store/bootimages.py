@@ -106,6 +106,6 @@ def boot_image_for(store: Store, platform: Platform, name: str | None = None) ->
             expected=f"an image for linux/{image.arch}, the architecture of the boot image",
             hint=f"Run the image's own variant for it: --platform linux/{image.arch}",
         )
-    if (fault := protocol_fault(image)) is not None:
+    if (fault := protocol_fault(image.id, image.protocol)) is not None:
         raise fault
     return image

@@ -31,6 +31,7 @@ from converter.atomic import (
 )
 from converter.errors import IntegrityError, NotFoundError, SaltflatError, UsageError
 from converter.image.model import Image
+from converter.store.bundle_boot import BundleBoot
 from converter.store.links import ChainParameters, LinkRecord
 
 SCHEMA = 1
@@ -60,6 +61,7 @@ class Bundle:
     parameters: ChainParameters
     links: tuple[BundleLink, ...]
     config_raw: bytes
+    boot: BundleBoot | None = None  # what it is meant to start with; None: whatever the host has
 
     @property
     def disks(self) -> tuple[Path, ...]:
@@ -74,6 +76,7 @@ def write_bundle(
     links: tuple[LinkRecord, ...],
     disks: tuple[Path, ...],
     *,
+    boot: BundleBoot | None = None,
     force: bool = False,
     copy: bool = False,
 ) -> None:
@@ -102,7 +105,7 @@ def write_bundle(
         sync_directory(temp / "disk")
         write_atomic(temp / "manifest.json", image.manifest_raw)
         write_atomic(temp / "config.json", image.config_raw)
-        document = _document(image, parameters, links)
+        document = _document(image, parameters, links, boot)
         write_atomic(temp / "bundle.json", json.dumps(document, indent=1).encode() + b"\n")
         if folder.exists():
             old = _set_aside(folder)
@@ -136,7 +139,10 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _document(
-    image: Image, parameters: ChainParameters, links: tuple[LinkRecord, ...]
+    image: Image,
+    parameters: ChainParameters,
+    links: tuple[LinkRecord, ...],
+    boot: BundleBoot | None,
 ) -> dict[str, object]:
     return {
         "schema": SCHEMA,
@@ -156,6 +162,7 @@ def _document(
             }
             for link in links
         ],
+        "boot": None if boot is None else boot.to_json(),
         "tool": f"saltflat {__version__}",
         "parameters": asdict(parameters),
     }
@@ -203,8 +210,9 @@ def read_bundle(folder: Path) -> Bundle:
             ChainParameters.parse(document["parameters"]),
             links,
             config_raw,
+            BundleBoot.parse(document.get("boot")),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"{path} is not a bundle's description: {error!r}.") from error
     _check_files(bundle)
     return bundle

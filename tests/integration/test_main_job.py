@@ -49,7 +49,11 @@ def test_bundle_with_docker_runs_options(
     saltflat: Saltflat, store: Path, demo_layout: Path
 ) -> None:
     bundle = store.parent / "bundle"
-    saltflat.good("convert", "--store", store, f"oci:{demo_layout}:1", "-o", bundle)
+    source = f"oci:{demo_layout}:1"
+    saltflat.good("convert", "--store", store, source, "-o", bundle, "--boot", "stock")
+    (image,) = (path for path in (store / "boot").iterdir() if path.is_dir())
+    shown = json.loads(saltflat.good("inspect", bundle, "--format", "json"))
+    assert shown["boot"]["id"] == image.name
     script = "id -un; pwd; echo $COLOUR; echo $HOSTNAME; grep MemTotal /proc/meminfo; nproc"
     script += "; df --output=size --block-size=1M / | tail -n 1"
     options = ["-e", "COLOUR=green", "-u", "nobody", "-w", "/tmp", "--entrypoint", "/bin/sh"]

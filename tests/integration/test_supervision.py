@@ -40,7 +40,7 @@ def run(here: Host, name: str, script: str, *options: str) -> str:
 
 
 def status(here: Host, name: str) -> str:
-    return here.good("ps", "-a", "--filter", f"name=^{name}$", "--format", "{{.Status}}").strip()
+    return here.look("ps", "-a", "--filter", f"name=^{name}$", "--format", "{{.Status}}").strip()
 
 
 def when(here: Host, name: str, **members: Any) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_waiting_to_restart_is_seen_and_a_stop_ends_it(here: Host) -> None:
     until(lambda: here.inspect("again")["restart_count"] >= 5)
     until(lambda: status(here, "again").startswith("Restarting (9) "))
     words = ("ps", "--filter", "status=restarting", "--format", "{{.Names}} {{.State}}")
-    until(lambda: here.good(*words) == "again restarting\n")
+    until(lambda: here.look(*words) == "again restarting\n")
     until(lambda: b"is restarting" in here("exec", "again", "true").stderr)
     assert here.good("wait", "again").strip() == "9"  # of the next end
     here.good("stop", "again")

@@ -107,7 +107,7 @@ def _record_findings(image: BootImage) -> Iterator[Finding]:
         yield Fault(
             RECORD_FILE, f"the kernel's package {image.kernel_package} is not listed", _ANEW
         )
-    fault = protocol_fault(image)
+    fault = protocol_fault(image.id, image.protocol)
     if fault is not None:
         yield Fault(RECORD_FILE, fault.what, fault.hint or _ANEW)
     else:
