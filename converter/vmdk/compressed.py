@@ -65,11 +65,6 @@ class CompressedExtent(SparseExtent):
             self.file.fail(f"the grain at sector {sector} does not unfold to {wanted} bytes")
         return data[:wanted]
 
-    def packed_end(self, number: int, sector: int) -> int:
-        """Return the sector behind the grain `number` at `sector`. Raises IntegrityError."""
-        size = GRAIN_MARKER.size + self._marker(number, sector).size
-        return sector - (-size // SECTOR)
-
     def _marker(self, number: int, sector: int) -> GrainMarker:
         position = sector * SECTOR
         marker = GrainMarker._make(

@@ -329,7 +329,8 @@ def _new_edits(script: Script, choose: Random) -> Sequence[Edit]:
         if kind <= 5:
             named = [at for at, each in enumerate(links) if b"createType" in each]
             which = choose.choice(named)
-            return [Edit(TEXT | which, 0, vmdk_kinds.new_text(links[which], choose))]
+            vary = other_parent if kind <= 1 else vmdk_kinds.new_text
+            return [Edit(TEXT | which, 0, vary(links[which], choose))]
         if kind <= 12:
             return [Edit(OVERWRITE | which, *vmdk_kinds.new_number(link, choose))]
     elif kind <= 2:  # a header field
