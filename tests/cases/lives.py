@@ -283,7 +283,7 @@ class _Host:
             rows, columns = step["size"]
             self._endpoint.control({"type": "resize", "process": 0, "rows": rows, "cols": columns})
         if "signal" in step:
-            number = getattr(signal, "SIG" + step["signal"])
-            self._endpoint.control({"type": "signal", "process": 0, "signal": int(number)})
+            number = signal.NAMES[step["signal"]]
+            self._endpoint.control({"type": "signal", "process": 0, "signal": number})
         if step.get("stop"):
             self._endpoint.control({"type": "stop"})
