@@ -34,7 +34,9 @@ for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"))
     syscalls.mount(kind, target, kind)
 with uevents.UeventListener() as events:
     loader = modules.read_order()
-    for name in (*modules.drivers_for(modules.read_pci_ids()), "ext4", "qemu_fw_cfg"):
+    ids = modules.read_pci_ids()
+    wanted = modules.drivers_for(ids) + modules.drivers_for(ids, modules.PORT_DRIVERS)
+    for name in (*wanted, "ext4", "qemu_fw_cfg"):
         loader.load(name)
     device, superblock = disks.find_root(%r, events)
     disks.mount(device, superblock, "/newroot", "the root disk")
