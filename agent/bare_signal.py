@@ -65,33 +65,9 @@ if TYPE_CHECKING:
     _known: Mapping[str, object]
 else:
     import _signal
-    from _signal import (
-        SIG_DFL,
-        SIG_SETMASK,
-        SIGABRT,
-        SIGBUS,
-        SIGCHLD,
-        SIGFPE,
-        SIGILL,
-        SIGINT,
-        SIGKILL,
-        SIGPIPE,
-        SIGPWR,
-        SIGRTMAX,
-        SIGRTMIN,
-        SIGSEGV,
-        SIGSTOP,
-        SIGTERM,
-        SIGTRAP,
-        SIGXFSZ,
-        pthread_sigmask,
-        set_wakeup_fd,
-        signal,
-        sigwait,
-        valid_signals,
-    )
 
     _known = vars(_signal)
+    globals().update((name, _known[name]) for name in __all__ if name in _known)
 
 # Every signal that this system has, by its name without "SIG".
 NAMES: Mapping[str, int] = {

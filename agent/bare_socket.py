@@ -63,29 +63,10 @@ if TYPE_CHECKING:
     )
 else:
     import _socket
-    from _socket import (
-        AF_INET,
-        AF_INET6,
-        AF_NETLINK,
-        AF_UNIX,
-        AF_UNSPEC,
-        AF_VSOCK,
-        CMSG_SPACE,
-        MSG_CMSG_CLOEXEC,
-        MSG_DONTWAIT,
-        SCM_RIGHTS,
-        SO_ERROR,
-        SO_RCVBUF,
-        SOCK_CLOEXEC,
-        SOCK_DGRAM,
-        SOCK_RAW,
-        SOCK_SEQPACKET,
-        SOCK_STREAM,
-        SOL_SOCKET,
-        VMADDR_CID_ANY,
-        inet_ntop,
-        inet_pton,
-    )
+
+    # What this Python lacks is missed where it is used, as in the standard module.
+    _known = vars(_socket)
+    globals().update((name, _known[name]) for name in __all__ if name in _known)
 
     class socket(_socket.socket):  # noqa: N801 - its name in the library
         """A socket that closes at the end of a block, and gives such ones."""
