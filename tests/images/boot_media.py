@@ -7,21 +7,12 @@ from pathlib import Path
 
 from converter.vmdk.chain import open_chain
 from converter.vmdk.stream import StreamWriter
-from converter.vmdk.stream_reader import StreamReader
-from tinykernel.media.record import Kind
 
 
-def disk_of(path: Path, kind: Kind) -> bytes:
+def disk_of(path: Path) -> bytes:
     """Return the disk that the VMDK at `path` holds."""
-    if kind is Kind.VMDK:
-        with open_chain(path) as chain:
-            return chain.read(0, chain.capacity_bytes)
-    with path.open("rb") as file:
-        reader = StreamReader(file, path.name)
-        disk = bytearray(reader.capacity_bytes)
-        for offset, data in reader.grains():
-            disk[offset : offset + len(data)] = data
-    return bytes(disk)
+    with open_chain(path) as chain:
+        return chain.read(0, chain.capacity_bytes)
 
 
 def streamed(disk: bytes) -> bytes:

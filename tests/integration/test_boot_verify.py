@@ -235,7 +235,7 @@ def test_another_kernel_or_initramfs_in_a_medium_is_found(
     part = payload[len(payload) // 2 :][:64]
     data = copy.read(f"media/{kind.file_name}")
     if kind is Kind.STREAM:
-        data = streamed(flipped(disk_of(copy.folder / "media/boot-stream.vmdk", kind), part))
+        data = streamed(flipped(disk_of(copy.folder / "media/boot-stream.vmdk"), part))
     else:
         data = flipped(data, part)
     copy.write_medium(kind, data)

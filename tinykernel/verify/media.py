@@ -13,7 +13,6 @@ from converter.atomic import TEMP_PREFIX
 from converter.errors import IntegrityError, SaltflatError
 from converter.vmdk.chain import open_chain
 from converter.vmdk.check import check_link
-from converter.vmdk.stream_reader import StreamReader
 from tinykernel.media.record import MEDIA_FOLDER, RECORD_FILE, Kind, Media, Medium, read_media
 from tinykernel.record import BootImage
 from tinykernel.verify.executable import Executable
@@ -132,14 +131,8 @@ def _disk(medium: Medium) -> bytes:
     """Return the disk that a VMDK holds."""
     if medium.kind is Kind.VMDK:
         check_link(medium.path)
-        with open_chain(medium.path) as chain:
-            return chain.read(0, check_size(chain.capacity_bytes))
-    with medium.path.open("rb") as file:
-        reader = StreamReader(file, medium.path.name)
-        disk = bytearray(check_size(reader.capacity_bytes))
-        for offset, grain in reader.grains():
-            disk[offset : offset + len(grain)] = grain
-        return bytes(disk)
+    with open_chain(medium.path) as chain:
+        return chain.read(0, check_size(chain.capacity_bytes))
 
 
 def _signed(media: Media) -> str:
