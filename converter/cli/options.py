@@ -256,7 +256,7 @@ def bundle_options(command: _Command) -> _Command:
             "--boot",
             "boot_name",
             metavar="ID|KERNEL",
-            envvar="SALTFLAT_BOOT",
+            envvar="SALTFLAT_BUNDLE_BOOT",
             show_envvar=True,
             help="Name in the bundle the boot image that it is meant for, one of the store's; "
             "run starts the bundle with that one.",
