@@ -19,6 +19,7 @@ from tests.images.cache import ROOT
 from tests.images.gotools import go_program
 from tests.images.gotools import go_tools as go_tools_folder
 from tests.integration.artifact_places import Place, serve_place
+from tinykernel.record import BootImage
 
 Tool = Callable[[str], str]
 
@@ -90,6 +91,14 @@ def boot_media_store(boot_store: Path, tool: Tool) -> Path:
     for name in ("xorriso", "mkfs.fat", "mcopy", "sfdisk"):
         tool(name)
     return prepared.boot_media_store()
+
+
+@pytest.fixture(scope="session")
+def tiny_image() -> BootImage:
+    """Return the boot image with the tiny kernel, where one is built."""
+    if not prepared.tiny_is_built():
+        pytest.skip("no tiny kernel is built; scripts/soak tinykernel builds one")
+    return prepared.boot_image("tiny")
 
 
 @pytest.fixture

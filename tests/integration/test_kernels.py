@@ -44,13 +44,6 @@ def link(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -
     return disk.build(tmp_path_factory.mktemp("disk"), programs={"probe": hardware.make_probe})
 
 
-@pytest.fixture(scope="module")
-def tiny_image() -> BootImage:
-    if not tiny_is_built():
-        pytest.skip("no tiny kernel is built; scripts/soak tinykernel builds one")
-    return boot_image("tiny")
-
-
 def said(
     work: Path, link: Path, boot: BootImage, *args: str, kind: str = "pvscsi", memory_mib: int = 256
 ) -> str:

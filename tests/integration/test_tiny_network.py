@@ -18,7 +18,6 @@ from converter.store.layout import Store
 from tests.guests import disk
 from tests.guests.foreign import copy_with_libraries
 from tests.guests.host import BOOT_SECONDS, booted, served
-from tests.images.prepared import boot_image, tiny_is_built
 from tests.integration.conftest import Saltflat
 from tinykernel.record import BootImage
 
@@ -55,13 +54,6 @@ nc -w 5 192.0.2.2 80 < /dev/null
 readlink /sys/class/net/eth0/device/driver
 ip -4 -o addr show dev eth0
 """
-
-
-@pytest.fixture(scope="module")
-def tiny_image() -> BootImage:
-    if not tiny_is_built():
-        pytest.skip("no tiny kernel is built; scripts/soak tinykernel builds one")
-    return boot_image("tiny")
 
 
 def test_a_process_has_a_packet_filter(
