@@ -6,16 +6,11 @@ Owns that value and how bundles and images in the store become one. It reads no 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from converter.errors import IntegrityError, NotFoundError
-from converter.image.documents import parse_document
-from converter.image.model import Image, Manifest
-from converter.image.platform import Platform
+from converter.image.model import Image
 from converter.store.bundle import Bundle
 from converter.store.bundle_boot import BundleBoot
 from converter.store.links import ChainParameters, LinkRecord
@@ -41,15 +36,10 @@ class ExportLink:
 class Exportable:
     """An image as a chain of disks, `links` base first, at least one.
 
-    `digest` is the manifest's, with its algorithm. `manifest_raw` and `config_raw` are the image's
-    documents byte for byte. `boot` is what a bundle says that it is meant to start with.
+    `boot` is what a bundle says that it is meant to start with.
     """
 
-    reference: str
-    digest: str
-    platform: Platform
-    manifest_raw: bytes = field(repr=False)
-    config_raw: bytes = field(repr=False)
+    image: Image
     parameters: ChainParameters
     links: tuple[ExportLink, ...]
     boot: BundleBoot | None = None
@@ -63,30 +53,6 @@ class Exportable:
     def top(self) -> Path:
         """The topmost link's file: what to open for the whole disk."""
         return self.links[-1].path
-
-    @property
-    def execution(self) -> Mapping[str, Any]:
-        """The configuration's own "config" object: Entrypoint, Cmd, Env and so on.
-
-        Raises IntegrityError if the configuration is not readable.
-        """
-        try:
-            execution = json.loads(self.config_raw).get("config") or {}
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise IntegrityError(f"The image's configuration is not readable: {error}.") from error
-        if not isinstance(execution, dict):
-            raise IntegrityError('The image\'s configuration has a "config" that is no object.')
-        return execution
-
-    def manifest(self) -> Manifest:
-        """Return the image's manifest: the digests of its configuration and of its layers.
-
-        Raises IntegrityError if it is none.
-        """
-        manifest = parse_document(self.manifest_raw, None, what=f"The manifest of {self.reference}")
-        if not isinstance(manifest, Manifest):
-            raise IntegrityError(f"The manifest of {self.reference} is an index.")
-        return manifest
 
     def identity(self, purpose: str) -> str:
         """Return 64 hex digits that follow from the disk's content and from what they are for.
@@ -108,11 +74,7 @@ def exportable_of_image(
     To be used while the store is in use (`converter.store.locks.using`).
     """
     return Exportable(
-        image.reference,
-        str(image.digest),
-        image.platform,
-        image.manifest_raw,
-        image.config_raw,
+        image,
         parameters,
         tuple(
             ExportLink(disk, link.link_id, link.parent, link.diff_ids, link.size_bytes, link.sha256)
@@ -121,23 +83,10 @@ def exportable_of_image(
     )
 
 
-def exportable_of_bundle(bundle: Bundle) -> Exportable:
-    """Return what a bundle is. Raises NotFoundError when it has lost the image's manifest."""
-    path = bundle.folder / "manifest.json"
-    try:
-        manifest_raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFoundError(
-            f"{path} is missing.",
-            expected="a whole bundle, as saltflat convert -o makes it",
-            hint="Convert the image again.",
-        ) from error
+def exportable_of_bundle(bundle: Bundle, image: Image) -> Exportable:
+    """Return what a bundle is; `image` is what its documents say."""
     return Exportable(
-        bundle.reference,
-        bundle.digest,
-        Platform.parse(bundle.platform),
-        manifest_raw,
-        bundle.config_raw,
+        image,
         bundle.parameters,
         tuple(
             ExportLink(disk, link.link_id, link.parent, link.layers, link.size, link.sha256)
