@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 try:
+    import isal
     from isal import isal_zlib
 except ImportError:  # the extra `fast`
     isal_zlib = None  # type: ignore[assignment]  # a module or nothing: mypy has no word for it
@@ -48,6 +49,11 @@ class Codec:
     def is_available(self) -> bool:
         """Say whether the library is installed."""
         return self.library == ZLIB or isal_zlib is not None
+
+    @property
+    def version(self) -> str:
+        """Return the version of the library, which has to be installed: bytes depend on it too."""
+        return isal.ISAL_VERSION if self.library == ISAL else zlib.ZLIB_RUNTIME_VERSION
 
     def deflated(self, data: bytes) -> bytes:
         """Return a zlib stream, which readers take, not the bare one of the specification."""

@@ -96,12 +96,13 @@ class SparseLayout:
             first_grain=self.round_up(FRONT_SECTORS),
         )
 
-    def writable_header(self) -> SparseExtentHeader:
-        """Return the header of an empty link with every table, twice, in front of the grains."""
+    def writable_header(self, *, holds_zeroed_grains: bool = False) -> SparseExtentHeader:
+        """Return the header of a link with every table, twice, in front of the grains."""
         directory = FRONT_SECTORS + self.all_tables_sectors
+        zeroed = SPARSEFLAG_MAGIC_GTE if holds_zeroed_grains else 0
         return self._header(
-            version=SPARSE_VERSION_PLAIN,
-            flags=SPARSEFLAG_USE_REDUNDANT,
+            version=SPARSE_VERSION_MAGIC_GTE if holds_zeroed_grains else SPARSE_VERSION_PLAIN,
+            flags=SPARSEFLAG_USE_REDUNDANT | zeroed,
             rgd_sector=FRONT_SECTORS,
             gd_sector=directory,
             first_grain=self.round_up(directory + self.all_tables_sectors),

@@ -1,4 +1,4 @@
-"""Write links that a VM may write to: the scratch child of a chain, and a whole disk.
+"""Write links that a VM may write to: the scratch child of a chain, a disk, links with content.
 
 QEMU reads through an absent table but cannot write through it, and keeps two copies of each. So a
 writable link has every table in place, twice. What is zero in it is a hole in the file: tables of
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from itertools import repeat
 from typing import TYPE_CHECKING, BinaryIO
 
+from converter.errors import SaltflatError
 from converter.vmdk.c_vmdk import (
     CREATE_TYPE_MONOLITHIC_SPARSE,
     EXTENT_ACCESS_RW,
@@ -18,7 +19,9 @@ from converter.vmdk.c_vmdk import (
     GT_SIZE,
     NUM_GTES_PER_GT,
     SECTOR,
+    SECTOR_LIMIT,
     SPARSE_GTE_EMPTY,
+    SPARSE_GTE_ZEROED,
 )
 from converter.vmdk.descriptor import (
     Descriptor,
@@ -30,10 +33,12 @@ from converter.vmdk.descriptor import (
 )
 from converter.vmdk.entries import entries, to_bytes
 from converter.vmdk.layout import SparseLayout, front
-from converter.vmdk.writing import put_at
+from converter.vmdk.writing import LinkSummary, put_at
 
 if TYPE_CHECKING:
     from array import array
+
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 _GRAIN_BYTES = 65536
 _ZERO_GRAIN = bytes(_GRAIN_BYTES)
@@ -73,28 +78,91 @@ def write_disk(
     Those are (byte offset, bytes), whole grains of 64 KiB, each grain once. Raises ValueError for
     what breaks this and for sizes and IDs that no disk may have, UsageError for names, OSError.
     """
-    layout = SparseLayout.for_writing(capacity_bytes, _GRAIN_BYTES)
-    sector = layout.writable_header().overHead
-    tables: dict[int, array[int]] = {}
+    writer = WritableWriter(file, capacity_bytes=capacity_bytes, cid=cid, file_name=file_name)
     for offset, data in writes:
-        if offset % _GRAIN_BYTES or len(data) % _GRAIN_BYTES:
-            raise ValueError(f"{len(data)} bytes at {offset}: not whole grains")
-        if not 0 <= offset <= offset + len(data) <= capacity_bytes:
-            raise ValueError(f"{len(data)} bytes at {offset}: not within the capacity")
-        for begin in range(0, len(data), _GRAIN_BYTES):
-            grain = data[begin : begin + _GRAIN_BYTES]
-            if _ZERO_GRAIN.startswith(grain):
-                continue
-            index, slot = divmod((offset + begin) // _GRAIN_BYTES, NUM_GTES_PER_GT)
-            if index not in tables:
-                tables[index] = entries(repeat(SPARSE_GTE_EMPTY, NUM_GTES_PER_GT))
-            if tables[index][slot]:
-                raise ValueError(f"the grain at {offset + begin} is there already")
-            tables[index][slot] = sector
-            put_at(file, sector, grain)
-            sector += layout.grain
-    descriptor = _descriptor(layout, cid, None, file_name)
-    _finish(file, layout, descriptor, tables, end_sector=sector)
+        writer.write(offset, data)
+    writer.finish()
+
+
+class WritableWriter:
+    """Write one writable link that has content: grain by grain, then `finish()`.
+
+    Grains of zeros take no room: without a parent they are left out, with one they become an entry
+    that hides the parent's grain. Memory is one grain table, 2 KiB, per region that was written.
+    """
+
+    grain_bytes = _GRAIN_BYTES
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        capacity_bytes: int,
+        cid: int,
+        parent: ParentRef | None = None,
+        file_name: str,
+    ) -> None:
+        """Begin a link in `file`: empty, seekable, and nobody else's until the end.
+
+        `capacity_bytes` is a multiple of 64 KiB. Raises ValueError for sizes and IDs that no link
+        may have, UsageError for names.
+        """
+        if parent is not None:
+            check_content_id(parent.cid)
+        self._file = file
+        self._layout = SparseLayout.for_writing(capacity_bytes, _GRAIN_BYTES)
+        self._capacity_bytes = capacity_bytes
+        self._descriptor = _descriptor(self._layout, cid, parent, file_name)
+        self._has_parent = parent is not None
+        self._sector = self._layout.writable_header().overHead
+        self._tables: dict[int, array[int]] = {}
+        self._grains = self._zero_grains = 0
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Write whole grains at byte `offset`, as `DiskWriter` says, but in any order."""
+        view = memoryview(data).cast("B")
+        if offset % _GRAIN_BYTES or len(view) % _GRAIN_BYTES:
+            raise ValueError(f"{len(view)} bytes at {offset}: not whole grains")
+        if not 0 <= offset <= offset + len(view) <= self._capacity_bytes:
+            raise ValueError(f"{len(view)} bytes at {offset}: not within the capacity")
+        for begin in range(0, len(view), _GRAIN_BYTES):
+            self._write_grain(offset + begin, view[begin : begin + _GRAIN_BYTES])
+
+    def finish(self) -> LinkSummary:
+        """Write header, descriptor and tables, as `DiskWriter` says."""
+        _finish(
+            self._file,
+            self._layout,
+            self._descriptor,
+            self._tables,
+            end_sector=self._sector,
+            holds_zeroed_grains=self._zero_grains > 0,
+        )
+        return LinkSummary(self._grains, self._zero_grains, self._sector * SECTOR)
+
+    def _write_grain(self, offset: int, grain: memoryview) -> None:
+        is_zero = _ZERO_GRAIN.startswith(grain)
+        if is_zero and not self._has_parent:
+            return
+        index, slot = divmod(offset // _GRAIN_BYTES, NUM_GTES_PER_GT)
+        table = self._tables.get(index)
+        if table is None:
+            table = self._tables[index] = entries(repeat(SPARSE_GTE_EMPTY, NUM_GTES_PER_GT))
+        if table[slot] != SPARSE_GTE_EMPTY:
+            raise ValueError(f"the grain at {offset} is there already")
+        if is_zero:
+            table[slot] = SPARSE_GTE_ZEROED
+            self._zero_grains += 1
+            return
+        if self._sector + self._layout.grain > SECTOR_LIMIT:
+            raise SaltflatError(
+                "A VMDK would grow beyond 2 TiB, which the sparse format cannot address.",
+                expected="at most 2 TiB of data and tables in one file",
+            )
+        table[slot] = self._sector
+        put_at(self._file, self._sector, grain)
+        self._sector += self._layout.grain
+        self._grains += 1
 
 
 def _descriptor(layout: SparseLayout, cid: int, parent: ParentRef | None, file_name: str) -> bytes:
@@ -112,9 +180,10 @@ def _finish(
     tables: dict[int, array[int]],
     *,
     end_sector: int,
+    holds_zeroed_grains: bool = False,
 ) -> None:
     """Write all but the grains; `tables` are those that hold something."""
-    header = layout.writable_header()
+    header = layout.writable_header(holds_zeroed_grains=holds_zeroed_grains)
     put_at(file, 0, front(header, descriptor))
     for directory in (header.rgdOffset, header.gdOffset):
         first_table = directory + layout.directory_sectors

@@ -91,9 +91,9 @@ def put(file: BinaryIO, data: bytes | memoryview) -> None:
 
 def put_at(file: BinaryIO, sector: int, data: bytes | memoryview) -> None:
     """Write `data` at `sector`, but not the blocks of zeros in it: the file is a hole there."""
-    for begin in range(0, len(data), HOLE_BYTES):
-        piece = memoryview(data)[begin : begin + HOLE_BYTES]
-        if _HOLE.startswith(piece):
-            continue
-        file.seek(sector * SECTOR + begin)
-        put(file, piece)
+    at = sector * SECTOR
+    for is_zero, run in runs(memoryview(data), _HOLE):
+        if not is_zero:
+            file.seek(at)
+            put(file, run)
+        at += len(run)

@@ -1,0 +1,104 @@
+"""Write a chain as one disk: streamOptimized, flat or monolithicSparse. In one pass, bounded.
+
+Owns which writer a type has and the content ids of what it writes. What the bytes of the formats
+are is `converter.vmdk`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from converter.atomic import EagerFile
+from converter.events import Monitor, StepAdvanced, StepFinished, StepStarted
+from converter.export.settings import Export
+from converter.vmdk.c_vmdk import CREATE_TYPE_MONOLITHIC_FLAT
+from converter.vmdk.chain import open_chain
+from converter.vmdk.compression import Compressor
+from converter.vmdk.content_id import content_id, long_content_id
+from converter.vmdk.descriptor import link_descriptor, render
+from converter.vmdk.flat_writer import FlatWriter
+from converter.vmdk.scratch import WritableWriter
+from converter.vmdk.stream import StreamWriter
+from converter.vmdk.writing import DiskWriter
+
+DISK = "disk"  # the content has one id, whatever it is wrapped in
+FLAT_ENDING = "-flat"  # as VMware's tools name the extent beside its descriptor
+_ADVANCE_BYTES = 32 << 20  # of the disk between two events
+
+
+def write_stream(export: Export, folder: Path, monitor: Monitor) -> None:
+    """Fill `folder` with one streamOptimized disk: the same bytes that a pipe gets."""
+    with new_file(folder / export.file_name) as file:
+        pipe_stream(export, file, monitor)
+
+
+def pipe_stream(export: Export, file: BinaryIO, monitor: Monitor) -> None:
+    """Write one streamOptimized disk to `file`, which need not be seekable."""
+    identity = export.source.identity(DISK)
+    with Compressor(export.codec, threads=export.threads) as compressor:
+        writer = StreamWriter(
+            file,
+            capacity_bytes=export.source.capacity_bytes,
+            cid=content_id(identity),
+            long_content_id=long_content_id(identity),
+            file_name=export.file_name,
+            compressor=compressor,
+        )
+        copy_disk(export.source.top, writer, step=export.file_name, monitor=monitor)
+
+
+def write_flat(export: Export, folder: Path, monitor: Monitor) -> None:
+    """Fill `folder` with a descriptor and a raw file, a hole wherever the disk is zeros."""
+    extent_name = f"{export.stem}{FLAT_ENDING}.vmdk"
+    with new_file(folder / extent_name) as file:
+        writer = FlatWriter(file, capacity_bytes=export.source.capacity_bytes)
+        copy_disk(export.source.top, writer, step=export.file_name, monitor=monitor)
+    identity = export.source.identity(DISK)
+    descriptor = link_descriptor(
+        export.source.capacity_bytes,
+        cid=content_id(identity),
+        long_content_id=long_content_id(identity),
+        parent=None,
+        file_name=extent_name,
+        create_type=CREATE_TYPE_MONOLITHIC_FLAT,
+    )
+    (folder / export.file_name).write_bytes(render(descriptor))
+
+
+def write_sparse(export: Export, folder: Path, monitor: Monitor) -> None:
+    """Fill `folder` with one monolithicSparse disk with every grain table, to be written to."""
+    with new_file(folder / export.file_name) as file:
+        writer = WritableWriter(
+            file,
+            capacity_bytes=export.source.capacity_bytes,
+            cid=content_id(export.source.identity(DISK)),
+            file_name=export.file_name,
+        )
+        copy_disk(export.source.top, writer, step=export.file_name, monitor=monitor)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file, seekable and unbuffered, whose bytes go to the disk while more come."""
+    with EagerFile(path, "x+") as file:
+        yield file
+
+
+def copy_disk(top: Path, writer: DiskWriter, *, step: str, monitor: Monitor) -> None:
+    """Write all that the chain with the link `top` on top holds, and finish.
+
+    Raises IntegrityError for a damaged link, and what the writer raises.
+    """
+    with open_chain(top) as chain:
+        monitor(StepStarted(step, chain.capacity_bytes))
+        told = 0
+        for offset, data in chain.contents(writer.grain_bytes):
+            writer.write(offset, data)
+            if offset - told >= _ADVANCE_BYTES:
+                told = offset
+                monitor(StepAdvanced(step, offset))
+    summary = writer.finish()
+    monitor(StepFinished(step, f"{summary.size_bytes / 1e6:,.1f} MB"))

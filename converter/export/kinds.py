@@ -1,0 +1,41 @@
+"""Which types of export there are: a table, each a function that fills a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from converter.events import Monitor
+from converter.export.disks import pipe_stream, write_flat, write_sparse, write_stream
+from converter.export.settings import Export
+
+Write = Callable[[Export, Path, Monitor], None]
+Pipe = Callable[[Export, BinaryIO, Monitor], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportType:
+    """How a type is made.
+
+    `write` fills an empty folder, the main file under the export's `file_name`, and leaves every
+    file closed; making them durable and giving them their names is the caller's. `is_folder`: OUT
+    is that folder, called as whoever asked wants it, and the main file in it ends with `suffix`;
+    else OUT is the main file, and what else there is comes to lie beside it. `pipe` writes the main
+    file alone where nothing can be gone back to, if that is possible. `is_machine`: there are
+    MachineSettings.
+    """
+
+    write: Write
+    suffix: str = ".vmdk"
+    is_folder: bool = False
+    is_machine: bool = False
+    pipe: Pipe | None = None
+
+
+EXPORT_TYPES: Mapping[str, ExportType] = {
+    "stream": ExportType(write=write_stream, pipe=pipe_stream),
+    "flat": ExportType(write=write_flat),
+    "sparse": ExportType(write=write_sparse),
+}
