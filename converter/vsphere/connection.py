@@ -7,11 +7,13 @@ machine, and its own way to connect takes any certificate where the host is call
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from types import TracebackType
 from typing import Any
 
@@ -105,14 +107,12 @@ class Connection:
             connectionPoolTimeout=_POOLED_SECONDS,
         )
         self._service = vim.ServiceInstance("ServiceInstance", self._stub)
-        with self.doing("say what it is"):
-            self.content = self._service.RetrieveContent()
-            about = self.content.about
-        self.about = About(
-            name=about.fullName,
-            version=about.version,
-            is_vcenter=about.apiType == VCENTER_API_TYPE,
-        )
+        try:
+            with self.doing("say what it is"):
+                self.content, self.about = self._first_answer()
+        except BaseException:
+            self._stub.DropConnections()
+            raise
 
     def __enter__(self) -> Connection:
         return self
@@ -169,7 +169,7 @@ class Connection:
         except TRANSPORT_ERRORS as error:
             address = self.settings.address
             presented = None
-            if address.scheme == "https":
+            if isinstance(error, ssl.SSLCertVerificationError):
                 presented = presented_thumbprint(address.host, address.port, _PRESENTED_SECONDS)
             raise from_transport(
                 error, url=address.url, doing=words, presented=presented
@@ -242,6 +242,23 @@ class Connection:
                 )
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _first_answer(self) -> tuple[Any, About]:
+        """Return the service's content, and what it says that it is."""
+        try:
+            content = self._service.RetrieveContent()
+            about = content.about
+            named = About(
+                name=str(about.fullName),
+                version=str(about.version),
+                is_vcenter=about.apiType == VCENTER_API_TYPE,
+            )
+        except (vmodl.MethodFault, *TRANSPORT_ERRORS):
+            raise
+        except Exception as error:
+            # XML that is not SOAP, or SOAP of another service: pyvmomi fails wherever it gets to.
+            raise HTTPException("XML, but not vSphere's") from error
+        return content, named
 
     def _pages(self, objects: list[Any], kinds: Mapping[str, Sequence[str]]) -> Iterator[Found]:
         collector = self.content.propertyCollector

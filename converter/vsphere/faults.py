@@ -283,7 +283,7 @@ def from_transport(
         )
     if isinstance(error, ssl.SSLError):
         return UnavailableError(
-            f"No secure connection to {url}: {error.reason or error}.",
+            f"No secure connection to {url}: {getattr(error, 'reason', None) or error}.",
             expected="TLS",
             hint="Check the port; vSphere serves its API at 443.",
             cause="tls",
@@ -320,6 +320,7 @@ class _Fields(dict[str, str]):
 
     def __missing__(self, key: str) -> str:
         value = getattr(self._fault, key, None)
-        if value is None or value == "":
+        if value is None:
             return "unknown"
-        return value if isinstance(value, str) else self._named(value)
+        # pyvmomi's references cannot be compared with anything else, so not `value == ""`.
+        return (value or "unknown") if isinstance(value, str) else self._named(value)
