@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from converter.atomic import EagerFile
+from converter.errors import IntegrityError
 from converter.events import Monitor, StepAdvanced, StepFinished, StepStarted
+from converter.export.companions import write_companions
+from converter.export.exportable import Exportable
 from converter.export.settings import Export
 from converter.vmdk.c_vmdk import CREATE_TYPE_MONOLITHIC_FLAT
-from converter.vmdk.chain import open_chain
+from converter.vmdk.chain import Chain, open_chain
 from converter.vmdk.compression import Compressor
 from converter.vmdk.content_id import content_id, long_content_id
 from converter.vmdk.descriptor import link_descriptor, render
@@ -33,6 +36,7 @@ def write_stream(export: Export, folder: Path, monitor: Monitor) -> None:
     """Fill `folder` with one streamOptimized disk: the same bytes that a pipe gets."""
     with new_file(folder / export.file_name) as file:
         pipe_stream(export, file, monitor)
+    write_companions(export, folder, [export.file_name], monitor, codec_counts=True)
 
 
 def pipe_stream(export: Export, file: BinaryIO, monitor: Monitor) -> None:
@@ -47,7 +51,7 @@ def pipe_stream(export: Export, file: BinaryIO, monitor: Monitor) -> None:
             file_name=export.file_name,
             compressor=compressor,
         )
-        copy_disk(export.source.top, writer, step=export.file_name, monitor=monitor)
+        copy_disk(export.source, writer, step=export.file_name, monitor=monitor)
 
 
 def write_flat(export: Export, folder: Path, monitor: Monitor) -> None:
@@ -55,7 +59,7 @@ def write_flat(export: Export, folder: Path, monitor: Monitor) -> None:
     extent_name = f"{export.stem}{FLAT_ENDING}.vmdk"
     with new_file(folder / extent_name) as file:
         writer = FlatWriter(file, capacity_bytes=export.source.capacity_bytes)
-        copy_disk(export.source.top, writer, step=export.file_name, monitor=monitor)
+        copy_disk(export.source, writer, step=export.file_name, monitor=monitor)
     identity = export.source.identity(DISK)
     descriptor = link_descriptor(
         export.source.capacity_bytes,
@@ -66,6 +70,7 @@ def write_flat(export: Export, folder: Path, monitor: Monitor) -> None:
         create_type=CREATE_TYPE_MONOLITHIC_FLAT,
     )
     (folder / export.file_name).write_bytes(render(descriptor))
+    write_companions(export, folder, [export.file_name, extent_name], monitor)
 
 
 def write_sparse(export: Export, folder: Path, monitor: Monitor) -> None:
@@ -77,7 +82,8 @@ def write_sparse(export: Export, folder: Path, monitor: Monitor) -> None:
             cid=content_id(export.source.identity(DISK)),
             file_name=export.file_name,
         )
-        copy_disk(export.source.top, writer, step=export.file_name, monitor=monitor)
+        copy_disk(export.source, writer, step=export.file_name, monitor=monitor)
+    write_companions(export, folder, [export.file_name], monitor)
 
 
 @contextmanager
@@ -87,12 +93,33 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def copy_disk(top: Path, writer: DiskWriter, *, step: str, monitor: Monitor) -> None:
-    """Write all that the chain with the link `top` on top holds, and finish.
+@contextmanager
+def open_source(source: Exportable) -> Iterator[Chain]:
+    """Yield the source's chain, made of the files that it names and no others.
 
-    Raises IntegrityError for a damaged link, and what the writer raises.
+    Raises IntegrityError for a damaged link, or a bundle whose links are not those of its list.
     """
-    with open_chain(top) as chain:
+    with open_chain(source.top) as chain:
+        found = [link.path for link in chain.links]
+        if found != [link.path for link in source.links]:
+            raise IntegrityError(
+                f"{source.top} stands on other links than those that are listed with it.",
+                expected=", ".join(link.path.name for link in source.links),
+            )
+        if chain.capacity_bytes != source.capacity_bytes:
+            raise IntegrityError(
+                f"{source.top} has {chain.capacity_bytes} bytes of capacity.",
+                expected=f"{source.capacity_bytes} bytes",
+            )
+        yield chain
+
+
+def copy_disk(source: Exportable, writer: DiskWriter, *, step: str, monitor: Monitor) -> None:
+    """Write all that the disk of `source` holds, and finish.
+
+    Raises as `open_source`, and what the writer raises.
+    """
+    with open_source(source) as chain:
         monitor(StepStarted(step, chain.capacity_bytes))
         told = 0
         for offset, data in chain.contents(writer.grain_bytes):

@@ -10,6 +10,8 @@ from typing import BinaryIO
 from converter.events import Monitor
 from converter.export.disks import pipe_stream, write_flat, write_sparse, write_stream
 from converter.export.settings import Export
+from converter.export.target import fill_target
+from converter.export.vmx import write_vmx
 
 Write = Callable[[Export, Path, Monitor], None]
 Pipe = Callable[[Export, BinaryIO, Monitor], None]
@@ -31,11 +33,30 @@ class ExportType:
     suffix: str = ".vmdk"
     is_folder: bool = False
     is_machine: bool = False
+    is_compressed: bool = False
+    tells_provenance: bool = True
     pipe: Pipe | None = None
 
 
 EXPORT_TYPES: Mapping[str, ExportType] = {
-    "stream": ExportType(write=write_stream, pipe=pipe_stream),
-    "flat": ExportType(write=write_flat),
+    "stream": ExportType(write=write_stream, pipe=pipe_stream, is_compressed=True),
+    # Reading all zeros of a large disk would take longer than writing its data.
+    "flat": ExportType(write=write_flat, tells_provenance=False),
     "sparse": ExportType(write=write_sparse),
+    "vmx": ExportType(write=write_vmx, suffix=".vmx", is_folder=True, is_machine=True),
 }
+
+
+def make_export(export: Export, out: Path, *, force: bool, monitor: Monitor) -> tuple[Path, ...]:
+    """Make the export `out`; return its files, the main one first.
+
+    Raises as `converter.export.target.fill_target` and the type's own function do.
+    """
+    kind = EXPORT_TYPES[export.kind]
+    return fill_target(
+        out,
+        lambda folder: kind.write(export, folder, monitor),
+        suffix=kind.suffix,
+        is_folder=kind.is_folder,
+        force=force,
+    )

@@ -21,14 +21,15 @@ class Firmware(enum.StrEnum):
 class MachineSettings:
     """The machine around the disk, for the types that are whole machines.
 
-    `boot_iso` is a medium of the boot image, `document` what the guest reads at its start, with a
-    key of the channel in it. `serial` is the URI of the data line's other end. With `serial_log`
-    the kernel's and the agent's messages go to a file beside the machine.
+    `boot_iso` is a medium of the boot image, `document` what the guest reads at its start; it has
+    the channel's key, or else (`has_key`) it is for an OVF environment. `serial` is the URI of the
+    data line's other end, "" for none. With `serial_log` the kernel's and the agent's messages go
+    to a file beside the machine.
     """
 
-    name: str
     boot_iso: Path
     document: bytes
+    has_key: bool
     mac: str
     memory_mib: int
     processors: int
@@ -37,21 +38,34 @@ class MachineSettings:
     serial_log: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that comes to lie beside the disks as it is; `ending` follows the export's name."""
+
+    ending: str
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """One export. `file_name` is the main file's, in the folder that the exporter fills.
+    """One export. `kind` is its type, as a person asks for it.
 
-    `codec` and `threads` are for disks that are compressed. `machine` is None for the types that
-    are no machine.
+    `file_name` is the main file's, in the folder that the exporter fills. `codec` and `threads` are
+    for disks that are compressed. `machine` is None for the types that are no machine.
+    `attachments` and, if `tells_provenance`, a statement on what the disks are made of come to lie
+    beside the disks.
     """
 
+    kind: str
     source: Exportable
     file_name: str
     codec: Codec
     threads: int
     machine: MachineSettings | None = None
+    tells_provenance: bool = True
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def stem(self) -> str:
-        """The main file's name without its ending; other files of the export begin with it."""
+        """The main file's name without its ending: the machine's, and what others begin with."""
         return Path(self.file_name).stem

@@ -1,0 +1,207 @@
+"""Options of the machine around an exported disk, for the types that are whole machines."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+from click.core import ParameterSource
+
+from converter.cli.options import size
+from converter.errors import NotFoundError, UsageError
+from converter.export.exportable import Exportable
+from converter.export.guest import guest_document, mac_address
+from converter.export.settings import Firmware, MachineSettings
+from converter.machine.model import KEY_BYTES
+from converter.package.vmx import check_serial
+from converter.store.bootimages import boot_image_for
+from converter.store.bundle_boot import bundle_boot_image
+from converter.store.layout import Store
+from tinykernel.media.record import Kind, load_media
+from tinykernel.record import BootImage
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_LEAST_MEMORY_BYTES = 128 << 20
+_KEY_FILE_BYTES = 1 << 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineOptions:
+    """The options as they were given. `given` names those of the command line."""
+
+    given: tuple[str, ...]
+    boot_name: str | None
+    memory: int
+    cpus: int
+    firmware: str
+    serial: str
+    serial_log: bool
+    key_file: Path | None
+    hostname: str | None
+
+    def check(self, kind: str, *, is_machine: bool) -> None:
+        """Raise UsageError for what the type of export has no use for, and for wrong values."""
+        if self.given and not is_machine:
+            raise UsageError(
+                f"{self.given[0]} says nothing of a disk, which is all that --type {kind} makes.",
+                expected="it beside a type that is a machine, such as vmx",
+            )
+        if self.serial:
+            check_serial(self.serial)
+        if self.memory < _LEAST_MEMORY_BYTES:
+            raise UsageError(
+                f"--memory {self.memory} cannot boot a machine.",
+                expected=f"at least {_LEAST_MEMORY_BYTES >> 20}m",
+            )
+
+    def settings(self, source: Exportable, store: Store, name: str) -> MachineSettings:
+        """Return what the exporter is told of the machine called `name`.
+
+        Raises NotFoundError when there is no boot image, or no medium of it, and as the store does.
+        """
+        key = None if self.key_file is None else _read_key(self.key_file)
+        mac = mac_address(source)
+        return MachineSettings(
+            boot_iso=_boot_iso(self._boot_image(source, store)),
+            document=guest_document(source, key=key, mac=mac, hostname=self.hostname or name),
+            has_key=key is not None,
+            mac=mac,
+            memory_mib=self.memory >> 20,
+            processors=self.cpus,
+            firmware=Firmware(self.firmware),
+            serial=self.serial,
+            serial_log=self.serial_log,
+        )
+
+    def _boot_image(self, source: Exportable, store: Store) -> BootImage:
+        platform = source.image.platform
+        if self.boot_name is None and source.boot is not None:
+            return bundle_boot_image(store, platform, source.boot)
+        return boot_image_for(store, platform, self.boot_name)
+
+
+def machine_options(command: _Command) -> _Command:
+    """Add the options; the command gets them as `machine`."""
+
+    @functools.wraps(command)
+    def with_machine(*args: object, **given: Any) -> object:  # noqa: ANN401  # click's values
+        own = {name: given.pop(name) for name in _NAMES}
+        ctx = click.get_current_context()
+        said = tuple(
+            parameter.opts[-1]
+            for parameter in ctx.command.params
+            if parameter.name in _NAMES
+            and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+        )
+        return command(*args, machine=MachineOptions(given=said, **own), **given)
+
+    wrapped = cast("_Command", with_machine)
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--boot",
+        "boot_name",
+        metavar="ID|KERNEL",
+        envvar="SALTFLAT_BOOT",
+        show_envvar=True,
+        help="The boot image of a machine, as boot list has it; it needs an ISO image.",
+    ),
+    click.option(
+        "--memory",
+        type=size,
+        default="512m",
+        envvar="SALTFLAT_MEMORY",
+        show_envvar=True,
+        show_default=True,
+        help="A machine's memory.",
+    ),
+    click.option(
+        "--cpus",
+        type=click.IntRange(1, 128),
+        default=1,
+        envvar="SALTFLAT_EXPORT_CPUS",
+        show_envvar=True,
+        show_default=True,
+        help="A machine's processors.",
+    ),
+    click.option(
+        "--firmware",
+        type=click.Choice([firmware.value for firmware in Firmware]),
+        default=Firmware.EFI.value,
+        envvar="SALTFLAT_FIRMWARE",
+        show_envvar=True,
+        show_default=True,
+        help="What starts a machine.",
+    ),
+    click.option(
+        "--serial",
+        metavar="URI",
+        default="",
+        envvar="SALTFLAT_SERIAL",
+        show_envvar=True,
+        help="Where the line to a machine's agent leads: telnet://HOST:PORT or telnets://HOST:PORT "
+        "of a concentrator (saltflat vspc serve), or pipe:NAME. Without it the port is there, and "
+        "not connected.",
+    ),
+    click.option(
+        "--serial-log",
+        is_flag=True,
+        envvar="SALTFLAT_SERIAL_LOG",
+        show_envvar=True,
+        help="Give a machine a second serial port, which writes what kernel and agent say to a "
+        "file beside it.",
+    ),
+    click.option(
+        "--key-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        envvar="SALTFLAT_EXPORT_KEY_FILE",
+        show_envvar=True,
+        help="The key of the line to a machine's agent, 64 hexadecimal digits. It is in the export "
+        "to be read. Without it no host can attach to the machine before it is given one.",
+    ),
+    click.option(
+        "--hostname",
+        metavar="NAME",
+        envvar="SALTFLAT_HOSTNAME",
+        show_envvar=True,
+        help="A machine's host name; else the export's name.",
+    ),
+)
+_NAMES = tuple(
+    parameter.name
+    for option in _OPTIONS
+    for parameter in click.command()(option(lambda: None)).params
+    if parameter.name is not None
+)
+
+
+def _read_key(path: Path) -> bytes:
+    with path.open("rb") as file:
+        text = file.read(_KEY_FILE_BYTES)
+    try:
+        key = bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        # The content is a secret: say what is expected, never what was there.
+        raise UsageError(f"{path} has no key.", expected=f"{2 * KEY_BYTES} hexadecimal digits")
+    return key
+
+
+def _boot_iso(boot: BootImage) -> Path:
+    media = load_media(boot)
+    for medium in () if media is None else media.media:
+        if medium.kind is Kind.ISO:
+            return medium.path
+    raise NotFoundError(
+        f"The boot image {boot.id[:12]} has no ISO image, which the machine would start from.",
+        hint="Make it with: saltflat boot build --media iso",
+    )
