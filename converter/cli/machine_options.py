@@ -48,7 +48,7 @@ class MachineOptions:
         if self.given and not is_machine:
             raise UsageError(
                 f"{self.given[0]} says nothing of a disk, which is all that --type {kind} makes.",
-                expected="it beside a type that is a machine, such as vmx",
+                expected="it beside a type that is a machine, such as vmx or ova",
             )
         if self.serial:
             check_serial(self.serial)
@@ -86,21 +86,40 @@ class MachineOptions:
 
 def machine_options(command: _Command) -> _Command:
     """Add the options; the command gets them as `machine`."""
+    return gathered(command, "machine", MachineOptions, _OPTIONS)
+
+
+def gathered(
+    command: _Command,
+    name: str,
+    into: Callable[..., object],
+    options: tuple[Callable[[Any], Any], ...],
+) -> _Command:
+    """Add `options`; the command gets their values as one, `name`, which `into` makes of them.
+
+    Which of them stand on the command line `into` gets as `given`.
+    """
+    names = [
+        parameter.name
+        for option in options
+        for parameter in click.command()(option(lambda: None)).params
+        if parameter.name is not None
+    ]
 
     @functools.wraps(command)
-    def with_machine(*args: object, **given: Any) -> object:  # noqa: ANN401  # click's values
-        own = {name: given.pop(name) for name in _NAMES}
+    def with_one(*args: object, **given: Any) -> object:  # noqa: ANN401  # click's values
+        own = {each: given.pop(each) for each in names}
         ctx = click.get_current_context()
         said = tuple(
             parameter.opts[-1]
             for parameter in ctx.command.params
-            if parameter.name in _NAMES
+            if parameter.name in names
             and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
         )
-        return command(*args, machine=MachineOptions(given=said, **own), **given)
+        return command(*args, **{name: into(given=said, **own)}, **given)
 
-    wrapped = cast("_Command", with_machine)
-    for option in reversed(_OPTIONS):
+    wrapped = cast("_Command", with_one)
+    for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped
 
@@ -174,12 +193,6 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_envvar=True,
         help="A machine's host name; else the export's name.",
     ),
-)
-_NAMES = tuple(
-    parameter.name
-    for option in _OPTIONS
-    for parameter in click.command()(option(lambda: None)).params
-    if parameter.name is not None
 )
 
 
