@@ -165,15 +165,33 @@ class Job:
 
 
 def load_document(raw: bytes) -> Mapping[str, object]:
-    """Parse the bytes into a JSON object of a schema that we know; StartError("config") if not."""
+    """Return the document in `raw`: the JSON itself, or an OVF environment that gives it.
+
+    StartError("config") when it is neither, or of a schema that we do not know.
+    """
     if len(raw) > MAX_DOCUMENT_BYTES:
         raise _wrong("document", "at most {} bytes".format(MAX_DOCUMENT_BYTES))
+    if not raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return load_json(raw)
+    from agent.tether import ovf_environment  # noqa: PLC0415 - most guests do not pay its memory
+
+    return ovf_environment.read_environment(raw)
+
+
+def json_object_of(raw: bytes, field: str) -> Mapping[str, object]:
+    """Parse a JSON object; StartError("config") that names `field` if it is none."""
     try:
-        document = json.loads(raw.decode("utf-8"))
+        found = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise _wrong("document", "JSON in UTF-8 ({})".format(error)) from error
-    if not isinstance(document, dict):
-        raise _wrong("document", "a JSON object")
+        raise _wrong(field, "JSON in UTF-8 ({})".format(error)) from error
+    if not isinstance(found, dict):
+        raise _wrong(field, "a JSON object")
+    return found
+
+
+def load_json(raw: bytes) -> Mapping[str, object]:
+    """Parse the bytes into a JSON object of a schema that we know; StartError("config") if not."""
+    document = json_object_of(raw, "document")
     schema = document.get("schema")
     if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
         raise _wrong("schema", "a positive whole number")

@@ -15,6 +15,8 @@ from agent.tether.modules import VSOCK_DRIVERS, Loader
 from agent.tether.rpci import RefusalError, Rpci, RpciError
 
 CONFIG = "guestinfo.saltflat.config"
+OVF_ENVIRONMENT = "guestinfo.ovfEnv"  # written by vCenter at each power-on
+OVF_DOCUMENT = b"saltflat.config"  # the property that ours has
 STATUS = "guestinfo.saltflat.status"
 NETWORK = "guestinfo.saltflat.network"
 TAKEN = b"-"  # what stands for a document that was taken: an empty value cannot be set everywhere
@@ -68,29 +70,41 @@ class GuestInfo:
 
 
 class GuestInfoSource:
-    """The document in guestinfo, as sources.ConfigSource; replaced by a dash when it was read."""
+    """The document in guestinfo, as sources.ConfigSource; replaced by a dash when it was read.
+
+    That is CONFIG, or else an OVF environment with properties of ours. Another one comes as CONFIG.
+    """
 
     renews = True
 
     def __init__(self, guestinfo: GuestInfo) -> None:
         self._guestinfo = guestinfo
+        self._name = CONFIG
 
     def read(self) -> bytes:
         """Return the document's bytes; StartError("config") when there is none."""
-        try:
-            found = self._guestinfo.get(CONFIG)
-        except RpciError as error:
-            raise StartError("config", "{} cannot be read: {}".format(CONFIG, error)) from error
-        if found is None or _is_taken(found):
-            raise StartError("config", "{} is not set".format(CONFIG))
-        return found
+        for name in (CONFIG, OVF_ENVIRONMENT):
+            try:
+                found = self._guestinfo.get(name)
+            except RpciError as error:
+                raise StartError("config", "{} cannot be read: {}".format(name, error)) from error
+            if found is None or _is_taken(found):
+                continue
+            # Whoever has made the machine may have properties for others in it.
+            if name == CONFIG or OVF_DOCUMENT in found:
+                self._name = name
+                return found
+        raise StartError("config", "{} is not set".format(CONFIG))
 
     def forget(self) -> None:
         """Replace it: every process of this guest could read it."""
+        self._forget(self._name)
+
+    def _forget(self, name: str) -> None:
         try:
-            self._guestinfo.set(CONFIG, TAKEN)
+            self._guestinfo.set(name, TAKEN)
         except RpciError as error:
-            log.error("{} could not be replaced: {}".format(CONFIG, error))
+            log.error("{} could not be replaced: {}".format(name, error))
 
     def look_again(self) -> Optional[bytes]:
         """Return a document that was put there since; None when none was, or nobody answers."""
@@ -100,7 +114,7 @@ class GuestInfoSource:
             return None
         if found is None or _is_taken(found):
             return None
-        self.forget()
+        self._forget(CONFIG)
         return found
 
 

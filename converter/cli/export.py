@@ -25,6 +25,7 @@ from converter.cli.options import (
     store_option,
 )
 from converter.cli.output import Output
+from converter.cli.package_options import PackageOptions, package_options
 from converter.errors import UsageError
 from converter.export.exportable import (
     Exportable,
@@ -56,7 +57,8 @@ _CODECS = ("auto", *LEVELS)
     envvar="SALTFLAT_EXPORT_TYPE",
     show_envvar=True,
     help="stream: one streamOptimized disk; flat: a descriptor and a raw file; sparse: one "
-    "monolithicSparse disk; vmx: a folder for VMware's desktop products.",
+    "monolithicSparse disk; vmx: a folder for VMware's desktop products; "
+    "ovf, ova: a package for vSphere, as a folder or as one file.",
 )
 @click.option(
     "-o",
@@ -104,6 +106,7 @@ _CODECS = ("auto", *LEVELS)
     "to, for its disk would have to be read once more with all its zeros.",
 )
 @machine_options
+@package_options
 @conversion_options
 @cache_options
 @source_options
@@ -121,6 +124,7 @@ def command(
     level: int | None,
     provenance: bool | None,
     machine: MachineOptions,
+    package: PackageOptions,
     conversion: ConvertOptions,
     caching: Caching,
     origin: Origin,
@@ -137,11 +141,13 @@ def command(
       saltflat export ./bundle --type sparse -o disk.vmdk --force
       saltflat export debian:12 --type stream -o - | ssh host 'cat > debian.vmdk'
       saltflat export ./bundle --type vmx -o ./web --serial-log
+      saltflat export nginx:1.27 --type ova -o nginx.ova --sign key.pem --cert chain.pem
       saltflat export oci:./layout:1.0 --type flat -o disk.vmdk --format json
     """
     made = EXPORT_TYPES[kind]
     codec = _codec(library, level)
     machine.check(kind, is_machine=made.is_machine)
+    package.check(kind, is_package=made.is_package)
     pipe = _standard_output(kind) if out == _STANDARD_OUTPUT else None
     file_name = f"{kind}.vmdk" if pipe else _file_name(out, made.suffix if made.is_folder else "")
     if pipe is None:
@@ -160,13 +166,16 @@ def command(
             caching=caching,
             output=output,
         )
+        name = out.name if made.is_folder else out.stem
+        around = machine.settings(found, store, name) if made.is_machine else None
         export = Export(
             kind=kind,
             source=found,
             file_name=file_name,
             codec=codec,
             threads=len(os.sched_getaffinity(0)),
-            machine=machine.settings(found, store, out.name) if made.is_machine else None,
+            machine=around,
+            package=package.settings(around) if made.is_package else None,
             tells_provenance=made.tells_provenance if provenance is None else provenance,
         )
         if pipe is not None and made.pipe is not None:

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from converter.cli.options import size
 from converter.errors import NotFoundError, UsageError
 from converter.export.exportable import Exportable
-from converter.export.guest import guest_document, mac_address
+from converter.export.guest import guest_document, host_name, mac_address
 from converter.export.settings import Firmware, MachineSettings
 from converter.image.platform import Platform
 from converter.machine.model import KEY_BYTES
@@ -48,7 +48,7 @@ class MachineOptions:
         if self.given and not is_machine:
             raise UsageError(
                 f"{self.given[0]} says nothing of a disk, which is all that --type {kind} makes.",
-                expected="it beside a type that is a machine, such as vmx",
+                expected="it beside a type that is a machine, such as vmx or ova",
             )
         if self.serial:
             check_serial(self.serial)
@@ -60,10 +60,10 @@ class MachineOptions:
 
     def settings(self, source: Exportable, store: Store, name: str) -> MachineSettings:
         """Return what the exporter is told of the machine called `name`. Raises as `boot_iso`."""
-        mac = mac_address(source)
+        mac, hostname = mac_address(source), self.hostname or host_name(name)
         return MachineSettings(
             boot_iso=self.boot_iso(store, source.image.platform, source.boot),
-            document=guest_document(source, key=self.key, mac=mac, hostname=self.hostname or name),
+            document=guest_document(source, key=self.key, mac=mac, hostname=hostname),
             has_key=self.key is not None,
             mac=mac,
             memory_mib=self.memory >> 20,
@@ -94,23 +94,40 @@ class MachineOptions:
 
 def machine_options(command: _Command) -> _Command:
     """Add the options; the command gets them as `machine`."""
+    return gathered(command, "machine", _read_options, _OPTIONS)
+
+
+def gathered(
+    command: _Command,
+    name: str,
+    into: Callable[..., object],
+    options: tuple[Callable[[Any], Any], ...],
+) -> _Command:
+    """Add `options`; the command gets their values as one, `name`, which `into` makes of them.
+
+    Which of them stand on the command line `into` gets as `given`.
+    """
+    names = [
+        parameter.name
+        for option in options
+        for parameter in click.command()(option(lambda: None)).params
+        if parameter.name is not None
+    ]
 
     @functools.wraps(command)
-    def with_machine(*args: object, **given: Any) -> object:  # noqa: ANN401  # click's values
-        own = {name: given.pop(name) for name in _NAMES}
+    def with_one(*args: object, **given: Any) -> object:  # noqa: ANN401  # click's values
+        own = {each: given.pop(each) for each in names}
         ctx = click.get_current_context()
         said = tuple(
             parameter.opts[-1]
             for parameter in ctx.command.params
-            if parameter.name in _NAMES
+            if parameter.name in names
             and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
         )
-        key_file = own.pop("key_file")
-        key = None if key_file is None else _read_key(key_file)
-        return command(*args, machine=MachineOptions(given=said, key=key, **own), **given)
+        return command(*args, **{name: into(given=said, **own)}, **given)
 
-    wrapped = cast("_Command", with_machine)
-    for option in reversed(_OPTIONS):
+    wrapped = cast("_Command", with_one)
+    for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped
 
@@ -185,12 +202,16 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="A machine's host name; else the export's name.",
     ),
 )
-_NAMES = tuple(
-    parameter.name
-    for option in _OPTIONS
-    for parameter in click.command()(option(lambda: None)).params
-    if parameter.name is not None
-)
+
+
+def _read_options(*, key_file: Path | None, hostname: str | None, **own: Any) -> MachineOptions:  # noqa: ANN401  # click's values
+    if hostname is not None and host_name(hostname) != hostname:
+        raise UsageError(
+            f"--hostname {hostname!r} is no host name.",
+            expected="1 to 63 letters, digits, dots and dashes, a letter or digit at both ends",
+        )
+    key = None if key_file is None else _read_key(key_file)
+    return MachineOptions(key=key, hostname=hostname, **own)
 
 
 def _read_key(path: Path) -> bytes:

@@ -33,19 +33,28 @@ def write_companions(
 
     `codec_counts`: the disks' bytes depend on the export's codec. Raises OSError.
     """
-    names = []
+    subjects = []
     if export.tells_provenance:
-        step = f"{export.stem}{SUFFIX}"
+        step = f"digests of {len(disks)} files"
         monitor(StepStarted(step))
         subjects = [Subject(name, _sha256(folder / name)) for name in disks]
-        (folder / step).write_bytes(_statement(export, subjects, codec_counts=codec_counts))
         monitor(StepFinished(step, minor=True))
-        names.append(step)
-    for attachment in export.attachments:
-        name = f"{export.stem}{attachment.ending}"
-        (folder / name).write_bytes(attachment.data)
-        names.append(name)
-    return tuple(names)
+    made = companions(export, subjects, codec_counts=codec_counts)
+    for name, data in made:
+        (folder / name).write_bytes(data)
+    return tuple(name for name, _ in made)
+
+
+def companions(
+    export: Export, subjects: Sequence[Subject], *, codec_counts: bool
+) -> list[tuple[str, bytes]]:
+    """Return what comes to lie beside the disks `subjects`: names and contents."""
+    made = []
+    if export.tells_provenance:
+        statement = _statement(export, subjects, codec_counts=codec_counts)
+        made.append((f"{export.stem}{SUFFIX}", statement))
+    made += [(f"{export.stem}{each.ending}", each.data) for each in export.attachments]
+    return made
 
 
 def _statement(export: Export, subjects: Sequence[Subject], *, codec_counts: bool) -> bytes:
@@ -59,6 +68,7 @@ def _statement(export: Export, subjects: Sequence[Subject], *, codec_counts: boo
         writer_version=source.parameters.writer_version,
         links=tuple(LinkMade(link.link_id, link.layers) for link in source.links),
         codec=used,
+        options={} if export.package is None else {"delta": export.package.is_delta},
     )
     return encode_provenance(subjects, source.image, made)
 

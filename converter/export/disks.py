@@ -25,11 +25,11 @@ from converter.vmdk.descriptor import link_descriptor, render
 from converter.vmdk.flat_writer import FlatWriter
 from converter.vmdk.scratch import WritableWriter
 from converter.vmdk.stream import StreamWriter
-from converter.vmdk.writing import DiskWriter
+from converter.vmdk.writing import DiskWriter, LinkSummary
 
 DISK = "disk"  # the content has one id, whatever it is wrapped in
 FLAT_ENDING = "-flat"  # as VMware's tools name the extent beside its descriptor
-_ADVANCE_BYTES = 32 << 20  # of the disk between two events
+ADVANCE_BYTES = 32 << 20  # of the disk between two events
 
 
 def write_stream(export: Export, folder: Path, monitor: Monitor) -> None:
@@ -94,28 +94,30 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def open_source(source: Exportable) -> Iterator[Chain]:
-    """Yield the source's chain, made of the files that it names and no others.
+def open_source(source: Exportable, *, links: int | None = None) -> Iterator[Chain]:
+    """Yield the source's chain, or its lowest `links`, of the files that it names and no others.
 
     Raises IntegrityError for a damaged link, or a bundle whose links are not those of its list.
     """
-    with open_chain(source.top) as chain:
-        found = [link.path for link in chain.links]
-        if found != [link.path for link in source.links]:
+    paths = [link.path for link in source.links[:links]]
+    with open_chain(paths[-1]) as chain:
+        if [link.path for link in chain.links] != paths:
             raise IntegrityError(
-                f"{source.top} stands on other links than those that are listed with it.",
-                expected=", ".join(link.path.name for link in source.links),
+                f"{paths[-1]} stands on other links than those that are listed with it.",
+                expected=", ".join(path.name for path in paths),
             )
         if chain.capacity_bytes != source.capacity_bytes:
             raise IntegrityError(
-                f"{source.top} has {chain.capacity_bytes} bytes of capacity.",
+                f"{paths[-1]} has {chain.capacity_bytes} bytes of capacity.",
                 expected=f"{source.capacity_bytes} bytes",
             )
         yield chain
 
 
-def copy_disk(source: Exportable, writer: DiskWriter, *, step: str, monitor: Monitor) -> None:
-    """Write all that the disk of `source` holds, and finish.
+def copy_disk(
+    source: Exportable, writer: DiskWriter, *, step: str, monitor: Monitor
+) -> LinkSummary:
+    """Write all that the disk of `source` holds, finish, and return what `finish` does.
 
     Raises as `open_source`, and what the writer raises.
     """
@@ -124,8 +126,9 @@ def copy_disk(source: Exportable, writer: DiskWriter, *, step: str, monitor: Mon
         told = 0
         for offset, data in chain.contents(writer.grain_bytes):
             writer.write(offset, data)
-            if offset - told >= _ADVANCE_BYTES:
+            if offset - told >= ADVANCE_BYTES:
                 told = offset
                 monitor(StepAdvanced(step, offset))
     summary = writer.finish()
     monitor(StepFinished(step, f"{summary.size_bytes / 1e6:,.1f} MB"))
+    return summary

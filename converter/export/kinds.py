@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from converter.events import Monitor
 from converter.export.disks import pipe_stream, write_flat, write_sparse, write_stream
+from converter.export.package import write_ova, write_ovf
 from converter.export.settings import Export
 from converter.export.target import fill_target
 from converter.export.vmx import write_vmx
@@ -26,13 +27,14 @@ class ExportType:
     is that folder, called as whoever asked wants it, and the main file in it ends with `suffix`;
     else OUT is the main file, and what else there is comes to lie beside it. `pipe` writes the main
     file alone where nothing can be gone back to, if that is possible. `is_machine`: there are
-    MachineSettings.
+    MachineSettings; `is_package`: there are PackageSettings, too.
     """
 
     write: Write
     suffix: str = ".vmdk"
     is_folder: bool = False
     is_machine: bool = False
+    is_package: bool = False
     is_compressed: bool = False
     tells_provenance: bool = True
     pipe: Pipe | None = None
@@ -44,6 +46,17 @@ EXPORT_TYPES: Mapping[str, ExportType] = {
     "flat": ExportType(write=write_flat, tells_provenance=False),
     "sparse": ExportType(write=write_sparse),
     "vmx": ExportType(write=write_vmx, suffix=".vmx", is_folder=True, is_machine=True),
+    "ovf": ExportType(
+        write=write_ovf,
+        suffix=".ovf",
+        is_folder=True,
+        is_machine=True,
+        is_package=True,
+        is_compressed=True,
+    ),
+    "ova": ExportType(
+        write=write_ova, suffix=".ova", is_machine=True, is_package=True, is_compressed=True
+    ),
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.export.exportable import Exportable
+from converter.package.signing import Signer
 from converter.vmdk.compression import Codec
 
 
@@ -38,6 +39,20 @@ class MachineSettings:
     serial_log: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageSettings:
+    """What a package is asked for, beside the machine.
+
+    With `is_delta` each link is a disk that refers to the one below. `variables` are further ones
+    of the process's environment, NAME or NAME=VALUE, for whoever deploys the package to set.
+    """
+
+    is_delta: bool = False
+    network: str = "VM Network"
+    variables: tuple[str, ...] = ()
+    signer: Signer | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A file that comes to lie beside the disks as it is; `ending` follows the export's name."""
@@ -51,7 +66,8 @@ class Export:
     """One export. `kind` is its type, as a person asks for it.
 
     `file_name` is the main file's, in the folder that the exporter fills. `codec` and `threads` are
-    for disks that are compressed. `machine` is None for the types that are no machine.
+    for disks that are compressed. `machine` is None for the types that are no machine, `package`
+    for those that are no package.
     `attachments` and, if `tells_provenance`, a statement on what the disks are made of come to lie
     beside the disks.
     """
@@ -62,6 +78,7 @@ class Export:
     codec: Codec
     threads: int
     machine: MachineSettings | None = None
+    package: PackageSettings | None = None
     tells_provenance: bool = True
     attachments: tuple[Attachment, ...] = ()
 

@@ -98,16 +98,37 @@ class Chain:
         most 1 MiB, or one unit; at the end of the disk the last unit may be cut. Raises
         IntegrityError for a damaged link.
         """
-        most = max(_PIECE_BYTES // unit_bytes, 1) * unit_bytes
         done = 0
         for offset, length in self._data_ranges():
             begin = max(offset // unit_bytes * unit_bytes, done)
             end = -(-(offset + length) // unit_bytes) * unit_bytes
+            yield from self._units(begin, end, unit_bytes)
             done = max(end, done)
-            while begin < min(end, self.capacity_bytes):
-                size = min(most, end - begin, self.capacity_bytes - begin)
-                yield begin, self.read(begin, size)
-                begin += size
+
+    def changes(self, unit_bytes: int) -> Iterator[tuple[int, bytes]]:
+        """Yield what the topmost link changes, for a writer of such a link: as `contents` does.
+
+        A unit that it changes in part is yielded whole, as the disk has it; units of zeros hide
+        what is below. Raises IntegrityError for a damaged link.
+        """
+        link = self.links[-1]
+        region_bytes = max(link.grain_bytes * NUM_GTES_PER_GT, _REGION_BYTES)
+        done = 0
+        for region in range(0, self.capacity_bytes, region_bytes):
+            for piece in link.pieces(region, min(region_bytes, self.capacity_bytes - region)):
+                if piece.kind is Kind.ABSENT:
+                    continue
+                end = -(-(piece.offset + piece.length) // unit_bytes) * unit_bytes
+                begin = max(piece.offset // unit_bytes * unit_bytes, done)
+                yield from self._units(begin, end, unit_bytes)
+                done = max(end, done)
+
+    def _units(self, begin: int, end: int, unit_bytes: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the disk's bytes [begin, end), or up to its end, in pieces as `contents` says."""
+        most = max(_PIECE_BYTES // unit_bytes, 1) * unit_bytes
+        end = min(end, self.capacity_bytes)
+        for offset in range(begin, end, most):
+            yield offset, self.read(offset, min(most, end - offset))
 
     def _data_ranges(self) -> Iterator[tuple[int, int]]:
         """Yield (byte offset, length) of all data, in order, apart from each other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -48,27 +49,35 @@ def mixed_links(draw: st.DrawFn) -> list[tuple[Kind, Changes]]:
     ]
 
 
+def written(below: bytes, pieces: Iterable[tuple[int, bytes]], unit: int) -> bytes:
+    """Return a disk that was `below` before `pieces` were written, whole units in order."""
+    disk, end = bytearray(below), 0
+    for offset, piece in pieces:
+        assert offset >= end
+        assert offset % unit == 0
+        end = offset + len(piece)
+        assert end % unit == 0 or end == CAPACITY
+        disk[offset:end] = piece
+    return bytes(disk)
+
+
 @settings(max_examples=20, deadline=None)
 @given(links=mixed_links(), data=st.data())
 def test_a_chain_of_any_kinds_reads_as_the_model(
     links: list[tuple[Kind, Changes]], data: st.DataObject
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path, disk = write_links(Path(folder), links, CAPACITY)[-1]
+        disks = write_links(Path(folder), links, CAPACITY)
+        path, disk = disks[-1]
         with open_chain(path) as chain:
             assert chain.read(0, CAPACITY) == disk
             begin = data.draw(st.integers(0, CAPACITY))
             end = data.draw(st.integers(begin, min(CAPACITY, begin + 200_000)))
             assert chain.read(begin, end - begin) == disk[begin:end]
             unit = data.draw(st.sampled_from((512, 4096, K64, 5 << 20)))
-            again, end = bytearray(CAPACITY), 0
-            for offset, piece in chain.contents(unit):
-                assert offset >= end
-                assert offset % unit == 0
-                end = offset + len(piece)
-                assert end % unit == 0 or end == CAPACITY
-                again[offset:end] = piece
-            assert again == disk
+            assert written(bytes(CAPACITY), chain.contents(unit), unit) == disk
+            below = disks[-2][1] if len(disks) > 1 else bytes(CAPACITY)
+            assert written(below, chain.changes(unit), unit) == disk
             rest = bytearray(disk)
             for offset, _ in chain.grains():
                 rest[offset : offset + chain.grain_bytes] = bytes(chain.grain_bytes)

@@ -16,7 +16,14 @@ import pytest
 
 from agent.tether import c_linux, modules, rpci, sources, supervisor
 from agent.tether.errors import StartError
-from agent.tether.guestinfo import CONFIG, NETWORK, STATUS, GuestInfo, open_guestinfo
+from agent.tether.guestinfo import (
+    CONFIG,
+    NETWORK,
+    OVF_ENVIRONMENT,
+    STATUS,
+    GuestInfo,
+    open_guestinfo,
+)
 from agent.tether.renewals import Renewals
 from tests.unit.tether.loop_host import GIVE_UP_SECONDS, Host, exited, guest_line, spawn
 
@@ -196,6 +203,26 @@ def test_no_document(value, hypervisor, guestinfo):
     with pytest.raises(StartError, match="is not set"):
         guestinfo.source().read()
     assert guestinfo.source().look_again() is None
+
+
+def test_an_ovf_environment_with_our_properties_is_a_document(hypervisor, guestinfo):
+    ours = b'<E><P k="saltflat.config" v="{}"/></E>'
+    hypervisor.variables[OVF_ENVIRONMENT] = b'<E><P k="theirs"/></E>'
+    with pytest.raises(StartError, match="is not set"):
+        guestinfo.source().read()
+    hypervisor.variables[OVF_ENVIRONMENT] = ours
+    source = guestinfo.source()
+    assert source.read() == ours
+    source.forget()
+    assert hypervisor.variables == {OVF_ENVIRONMENT: b"-"}
+    # What comes later, with another key, comes as the variable of our own.
+    hypervisor.variables[OVF_ENVIRONMENT] = ours
+    assert source.look_again() is None
+    hypervisor.variables[CONFIG] = b"{}"
+    assert source.look_again() == b"{}"
+    assert hypervisor.variables == {OVF_ENVIRONMENT: ours, CONFIG: b"-"}
+    hypervisor.variables[CONFIG] = b"{}"
+    assert guestinfo.source().read() == b"{}"  # it goes before
 
 
 def test_guestinfo_is_for_vmware_machines():
