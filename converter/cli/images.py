@@ -10,9 +10,12 @@ from converter.cli.caching import Caching, open_cache
 from converter.cli.options import Origin
 from converter.cli.registries import access_for
 from converter.cli.stdin import claim_stdin
-from converter.errors import UsageError
+from converter.errors import NotFoundError, UsageError
 from converter.events import Monitor, Note
+from converter.image.c_oci import MAX_DOCUMENT_BYTES
+from converter.image.digest import Digest
 from converter.image.model import Image
+from converter.image.platform import Platform
 from converter.image.reference import (
     ArchiveReference,
     BundleReference,
@@ -22,6 +25,7 @@ from converter.image.reference import (
 )
 from converter.image.source import Source, open_source
 from converter.pipeline import Chain, ConvertOptions, convert
+from converter.store.bundle import Bundle
 from converter.store.layout import Store
 
 
@@ -91,3 +95,30 @@ def convert_source(
     ):
         monitor(Note(f"{image.reference} is {image.digest}, {image.platform}", minor=True))
         return convert(image, source, store, conversion, monitor=monitor, cache=cache)
+
+
+def image_of_bundle(bundle: Bundle) -> Image:
+    """Return the image that a bundle is of, its documents checked against their digests.
+
+    Raises NotFoundError when the manifest is gone, IntegrityError.
+    """
+    # What loads it is for artifacts; most verbs that read images have none.
+    from converter.artifact.image_documents import assemble_image  # noqa: PLC0415 - see above
+
+    path = bundle.folder / "manifest.json"
+    try:
+        with path.open("rb") as file:
+            manifest_raw = file.read(MAX_DOCUMENT_BYTES + 1)
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"{path} is missing.",
+            expected="a whole bundle, as saltflat convert -o makes it",
+            hint="Convert the image again.",
+        ) from error
+    return assemble_image(
+        bundle.reference,
+        Platform.parse(bundle.platform),
+        Digest.parse(bundle.digest),
+        manifest_raw=manifest_raw,
+        config_raw=bundle.config_raw,
+    )

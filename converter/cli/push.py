@@ -7,12 +7,11 @@ from pathlib import Path
 import click
 
 from converter.artifact.codec import Codec
-from converter.artifact.image_documents import assemble_image
 from converter.artifact.push import Pushed, push_chain
 from converter.artifact.send import DEFAULT_CODEC
 from converter.artifact.target import Target, parse_target
 from converter.cli.caching import Caching, cache_options
-from converter.cli.images import convert_source, parse_argument
+from converter.cli.images import convert_source, image_of_bundle, parse_argument
 from converter.cli.options import (
     Origin,
     conversion_options,
@@ -23,10 +22,7 @@ from converter.cli.options import (
 )
 from converter.cli.output import Output
 from converter.errors import NotFoundError
-from converter.image import c_oci
-from converter.image.digest import Digest
 from converter.image.model import Image
-from converter.image.platform import Platform
 from converter.image.reference import BundleReference
 from converter.pipeline import ConvertOptions
 from converter.registry.artifacts import ArtifactRepository
@@ -149,13 +145,4 @@ def _of_bundle(bundle: Bundle, store: Store) -> tuple[Image, tuple[LinkRecord, .
                 hint=f"Push the image instead: saltflat push {bundle.reference} TARGET",
             )
         links.append(record)
-    with open(bundle.folder / "manifest.json", "rb") as file:
-        manifest_raw = file.read(c_oci.MAX_DOCUMENT_BYTES + 1)
-    image = assemble_image(
-        bundle.reference,
-        Platform.parse(bundle.platform),
-        Digest.parse(bundle.digest),
-        manifest_raw=manifest_raw,
-        config_raw=bundle.config_raw,
-    )
-    return image, tuple(links)
+    return image_of_bundle(bundle), tuple(links)
