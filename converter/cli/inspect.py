@@ -124,7 +124,7 @@ def _draw_map(output: Output, bundle: Bundle, file: Path, draw: Callable[[DiskMa
     data = draw(survey(bundle, image_of_bundle(bundle), monitor=output.monitor))
     try:
         write_atomic(file, data)
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise UsageError(
             f"{file} cannot be written: {error.strerror}.",
             expected="a path in a folder that is there",
