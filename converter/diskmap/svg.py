@@ -40,6 +40,8 @@ _FIRST_ROW = 246
 _FILES_PER_LINE = 3
 _FILE_LINE = 16
 _MONO = 6.7  # width of a character of the fixed-width font, and a little more
+_TITLE = 74  # columns of the widest characters
+_LINE = 150  # columns of a line in the page's own font
 _KINDS = ("file content", "file system structure", "replaced or deleted above", "unused")
 _DIGEST_SHOWN = 20  # sha256:, twelve digits, and what says that more follow
 
@@ -104,9 +106,9 @@ def _shown(text: str) -> str:
 
 
 def _head(disk: DiskMap) -> Iterator[str]:
-    yield _text(_LEFT, 46, "title ink", fitted(_shown(disk.reference), 84, keep_end=True))
-    yield _text(_LEFT, 70, "mono dim", fitted(_shown(disk.digest), 150))
-    yield _text(_LEFT, 90, "dim", fitted(summary(disk), 150))
+    yield _text(_LEFT, 46, "title ink", fitted(_shown(disk.reference), _TITLE, keep_end=True))
+    yield _text(_LEFT, 70, "mono dim", fitted(_shown(disk.digest), _LINE))
+    yield _text(_LEFT, 90, "dim", fitted(summary(disk), _LINE))
     x = _LEFT
     top = link_class(len(disk.links) - 1)
     classes = (top, "structure", f"{top} replaced", "unused")

@@ -42,8 +42,9 @@ def small() -> DiskMap:
         files=((8 * MIB, 20 * MIB),),
         replaced=((20 * MIB, 21 * MIB),),
         unused=((21 * MIB, 21 * MIB + 4096),),
+        visible=((4096, MIB), (8 * MIB, 20 * MIB)),
     )
-    top = link(1, structure=((0, 65536),), files=((30 * MIB, 31 * MIB),))
+    top = link(1, structure=((0, 4096),), files=((30 * MIB, 31 * MIB),))
     return DiskMap(
         "registry.example/app:1", "sha256:" + "0" * 64, "linux/amd64", 64 * MIB, 3, (below, top)
     )
