@@ -36,6 +36,7 @@ from converter.export.kinds import EXPORT_TYPES, make_export
 from converter.export.settings import Attachment, Export
 from converter.export.target import check_target
 from converter.image.reference import BundleReference, SourceReference
+from converter.package.c_provenance import SUFFIX
 from converter.pipeline import ConvertOptions
 from converter.store.bundle import read_bundle
 from converter.store.layout import Store
@@ -161,8 +162,16 @@ def command(
     package.check(kind, is_package=made.is_package)
     pipe = _standard_output(kind) if out == _STANDARD_OUTPUT else None
     file_name = f"{kind}.vmdk" if pipe else _file_name(out, made.suffix if made.is_folder else "")
+    tells_provenance = made.tells_provenance if provenance is None else provenance
     if pipe is None:
-        check_target(out, suffix=made.suffix, is_folder=made.is_folder, force=force)
+        endings = [*made.endings, *([SUFFIX] if tells_provenance and not made.is_folder else [])]
+        check_target(
+            out,
+            suffix=made.suffix,
+            is_folder=made.is_folder,
+            force=force,
+            beside=[f"{out.stem}{ending}" for ending in endings],
+        )
     reference = parse_argument(source)
     store = open_store(store_root)
     with using(store, monitor=output.monitor):
@@ -187,7 +196,7 @@ def command(
             threads=len(os.sched_getaffinity(0)),
             machine=around,
             package=package.settings(around) if made.is_package else None,
-            tells_provenance=made.tells_provenance if provenance is None else provenance,
+            tells_provenance=tells_provenance,
             attachments=() if pipe or not sbom else _bills(reference, found, origin, store, output),
         )
         if pipe is not None and made.pipe is not None:

@@ -28,7 +28,7 @@ from converter.vmdk.stream import StreamWriter
 from converter.vmdk.writing import DiskWriter, LinkSummary
 
 DISK = "disk"  # the content has one id, whatever it is wrapped in
-FLAT_ENDING = "-flat"  # as VMware's tools name the extent beside its descriptor
+FLAT_ENDING = "-flat.vmdk"  # as VMware's tools name the extent beside its descriptor
 ADVANCE_BYTES = 32 << 20  # of the disk between two events
 
 
@@ -56,7 +56,7 @@ def pipe_stream(export: Export, file: BinaryIO, monitor: Monitor) -> None:
 
 def write_flat(export: Export, folder: Path, monitor: Monitor) -> None:
     """Fill `folder` with a descriptor and a raw file, a hole wherever the disk is zeros."""
-    extent_name = f"{export.stem}{FLAT_ENDING}.vmdk"
+    extent_name = f"{export.stem}{FLAT_ENDING}"
     with new_file(folder / extent_name) as file:
         writer = FlatWriter(file, capacity_bytes=export.source.capacity_bytes)
         copy_disk(export.source, writer, step=export.file_name, monitor=monitor)

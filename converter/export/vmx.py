@@ -7,6 +7,7 @@ image's own stay what they are.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -60,7 +61,11 @@ def write_vmx(export: Export, folder: Path, monitor: Monitor) -> None:
             has_key=machine.has_key,
         )
     )
-    (folder / export.file_name).write_bytes(text)
+    # With a key in it, it is for its owner alone.
+    mode = 0o600 if machine.has_key else 0o666
+    descriptor = os.open(folder / export.file_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text)
     write_companions(export, folder, [*(link.file_name for link in links), disk], monitor)
 
 
