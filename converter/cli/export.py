@@ -35,7 +35,7 @@ from converter.export.exportable import (
 from converter.export.kinds import EXPORT_TYPES, make_export
 from converter.export.settings import Export
 from converter.export.target import check_target
-from converter.image.reference import BundleReference
+from converter.image.reference import BundleReference, SourceReference
 from converter.pipeline import ConvertOptions
 from converter.store.bundle import read_bundle
 from converter.store.layout import Store
@@ -152,10 +152,14 @@ def command(
     file_name = f"{kind}.vmdk" if pipe else _file_name(out, made.suffix if made.is_folder else "")
     if pipe is None:
         check_target(out, suffix=made.suffix, is_folder=made.is_folder, force=force)
+    reference = parse_argument(source)
     store = open_store(store_root)
     with using(store, monitor=output.monitor):
+        if made.is_machine and not isinstance(reference, BundleReference):
+            machine.boot_iso(store, origin.platform, None)  # before anything is fetched
         found = _find(
             source,
+            reference,
             store,
             origin=origin,
             conversion=conversion,
@@ -201,6 +205,7 @@ def command(
 
 def _find(
     source: str,
+    reference: SourceReference,
     store: Store,
     *,
     origin: Origin,
@@ -208,8 +213,7 @@ def _find(
     caching: Caching,
     output: Output,
 ) -> Exportable:
-    """Return what SOURCE is; to be called while the store is in use."""
-    reference = parse_argument(source)
+    """Return what SOURCE, read as `reference`, is; to be called while the store is in use."""
     if isinstance(reference, BundleReference):
         bundle = read_bundle(reference.path)
         return exportable_of_bundle(bundle, image_of_bundle(bundle))

@@ -14,15 +14,15 @@ from click.core import ParameterSource
 from converter.cli.options import size
 from converter.errors import NotFoundError, UsageError
 from converter.export.exportable import Exportable
-from converter.export.guest import guest_document, mac_address
+from converter.export.guest import guest_document, host_name, mac_address
 from converter.export.settings import Firmware, MachineSettings
+from converter.image.platform import Platform
 from converter.machine.model import KEY_BYTES
 from converter.package.vmx import check_serial
 from converter.store.bootimages import boot_image_for
-from converter.store.bundle_boot import bundle_boot_image
+from converter.store.bundle_boot import BundleBoot, bundle_boot_image
 from converter.store.layout import Store
 from tinykernel.media.record import Kind, load_media
-from tinykernel.record import BootImage
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _LEAST_MEMORY_BYTES = 128 << 20
@@ -40,7 +40,7 @@ class MachineOptions:
     firmware: str
     serial: str
     serial_log: bool
-    key_file: Path | None
+    key: bytes | None
     hostname: str | None
 
     def check(self, kind: str, *, is_machine: bool) -> None:
@@ -59,16 +59,12 @@ class MachineOptions:
             )
 
     def settings(self, source: Exportable, store: Store, name: str) -> MachineSettings:
-        """Return what the exporter is told of the machine called `name`.
-
-        Raises NotFoundError when there is no boot image, or no medium of it, and as the store does.
-        """
-        key = None if self.key_file is None else _read_key(self.key_file)
-        mac = mac_address(source)
+        """Return what the exporter is told of the machine called `name`. Raises as `boot_iso`."""
+        mac, hostname = mac_address(source), self.hostname or host_name(name)
         return MachineSettings(
-            boot_iso=_boot_iso(self._boot_image(source, store)),
-            document=guest_document(source, key=key, mac=mac, hostname=self.hostname or name),
-            has_key=key is not None,
+            boot_iso=self.boot_iso(store, source.image.platform, source.boot),
+            document=guest_document(source, key=self.key, mac=mac, hostname=hostname),
+            has_key=self.key is not None,
             mac=mac,
             memory_mib=self.memory >> 20,
             processors=self.cpus,
@@ -77,16 +73,28 @@ class MachineOptions:
             serial_log=self.serial_log,
         )
 
-    def _boot_image(self, source: Exportable, store: Store) -> BootImage:
-        platform = source.image.platform
-        if self.boot_name is None and source.boot is not None:
-            return bundle_boot_image(store, platform, source.boot)
-        return boot_image_for(store, platform, self.boot_name)
+    def boot_iso(self, store: Store, platform: Platform, wanted: BundleBoot | None) -> Path:
+        """Return the medium that a machine starts from; `wanted` is what its bundle names.
+
+        Raises NotFoundError when there is no boot image or it has none, and as the store does.
+        """
+        if self.boot_name is None and wanted is not None:
+            boot = bundle_boot_image(store, platform, wanted)
+        else:
+            boot = boot_image_for(store, platform, self.boot_name)
+        media = load_media(boot)
+        for medium in () if media is None else media.media:
+            if medium.kind is Kind.ISO:
+                return medium.path
+        raise NotFoundError(
+            f"The boot image {boot.id[:12]} has no ISO image, which a machine would start from.",
+            hint="Make it with: saltflat boot build --media iso",
+        )
 
 
 def machine_options(command: _Command) -> _Command:
     """Add the options; the command gets them as `machine`."""
-    return gathered(command, "machine", MachineOptions, _OPTIONS)
+    return gathered(command, "machine", _read_options, _OPTIONS)
 
 
 def gathered(
@@ -196,6 +204,16 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 )
 
 
+def _read_options(*, key_file: Path | None, hostname: str | None, **own: Any) -> MachineOptions:  # noqa: ANN401  # click's values
+    if hostname is not None and host_name(hostname) != hostname:
+        raise UsageError(
+            f"--hostname {hostname!r} is no host name.",
+            expected="1 to 63 letters, digits, dots and dashes, a letter or digit at both ends",
+        )
+    key = None if key_file is None else _read_key(key_file)
+    return MachineOptions(key=key, hostname=hostname, **own)
+
+
 def _read_key(path: Path) -> bytes:
     with path.open("rb") as file:
         text = file.read(_KEY_FILE_BYTES)
@@ -207,14 +225,3 @@ def _read_key(path: Path) -> bytes:
         # The content is a secret: say what is expected, never what was there.
         raise UsageError(f"{path} has no key.", expected=f"{2 * KEY_BYTES} hexadecimal digits")
     return key
-
-
-def _boot_iso(boot: BootImage) -> Path:
-    media = load_media(boot)
-    for medium in () if media is None else media.media:
-        if medium.kind is Kind.ISO:
-            return medium.path
-    raise NotFoundError(
-        f"The boot image {boot.id[:12]} has no ISO image, which the machine would start from.",
-        hint="Make it with: saltflat boot build --media iso",
-    )

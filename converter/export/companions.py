@@ -35,7 +35,7 @@ def write_companions(
     """
     subjects = []
     if export.tells_provenance:
-        step = f"the digests of {len(disks)} file(s)"
+        step = f"digests of {len(disks)} files"
         monitor(StepStarted(step))
         subjects = [Subject(name, _sha256(folder / name)) for name in disks]
         monitor(StepFinished(step, minor=True))

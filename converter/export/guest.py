@@ -7,6 +7,7 @@ port.
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 from converter.export.exportable import Exportable
@@ -15,6 +16,8 @@ from converter.machine.model import Channel, GuestConfig, RunConfig
 
 _VMWARE_PREFIX = "00:50:56"  # of addresses that are given by hand, which end at 3f:ff:ff
 _LAST_OCTET_MASK = 0x3F
+_NOT_IN_HOST_NAMES = re.compile(r"[^A-Za-z0-9.-]+")
+_HOST_NAME_LENGTH = 63  # what Linux takes is one more
 _AS_THE_IMAGE_SAYS = RunConfig()
 
 
@@ -46,3 +49,9 @@ def mac_address(source: Exportable) -> str:
     digits = source.identity("mac")
     first = int(digits[:2], 16) & _LAST_OCTET_MASK
     return f"{_VMWARE_PREFIX}:{first:02x}:{digits[2:4]}:{digits[4:6]}"
+
+
+def host_name(name: str) -> str:
+    """Return `name` as a host may be called: with dashes for all that none may have in it."""
+    kept = _NOT_IN_HOST_NAMES.sub("-", name)[:_HOST_NAME_LENGTH].strip("-.")
+    return kept or "guest"

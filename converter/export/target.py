@@ -29,7 +29,8 @@ from converter.atomic import (
 from converter.errors import SaltflatError, UsageError
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+# The last two: what should be a folder is a file.
+_NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 _MODE = 0o644
 _NAME_BYTES_MAX = 255  # NAME_MAX of Linux's file systems
 
@@ -188,7 +189,7 @@ def _clear(error: OSError, out: Path) -> Exception:
             expected=f"room beside it for a whole export, in {out.parent}",
             hint="Make room, or name another place with -o. Nothing was left behind.",
         )
-    if error.errno in _NO_RIGHT or error.errno == errno.ENOTDIR:
+    if error.errno in _NO_RIGHT:
         return SaltflatError(
             f"{out} cannot be written: {error.strerror}.",
             expected="a folder that you may write to",

@@ -245,13 +245,17 @@ def _sections(data: bytes) -> dict[bytes, _Section]:
     sections: dict[bytes, _Section] = {}
     unfolder = zstandard.ZstdDecompressor()  # one for all: its buffers are megabytes
     at = HEAD.size
-    for _ in range(min(count, MAX_SECTIONS)):
+    if count > MAX_SECTIONS:
+        raise ValueError(f"it says that it has {count} sections")
+    for _ in range(count):
         name, stored, size = SECTION.unpack_from(data, at)
         at += SECTION.size
         if size > MAX_SECTION_BYTES or at + stored > len(data):
             raise ValueError(f"section {name!r} is longer than the file")
         sections[name] = _Section(data[at : at + stored], size, unfolder)
         at += stored
+    if at != len(data):
+        raise ValueError("something follows its last section")
     return sections
 
 

@@ -232,7 +232,7 @@ class _Guest(GuestConfig):
     def encode(
         self,
         channel: Channel,
-        key: bytes,
+        key: bytes | None,
         volumes: Sequence[GuestVolume] = (),
         network: Mapping[str, Any] | None = None,
     ) -> bytes:
@@ -333,5 +333,7 @@ def served(booted_machine: Booted, key: bytes | None = None) -> Iterator[GuestHo
     """Listen on a machine's line, with its key or another."""
     with UnixListener(booted_machine.path) as listener:
         host = GuestHost(listener, key or booted_machine.key)
-        yield host
-        host.close()
+        try:
+            yield host
+        finally:  # a socket that a failed test leaves open fails a later one
+            host.close()

@@ -327,6 +327,10 @@ def test_a_lease_from_its_beginning_to_its_end(link: Path, ethernet: Lan, tmp_pa
             f'while p=$({CLIENT}); test -z "$p" || test $p = {old}; do sleep 0.1; done; echo $p'
         )
         assert guest(script).strip() != old
+        # It has it when the server has said so, and the client's packet socket is closed; until
+        # then it would take any server's offer, and none would refuse it anything.
+        host.wait(lambda: "DHCPACK" in ethernet.said().partition("DHCPDISCOVER")[2])
+        guest("while tail -n +2 /proc/net/packet | grep -q .; do sleep 0.1; done")
         assert addresses() == [before]
 
         # A server that knows nothing of the lease refuses it; another one takes its place.

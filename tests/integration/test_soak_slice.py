@@ -57,11 +57,11 @@ def test_five_of_three_hundred_lives_of_machines(tool: Callable[[str], str]) -> 
 
 @pytest.mark.vm
 @pytest.mark.timeout(300)
-def test_two_hundred_of_ten_thousand_execs(tool: Callable[[str], str]) -> None:
+def test_a_hundred_and_twenty_of_ten_thousand_execs(tool: Callable[[str], str]) -> None:
     for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64"):
         tool(name)
     assert execs.COUNT == 10_000
-    assert execs.run(200, seed=3) == []
+    assert execs.run(120, seed=3) == []
 
 
 @pytest.mark.root
@@ -94,9 +94,9 @@ def test_twenty_thousand_of_a_million_hostile_frames_into_a_relay() -> None:
 
 
 @pytest.mark.vm
-def test_a_hundred_of_a_thousand_processes_that_exit_at_once(boot_store: Path) -> None:
+def test_sixty_of_a_thousand_processes_that_exit_at_once(boot_store: Path) -> None:
     assert exits.COUNT == 1_000
-    assert exits.run(100, seed=2) == []
+    assert exits.run(60, seed=2) == []
 
 
 @pytest.mark.vm
@@ -106,9 +106,9 @@ def test_four_of_two_hundred_megabytes_for_a_slow_client_and_for_nobody(boot_sto
 
 
 @pytest.mark.vm
-def test_one_of_sixty_four_mebibytes_each_way(boot_store: Path) -> None:
+def test_half_a_mebibyte_of_sixty_four_each_way(boot_store: Path) -> None:
     assert line.COUNT == 64 << 10
-    assert line.run(1 << 10, seed=2) == []
+    assert line.run(512, seed=2) == []
 
 
 def test_the_program_prints_one_line(corner_layout: Path) -> None:

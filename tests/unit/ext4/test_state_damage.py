@@ -18,6 +18,7 @@ from converter.ext4.state import (
     HEAD,
     MAGIC,
     MAX_SECTION_BYTES,
+    MAX_SECTIONS,
     SCHEMA,
     SECTION,
     dump_state,
@@ -232,6 +233,17 @@ def test_a_section_takes_no_memory_before_it_has_content() -> None:
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_bytes_behind_the_last_section_are_damage() -> None:
+    data = dump_state(_filesystem())
+    with pytest.raises(IntegrityError, match="something follows its last section"):
+        load_states([data + b"x"])
+    count = HEAD.unpack_from(data)[2]
+    with pytest.raises(IntegrityError, match="something follows its last section"):
+        load_states([HEAD.pack(MAGIC, SCHEMA, count - 1) + data[HEAD.size :]])
+    with pytest.raises(IntegrityError, match=f"has {MAX_SECTIONS + 1} sections"):
+        load_states([HEAD.pack(MAGIC, SCHEMA, MAX_SECTIONS + 1) + data[HEAD.size :]])
 
 
 _ENTRIES, _DEPTH, _START = c.I_BLOCK_OFFSET + 3, c.I_BLOCK_OFFSET + 6, c.I_BLOCK_OFFSET + 22
