@@ -157,6 +157,14 @@ RULES = {
         never=("converter.ext4", "converter.rootfs"),
         why="packages are made of disks",
     ),
+    "package-pure": Rule(
+        who=tuple(
+            f"converter.package.{name}"
+            for name in ("c_ovf", "model", "descriptor", "properties", "manifest")
+        ),
+        never=("os", "io", "socket", "subprocess", "pathlib", "shutil", "tempfile", "time"),
+        why="a descriptor follows from the package that it describes, and from nothing of the host",
+    ),
     "one-voice": Rule(
         who=PACKAGES,
         never=("click", "rich"),
@@ -259,6 +267,8 @@ def test_rules_hold() -> None:
         ("converter.rootfs.tree", "import os.path", {"rootfs-pure"}),
         ("converter.ext4.writer", "from ..vmdk import LinkWriter", {"ext4-no-disk"}),
         ("converter.vmdk.sparse", "from converter import ext4", {"vmdk-no-file-system"}),
+        ("converter.package.descriptor", "import uuid, time", {"package-pure"}),
+        ("converter.package.signing", "import subprocess", set()),
         ("converter.pipeline", "import click", {"one-voice"}),
         ("tinykernel.verify.media", "from tinykernel.media import uki", {"verify-apart"}),
         ("tinykernel.sbom.spdx", "import time", {"sbom-pure"}),
