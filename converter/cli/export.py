@@ -33,7 +33,7 @@ from converter.export.exportable import (
     exportable_of_image,
 )
 from converter.export.kinds import EXPORT_TYPES, make_export
-from converter.export.settings import Export
+from converter.export.settings import Attachment, Export
 from converter.export.target import check_target
 from converter.image.reference import BundleReference, SourceReference
 from converter.pipeline import ConvertOptions
@@ -105,6 +105,16 @@ _CODECS = ("auto", *LEVELS)
     help="Say in a file beside the disks what they were made of; flat does not unless it is asked "
     "to, for its disk would have to be read once more with all its zeros.",
 )
+@click.option(
+    "--sbom/--no-sbom",
+    "sbom",
+    default=True,
+    envvar="SALTFLAT_EXPORT_SBOM",
+    show_envvar=True,
+    show_default=True,
+    help="Put the bills of materials that the image carries as referrers beside the disks, as they "
+    "are; a bundle carries none.",
+)
 @machine_options
 @package_options
 @conversion_options
@@ -123,6 +133,7 @@ def command(
     library: str,
     level: int | None,
     provenance: bool | None,
+    sbom: bool,
     machine: MachineOptions,
     package: PackageOptions,
     conversion: ConvertOptions,
@@ -177,6 +188,7 @@ def command(
             machine=around,
             package=package.settings(around) if made.is_package else None,
             tells_provenance=made.tells_provenance if provenance is None else provenance,
+            attachments=() if pipe or not sbom else _bills(reference, found, origin, store, output),
         )
         if pipe is not None and made.pipe is not None:
             made.pipe(export, pipe, output.monitor)
@@ -226,6 +238,18 @@ def _find(
         monitor=output.monitor,
     )
     return exportable_of_image(chain.image, chain.parameters, chain.links, chain.disks)
+
+
+def _bills(
+    reference: SourceReference, found: Exportable, origin: Origin, store: Store, output: Output
+) -> tuple[Attachment, ...]:
+    if isinstance(reference, BundleReference):
+        return ()
+    # Half of what this loads is for artifacts in registries; who exports a bundle need not wait.
+    from converter.cli.sboms import sboms_of  # noqa: PLC0415 - see above
+
+    bills = sboms_of(reference, found.image, origin, store, monitor=output.monitor)
+    return tuple(Attachment(bill.ending, bill.data) for bill in bills)
 
 
 def _codec(library: str, level: int | None) -> Codec:

@@ -152,6 +152,19 @@ RULES = {
         unless=("converter.artifact", "converter.cli", "converter.batch"),
         why="conversions know a cache by the interface in converter.linkcache alone",
     ),
+    "vmx-pure": Rule(
+        who=("converter.package.vmx",),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
+        why="what a file says follows from the machine, and from nothing of the host",
+    ),
+    "export-makes-no-links": Rule(
+        who=("converter.export",),
+        never=(
+            *("converter.layer", "converter.rootfs", "converter.ext4", "converter.registry"),
+            *("converter.artifact", "converter.groups", "subprocess"),
+        ),
+        why="it gives away chains that are made, and asks nobody for what lies beside them",
+    ),
     "package-no-file-system": Rule(
         who=("converter.package",),
         never=("converter.ext4", "converter.rootfs"),
@@ -283,6 +296,9 @@ def test_rules_hold() -> None:
         ("converter.machine.supervisor", "import click", {"one-voice", "supervisor-lean"}),
         ("converter.machine.directory", "from converter.vmdk import reader", {"supervisor-lean"}),
         ("converter.machine.local", "from converter.ext4 import writer", {"machine-no-pipeline"}),
+        ("converter.export.disks", "from converter.ext4 import reader", {"export-makes-no-links"}),
+        ("converter.export.kinds", "import converter.pipeline", {"pipeline-order"}),
+        ("converter.package.vmx", "from pathlib import Path", {"vmx-pure"}),
         ("converter.registry.client", "import oras.provider", {"oras-by-registry"}),
         ("converter.registry.oras_port", "import oras.provider", set()),
         ("converter.pipeline", "from converter.artifact import cache", {"artifact-on-request"}),
