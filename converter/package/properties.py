@@ -75,8 +75,11 @@ def _variables(image: Mapping[str, Any]) -> dict[str, str]:
     environment = image.get("Env")
     if not isinstance(environment, list):
         return {}
-    pairs = (entry.partition("=") for entry in environment if isinstance(entry, str))
-    return {name: value for name, _, value in pairs if _can_be_property(name, value)}
+    last = {entry.partition("=")[0]: entry for entry in environment if isinstance(entry, str)}
+    pairs = (entry.partition("=") for entry in last.values())
+    return {
+        name: value for name, equals, value in pairs if equals and _can_be_property(name, value)
+    }
 
 
 def _can_be_property(name: str, value: str) -> bool:

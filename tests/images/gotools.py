@@ -1,4 +1,4 @@
-"""Programs of the tests that come as Go modules: a registry with the referrers API, and regctl.
+"""Programs of the tests that come as Go modules: a registry, regctl, and a vCenter's simulator.
 
 Their versions are pinned in tests/tools/go.mod and go.sum; each is built once into the test cache.
 """
@@ -14,7 +14,11 @@ from pathlib import Path
 from tests.images.cache import ROOT, cache_folder, cached, fingerprint
 
 TOOLS = ROOT / "tests" / "tools"
-PROGRAMS = {"registry": "./registry", "regctl": "github.com/regclient/regclient/cmd/regctl"}
+PROGRAMS = {
+    "registry": "./registry",
+    "regctl": "github.com/regclient/regclient/cmd/regctl",
+    "vcsim": "./vcsim",
+}
 _PLACES = ("/usr/local/go/bin", "/usr/lib/go/bin")
 
 
@@ -64,5 +68,6 @@ def go_tools() -> Path:
             }
             subprocess.run(command, check=True, cwd=TOOLS, timeout=900, env=environment)
 
-    key = fingerprint([TOOLS / "go.mod", TOOLS / "go.sum", TOOLS / "registry" / "main.go"])
+    sources = [TOOLS / name for name in ("go.mod", "go.sum", "registry/main.go", "vcsim/main.go")]
+    key = fingerprint(sources)
     return cached(cache_folder(), "gotools", key, build)

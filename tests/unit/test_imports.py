@@ -181,6 +181,14 @@ RULES = {
         never=("converter.ext4", "converter.rootfs"),
         why="packages are made of disks",
     ),
+    "package-pure": Rule(
+        who=tuple(
+            f"converter.package.{name}"
+            for name in ("c_ovf", "model", "descriptor", "properties", "manifest")
+        ),
+        never=("os", "io", "socket", "subprocess", "pathlib", "shutil", "tempfile", "time"),
+        why="a descriptor follows from the package that it describes, and from nothing of the host",
+    ),
     "one-voice": Rule(
         who=PACKAGES,
         never=("click", "rich"),
@@ -287,6 +295,8 @@ def test_rules_hold() -> None:
         ("converter.diskmap.svg", "from converter.vmdk.chain import Chain", {"diskmap-pure"}),
         ("converter.survey", "from converter.vmdk.chain import Chain", set()),
         ("converter.package.provenance", "import datetime", {"provenance-pure"}),
+        ("converter.package.descriptor", "import uuid, time", {"package-pure"}),
+        ("converter.package.signing", "import subprocess", set()),
         ("converter.pipeline", "import click", {"one-voice"}),
         ("tinykernel.verify.media", "from tinykernel.media import uki", {"verify-apart"}),
         ("tinykernel.sbom.spdx", "import time", {"sbom-pure"}),
