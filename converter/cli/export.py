@@ -159,6 +159,7 @@ def command(
     codec = _codec(library, level)
     machine.check(kind, is_machine=made.is_machine)
     package.check(kind, is_package=made.is_package)
+    packaged = package.settings(machine.serial) if made.is_package else None
     pipe = _standard_output(kind) if out == _STANDARD_OUTPUT else None
     file_name = f"{kind}.vmdk" if pipe else _file_name(out, made.suffix if made.is_folder else "")
     if pipe is None:
@@ -178,15 +179,14 @@ def command(
             output=output,
         )
         name = out.name if made.is_folder else out.stem
-        around = machine.settings(found, store, name) if made.is_machine else None
         export = Export(
             kind=kind,
             source=found,
             file_name=file_name,
             codec=codec,
             threads=len(os.sched_getaffinity(0)),
-            machine=around,
-            package=package.settings(around) if made.is_package else None,
+            machine=machine.settings(found, store, name) if made.is_machine else None,
+            package=packaged,
             tells_provenance=made.tells_provenance if provenance is None else provenance,
             attachments=() if pipe or not sbom else _bills(reference, found, origin, store, output),
         )

@@ -11,7 +11,8 @@ import click
 
 from converter.cli.machine_options import gathered
 from converter.errors import UsageError
-from converter.export.settings import MachineSettings, PackageSettings
+from converter.export.settings import PackageSettings
+from converter.package.properties import property_sections
 from converter.package.signing import load_signer
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -38,14 +39,16 @@ class PackageOptions:
         if self.certificate is not None and self.key is None:
             raise UsageError("--cert is for a signature.", expected="--sign KEY beside it")
 
-    def settings(self, machine: MachineSettings | None) -> PackageSettings:
-        """Return what the exporter is told of the package around `machine`.
+    def settings(self, serial: str) -> PackageSettings:
+        """Return what the exporter is told of the package of a machine with the line `serial`.
 
-        Raises UsageError for a line that no server has, and as the signer does.
+        Raises UsageError for a line that no server has and for what cannot be a property, and as
+        the signer does.
         """
-        if machine is not None and machine.serial.startswith("pipe:"):
+        property_sections({}, asked=self.variables)
+        if serial.startswith("pipe:"):
             raise UsageError(
-                f"--serial {machine.serial} is of VMware's desktop products.",
+                f"--serial {serial} is of VMware's desktop products.",
                 expected="telnet://HOST:PORT or telnets://HOST:PORT of a concentrator in a package",
             )
         return PackageSettings(
