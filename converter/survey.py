@@ -21,7 +21,7 @@ from converter.ext4.walk import Walk
 from converter.image.history import created_by
 from converter.image.model import Image
 from converter.layer.entry import Kind as EntryKind
-from converter.store.bundle import Bundle
+from converter.store.bundle import Bundle, BundleLink
 from converter.vmdk.chain import Chain, open_chain
 from converter.vmdk.extent import Kind
 
@@ -44,17 +44,8 @@ def survey(bundle: Bundle, image: Image, *, monitor: Monitor) -> DiskMap:
             )
         looked = _Survey(chain)
         links = tuple(
-            MapLink(
-                recorded.link_id,
-                layers,
-                recorded.size,
-                *looked.contents(number),
-                looked.visible[number],
-                looked.heaviest(number),
-            )
-            for number, (link, recorded, layers) in enumerate(
-                zip(chain.links, bundle.links, covered, strict=True)
-            )
+            looked.link(number, recorded, layers)
+            for number, (recorded, layers) in enumerate(zip(bundle.links, covered, strict=True))
         )
         capacity_bytes = chain.capacity_bytes
     monitor(StepFinished(_STEP, f"{len(links)} links"))
@@ -94,7 +85,7 @@ def _covered(bundle: Bundle, image: Image) -> list[tuple[MapLayer, ...]]:
 
 
 class _Heaviest:
-    """The files that weigh most of all that were offered; of equal ones the first by path."""
+    """The files that weigh most of all that were offered; of equal ones those offered first."""
 
     def __init__(self) -> None:
         self._found: list[tuple[int, bytes, bool]] = []
@@ -102,11 +93,11 @@ class _Heaviest:
     @property
     def least_bytes(self) -> int:
         """What a file has to weigh at least to be among them."""
-        return -self._found[-1][0] if len(self._found) == _NAMED else 1
+        return 1 - self._found[-1][0] if len(self._found) == _NAMED else 1
 
     def offer(self, held_bytes: int, path: bytes, *, gone: bool = False) -> None:
+        del self._found[_NAMED - 1 :]
         insort(self._found, (-held_bytes, path, gone))
-        del self._found[_NAMED:]
 
     def files(self) -> tuple[MapFile, ...]:
         return tuple(MapFile(path, -held, gone) for held, path, gone in self._found)
@@ -121,7 +112,7 @@ class _Survey:
         self._held = [_held(chain, number) for number in range(count)]
         self._answers = _answers(chain)
         self._answer_begins = [begin for begin, _, _ in self._answers]
-        self.visible = [
+        self._visible = [
             joined((begin, end) for begin, end, link in self._answers if link == number)
             for number in range(count)
         ]
@@ -129,21 +120,32 @@ class _Survey:
         self._named = [_Heaviest() for _ in range(count)]
         self._look_through()
 
-    def contents(self, number: int) -> tuple[Runs, Runs, Runs, Runs]:
-        """Return what a link holds: files, structure, replaced, unused."""
-        visible, held = self.visible[number], self._held[number]
+    def link(self, number: int, recorded: BundleLink, layers: tuple[MapLayer, ...]) -> MapLink:
+        """Return what a link holds, and which files weigh most in it."""
+        visible = self._visible[number]
+        reader = self._reader(number)
         files = common(visible, self._files)
         structure = common(visible, self._structure)
-        rest = without(without(held, files), structure)
-        used = _in_use(self._reader(number), rest)
-        return files, structure, common(rest, used), without(rest, used)
+        rest = without(without(self._held[number], files), structure)
+        used = _in_use(reader, rest)
+        replaced = common(rest, used)
+        return MapLink(
+            recorded.link_id,
+            layers,
+            recorded.size,
+            files,
+            structure,
+            replaced,
+            without(rest, used),
+            visible,
+            self._heaviest(number, reader, replaced),
+        )
 
-    def heaviest(self, number: int) -> tuple[MapFile, ...]:
+    def _heaviest(self, number: int, reader: Reader, replaced: Runs) -> tuple[MapFile, ...]:
         """Return the files that weigh most in a link, those that are gone again among them."""
         named = self._named[number]
-        replaced = self.contents(number)[2]
         if length(replaced) >= named.least_bytes:
-            walk = Walk(self._reader(number))
+            walk = Walk(reader)
             for held, directory, name in _files_in(walk, replaced):
                 if held >= named.least_bytes:
                     named.offer(held, walk.path(directory, name), gone=True)

@@ -36,12 +36,14 @@ from converter.export.kinds import EXPORT_TYPES, make_export
 from converter.export.settings import Attachment, Export
 from converter.export.target import check_target
 from converter.image.reference import BundleReference, SourceReference
+from converter.package.c_provenance import SUFFIX
 from converter.pipeline import ConvertOptions
 from converter.store.bundle import read_bundle
 from converter.store.layout import Store
 from converter.store.locks import using
 from converter.vmdk.compression import LEVELS, Codec, best
 from converter.vmdk.descriptor import file_name_fault
+from tinykernel.media.record import Kind
 
 _STANDARD_OUTPUT = Path("-")
 _CODECS = ("auto", *LEVELS)
@@ -160,15 +162,24 @@ def command(
     machine.check(kind, is_machine=made.is_machine)
     package.check(kind, is_package=made.is_package)
     packaged = package.settings(machine.serial) if made.is_package else None
+    medium = package.medium if made.is_package else Kind.ISO
     pipe = _standard_output(kind) if out == _STANDARD_OUTPUT else None
     file_name = f"{kind}.vmdk" if pipe else _file_name(out, made.suffix if made.is_folder else "")
+    tells_provenance = made.tells_provenance if provenance is None else provenance
     if pipe is None:
-        check_target(out, suffix=made.suffix, is_folder=made.is_folder, force=force)
+        endings = [*made.endings, *([SUFFIX] if tells_provenance and made.has_companions else [])]
+        check_target(
+            out,
+            suffix=made.suffix,
+            is_folder=made.is_folder,
+            force=force,
+            beside=[f"{out.stem}{ending}" for ending in endings],
+        )
     reference = parse_argument(source)
     store = open_store(store_root)
     with using(store, monitor=output.monitor):
         if made.is_machine and not isinstance(reference, BundleReference):
-            machine.boot_iso(store, origin.platform, None)  # before anything is fetched
+            machine.boot_medium(store, origin.platform, None, medium)  # before anything is fetched
         found = _find(
             source,
             reference,
@@ -185,9 +196,9 @@ def command(
             file_name=file_name,
             codec=codec,
             threads=len(os.sched_getaffinity(0)),
-            machine=machine.settings(found, store, name) if made.is_machine else None,
+            machine=machine.settings(found, store, name, medium) if made.is_machine else None,
             package=packaged,
-            tells_provenance=made.tells_provenance if provenance is None else provenance,
+            tells_provenance=tells_provenance,
             attachments=() if pipe or not sbom else _bills(reference, found, origin, store, output),
         )
         if pipe is not None and made.pipe is not None:

@@ -51,6 +51,8 @@ _DRAWINGS = {".svg": encode_svg, ".html": encode_html}
     "map_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.svg|FILE.html",
+    envvar="SALTFLAT_INSPECT_MAP",
+    show_envvar=True,
     help="Also draw where each link of a bundle holds what, and name its heaviest files.",
 )
 @source_options

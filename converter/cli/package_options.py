@@ -14,7 +14,9 @@ from converter.errors import UsageError
 from converter.export.settings import PackageSettings
 from converter.package.properties import property_sections
 from converter.package.signing import load_signer
+from tinykernel.media.record import Kind
 
+_MEDIA = {"iso": Kind.ISO, "disk": Kind.STREAM}
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -26,8 +28,14 @@ class PackageOptions:
     is_delta: bool
     variables: tuple[str, ...]
     network: str
+    medium_name: str
     key: Path | None
     certificate: Path | None
+
+    @property
+    def medium(self) -> Kind:
+        """The kind of boot medium that the package's machine starts from."""
+        return _MEDIA[self.medium_name]
 
     def check(self, kind: str, *, is_package: bool) -> None:
         """Raise UsageError for what the type of export has no use for."""
@@ -87,6 +95,17 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_envvar=True,
         show_default=True,
         help="The network of a package's machine, which whoever deploys it maps to one of theirs.",
+    ),
+    click.option(
+        "--boot-medium",
+        "medium_name",
+        type=click.Choice(["iso", "disk"]),
+        default="iso",
+        envvar="SALTFLAT_EXPORT_BOOT_MEDIUM",
+        show_envvar=True,
+        show_default=True,
+        help="What a package's machine starts from: an ISO image in a CD drive, or a disk before "
+        "the image's.",
     ),
     click.option(
         "--sign",

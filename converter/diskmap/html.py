@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from converter.diskmap.model import DiskMap, MapLink
 from converter.diskmap.runs import length
-from converter.diskmap.svg import draw, layers_text
+from converter.diskmap.svg import digest_text, draw, layers_text
 from converter.diskmap.text import bounded, name_text, printable, size_text, step_text, xml
 
 # No part of a page that shows strangers' names is ever a program, or fetches anything.
@@ -66,15 +66,16 @@ def encode_html(disk: DiskMap) -> bytes:
 def _row(disk: DiskMap, number: int, link: MapLink) -> Iterator[str]:
     where = layers_text(link.layers, disk.layer_count)
     yield "<tr>"
-    yield f"<td><b>{number + 1}</b><br/>{where}<br/><code>{_shown(link.link_id)}</code></td>"
+    identity = _shown(link.link_id)
+    yield f'<td title="link id {identity}"><b>{number + 1}</b><br/>{where}</td>'
     for size_bytes in (link.file_bytes, *map(length, link.contents)):
         yield f'<td class="size" title="{size_bytes} bytes">{size_text(size_bytes)}</td>'
     yield "<td><ul>"
     for layer in link.layers:
         step = xml(bounded(step_text(layer.created_by)))
         yield (
-            f'<li title="diffID {_shown(layer.diff_id)}">{step}<br/>'
-            f"<code>{_shown(layer.digest)}</code></li>"
+            f'<li title="{_shown(layer.digest)}, diffID {_shown(layer.diff_id)}">{step} '
+            f"<code>{xml(digest_text(layer.digest))}</code></li>"
         )
     yield "</ul></td>"
     yield "<td><ul>"

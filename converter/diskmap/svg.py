@@ -43,7 +43,7 @@ _MONO = 6.7  # width of a character of the fixed-width font, and a little more
 _TITLE = 74  # columns of the widest characters
 _LINE = 150  # columns of a line in the page's own font
 _KINDS = ("file content", "file system structure", "replaced or deleted above", "unused")
-_DIGEST_SHOWN = 20  # sha256:, twelve digits, and what says that more follow
+_DIGEST_SHOWN = 19  # sha256: and twelve digits
 
 
 def encode_svg(disk: DiskMap) -> bytes:
@@ -93,6 +93,11 @@ def layers_text(layers: Sequence[MapLayer], count: int) -> str:
     if len(layers) == 1:
         return f"layer {layers[0].number} of {count}"
     return f"layers {layers[0].number} to {layers[-1].number} of {count}"
+
+
+def digest_text(digest: str) -> str:
+    """Return the beginning of a digest, which tells it from others well enough for people."""
+    return printable(digest[:_DIGEST_SHOWN])
 
 
 def contents_text(link: MapLink) -> str:
@@ -162,11 +167,11 @@ def _row(disk: DiskMap, number: int, parts: Sequence[Stretch], y: int) -> Iterat
     yield f'<rect class="{class_}" x="{_LEFT}" y="{y + 3}" width="12" height="12" rx="2"/>'
     yield _text(_LEFT + 20, y + 14, "name ink", f"Link {number + 1}")
     where = layers_text(link.layers, disk.layer_count)
-    digests = [fitted(_shown(layer.digest), _DIGEST_SHOWN) for layer in link.layers]
+    digests = [digest_text(layer.digest) for layer in link.layers]
     steps = [step_text(layer.created_by) for layer in link.layers]
     yield _text(_LEFT + 84, y + 14, "dim", where)
     others = f" and {len(digests) - 1} more" if len(digests) > 1 else ""
-    yield _text(_LEFT + 216, y + 14, "mono dim", digests[-1].rstrip("…") + others)
+    yield _text(_LEFT + 216, y + 14, "mono dim", digests[-1] + others)
     yield _text(_RIGHT, y + 14, "name ink end", size_text(link.file_bytes))
     told = " · ".join(filter(None, steps)) or "no history"
     columns = int(_BAR_WIDTH / _MONO)

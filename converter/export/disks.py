@@ -6,6 +6,7 @@ are is `converter.vmdk`'s.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ from converter.vmdk.stream import StreamWriter
 from converter.vmdk.writing import DiskWriter, LinkSummary
 
 DISK = "disk"  # the content has one id, whatever it is wrapped in
-FLAT_ENDING = "-flat"  # as VMware's tools name the extent beside its descriptor
+FLAT_ENDING = "-flat.vmdk"  # as VMware's tools name the extent beside its descriptor
 ADVANCE_BYTES = 32 << 20  # of the disk between two events
 
 
@@ -56,7 +57,7 @@ def pipe_stream(export: Export, file: BinaryIO, monitor: Monitor) -> None:
 
 def write_flat(export: Export, folder: Path, monitor: Monitor) -> None:
     """Fill `folder` with a descriptor and a raw file, a hole wherever the disk is zeros."""
-    extent_name = f"{export.stem}{FLAT_ENDING}.vmdk"
+    extent_name = f"{export.stem}{FLAT_ENDING}"
     with new_file(folder / extent_name) as file:
         writer = FlatWriter(file, capacity_bytes=export.source.capacity_bytes)
         copy_disk(export.source, writer, step=export.file_name, monitor=monitor)
@@ -87,9 +88,13 @@ def write_sparse(export: Export, folder: Path, monitor: Monitor) -> None:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a new file, seekable and unbuffered, whose bytes go to the disk while more come."""
-    with EagerFile(path, "x+") as file:
+def new_file(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
+    """Yield a new file, seekable and unbuffered, whose bytes go to the disk while more come.
+
+    One that `is_private`, with a key in it, is for its owner alone.
+    """
+    mode = 0o600 if is_private else 0o666
+    with EagerFile(path, "x+", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         yield file
 
 

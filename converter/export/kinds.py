@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from converter.events import Monitor
-from converter.export.disks import pipe_stream, write_flat, write_sparse, write_stream
+from converter.export.disks import FLAT_ENDING, pipe_stream, write_flat, write_sparse, write_stream
 from converter.export.package import write_ova, write_ovf
 from converter.export.settings import Export
 from converter.export.target import fill_target
@@ -25,13 +25,15 @@ class ExportType:
     `write` fills an empty folder, the main file under the export's `file_name`, and leaves every
     file closed; making them durable and giving them their names is the caller's. `is_folder`: OUT
     is that folder, called as whoever asked wants it, and the main file in it ends with `suffix`;
-    else OUT is the main file, and what else there is comes to lie beside it. `pipe` writes the main
+    else OUT is the main file, and what else there is comes to lie beside it: disks whose names end
+    with `endings`, and companions. `pipe` writes the main
     file alone where nothing can be gone back to, if that is possible. `is_machine`: there are
     MachineSettings; `is_package`: there are PackageSettings, too.
     """
 
     write: Write
     suffix: str = ".vmdk"
+    endings: tuple[str, ...] = ()
     is_folder: bool = False
     is_machine: bool = False
     is_package: bool = False
@@ -39,11 +41,16 @@ class ExportType:
     tells_provenance: bool = True
     pipe: Pipe | None = None
 
+    @property
+    def has_companions(self) -> bool:
+        """Whether what else there is comes to lie beside OUT, and not within it."""
+        return not self.is_folder and not self.is_package
+
 
 EXPORT_TYPES: Mapping[str, ExportType] = {
     "stream": ExportType(write=write_stream, pipe=pipe_stream, is_compressed=True),
     # Reading all zeros of a large disk would take longer than writing its data.
-    "flat": ExportType(write=write_flat, tells_provenance=False),
+    "flat": ExportType(write=write_flat, endings=(FLAT_ENDING,), tells_provenance=False),
     "sparse": ExportType(write=write_sparse),
     "vmx": ExportType(write=write_vmx, suffix=".vmx", is_folder=True, is_machine=True),
     "ovf": ExportType(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -230,3 +231,24 @@ def test_what_cannot_be_drawn_is_a_usage_error(
     assert (done.returncode, done.stdout) == (2, b"")
     assert said in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"digest": "sha257:00"}, b"neither sha256 nor sha512"),
+        ({"digest": "sha256:" + "0" * 64}, b"has the digest"),
+        ({"links": []}, b"has no links"),
+    ],
+)
+def test_a_bundle_that_is_not_what_it_says_is_not_drawn(
+    saltflat: Saltflat, bundle: Path, tmp_path: Path, wrong: dict[str, object], said: bytes
+) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    document = json.loads((copy / "bundle.json").read_bytes())
+    (copy / "bundle.json").write_text(json.dumps(document | wrong))
+    done = saltflat("inspect", copy, "--map", tmp_path / "map.svg")
+    assert (done.returncode, done.stdout) == (5, b"")
+    assert said in done.stderr
+    assert not (tmp_path / "map.svg").exists()

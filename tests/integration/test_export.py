@@ -56,12 +56,25 @@ def bundle(saltflat: Saltflat, tmp_path_factory: pytest.TempPathFactory) -> Path
     return work / "bundle"
 
 
-@pytest.fixture
-def export(saltflat: Saltflat, bundle: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
-    """Return export(*arguments): the command, on the bundle, with its store."""
+Export = Callable[..., tuple[int, str, str]]
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-        return saltflat("export", bundle, "--store", bundle.parent / "store", *arguments)
+
+@pytest.fixture
+def export(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Export:
+    """Return export(*arguments): the command in this process, on the bundle, with its store.
+
+    It returns the exit code, standard output and standard error.
+    """
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        command = ["export", bundle, "--store", bundle.parent / "store", *arguments]
+        monkeypatch.setattr(sys, "argv", ["saltflat", *map(os.fspath, command)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capsys.readouterr()
 
     return run
 
@@ -90,7 +103,7 @@ def content_of(top: Path) -> str:
 
 
 def test_each_type_is_the_same_disk_and_twice_the_same_bytes(
-    export: Callable[..., subprocess.CompletedProcess[bytes]],
+    export: Export,
     bundle: Path,
     tool: Callable[[str], str],
     tmp_path: Path,
@@ -101,11 +114,11 @@ def test_each_type_is_the_same_disk_and_twice_the_same_bytes(
     for kind in ("stream", "flat", "sparse"):
         folders = [tmp_path / f"{kind}-{number}" for number in range(2)]
         for folder in folders:
-            done = export("--type", kind, "-o", folder / "disk.vmdk", "--format=json")
-            assert done.returncode == 0, done.stderr
+            code, told, log = export("--type", kind, "-o", folder / "disk.vmdk", "--format=json")
+            assert code == 0, log
         assert digests(folders[0]) == digests(folders[1])
-        told = json.loads(done.stdout)
-        files = {Path(file["file"]).name: file["size"] for file in told["files"]}
+        listed = json.loads(told)["files"]
+        files = {Path(file["file"]).name: file["size"] for file in listed}
         assert files == {path.name: path.stat().st_size for path in folders[1].iterdir()}
         made[kind] = folders[0] / "disk.vmdk"
         command = [qemu_img, "compare", "-f", "vmdk", "-F", "vmdk", top, made[kind]]
@@ -124,24 +137,21 @@ def test_each_type_is_the_same_disk_and_twice_the_same_bytes(
 
 
 def test_standard_output_gets_the_bytes_of_the_file(
-    export: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
+    saltflat: Saltflat, bundle: Path, export: Export, tmp_path: Path
 ) -> None:
-    options = ("--codec=zlib", "--compression-level=1", "--no-provenance")
-    piped = export("--type=stream", *options, "-o", "-")
-    assert piped.returncode == 0, piped.stderr
-    assert export("--type=stream", *options, "-o", tmp_path / "stream.vmdk").returncode == 0
-    assert (tmp_path / "stream.vmdk").read_bytes() == piped.stdout
+    options = ("--type=stream", "--codec=zlib", "--compression-level=1", "--no-provenance", "-o")
+    piped = saltflat.good("export", bundle, "--store", bundle.parent / "store", *options, "-")
+    assert export(*options, tmp_path / "stream.vmdk")[0] == 0
+    assert (tmp_path / "stream.vmdk").read_bytes() == piped
     assert [path.name for path in tmp_path.iterdir()] == ["stream.vmdk"]
 
 
 def test_qemu_writes_to_a_sparse_disk(
-    export: Callable[..., subprocess.CompletedProcess[bytes]],
-    tool: Callable[[str], str],
-    tmp_path: Path,
+    export: Export, tool: Callable[[str], str], tmp_path: Path
 ) -> None:
     """Where no grain was, in the last table."""
     disk = tmp_path / "disk.vmdk"
-    assert export("--type=sparse", "-o", disk).returncode == 0
+    assert export("--type=sparse", "-o", disk)[0] == 0
     asked = ["write -P 7 -q 95m 64k", "read -P 7 95m 64k", "read -P 0 94m 64k"]
     commands = [word for command in asked for word in ("-c", command)]
     told = subprocess.check_output([tool("qemu-io"), *commands, disk], timeout=60)
@@ -150,15 +160,16 @@ def test_qemu_writes_to_a_sparse_disk(
 
 
 def test_a_folder_for_desktops_has_the_whole_chain(
-    saltflat: Saltflat,
+    export: Export,
     bundle: Path,
     boot_media_store: Path,
     tool: Callable[[str], str],
     tmp_path: Path,
 ) -> None:
-    arguments = ("export", bundle, "--store", boot_media_store, "--type=vmx")
     for number in range(2):
-        saltflat.good(*arguments, "-o", tmp_path / str(number) / "web", "--serial-log")
+        out = tmp_path / str(number) / "web"
+        code, _, log = export("--type=vmx", "--store", boot_media_store, "-o", out, "--serial-log")
+        assert code == 0, log
     folder = tmp_path / "0" / "web"
     assert digests(folder) == digests(tmp_path / "1" / "web")
     said = read_vmx((folder / "web.vmx").read_bytes())
@@ -203,23 +214,17 @@ def test_a_folder_for_desktops_has_the_whole_chain(
     ],
 )
 def test_what_cannot_be_is_an_error_and_leaves_nothing(
-    bundle: Path,
+    export: Export,
     arguments: list[str],
     code: int,
     said: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "there.vmdk").write_bytes(b"somebody's")
     monkeypatch.chdir(tmp_path)
-    store = str(bundle.parent / "store")
-    command = ["saltflat", "export", str(bundle), "--store", store, *arguments]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    told = capsys.readouterr().err
-    assert (ended.value.code, said in told) == (code, True), told
+    ended, _, told = export(*arguments)
+    assert (ended, said in told) == (code, True), told
     assert digests(tmp_path).keys() == {"there.vmdk"}
     assert (tmp_path / "there.vmdk").read_bytes() == b"somebody's"
 

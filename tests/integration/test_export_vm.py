@@ -41,6 +41,7 @@ def test_a_folder_for_desktops_boots(
         *("--type=vmx", "-o", folder, "--firmware=bios", "--key-file", tmp_path / "key"),
     )
     said = read_vmx((folder / "My VM.vmx").read_bytes())
+    assert (folder / "My VM.vmx").stat().st_mode & 0o077 == 0  # it has the key
     (folder / "document").write_text(said["guestinfo.saltflat.config"])
     boot = usual_boot_image()
     with private_directory() as private, UnixListener(private / "line") as listener:

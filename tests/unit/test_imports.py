@@ -165,6 +165,17 @@ RULES = {
         ),
         why="it gives away chains that are made, and asks nobody for what lies beside them",
     ),
+    "diskmap-pure": Rule(
+        who=("converter.diskmap",),
+        only=("converter.diskmap",),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
+        why="a picture follows from the map; reading a bundle for it is converter.survey's",
+    ),
+    "provenance-pure": Rule(
+        who=("converter.package.provenance", "converter.package.c_provenance"),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "datetime"),
+        why="the same export says the same of itself, whenever and wherever it is made",
+    ),
     "package-no-file-system": Rule(
         who=("converter.package",),
         never=("converter.ext4", "converter.rootfs"),
@@ -280,6 +291,10 @@ def test_rules_hold() -> None:
         ("converter.rootfs.tree", "import os.path", {"rootfs-pure"}),
         ("converter.ext4.writer", "from ..vmdk import LinkWriter", {"ext4-no-disk"}),
         ("converter.vmdk.sparse", "from converter import ext4", {"vmdk-no-file-system"}),
+        ("converter.diskmap.svg", "from pathlib import Path", {"diskmap-pure"}),
+        ("converter.diskmap.svg", "from converter.vmdk.chain import Chain", {"diskmap-pure"}),
+        ("converter.survey", "from converter.vmdk.chain import Chain", set()),
+        ("converter.package.provenance", "import datetime", {"provenance-pure"}),
         ("converter.package.descriptor", "import uuid, time", {"package-pure"}),
         ("converter.package.signing", "import subprocess", set()),
         ("converter.pipeline", "import click", {"one-voice"}),

@@ -13,6 +13,7 @@ from converter.errors import UsageError
 
 def options(**given: Any) -> PackageOptions:
     usual = {"given": (), "is_delta": False, "variables": (), "network": "VM Network"}
+    usual["medium_name"] = "iso"
     return PackageOptions(**{**usual, "key": None, "certificate": None, **given})
 
 
