@@ -43,6 +43,7 @@ from converter.store.layout import Store
 from converter.store.locks import using
 from converter.vmdk.compression import LEVELS, Codec, best
 from converter.vmdk.descriptor import file_name_fault
+from tinykernel.media.record import Kind
 
 _STANDARD_OUTPUT = Path("-")
 _CODECS = ("auto", *LEVELS)
@@ -160,11 +161,13 @@ def command(
     codec = _codec(library, level)
     machine.check(kind, is_machine=made.is_machine)
     package.check(kind, is_package=made.is_package)
+    packaged = package.settings(machine.serial) if made.is_package else None
+    medium = package.medium if made.is_package else Kind.ISO
     pipe = _standard_output(kind) if out == _STANDARD_OUTPUT else None
     file_name = f"{kind}.vmdk" if pipe else _file_name(out, made.suffix if made.is_folder else "")
     tells_provenance = made.tells_provenance if provenance is None else provenance
     if pipe is None:
-        endings = [*made.endings, *([SUFFIX] if tells_provenance and not made.is_folder else [])]
+        endings = [*made.endings, *([SUFFIX] if tells_provenance and made.has_companions else [])]
         check_target(
             out,
             suffix=made.suffix,
@@ -176,7 +179,7 @@ def command(
     store = open_store(store_root)
     with using(store, monitor=output.monitor):
         if made.is_machine and not isinstance(reference, BundleReference):
-            machine.boot_iso(store, origin.platform, None)  # before anything is fetched
+            machine.boot_medium(store, origin.platform, None, medium)  # before anything is fetched
         found = _find(
             source,
             reference,
@@ -187,15 +190,14 @@ def command(
             output=output,
         )
         name = out.name if made.is_folder else out.stem
-        around = machine.settings(found, store, name) if made.is_machine else None
         export = Export(
             kind=kind,
             source=found,
             file_name=file_name,
             codec=codec,
             threads=len(os.sched_getaffinity(0)),
-            machine=around,
-            package=package.settings(around) if made.is_package else None,
+            machine=machine.settings(found, store, name, medium) if made.is_machine else None,
+            package=packaged,
             tells_provenance=tells_provenance,
             attachments=() if pipe or not sbom else _bills(reference, found, origin, store, output),
         )

@@ -27,6 +27,7 @@ from tinykernel.media.record import Kind, load_media
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _LEAST_MEMORY_BYTES = 128 << 20
 _KEY_FILE_BYTES = 1 << 12
+_MEDIA = {Kind.ISO: "ISO image", Kind.STREAM: "streamOptimized disk"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +59,17 @@ class MachineOptions:
                 expected=f"at least {_LEAST_MEMORY_BYTES >> 20}m",
             )
 
-    def settings(self, source: Exportable, store: Store, name: str) -> MachineSettings:
-        """Return what the exporter is told of the machine called `name`. Raises as `boot_iso`."""
+    def settings(
+        self, source: Exportable, store: Store, name: str, medium: Kind = Kind.ISO
+    ) -> MachineSettings:
+        """Return what the exporter is told of the machine called `name`.
+
+        Raises as `boot_medium`.
+        """
         mac, hostname = mac_address(source), self.hostname or host_name(name)
         return MachineSettings(
-            boot_iso=self.boot_iso(store, source.image.platform, source.boot),
+            boot_medium=self.boot_medium(store, source.image.platform, source.boot, medium),
+            boots_from_disk=medium is not Kind.ISO,
             document=guest_document(source, key=self.key, mac=mac, hostname=hostname),
             has_key=self.key is not None,
             mac=mac,
@@ -73,7 +80,9 @@ class MachineOptions:
             serial_log=self.serial_log,
         )
 
-    def boot_iso(self, store: Store, platform: Platform, wanted: BundleBoot | None) -> Path:
+    def boot_medium(
+        self, store: Store, platform: Platform, wanted: BundleBoot | None, kind: Kind = Kind.ISO
+    ) -> Path:
         """Return the medium that a machine starts from; `wanted` is what its bundle names.
 
         Raises NotFoundError when there is no boot image or it has none, and as the store does.
@@ -84,11 +93,11 @@ class MachineOptions:
             boot = boot_image_for(store, platform, self.boot_name)
         media = load_media(boot)
         for medium in () if media is None else media.media:
-            if medium.kind is Kind.ISO:
+            if medium.kind is kind:
                 return medium.path
         raise NotFoundError(
-            f"The boot image {boot.id[:12]} has no ISO image, which a machine would start from.",
-            hint="Make it with: saltflat boot build --media iso",
+            f"The boot image {boot.id[:12]} has no {_MEDIA[kind]} for a machine to start from.",
+            hint=f"Make it with: saltflat boot build --media {kind.value}",
         )
 
 

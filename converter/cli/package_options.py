@@ -11,9 +11,12 @@ import click
 
 from converter.cli.machine_options import gathered
 from converter.errors import UsageError
-from converter.export.settings import MachineSettings, PackageSettings
+from converter.export.settings import PackageSettings
+from converter.package.properties import property_sections
 from converter.package.signing import load_signer
+from tinykernel.media.record import Kind
 
+_MEDIA = {"iso": Kind.ISO, "disk": Kind.STREAM}
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -25,8 +28,14 @@ class PackageOptions:
     is_delta: bool
     variables: tuple[str, ...]
     network: str
+    medium_name: str
     key: Path | None
     certificate: Path | None
+
+    @property
+    def medium(self) -> Kind:
+        """The kind of boot medium that the package's machine starts from."""
+        return _MEDIA[self.medium_name]
 
     def check(self, kind: str, *, is_package: bool) -> None:
         """Raise UsageError for what the type of export has no use for."""
@@ -38,14 +47,16 @@ class PackageOptions:
         if self.certificate is not None and self.key is None:
             raise UsageError("--cert is for a signature.", expected="--sign KEY beside it")
 
-    def settings(self, machine: MachineSettings | None) -> PackageSettings:
-        """Return what the exporter is told of the package around `machine`.
+    def settings(self, serial: str) -> PackageSettings:
+        """Return what the exporter is told of the package of a machine with the line `serial`.
 
-        Raises UsageError for a line that no server has, and as the signer does.
+        Raises UsageError for a line that no server has and for what cannot be a property, and as
+        the signer does.
         """
-        if machine is not None and machine.serial.startswith("pipe:"):
+        property_sections({}, asked=self.variables)
+        if serial.startswith("pipe:"):
             raise UsageError(
-                f"--serial {machine.serial} is of VMware's desktop products.",
+                f"--serial {serial} is of VMware's desktop products.",
                 expected="telnet://HOST:PORT or telnets://HOST:PORT of a concentrator in a package",
             )
         return PackageSettings(
@@ -84,6 +95,17 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_envvar=True,
         show_default=True,
         help="The network of a package's machine, which whoever deploys it maps to one of theirs.",
+    ),
+    click.option(
+        "--boot-medium",
+        "medium_name",
+        type=click.Choice(["iso", "disk"]),
+        default="iso",
+        envvar="SALTFLAT_EXPORT_BOOT_MEDIUM",
+        show_envvar=True,
+        show_default=True,
+        help="What a package's machine starts from: an ISO image in a CD drive, or a disk before "
+        "the image's.",
     ),
     click.option(
         "--sign",

@@ -6,6 +6,7 @@ are is `converter.vmdk`'s.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,9 +88,13 @@ def write_sparse(export: Export, folder: Path, monitor: Monitor) -> None:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a new file, seekable and unbuffered, whose bytes go to the disk while more come."""
-    with EagerFile(path, "x+") as file:
+def new_file(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
+    """Yield a new file, seekable and unbuffered, whose bytes go to the disk while more come.
+
+    One that `is_private`, with a key in it, is for its owner alone.
+    """
+    mode = 0o600 if is_private else 0o666
+    with EagerFile(path, "x+", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         yield file
 
 

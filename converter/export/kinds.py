@@ -41,6 +41,11 @@ class ExportType:
     tells_provenance: bool = True
     pipe: Pipe | None = None
 
+    @property
+    def has_companions(self) -> bool:
+        """Whether what else there is comes to lie beside OUT, and not within it."""
+        return not self.is_folder and not self.is_package
+
 
 EXPORT_TYPES: Mapping[str, ExportType] = {
     "stream": ExportType(write=write_stream, pipe=pipe_stream, is_compressed=True),

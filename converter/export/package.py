@@ -35,11 +35,12 @@ from converter.package.ova import HashedFile, OvaWriter
 from converter.package.properties import property_sections
 from converter.package.provenance import Subject
 from converter.package.signing import Signer
+from converter.vmdk.chain import open_chain
 from converter.vmdk.compression import Compressor
 from converter.vmdk.content_id import content_id, long_content_id
 from converter.vmdk.descriptor import ParentRef
 from converter.vmdk.stream import GRAIN_BYTES, StreamWriter
-from converter.vmdk.writing import LinkSummary
+from converter.vmdk.writing import LinkSummary, put
 
 DESCRIPTOR_ENDING, MANIFEST_ENDING, CERTIFICATE_ENDING = ".ovf", ".mf", ".cert"
 _LARGEST = 10**15  # more digits than any file's size has
@@ -52,12 +53,12 @@ def write_ovf(export: Export, folder: Path, monitor: Monitor) -> None:
 
     Raises UsageError, IntegrityError for a damaged link, and as the signer does.
     """
-    _write(export, lambda _front: _Folder(folder), monitor)
+    _write(export, lambda _front: _Folder(folder, is_private=_has_key(export)), monitor)
 
 
 def write_ova(export: Export, folder: Path, monitor: Monitor) -> None:
     """Fill `folder` with one OVA. Raises as `write_ovf`, SaltflatError for a disk of 8 GiB."""
-    with new_file(folder / export.file_name) as file:
+    with new_file(folder / export.file_name, is_private=_has_key(export)) as file:
         _write(export, lambda front: OvaWriter(file, front), monitor)
 
 
@@ -72,10 +73,11 @@ class _Target(Protocol):
 
 
 class _Folder:
-    """A package's files side by side."""
+    """A package's files side by side; the front is for its owner alone if it `is_private`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_private: bool) -> None:
         self._folder = folder
+        self._is_private = is_private
 
     @contextmanager
     def member(self, name: str) -> Iterator[HashedFile]:
@@ -84,7 +86,8 @@ class _Folder:
 
     def finish(self, contents: Sequence[tuple[str, bytes]]) -> None:
         for name, content in contents:
-            (self._folder / name).write_bytes(content)
+            with new_file(self._folder / name, is_private=self._is_private) as file:
+                put(file, content)
 
 
 class _Front:
@@ -131,20 +134,28 @@ def _write(
     target = open_target(front.sizes)
     digests: dict[str, str] = {}
     disks = []
+    if machine.boots_from_disk:
+        boot = planned.disks[0]
+        with target.member(boot.file.name) as file:
+            _copy(machine.boot_medium, file)
+        digests[boot.file.name] = file.sha256
+        disks.append(replace(boot, file=_placed(boot.file, file)))
+    subjects = []
     with Compressor(export.codec, threads=export.threads) as compressor:
-        for number, disk in enumerate(planned.disks):
+        for number, disk in enumerate(planned.disks[len(disks) :]):
+            link = number if settings.is_delta else None
             with target.member(disk.file.name) as file:
                 summary = _write_disk(
-                    named, planned, number, file, compressor=compressor, monitor=monitor
+                    named, disk, link, file, compressor=compressor, monitor=monitor
                 )
             digests[disk.file.name] = file.sha256
+            subjects.append(Subject(disk.file.name, file.sha256))
             populated = summary.grains * GRAIN_BYTES
             disks.append(replace(disk, file=_placed(disk.file, file), populated_bytes=populated))
-    subjects = [Subject(name, digest) for name, digest in digests.items()]
     boot_iso = planned.boot_iso
     if boot_iso is not None:
-        with target.member(boot_iso.name) as file, machine.boot_iso.open("rb") as source:
-            shutil.copyfileobj(source, file, _COPY_BYTES)
+        with target.member(boot_iso.name) as file:
+            _copy(machine.boot_medium, file)
         digests[boot_iso.name] = file.sha256
         boot_iso = _placed(boot_iso, file)
     others = []
@@ -164,6 +175,7 @@ def _plan(name: str, named: Export, machine: MachineSettings, settings: PackageS
     source, stem = named.source, named.stem
     count = len(source.links) if settings.is_delta else 1
     names = [f"{stem}-disk{number}.vmdk" for number in range(1, count + 1)]
+    boot_iso = None if machine.boots_from_disk else f"{stem}-boot.iso"
     serial_ports = [SerialPort(concentrator=machine.serial)]
     if machine.serial_log:
         serial_ports.append(SerialPort(file_name=f"{stem}-console.log"))
@@ -178,23 +190,37 @@ def _plan(name: str, named: Export, machine: MachineSettings, settings: PackageS
         processors=machine.processors,
         is_efi=machine.firmware is Firmware.EFI,
         disks=[
-            PackageDisk(
-                file=PackageFile(name=disk, size_bytes=_LARGEST),
-                capacity_bytes=source.capacity_bytes,
-                populated_bytes=source.capacity_bytes,
-                parent=parent,
-            )
-            for disk, parent in zip(names, [None, *names[:-1]], strict=True)
+            *([_boot_disk(stem, machine.boot_medium)] if machine.boots_from_disk else ()),
+            *(
+                PackageDisk(
+                    file=_largest(disk),
+                    capacity_bytes=source.capacity_bytes,
+                    populated_bytes=source.capacity_bytes,
+                    parent=parent,
+                )
+                for disk, parent in zip(names, [None, *names[:-1]], strict=True)
+            ),
         ],
-        boot_iso=PackageFile(name=f"{stem}-boot.iso", size_bytes=_LARGEST),
-        others=[
-            PackageFile(name=other, size_bytes=_LARGEST)
-            for other, _ in companions(named, [], codec_counts=True)
-        ],
+        boot_iso=None if boot_iso is None else _largest(boot_iso),
+        others=[_largest(other) for other, _ in companions(named, [], codec_counts=True)],
         networks=[settings.network],
         serial_ports=serial_ports,
         sections=property_sections(_without_addresses(machine.document), asked=settings.variables),
     )
+
+
+def _boot_disk(stem: str, medium: Path) -> PackageDisk:
+    """Return the disk that the machine starts from, which is copied as it is."""
+    with open_chain(medium) as chain:
+        return PackageDisk(
+            file=_largest(f"{stem}-boot.vmdk"),
+            capacity_bytes=chain.capacity_bytes,
+            populated_bytes=sum(chain.grain_bytes for _ in chain.grains()),
+        )
+
+
+def _largest(name: str) -> PackageFile:
+    return PackageFile(name=name, size_bytes=_LARGEST)
 
 
 def _without_addresses(document: bytes) -> Mapping[str, Any]:
@@ -207,18 +233,17 @@ def _without_addresses(document: bytes) -> Mapping[str, Any]:
 
 def _write_disk(
     export: Export,
-    planned: Package,
-    number: int,
+    disk: PackageDisk,
+    link: int | None,
     file: HashedFile,
     *,
     compressor: Compressor,
     monitor: Monitor,
 ) -> LinkSummary:
-    """Write disk `number` of the package: one link, or the whole disk where there is no other."""
-    source, disk = export.source, planned.disks[number]
-    is_delta = len(planned.disks) > 1
-    identity = source.links[number].link_id if is_delta else source.identity(DISK)
-    below = source.links[number - 1].link_id if number else ""
+    """Write what the image's link of that number changes, or with None all that the disk holds."""
+    source = export.source
+    identity = source.identity(DISK) if link is None else source.links[link].link_id
+    below = source.links[link - 1].link_id if link else ""
     writer = StreamWriter(
         cast("BinaryIO", file),
         capacity_bytes=disk.capacity_bytes,
@@ -228,15 +253,24 @@ def _write_disk(
         file_name=disk.file.name,
         compressor=compressor,
     )
-    if not is_delta:
+    if link is None:
         return copy_disk(source, writer, step=disk.file.name, monitor=monitor)
-    with open_source(source, links=number + 1) as chain:
+    with open_source(source, links=link + 1) as chain:
         monitor(StepStarted(disk.file.name))
         for offset, data in chain.changes(GRAIN_BYTES):
             writer.write(offset, data)
         summary = writer.finish()
         monitor(StepFinished(disk.file.name, f"{summary.size_bytes / 1e6:,.1f} MB"))
     return summary
+
+
+def _copy(path: Path, file: HashedFile) -> None:
+    with path.open("rb") as source:
+        shutil.copyfileobj(source, file, _COPY_BYTES)
+
+
+def _has_key(export: Export) -> bool:
+    return export.machine is not None and export.machine.has_key
 
 
 def _placed(planned: PackageFile, file: HashedFile) -> PackageFile:

@@ -22,13 +22,14 @@ class Firmware(enum.StrEnum):
 class MachineSettings:
     """The machine around the disk, for the types that are whole machines.
 
-    `boot_iso` is a medium of the boot image, `document` what the guest reads at its start; it has
+    `boot_medium` is one of the boot image, an ISO image or, if it `boots_from_disk`, a
+    streamOptimized disk, `document` what the guest reads at its start; it has
     the channel's key, or else (`has_key`) it is for an OVF environment. `serial` is the URI of the
     data line's other end, "" for none. With `serial_log` the kernel's and the agent's messages go
     to a file beside the machine.
     """
 
-    boot_iso: Path
+    boot_medium: Path
     document: bytes
     has_key: bool
     mac: str
@@ -37,6 +38,7 @@ class MachineSettings:
     firmware: Firmware = Firmware.EFI
     serial: str
     serial_log: bool = False
+    boots_from_disk: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ image's own stay what they are.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from converter.package.vmx import VmxMachine, encode_vmx
 from converter.vmdk.descriptor import ParentRef
 from converter.vmdk.reader import Kind, Link
 from converter.vmdk.scratch import WritableWriter, write_scratch
+from converter.vmdk.writing import put
 
 _PIECE_BYTES = 1 << 20
 _ZEROS = bytes(_PIECE_BYTES)
@@ -43,7 +43,7 @@ def write_vmx(export: Export, folder: Path, monitor: Monitor) -> None:
             file_name=disk,
         )
     boot_iso = f"{export.stem}-boot.iso"
-    shutil.copyfile(machine.boot_iso, folder / boot_iso)
+    shutil.copyfile(machine.boot_medium, folder / boot_iso)
     image = export.source.image
     text = encode_vmx(
         VmxMachine(
@@ -61,11 +61,8 @@ def write_vmx(export: Export, folder: Path, monitor: Monitor) -> None:
             has_key=machine.has_key,
         )
     )
-    # With a key in it, it is for its owner alone.
-    mode = 0o600 if machine.has_key else 0o666
-    descriptor = os.open(folder / export.file_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text)
+    with new_file(folder / export.file_name, is_private=machine.has_key) as file:
+        put(file, text)
     write_companions(export, folder, [*(link.file_name for link in links), disk], monitor)
 
 

@@ -128,6 +128,7 @@ def test_the_files_of_an_ova(packages: Packages, tmp_path: Path) -> None:
     with tarfile.open(packages.ova) as archive:
         owners = {(one.uid, one.gid, one.mtime, one.mode, one.uname) for one in archive}
     assert owners == {(0, 0, 0, 0o644, "")}
+    assert packages.ova.stat().st_mode & 0o777 == 0o600  # there is a key in it
     descriptor = files[0].read_bytes()
     assert faults(descriptor) == []
     check_manifest(tmp_path / "web.mf", [files[0], *files[3:]])
@@ -167,6 +168,7 @@ def test_a_folder_with_one_disk_that_is_the_chain_of_the_other(
     files = ("web.ovf", "web-disk1.vmdk", "web-boot.iso", "web.provenance.json")
     check_manifest(packages.folder / "web.mf", [packages.folder / name for name in files])
     packages.members(tmp_path)
+    assert (packages.folder / "web.ovf").stat().st_mode & 0o777 == 0o600  # there is a key in it
     top, whole = tmp_path / "web-disk3.vmdk", packages.folder / "web-disk1.vmdk"
     subprocess.run(["qemu-img", "compare", top, whole], check=True, capture_output=True)
     assert (tmp_path / "web-disk3.vmdk").stat().st_size < whole.stat().st_size // 4
@@ -180,6 +182,28 @@ def test_the_same_bytes_once_more(packages: Packages, saltflat: Saltflat, tmp_pa
         *("--store", packages.store, f"--key-file={tmp_path / 'secret'}", "--serial-log"),
     )
     assert sha256(again) == sha256(packages.ova)
+
+
+def test_a_disk_to_start_from(packages: Packages, saltflat: Saltflat, tmp_path: Path) -> None:
+    saltflat.good(
+        *("export", packages.image, "--type=ovf", "-o", tmp_path / "db", "--store", packages.store),
+        *("--boot-medium=disk", "--no-provenance"),
+    )
+    descriptor = (tmp_path / "db" / "db.ovf").read_bytes()
+    assert faults(descriptor) == []
+    files = [tmp_path / "db" / name for name in ("db-boot.vmdk", "db-disk1.vmdk")]
+    check_manifest(tmp_path / "db" / "db.mf", [tmp_path / "db" / "db.ovf", *files])
+    drives = re.findall(rb"<rasd:AddressOnParent>(.)<.*?>\n.*?\n.*HostResource>(.+?)<", descriptor)
+    assert drives[:2] == [(b"0", b"ovf:/disk/vmdisk1"), (b"1", b"ovf:/disk/vmdisk2")]
+    assert b"vmware.cdrom" not in descriptor
+    (medium,) = packages.store.glob("boot/*/media/*stream*")
+    assert sha256(files[0]) == sha256(medium)
+    said = subprocess.run(
+        ["qemu-img", "info", "--output=json", medium], check=True, capture_output=True
+    ).stdout
+    capacity = re.search(rb'fileRef="file1" ovf:capacity="(\d+)"', descriptor)
+    assert capacity is not None
+    assert int(capacity[1]) == json.loads(said)["virtual-size"]
 
 
 def test_who_cannot_sign(packages: Packages, saltflat: Saltflat, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from converter.errors import UsageError
 
 def options(**given: Any) -> PackageOptions:
     usual = {"given": (), "is_delta": False, "variables": (), "network": "VM Network"}
+    usual["medium_name"] = "iso"
     return PackageOptions(**{**usual, "key": None, "certificate": None, **given})
 
 
@@ -21,6 +22,14 @@ def test_options_of_packages_are_for_packages() -> None:
     options(given=("--delta",), is_delta=True).check("ova", is_package=True)
     with pytest.raises(UsageError, match="--delta says nothing of what --type stream makes"):
         options(given=("--delta",), is_delta=True).check("stream", is_package=False)
+
+
+def test_what_no_package_can_have() -> None:
+    assert options(variables=("A", "B=c")).settings("telnet://10.1.0.5:2377").signer is None
+    with pytest.raises(UsageError, match="desktop products"):
+        options().settings("pipe:web")
+    with pytest.raises(UsageError, match="cannot be a property"):
+        options(variables=("a b",)).settings("")
 
 
 def test_a_certificate_alone_signs_nothing() -> None:
