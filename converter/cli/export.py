@@ -26,7 +26,7 @@ from converter.cli.options import (
 )
 from converter.cli.output import Output
 from converter.cli.package_options import PackageOptions, package_options
-from converter.errors import UsageError
+from converter.errors import AuthError, UnavailableError, UsageError
 from converter.export.exportable import (
     Exportable,
     exportable_of_bundle,
@@ -259,7 +259,11 @@ def _bills(
     # Half of what this loads is for artifacts in registries; who exports a bundle need not wait.
     from converter.cli.sboms import sboms_of  # noqa: PLC0415 - see above
 
-    bills = sboms_of(reference, found.image, origin, store, monitor=output.monitor)
+    try:
+        bills = sboms_of(reference, found.image, origin, store, monitor=output.monitor)
+    except (AuthError, UnavailableError) as error:  # of a registry whose mirror had the image
+        error.hint = error.hint or "--no-sbom does not ask for what else the image carries."
+        raise
     return tuple(Attachment(bill.ending, bill.data) for bill in bills)
 
 

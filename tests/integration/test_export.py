@@ -48,8 +48,11 @@ main()
 
 
 @pytest.fixture(scope="module")
-def bundle(saltflat: Saltflat, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(
+    saltflat: Saltflat, tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Return a bundle of the small image, beside its layout and the store that has it."""
+    tool("busybox")
     work = tmp_path_factory.mktemp("export")
     small.build(work / "layout")
     saltflat.good(

@@ -29,7 +29,8 @@ def test_a_folder_for_desktops_boots(
 
     The host has the key of the export, and nothing else.
     """
-    tool("qemu-system-x86_64")
+    for program in ("qemu-system-x86_64", "busybox"):
+        tool(program)
     small.build(tmp_path / "layout")
     store = tmp_path / "store"
     subprocess.run(["cp", "-rl", boot_media_store, store], check=True)
