@@ -26,9 +26,10 @@ class ExportType:
     file closed; making them durable and giving them their names is the caller's. `is_folder`: OUT
     is that folder, called as whoever asked wants it, and the main file in it ends with `suffix`;
     else OUT is the main file, and what else there is comes to lie beside it: disks whose names end
-    with `endings`, and companions. `pipe` writes the main
-    file alone where nothing can be gone back to, if that is possible. `is_machine`: there are
-    MachineSettings; `is_package`: there are PackageSettings, too.
+    with `endings`, and companions. `pipe` writes the main file alone where nothing can be gone back
+    to, if that is possible. `is_machine`: there are MachineSettings; `is_package`: there are
+    PackageSettings, too. `is_compressed`: the codec has a say. `tells_provenance`: unless somebody
+    says otherwise, there is a statement on the disks, for which they are read once more.
     """
 
     write: Write

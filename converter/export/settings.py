@@ -23,10 +23,10 @@ class MachineSettings:
     """The machine around the disk, for the types that are whole machines.
 
     `boot_medium` is one of the boot image, an ISO image or, if it `boots_from_disk`, a
-    streamOptimized disk, `document` what the guest reads at its start; it has
-    the channel's key, or else (`has_key`) it is for an OVF environment. `serial` is the URI of the
-    data line's other end, "" for none. With `serial_log` the kernel's and the agent's messages go
-    to a file beside the machine.
+    streamOptimized disk. `document` is what the guest reads at its start; it has the channel's key,
+    or else (`has_key`) it is for an OVF environment. `serial` is the URI of the data line's other
+    end, "" for none. With `serial_log` the kernel's and the agent's messages go to a file beside
+    the machine.
     """
 
     boot_medium: Path
