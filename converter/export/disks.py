@@ -135,5 +135,6 @@ def copy_disk(
                 told = offset
                 monitor(StepAdvanced(step, offset))
     summary = writer.finish()
-    monitor(StepFinished(step, f"{summary.size_bytes / 1e6:,.1f} MB"))
+    data_bytes = summary.grains * writer.grain_bytes
+    monitor(StepFinished(step, f"{data_bytes / 1e6:,.1f} MB of data"))
     return summary

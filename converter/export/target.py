@@ -144,6 +144,8 @@ def _move_files(temp: Path, out: Path, names: list[str], *, force: bool) -> None
     done: list[Path] = []
     try:
         for name in [*beside, out.name]:
+            if beside and name == out.name:
+                sync_directory(out.parent)
             (temp / name).rename(out.parent / name)
             done.append(out.parent / name)
     except BaseException:

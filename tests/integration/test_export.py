@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from converter.cli import main
+from converter.image.c_oci import OCI_MANIFEST
 from converter.vmdk.chain import open_chain
 from converter.vmdk.hosted import SparseExtent
 from tests.guests.vmx_text import read_vmx
@@ -40,6 +42,7 @@ def hold(_output, event):
 
 Output.monitor = hold
 from converter.cli import main
+from converter.image.c_oci import OCI_MANIFEST
 main()
 """
 
@@ -65,11 +68,11 @@ def export(
 ) -> Export:
     """Return export(*arguments): the command in this process, on the bundle, with its store.
 
-    It returns the exit code, standard output and standard error.
+    It returns the exit code, standard output and standard error. `source` may be another one.
     """
 
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        command = ["export", bundle, "--store", bundle.parent / "store", *arguments]
+    def run(*arguments: str | Path, source: str | Path = bundle) -> tuple[int, str, str]:
+        command = ["export", source, "--store", bundle.parent / "store", *arguments]
         monkeypatch.setattr(sys, "argv", ["saltflat", *map(os.fspath, command)])
         with pytest.raises(SystemExit) as ended:
             main()
@@ -144,6 +147,56 @@ def test_standard_output_gets_the_bytes_of_the_file(
     assert export(*options, tmp_path / "stream.vmdk")[0] == 0
     assert (tmp_path / "stream.vmdk").read_bytes() == piped
     assert [path.name for path in tmp_path.iterdir()] == ["stream.vmdk"]
+
+
+def refer(layout: Path, content: bytes, media_type: str) -> None:
+    """Let an artifact with this content refer to the latest image of a layout."""
+
+    def blob(data: bytes, kind: str) -> dict[str, object]:
+        digest = hashlib.sha256(data).hexdigest()
+        (layout / "blobs" / "sha256" / digest).write_bytes(data)
+        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}
+
+    index = json.loads((layout / "index.json").read_bytes())
+    tagged = {
+        entry["annotations"]["org.opencontainers.image.ref.name"]: entry
+        for entry in index["manifests"]
+    }
+    image = tagged["latest"]
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": blob(b"{}", "application/vnd.oci.empty.v1+json"),
+        "layers": [blob(content, media_type)],
+        "subject": {name: image[name] for name in ("mediaType", "digest", "size")},
+    }
+    index["manifests"].append(blob(json.dumps(manifest).encode(), OCI_MANIFEST))
+    (layout / "index.json").write_text(json.dumps(index))
+
+
+def test_an_images_own_bill_of_materials_lies_beside_the_disk(
+    export: Export, bundle: Path, tmp_path: Path
+) -> None:
+    """Of an image that the command converts itself; the bundle of it exports the same disk."""
+    bill = b'{ "spdxVersion": "SPDX-2.3" }\r\n'
+    layout = tmp_path / "layout"
+    shutil.copytree(bundle.parent / "layout", layout)
+    refer(layout, bill, "application/spdx+json")
+    made = {}
+    for name, source, option in (
+        ("image", f"oci:{layout}:latest", "--sbom"),
+        ("plain", f"oci:{layout}:latest", "--no-sbom"),
+        ("bundle", bundle, "--sbom"),
+    ):
+        out = tmp_path / name / "disk.vmdk"
+        arguments = ("--type=stream", f"--capacity={CAPACITY}", option, "-o", out)
+        code, _, log = export(*arguments, source=source)
+        assert code == 0, log
+        made[name] = digests(out.parent)
+    assert made["image"].pop("disk.spdx.json") == hashlib.sha256(bill).hexdigest()
+    assert made["image"] == made["plain"]
+    assert made["image"]["disk.vmdk"] == made["bundle"]["disk.vmdk"]
+    assert set(made["bundle"]) == {"disk.vmdk", "disk.provenance.json"}
 
 
 def test_qemu_writes_to_a_sparse_disk(

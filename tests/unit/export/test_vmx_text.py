@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.tether.ovf_environment import read_environment
 from converter.errors import UsageError
 from converter.package.vmx import VmxMachine, check_serial, encode_vmx
 from tests.guests.vmx_text import read_vmx
@@ -86,14 +87,15 @@ def test_a_console_log_is_a_second_port() -> None:
 
 
 def test_a_document_without_a_key_is_in_an_ovf_environment() -> None:
-    document = '{"image": {"Env": ["A=<&>\\"\u0416"]}}'
-    said = read_vmx(encode_vmx(replace(PLAIN, document=document, has_key=False)))
+    """As the agent reads one: it makes a key that nobody else has."""
+    document = {"schema": 1, "image": {"Env": ["A=<&>\"'|\n\t\u0416"]}}
+    machine = replace(PLAIN, document=json.dumps(document), has_key=False)
+    said = read_vmx(encode_vmx(machine))
     assert "guestinfo.saltflat.config" not in said
-    space = "{http://schemas.dmtf.org/ovf/environment/1}"
-    found = ET.fromstring(said["guestinfo.ovfEnv"])
-    assert found.tag == f"{space}Environment"
-    (given_property,) = found.findall(f"{space}PropertySection/{space}Property")
-    assert given_property.attrib == {f"{space}key": "saltflat.config", f"{space}value": document}
+    found = [read_environment(said["guestinfo.ovfEnv"].encode()) for _ in range(2)]
+    assert found[0]["image"] == document["image"]
+    keys = {str(one["key"]) for one in found}
+    assert [len(key) for key in keys] == [64, 64]
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
