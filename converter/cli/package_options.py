@@ -54,6 +54,8 @@ class PackageOptions:
         the signer does.
         """
         property_sections({}, asked=self.variables)
+        if not self.network.strip():
+            raise UsageError("--network-name is empty.", expected="the name of a network")
         if serial.startswith("pipe:"):
             raise UsageError(
                 f"--serial {serial} is of VMware's desktop products.",

@@ -27,7 +27,8 @@ def deployed(
     (folder / CONFIG_FILE).write_bytes(environment)
     with private_directory() as private, UnixListener(private / "line") as listener:
         arguments = [
-            *(PROGRAM, "-machine", "q35,accel=tcg,sata=off", "-cpu", "max", "-m", "512"),
+            *(PROGRAM, "-machine", "q35,accel=tcg,sata=off", "-m", "256"),
+            *("-cpu", "max,erms=off,fsrm=off"),  # emulated, these copy byte by byte
             *("-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"),
             *media.efi(),
             *media.compact_disc(boot_iso),

@@ -30,6 +30,8 @@ def test_what_no_package_can_have() -> None:
         options().settings("pipe:web")
     with pytest.raises(UsageError, match="cannot be a property"):
         options(variables=("a b",)).settings("")
+    with pytest.raises(UsageError, match="--network-name is empty"):
+        options(network=" ").settings("")
 
 
 def test_a_certificate_alone_signs_nothing() -> None:
