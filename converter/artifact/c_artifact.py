@@ -42,6 +42,23 @@ ANNOTATION_PLATFORM = "vnd.saltflat.chain.platform"
 
 LINK_TAG_PREFIX = "link-"
 
+# Types of documents that list what an image has, as their projects and those that attach them write
+# them (SPDX 2.3 and CycloneDX 1.6, "media types"; cosign's SBOM_SPEC.md), and the endings of files
+# by which both projects recognise their own.
+SBOM_ENDINGS = {
+    "application/spdx+json": ".spdx.json",
+    "text/spdx+json": ".spdx.json",
+    "application/spdx+xml": ".spdx.xml",
+    "text/spdx+xml": ".spdx.xml",
+    "text/spdx": ".spdx",
+    "application/vnd.cyclonedx+json": ".cdx.json",
+    "application/vnd.cyclonedx+xml": ".cdx.xml",
+    "application/vnd.cyclonedx": ".cdx",
+    "application/vnd.syft+json": ".syft.json",
+}
+MAX_SBOM_BYTES = 32 << 20  # of one; of all of an image twice as much
+MAX_REFERRERS = 64  # whose manifests are read
+
 MAX_LINKS = 160  # 31 disks, and what changes nothing of at most 127 layers
 MAX_DOCUMENT_BYTES = 4 << 20  # a record, or an image's document
 MAX_DISK_BYTES = 1 << 41  # where entries of 32 bits, in sectors, end

@@ -46,12 +46,20 @@ def content(
         )
 
 
-def document(repository: ArtifactRepository, descriptor: Descriptor, *, what: str) -> bytes:
-    """Return a small blob, verified; `what` names it. Raises IntegrityError, registry's errors."""
-    if descriptor.size_bytes > c.MAX_DOCUMENT_BYTES:
+def document(
+    repository: ArtifactRepository,
+    descriptor: Descriptor,
+    *,
+    what: str,
+    limit: int = c.MAX_DOCUMENT_BYTES,
+) -> bytes:
+    """Return a blob of at most `limit` bytes, verified; `what` names it.
+
+    Raises IntegrityError, and the registry's errors.
+    """
+    if descriptor.size_bytes > limit:
         raise IntegrityError(
-            f"{what} is to be {descriptor.size_bytes} bytes long.",
-            expected=f"at most {c.MAX_DOCUMENT_BYTES}",
+            f"{what} is to be {descriptor.size_bytes} bytes long.", expected=f"at most {limit}"
         )
     whole = io.BytesIO()
     arriving = _Arriving(whole, descriptor.size_bytes, lambda _bytes: None)

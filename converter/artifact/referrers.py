@@ -11,7 +11,7 @@ pushing again, which sends nothing else, puts it back.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -48,14 +48,30 @@ def referrers_tag(digest: Digest) -> str:
 def list_chains(repository: ArtifactRepository, digest: Digest) -> tuple[Referrer, ...]:
     """Return the chains that refer to the image `digest`, in the registry's order.
 
-    Entries that are malformed are passed over: they are nobody's chain. Raises the registry's
+    Raises the registry's errors.
+    """
+    found = list_referrers(repository, digest, c.CHAIN)
+    return tuple(one for one in found if one.artifact_type == c.CHAIN)
+
+
+def list_referrers(
+    repository: ArtifactRepository, digest: Digest, artifact_type: str = ""
+) -> tuple[Referrer, ...]:
+    """Return what refers to the image `digest`, in the registry's order.
+
+    A type is a wish: there may be others. Malformed entries are passed over. Raises the registry's
     errors.
     """
-    listed = repository.referrers(str(digest), c.CHAIN)
+    listed = repository.referrers(str(digest), artifact_type)
     if listed is None:
         listed = _tagged(repository, digest)
-    found = [_parse(entry) for entry in listed]
-    return tuple(one for one in found if one is not None and one.artifact_type == c.CHAIN)
+    return parse_referrers(listed)
+
+
+def parse_referrers(entries: Iterable[object]) -> tuple[Referrer, ...]:
+    """Return the entries of an index, without those that are malformed."""
+    found = [_parse(entry) for entry in entries]
+    return tuple(one for one in found if one is not None)
 
 
 def attach(

@@ -44,6 +44,7 @@ _VERBS = {
     "cp": ("cp", "Copy files between a machine and this host."),
     "port": ("port", "Show which ports of this host lead to a machine."),
     "inspect": ("inspect", "Show a machine, an image or a bundle."),
+    "export": ("export", "Write a chain as a disk or a machine for others."),
     "verify": ("verify", "Check a bundle or a chain, down to the last sector."),
     "push": ("push", "Push a chain to a registry, beside its image."),
     "pull": ("pull", "Pull a chain from a registry."),

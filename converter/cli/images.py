@@ -10,7 +10,7 @@ from converter.cli.caching import Caching, open_cache
 from converter.cli.options import Origin
 from converter.cli.registries import access_for
 from converter.cli.stdin import claim_stdin
-from converter.errors import NotFoundError, UsageError
+from converter.errors import IntegrityError, NotFoundError, UsageError
 from converter.events import Monitor, Note
 from converter.image.c_oci import MAX_DOCUMENT_BYTES
 from converter.image.digest import Digest
@@ -115,10 +115,17 @@ def image_of_bundle(bundle: Bundle) -> Image:
             expected="a whole bundle, as saltflat convert -o makes it",
             hint="Convert the image again.",
         ) from error
+    try:
+        digest = Digest.parse(str(bundle.digest))
+    except ValueError as error:
+        raise IntegrityError(
+            f"{bundle.folder / 'bundle.json'} has the digest {str(bundle.digest)[:80]!a}.",
+            expected=f"{error}",
+        ) from error
     return assemble_image(
         bundle.reference,
         Platform.parse(bundle.platform),
-        Digest.parse(bundle.digest),
+        digest,
         manifest_raw=manifest_raw,
         config_raw=bundle.config_raw,
     )

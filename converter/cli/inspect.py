@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from converter.cli.images import open_image
+from converter.atomic import write_atomic
+from converter.cli.images import image_of_bundle, open_image
 from converter.cli.machine_rows import paragraph
 from converter.cli.options import (
     Origin,
@@ -19,6 +22,9 @@ from converter.cli.options import (
 )
 from converter.cli.output import Output
 from converter.cli.reach import complete_machine
+from converter.diskmap.html import encode_html
+from converter.diskmap.model import DiskMap
+from converter.diskmap.svg import encode_svg
 from converter.errors import NotFoundError, UsageError
 from converter.image.model import Image
 from converter.image.reference import BundleReference, parse_source
@@ -26,8 +32,10 @@ from converter.machine.machines import NAME_RULE as MACHINE_NAME
 from converter.machine.machines import MachineRecord
 from converter.store.bundle import Bundle, read_bundle
 from converter.store.bundle_boot import BundleBoot
+from converter.survey import survey
 
 _KINDS = ("machine", "image", "bundle")
+_DRAWINGS = {".svg": encode_svg, ".html": encode_html}
 
 
 @click.command("inspect")
@@ -38,6 +46,15 @@ _KINDS = ("machine", "image", "bundle")
     type=click.Choice(_KINDS),
     help="Take SOURCE for nothing else; without it a machine comes first.",
 )
+@click.option(
+    "--map",
+    "map_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.svg|FILE.html",
+    envvar="SALTFLAT_INSPECT_MAP",
+    show_envvar=True,
+    help="Also draw where each link of a bundle holds what, and name its heaviest files.",
+)
 @source_options
 @state_option
 @format_option
@@ -47,6 +64,7 @@ def command(
     *,
     source: str,
     kind: str | None,
+    map_file: Path | None,
     origin: Origin,
     state_root: Path,
 ) -> int:
@@ -64,8 +82,10 @@ def command(
       pass show registry | saltflat inspect --username ali --password-stdin registry.example/app
       saltflat inspect docker-archive:saved.tar:app:1
       saltflat inspect ./bundle --format json
+      saltflat inspect ./bundle --map bundle.html
     """
-    if kind in {None, "machine"}:
+    draw = None if map_file is None else _drawing(map_file)
+    if kind in {None, "machine"} and draw is None:
         record = _find_machine(output, state_root, source, must=kind is not None)
         if record is not None:
             output.result(paragraph(record, time.time_ns()), record.to_json())
@@ -75,11 +95,42 @@ def command(
     if kind is not None and is_bundle != (kind == "bundle"):
         raise UsageError(f"{source!r} is no {kind}.", expected=f"a source that is a {kind}")
     if isinstance(reference, BundleReference):
-        _show_bundle(output, read_bundle(reference.path))
+        bundle = read_bundle(reference.path)
+        if map_file is not None and draw is not None:
+            _draw_map(output, bundle, map_file, draw)
+        _show_bundle(output, bundle)
         return 0
+    if map_file is not None:
+        raise UsageError(
+            f"{source!r} is no bundle, and --map draws bundles alone.",
+            expected="a bundle's folder",
+            hint=f"Make one with: saltflat convert {source} -o DIR",
+        )
     with open_image(source, origin, monitor=output.monitor) as (image, _):
         _show_image(output, image)
     return 0
+
+
+def _drawing(file: Path) -> Callable[[DiskMap], bytes]:
+    """Return what makes a file of that name. Raises UsageError when its ending says nothing."""
+    drawing = _DRAWINGS.get(file.suffix)
+    if drawing is None:
+        raise UsageError(
+            f"--map {os.fspath(file)!r} says not what to draw.",
+            expected="a name that ends with .svg or .html",
+        )
+    return drawing
+
+
+def _draw_map(output: Output, bundle: Bundle, file: Path, draw: Callable[[DiskMap], bytes]) -> None:
+    data = draw(survey(bundle, image_of_bundle(bundle), monitor=output.monitor))
+    try:
+        write_atomic(file, data)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(
+            f"{file} cannot be written: {error.strerror}.",
+            expected="a path in a folder that is there",
+        ) from error
 
 
 def _find_machine(

@@ -7,11 +7,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from agent.host.client.keys import DEFAULT_DETACH_KEYS, read_keys
 from converter.cli.output import Output
 from converter.cli.registries import registry_options
 from converter.errors import SaltflatError
@@ -21,11 +20,13 @@ from converter.image.fetch import PARALLEL_FETCHES
 from converter.image.platform import Platform
 from converter.image.source import SourceOptions
 from converter.layer.limits import DEFAULT_LIMITS, RATIO_FREE_BYTES, Limits
-from converter.machine.machines import Machines
 from converter.machine.state_root import default_state_root
 from converter.pipeline import ConvertOptions
 from converter.store.layout import Store, default_store
 from converter.store.links import ChainParameters
+
+if TYPE_CHECKING:
+    from converter.machine.machines import Machines
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _SIZE = re.compile(r"(\d+)(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
@@ -78,6 +79,8 @@ def state_option(command: _Command) -> _Command:
 
 def detach_keys_option(command: _Command) -> _Command:
     """Add --detach-keys; the command gets the bytes as `detach_keys`."""
+    # It brings all of a machine's line along, and most verbs have no machine.
+    from agent.host.client.keys import DEFAULT_DETACH_KEYS, read_keys  # noqa: PLC0415 - see above
 
     def read(_ctx: click.Context, _param: click.Parameter, value: str) -> bytes:
         try:

@@ -14,7 +14,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,20 +29,24 @@ from converter.atomic import (
 from converter.errors import SaltflatError, UsageError
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_MODE = 0o644
+# The last two: what should be a folder is a file.
+_NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 _NAME_BYTES_MAX = 255  # NAME_MAX of Linux's file systems
 
 
-def check_target(out: Path, *, suffix: str, is_folder: bool, force: bool) -> None:
+def check_target(
+    out: Path, *, suffix: str, is_folder: bool, force: bool, beside: Sequence[str] = ()
+) -> None:
     """Raise UsageError if OUT may not be written: before anything that takes time.
 
     With `force` a file may be replaced, and a folder that an export of this type made: one with a
-    file in it that ends with `suffix`.
+    file in it that ends with `suffix`. `beside` are files that are known to come to lie beside OUT.
     """
     if not out.name or out.name.startswith(TEMP_PREFIX):
         raise UsageError(f"{str(out)!r} is no name for an export.", expected="a new file or folder")
     try:
+        if not force:
+            _require_absent([out.with_name(name) for name in beside])
         found = out.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return
@@ -95,13 +99,11 @@ def fill_target(
 
 
 def _settle(temp: Path) -> list[str]:
-    """Make what was written durable and readable for others; return the files' names."""
-    temp.chmod(0o755)
+    """Make what was written durable; return the files' names."""
     names = sorted(path.name for path in temp.iterdir())
     for name in names:
         descriptor = os.open(temp / name, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fchmod(descriptor, _MODE)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -137,16 +139,13 @@ def _move_files(temp: Path, out: Path, names: list[str], *, force: bool) -> None
     if out.name not in names:
         raise AssertionError(f"{names} without {out.name}")
     beside = [name for name in names if name != out.name]
-    for name in [*beside, out.name]:  # once more: it is a while since it was looked at
-        if not force and os.path.lexists(out.parent / name):
-            raise UsageError(
-                f"{out.parent / name} exists, which would belong to the export.",
-                expected="a new name",
-                hint="--force replaces what is there.",
-            )
+    if not force:  # it is a while since it was looked at
+        _require_absent([out.parent / name for name in names])
     done: list[Path] = []
     try:
         for name in [*beside, out.name]:
+            if beside and name == out.name:
+                sync_directory(out.parent)
             (temp / name).rename(out.parent / name)
             done.append(out.parent / name)
     except BaseException:
@@ -155,6 +154,16 @@ def _move_files(temp: Path, out: Path, names: list[str], *, force: bool) -> None
                 path.unlink(missing_ok=True)
         raise
     sync_directory(out.parent)
+
+
+def _require_absent(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if os.path.lexists(path):
+            raise UsageError(
+                f"{path} exists, which would belong to the export.",
+                expected="a new name",
+                hint="--force replaces what is there.",
+            )
 
 
 def _remove_abandoned(out: Path) -> None:
@@ -188,7 +197,7 @@ def _clear(error: OSError, out: Path) -> Exception:
             expected=f"room beside it for a whole export, in {out.parent}",
             hint="Make room, or name another place with -o. Nothing was left behind.",
         )
-    if error.errno in _NO_RIGHT or error.errno == errno.ENOTDIR:
+    if error.errno in _NO_RIGHT:
         return SaltflatError(
             f"{out} cannot be written: {error.strerror}.",
             expected="a folder that you may write to",

@@ -102,21 +102,21 @@ class GuestConfig:
     def encode(
         self,
         channel: Channel,
-        key: bytes,
+        key: bytes | None,
         volumes: Sequence[GuestVolume] = (),
         network: Mapping[str, Any] | None = None,
     ) -> bytes:
         """Return the document's bytes for a guest that talks on `channel` and has `volumes`.
 
         `network` is the document's; None for none. The bytes hold `key`, KEY_BYTES secret bytes
-        that authenticate the channel both ways, fresh for each boot. Raises ValueError for a key of
-        another length.
+        that authenticate the channel both ways, fresh for each boot; None leaves it to who hands
+        the document over. Raises ValueError for a key of another length.
         """
-        if len(key) != KEY_BYTES:
+        if key is not None and len(key) != KEY_BYTES:
             raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
         document = {
             "schema": GUEST_SCHEMA,
-            "key": key.hex(),
+            **({} if key is None else {"key": key.hex()}),
             "channel": channel.to_json(),
             "root": {"uuid": self.root_uuid},
             "hostname": self.hostname,

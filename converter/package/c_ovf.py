@@ -59,6 +59,9 @@ SERIAL_URI = "vmware.serialport.uri"
 SERIAL_FILE = "vmware.serialport.file"
 VMCI = "vmware.vmci"
 
+# What a guest's line is called at a concentrator, which tells machines apart by other things.
+SERVICE_URI = "saltflat"
+
 UNITS_BYTE = "byte"
 UNITS_MIB = "byte * 2^20"
 UNITS_MHZ = "hertz * 10^6"

@@ -206,17 +206,18 @@ class _Items:
             c.ResourceType.SERIAL_PORT,
             f"Serial port {number}",
             required=False,
-            AutomaticAllocation="true" if port.target else "false",
-            ResourceSubType=c.SERIAL_FILE if port.is_file else c.SERIAL_URI,
+            AutomaticAllocation="true" if port.concentrator or port.file_name else "false",
+            ResourceSubType=c.SERIAL_FILE if port.file_name else c.SERIAL_URI,
         )
         # The keys are vSphere's names of the members, as for all devices of its own exports.
         _config(item, "yieldOnPoll", "true")
-        if port.is_file:
-            _config(item, "backing.fileName", port.target)
+        if port.file_name:
+            _config(item, "backing.fileName", port.file_name)
             return item
         _config(item, "backing.direction", "client")
-        if port.target:
-            _config(item, "backing.serviceURI", port.target)
+        _config(item, "backing.serviceURI", c.SERVICE_URI)
+        if port.concentrator:
+            _config(item, "backing.proxyURI", port.concentrator)
         return item
 
     def _item(

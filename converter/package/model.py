@@ -51,12 +51,12 @@ class PackageDisk:
 class SerialPort:
     """A serial port that nothing needs to be connected to.
 
-    On the network, `target` being the other end's URI, or with `is_file` in a file of that name;
-    empty: for whoever deploys the package to say.
+    One on the network, to the URI of a `concentrator` or, without one, to what whoever deploys the
+    package says; with `file_name` one that writes a file.
     """
 
-    target: str = ""
-    is_file: bool = False
+    concentrator: str = ""
+    file_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,8 +82,8 @@ class OvaWriter:
         Raises UsageError for a name that does not fit.
         """
         self._file = file
-        self._front = [(ustar_header(name, size), size) for name, size in front]
-        self._end = sum(len(header) + _padded(size) for header, size in self._front)
+        self._front = front
+        self._end = sum(len(ustar_header(name, size)) + _padded(size) for name, size in front)
 
     @contextmanager
     def member(self, name: str) -> Iterator[HashedFile]:
@@ -98,15 +98,19 @@ class OvaWriter:
         self._file.seek(header_at)
         put(self._file, ustar_header(name, content.size_bytes))
 
-    def finish(self, contents: Sequence[bytes]) -> None:
-        """Write the front's `contents` and the end. Raises ValueError for another size, OSError."""
+    def finish(self, contents: Sequence[tuple[str, bytes]]) -> None:
+        """Write the front, (name, content) in order, and the end.
+
+        Raises ValueError unless names and sizes are those that room was left for, OSError.
+        """
+        if [(name, len(content)) for name, content in contents] != list(self._front):
+            raise ValueError("another front than room was left for")
         self._file.seek(self._end)
         put(self._file, _END)
         self._file.seek(0)
-        for (header, size), content in zip(self._front, contents, strict=True):
-            if len(content) != size:
-                raise ValueError(f"{len(content)} bytes in a place for {size}")
-            put(self._file, header + content + bytes(-size % BLOCK_SIZE))
+        for name, content in contents:
+            put(self._file, ustar_header(name, len(content)) + content)
+            put(self._file, bytes(-len(content) % BLOCK_SIZE))
 
 
 def ustar_header(name: str, size_bytes: int) -> bytes:

@@ -32,11 +32,12 @@ MAX_BYTES = 512 << 10
 def property_sections(
     document: Mapping[str, Any], *, asked: Sequence[str] = ()
 ) -> tuple[PropertySection, ...]:
-    """Return the sections for a guest that is to read `document`, whose `key` is left out.
+    """Return the sections for a guest that is to read `document`.
 
-    Each variable of the image's `Env` is a property with the image's value, and each NAME or
-    NAME=VALUE of `asked` beside them; what cannot be one stays as it is in the document. Raises
-    UsageError for a name of `asked` that cannot be one, and if all that is too much for a guest.
+    Its `key`, if it has one, is what the property of that name has at first. Each variable of the
+    image's `Env` is a property with the image's value, and each NAME or NAME=VALUE of `asked`
+    beside them; what cannot be one stays as it is in the document. Raises UsageError for a name of
+    `asked` that cannot be one, and if all that is too much for a guest.
     """
     told = {name: value for name, value in document.items() if name != "key"}
     variables = _variables(document.get("image") or {})
@@ -64,7 +65,7 @@ def property_sections(
         PropertySection(
             class_name=AGENT_CLASS,
             info="What the agent in the machine is told",
-            properties=[*_agent_properties(), _document(text)],
+            properties=[*_agent_properties(str(document.get("key") or "")), _document(text)],
         ),
     )
 
@@ -74,8 +75,11 @@ def _variables(image: Mapping[str, Any]) -> dict[str, str]:
     environment = image.get("Env")
     if not isinstance(environment, list):
         return {}
-    pairs = (entry.partition("=") for entry in environment if isinstance(entry, str))
-    return {name: value for name, _, value in pairs if _can_be_property(name, value)}
+    last = {entry.partition("=")[0]: entry for entry in environment if isinstance(entry, str)}
+    pairs = (entry.partition("=") for entry in last.values())
+    return {
+        name: value for name, equals, value in pairs if equals and _can_be_property(name, value)
+    }
 
 
 def _can_be_property(name: str, value: str) -> bool:
@@ -87,13 +91,13 @@ def _variable(name: str, value: str) -> Property:
     return Property(key=name, value=value, label=name)
 
 
-def _agent_properties() -> tuple[Property, ...]:
+def _agent_properties(key: str) -> tuple[Property, ...]:
     return (
         Property(
             key="hostname",
             value="",
             label="Host name",
-            description="Empty: the image's name",
+            description="Empty: as in the guest's document",
         ),
         Property(
             key="run",
@@ -105,11 +109,11 @@ def _agent_properties() -> tuple[Property, ...]:
             key="network",
             value="",
             label="Network",
-            description="JSON as in the guest's document. Empty: DHCP on every adapter",
+            description="JSON as in the guest's document. Empty: DHCP",
         ),
         Property(
             key="key",
-            value="",
+            value=key,
             label="Key of the serial line",
             description="64 hexadecimal digits, which the relay has too. Empty: nobody can attach",
             is_password=True,

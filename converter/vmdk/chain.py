@@ -66,10 +66,7 @@ class Chain:
         Raises ValueError beyond the capacity, IntegrityError for a damaged link.
         """
         data = bytearray(length)
-        view = memoryview(data)
-        for index, piece in self._data(offset, length):
-            begin = piece.offset - offset
-            self.links[index].read_data(piece, view[begin : begin + piece.length])
+        self._read_data(offset, memoryview(data))
         return bytes(data)
 
     def grains(self) -> Iterator[tuple[int, int]]:
@@ -129,6 +126,15 @@ class Chain:
         end = min(end, self.capacity_bytes)
         for offset in range(begin, end, most):
             yield offset, self.read(offset, min(most, end - offset))
+
+    def _read_data(self, offset: int, view: memoryview) -> int:
+        """Fill `view` from `offset` on where the disk has data; return how many bytes those are."""
+        filled = 0
+        for index, piece in self._data(offset, len(view)):
+            begin = piece.offset - offset
+            self.links[index].read_data(piece, view[begin : begin + piece.length])
+            filled += piece.length
+        return filled
 
     def _data_ranges(self) -> Iterator[tuple[int, int]]:
         """Yield (byte offset, length) of all data, in order, apart from each other."""

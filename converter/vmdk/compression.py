@@ -21,7 +21,7 @@ except ImportError:  # the extra `fast`
     isal_zlib = None  # type: ignore[assignment]  # a module or nothing: mypy has no word for it
 
 ZLIB, ISAL = "zlib", "isal"
-_LEVELS = {ZLIB: range(1, 10), ISAL: range(4)}
+LEVELS = {ZLIB: range(1, 10), ISAL: range(4)}
 GRAINS_PER_BATCH = 16  # 1 MiB of the usual ones: what is handed to a thread at once
 _BATCHES_PER_THREAD = 2  # one at work, one that waits
 
@@ -38,7 +38,7 @@ class Codec:
 
     def __post_init__(self) -> None:
         """Refuse what is no codec."""
-        if self.level not in _LEVELS.get(self.library, ()):
+        if self.level not in LEVELS.get(self.library, ()):
             raise ValueError(f"codec {self}")
 
     def __str__(self) -> str:
@@ -63,6 +63,18 @@ class Codec:
 
 
 DEFAULT = Codec(ZLIB, 6)
+
+
+def best(library: str | None = None) -> Codec:
+    """Return the codec for disks that are given away, at its usual level: small, and soon there.
+
+    Without `library` it is isal where it is installed, else zlib. Raises KeyError for one that
+    there is not.
+    """
+    usual = {ISAL: Codec(ISAL, 3), ZLIB: DEFAULT}
+    if library is not None:
+        return usual[library]
+    return usual[ISAL] if usual[ISAL].is_available else usual[ZLIB]
 
 
 def fastest() -> Codec:

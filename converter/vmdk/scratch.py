@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 _GRAIN_BYTES = 65536
-_ZERO_GRAIN = bytes(_GRAIN_BYTES)
 
 
 def write_scratch(
@@ -91,26 +90,27 @@ class WritableWriter:
     that hides the parent's grain. Memory is one grain table, 2 KiB, per region that was written.
     """
 
-    grain_bytes = _GRAIN_BYTES
-
     def __init__(
         self,
         file: BinaryIO,
         *,
         capacity_bytes: int,
+        grain_bytes: int = _GRAIN_BYTES,
         cid: int,
         parent: ParentRef | None = None,
         file_name: str,
     ) -> None:
         """Begin a link in `file`: empty, seekable, and nobody else's until the end.
 
-        `capacity_bytes` is a multiple of 64 KiB. Raises ValueError for sizes and IDs that no link
-        may have, UsageError for names.
+        `capacity_bytes` is a multiple of `grain_bytes`. Raises ValueError for sizes and IDs that no
+        link may have, UsageError for names.
         """
         if parent is not None:
             check_content_id(parent.cid)
         self._file = file
-        self._layout = SparseLayout.for_writing(capacity_bytes, _GRAIN_BYTES)
+        self._layout = SparseLayout.for_writing(capacity_bytes, grain_bytes)
+        self.grain_bytes = grain_bytes
+        self._zero_grain = bytes(grain_bytes)
         self._capacity_bytes = capacity_bytes
         self._descriptor = _descriptor(self._layout, cid, parent, file_name)
         self._has_parent = parent is not None
@@ -121,12 +121,12 @@ class WritableWriter:
     def write(self, offset: int, data: Buffer) -> None:
         """Write whole grains at byte `offset`, as `DiskWriter` says, but in any order."""
         view = memoryview(data).cast("B")
-        if offset % _GRAIN_BYTES or len(view) % _GRAIN_BYTES:
+        if offset % self.grain_bytes or len(view) % self.grain_bytes:
             raise ValueError(f"{len(view)} bytes at {offset}: not whole grains")
         if not 0 <= offset <= offset + len(view) <= self._capacity_bytes:
             raise ValueError(f"{len(view)} bytes at {offset}: not within the capacity")
-        for begin in range(0, len(view), _GRAIN_BYTES):
-            self._write_grain(offset + begin, view[begin : begin + _GRAIN_BYTES])
+        for begin in range(0, len(view), self.grain_bytes):
+            self._write_grain(offset + begin, view[begin : begin + self.grain_bytes])
 
     def finish(self) -> LinkSummary:
         """Write header, descriptor and tables, as `DiskWriter` says."""
@@ -141,10 +141,10 @@ class WritableWriter:
         return LinkSummary(self._grains, self._zero_grains, self._sector * SECTOR)
 
     def _write_grain(self, offset: int, grain: memoryview) -> None:
-        is_zero = _ZERO_GRAIN.startswith(grain)
+        is_zero = self._zero_grain.startswith(grain)
         if is_zero and not self._has_parent:
             return
-        index, slot = divmod(offset // _GRAIN_BYTES, NUM_GTES_PER_GT)
+        index, slot = divmod(offset // self.grain_bytes, NUM_GTES_PER_GT)
         table = self._tables.get(index)
         if table is None:
             table = self._tables[index] = entries(repeat(SPARSE_GTE_EMPTY, NUM_GTES_PER_GT))

@@ -232,7 +232,7 @@ class _Guest(GuestConfig):
     def encode(
         self,
         channel: Channel,
-        key: bytes,
+        key: bytes | None,
         volumes: Sequence[GuestVolume] = (),
         network: Mapping[str, Any] | None = None,
     ) -> bytes:

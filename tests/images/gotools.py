@@ -1,4 +1,4 @@
-"""Programs of the tests that come as Go modules: a registry with the referrers API, regctl, vcsim.
+"""Programs of the tests that come as Go modules: a registry, regctl, and a vCenter's simulator.
 
 Their versions are pinned in tests/tools/go.mod and go.sum; each is built once into the test cache.
 """
@@ -19,7 +19,6 @@ PROGRAMS = {
     "regctl": "github.com/regclient/regclient/cmd/regctl",
     "vcsim": "./vcsim",
 }
-_MAINS = ("registry", "vcsim")
 _PLACES = ("/usr/local/go/bin", "/usr/lib/go/bin")
 
 
@@ -69,6 +68,6 @@ def go_tools() -> Path:
             }
             subprocess.run(command, check=True, cwd=TOOLS, timeout=900, env=environment)
 
-    mains = [TOOLS / name / "main.go" for name in _MAINS]
-    key = fingerprint([TOOLS / "go.mod", TOOLS / "go.sum", *mains])
+    sources = [TOOLS / name for name in ("go.mod", "go.sum", "registry/main.go", "vcsim/main.go")]
+    key = fingerprint(sources)
     return cached(cache_folder(), "gotools", key, build)

@@ -152,10 +152,42 @@ RULES = {
         unless=("converter.artifact", "converter.cli", "converter.batch"),
         why="conversions know a cache by the interface in converter.linkcache alone",
     ),
+    "vmx-pure": Rule(
+        who=("converter.package.vmx",),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
+        why="what a file says follows from the machine, and from nothing of the host",
+    ),
+    "export-makes-no-links": Rule(
+        who=("converter.export",),
+        never=(
+            *("converter.layer", "converter.rootfs", "converter.ext4", "converter.registry"),
+            *("converter.artifact", "converter.groups", "subprocess"),
+        ),
+        why="it gives away chains that are made, and asks nobody for what lies beside them",
+    ),
+    "diskmap-pure": Rule(
+        who=("converter.diskmap",),
+        only=("converter.diskmap",),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
+        why="a picture follows from the map; reading a bundle for it is converter.survey's",
+    ),
+    "provenance-pure": Rule(
+        who=("converter.package.provenance", "converter.package.c_provenance"),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "datetime"),
+        why="the same export says the same of itself, whenever and wherever it is made",
+    ),
     "package-no-file-system": Rule(
         who=("converter.package",),
         never=("converter.ext4", "converter.rootfs"),
         why="packages are made of disks",
+    ),
+    "package-pure": Rule(
+        who=tuple(
+            f"converter.package.{name}"
+            for name in ("c_ovf", "model", "descriptor", "properties", "manifest")
+        ),
+        never=("os", "io", "socket", "subprocess", "pathlib", "shutil", "tempfile", "time"),
+        why="a descriptor follows from the package that it describes, and from nothing of the host",
     ),
     "one-voice": Rule(
         who=PACKAGES,
@@ -273,6 +305,12 @@ def test_rules_hold() -> None:
         ("converter.rootfs.tree", "import os.path", {"rootfs-pure"}),
         ("converter.ext4.writer", "from ..vmdk import LinkWriter", {"ext4-no-disk"}),
         ("converter.vmdk.sparse", "from converter import ext4", {"vmdk-no-file-system"}),
+        ("converter.diskmap.svg", "from pathlib import Path", {"diskmap-pure"}),
+        ("converter.diskmap.svg", "from converter.vmdk.chain import Chain", {"diskmap-pure"}),
+        ("converter.survey", "from converter.vmdk.chain import Chain", set()),
+        ("converter.package.provenance", "import datetime", {"provenance-pure"}),
+        ("converter.package.descriptor", "import uuid, time", {"package-pure"}),
+        ("converter.package.signing", "import subprocess", set()),
         ("converter.pipeline", "import click", {"one-voice"}),
         ("tinykernel.verify.media", "from tinykernel.media import uki", {"verify-apart"}),
         ("tinykernel.sbom.spdx", "import time", {"sbom-pure"}),
@@ -288,6 +326,9 @@ def test_rules_hold() -> None:
         ("converter.machine.supervisor", "import click", {"one-voice", "supervisor-lean"}),
         ("converter.machine.directory", "from converter.vmdk import reader", {"supervisor-lean"}),
         ("converter.machine.local", "from converter.ext4 import writer", {"machine-no-pipeline"}),
+        ("converter.export.disks", "from converter.ext4 import reader", {"export-makes-no-links"}),
+        ("converter.export.kinds", "import converter.pipeline", {"pipeline-order"}),
+        ("converter.package.vmx", "from pathlib import Path", {"vmx-pure"}),
         ("converter.registry.client", "import oras.provider", {"oras-by-registry"}),
         ("converter.registry.oras_port", "import oras.provider", set()),
         ("converter.pipeline", "from converter.artifact import cache", {"artifact-on-request"}),

@@ -13,6 +13,7 @@ from converter.vmdk.compression import Codec, Compressor
 from converter.vmdk.cowd_writer import CowdWriter
 from converter.vmdk.descriptor import Descriptor, Extent, ParentRef, link_descriptor, render
 from converter.vmdk.flat_writer import FlatWriter
+from converter.vmdk.scratch import WritableWriter
 from converter.vmdk.sparse import LinkWriter
 from converter.vmdk.stream import StreamWriter
 from converter.vmdk.writing import DiskWriter
@@ -84,6 +85,18 @@ def _sparse(job: Job, grain_bytes: int) -> None:
         _feed(writer, job.grains(grain_bytes), job.path)
 
 
+def _writable(job: Job) -> None:
+    with job.path.open("xb+", buffering=0) as file:
+        writer = WritableWriter(
+            file,
+            capacity_bytes=len(job.disk),
+            cid=job.cid,
+            parent=job.parent,
+            file_name=job.path.name,
+        )
+        _feed(writer, job.grains(K64), job.path)
+
+
 def _stream(job: Job, *, in_front: bool, codec: Codec, threads: int) -> None:
     with (
         job.path.open("xb" if not in_front else "xb+", buffering=0) as file,
@@ -150,6 +163,7 @@ KINDS = (
         Kind(f"sparse, {sectors} sectors", partial(_sparse, grain_bytes=sectors * 512))
         for sectors in (8, 16, 32, 64, 128)
     ),
+    Kind("sparse, every table", _writable),
     Kind("stream, footer", partial(_stream, in_front=False, codec=_ZLIB, threads=1)),
     Kind("stream, front", partial(_stream, in_front=True, codec=_ZLIB, threads=2)),
     Kind("flat", partial(_flat, create_type=c.CREATE_TYPE_MONOLITHIC_FLAT), may_be_child=False),

@@ -1,0 +1,331 @@
+"""The verb `export`: a chain as one disk, or as a machine that other products open."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+import click
+
+from converter.cli.caching import Caching, cache_options
+from converter.cli.images import convert_source, image_of_bundle, parse_argument
+from converter.cli.machine_options import MachineOptions, machine_options
+from converter.cli.options import (
+    Origin,
+    conversion_options,
+    format_option,
+    open_store,
+    source_options,
+    store_option,
+)
+from converter.cli.output import Output
+from converter.cli.package_options import PackageOptions, package_options
+from converter.errors import AuthError, UnavailableError, UsageError
+from converter.export.exportable import (
+    Exportable,
+    exportable_of_bundle,
+    exportable_of_image,
+)
+from converter.export.kinds import EXPORT_TYPES, make_export
+from converter.export.settings import Attachment, Export
+from converter.export.target import check_target
+from converter.image.reference import BundleReference, SourceReference
+from converter.package.c_provenance import SUFFIX
+from converter.pipeline import ConvertOptions
+from converter.store.bundle import read_bundle
+from converter.store.layout import Store
+from converter.store.locks import using
+from converter.vmdk.compression import LEVELS, Codec, best
+from converter.vmdk.descriptor import file_name_fault
+from tinykernel.media.record import Kind
+
+_STANDARD_OUTPUT = Path("-")
+_CODECS = ("auto", *LEVELS)
+
+
+@click.command("export")
+@click.argument("source")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(list(EXPORT_TYPES)),
+    required=True,
+    envvar="SALTFLAT_EXPORT_TYPE",
+    show_envvar=True,
+    help="stream: one streamOptimized disk; flat: a descriptor and a raw file; sparse: one "
+    "monolithicSparse disk; vmx: a folder for VMware's desktop products; "
+    "ovf, ova: a package for vSphere, as a folder or as one file.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    type=click.Path(path_type=Path),
+    required=True,
+    envvar="SALTFLAT_EXPORT_OUTPUT",
+    show_envvar=True,
+    help="The file or folder to make; - for standard output, where the type allows it.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    envvar="SALTFLAT_EXPORT_FORCE",
+    show_envvar=True,
+    help="Replace a file that is there, or a folder that an export of this type made.",
+)
+@click.option(
+    "--codec",
+    "library",
+    type=click.Choice(_CODECS),
+    default="auto",
+    envvar="SALTFLAT_CODEC",
+    show_envvar=True,
+    show_default=True,
+    help="What deflates a compressed disk. auto is isal where it is installed, else zlib; one of "
+    "them gives the same bytes on every machine.",
+)
+@click.option(
+    "--compression-level",
+    "level",
+    type=int,
+    envvar="SALTFLAT_COMPRESSION_LEVEL",
+    show_envvar=True,
+    help="0 to 3 for isal, 1 to 9 for zlib; else the codec's usual one.",
+)
+@click.option(
+    "--provenance/--no-provenance",
+    "provenance",
+    default=None,
+    envvar="SALTFLAT_PROVENANCE",
+    show_envvar=True,
+    help="Say in a file beside the disks what they were made of; flat does not unless it is asked "
+    "to, for its disk would have to be read once more with all its zeros.",
+)
+@click.option(
+    "--sbom/--no-sbom",
+    "sbom",
+    default=True,
+    envvar="SALTFLAT_EXPORT_SBOM",
+    show_envvar=True,
+    show_default=True,
+    help="Put the bills of materials that the image carries as referrers beside the disks, as they "
+    "are; a bundle carries none.",
+)
+@machine_options
+@package_options
+@conversion_options
+@cache_options
+@source_options
+@store_option
+@format_option
+@click.pass_obj
+def command(
+    output: Output,
+    *,
+    source: str,
+    kind: str,
+    out: Path,
+    force: bool,
+    library: str,
+    level: int | None,
+    provenance: bool | None,
+    sbom: bool,
+    machine: MachineOptions,
+    package: PackageOptions,
+    conversion: ConvertOptions,
+    caching: Caching,
+    origin: Origin,
+    store_root: Path,
+) -> int:
+    """Write the image or bundle SOURCE as a disk, or as a machine, that others take.
+
+    An image is converted into the store first if it has to be. OUT appears whole or not at all. The
+    same image, options and codec give the same bytes.
+
+    \b
+    Examples:
+      saltflat export debian:12 --type stream -o debian.vmdk
+      saltflat export ./bundle --type sparse -o disk.vmdk --force
+      saltflat export debian:12 --type stream -o - | ssh host 'cat > debian.vmdk'
+      saltflat export ./bundle --type vmx -o ./web --serial-log
+      saltflat export nginx:1.27 --type ova -o nginx.ova --sign key.pem --cert chain.pem
+      saltflat export oci:./layout:1.0 --type flat -o disk.vmdk --format json
+    """
+    made = EXPORT_TYPES[kind]
+    codec = _codec(library, level)
+    machine.check(kind, is_machine=made.is_machine)
+    package.check(kind, is_package=made.is_package)
+    packaged = package.settings(machine.serial) if made.is_package else None
+    medium = package.medium if made.is_package else Kind.ISO
+    pipe = _standard_output(kind) if out == _STANDARD_OUTPUT else None
+    file_name = f"{kind}.vmdk" if pipe else _file_name(out, made.suffix if made.is_folder else "")
+    tells_provenance = made.tells_provenance if provenance is None else provenance
+    if pipe is None:
+        endings = [*made.endings, *([SUFFIX] if tells_provenance and made.has_companions else [])]
+        check_target(
+            out,
+            suffix=made.suffix,
+            is_folder=made.is_folder,
+            force=force,
+            beside=[f"{out.stem}{ending}" for ending in endings],
+        )
+    reference = parse_argument(source)
+    store = open_store(store_root)
+    with using(store, monitor=output.monitor):
+        if made.is_machine and not isinstance(reference, BundleReference):
+            machine.boot_medium(store, origin.platform, None, medium)  # before anything is fetched
+        found = _find(
+            source,
+            reference,
+            store,
+            origin=origin,
+            conversion=conversion,
+            caching=caching,
+            output=output,
+        )
+        name = out.name if made.is_folder else out.stem
+        export = Export(
+            kind=kind,
+            source=found,
+            file_name=file_name,
+            codec=codec,
+            threads=len(os.sched_getaffinity(0)),
+            machine=machine.settings(found, store, name, medium) if made.is_machine else None,
+            package=packaged,
+            tells_provenance=tells_provenance,
+            attachments=() if pipe or not sbom else _bills(reference, found, origin, store, output),
+        )
+        if pipe is not None and made.pipe is not None:
+            made.pipe(export, pipe, output.monitor)
+            return 0
+        with _interrupted_by_signals():
+            files = make_export(export, out, force=force, monitor=output.monitor)
+    sizes = {file: file.stat().st_size for file in files}
+    output.result(
+        "\n".join(f"{file}  {size:>12,} bytes" for file, size in sizes.items()),
+        {
+            "schema": 1,
+            "reference": found.image.reference,
+            "digest": str(found.image.digest),
+            "platform": str(found.image.platform),
+            "type": kind,
+            "output": str(out),
+            "capacity": found.capacity_bytes,
+            "codec": {"library": codec.library, "version": codec.version, "level": codec.level}
+            if made.is_compressed
+            else None,
+            "files": [{"file": str(file), "size": size} for file, size in sizes.items()],
+        },
+    )
+    return 0
+
+
+def _find(
+    source: str,
+    reference: SourceReference,
+    store: Store,
+    *,
+    origin: Origin,
+    conversion: ConvertOptions,
+    caching: Caching,
+    output: Output,
+) -> Exportable:
+    """Return what SOURCE, read as `reference`, is; to be called while the store is in use."""
+    if isinstance(reference, BundleReference):
+        bundle = read_bundle(reference.path)
+        return exportable_of_bundle(bundle, image_of_bundle(bundle))
+    chain = convert_source(
+        source,
+        store,
+        origin=origin,
+        conversion=conversion,
+        caching=caching,
+        monitor=output.monitor,
+    )
+    return exportable_of_image(chain.image, chain.parameters, chain.links, chain.disks)
+
+
+def _bills(
+    reference: SourceReference, found: Exportable, origin: Origin, store: Store, output: Output
+) -> tuple[Attachment, ...]:
+    if isinstance(reference, BundleReference):
+        return ()
+    # Half of what this loads is for artifacts in registries; who exports a bundle need not wait.
+    from converter.cli.sboms import sboms_of  # noqa: PLC0415 - see above
+
+    try:
+        bills = sboms_of(reference, found.image, origin, store, monitor=output.monitor)
+    except (AuthError, UnavailableError) as error:  # of a registry whose mirror had the image
+        error.hint = error.hint or "--no-sbom does not ask for what else the image carries."
+        raise
+    return tuple(Attachment(bill.ending, bill.data) for bill in bills)
+
+
+def _codec(library: str, level: int | None) -> Codec:
+    codec = best(None if library == "auto" else library)
+    levels = LEVELS[codec.library]
+    if level is not None and level not in levels:
+        raise UsageError(
+            f"--compression-level {level} is none that {codec.library} has.",
+            expected=f"{levels[0]} to {levels[-1]}",
+        )
+    if not codec.is_available:
+        raise UsageError(
+            f"--codec {library}: it is not installed.",
+            hint="pip install 'saltflat[fast]', or --codec zlib",
+        )
+    return codec if level is None else Codec(codec.library, level)
+
+
+def _file_name(out: Path, suffix: str) -> str:
+    """Return the main file's name: OUT's own, or for a folder OUT's with `suffix`."""
+    name = f"{out.name}{suffix}"
+    fault = file_name_fault(name)
+    if fault is not None or not name.isprintable():
+        raise UsageError(
+            f"{name[:80]!a} cannot be a disk's name: {fault or 'it has control characters'}.",
+            expected="a name without quotes, colons and slashes, in UTF-8",
+            hint="Name another file or folder with -o.",
+        )
+    return name
+
+
+def _standard_output(kind: str) -> BinaryIO:
+    """Return standard output, unbuffered. Raises UsageError if the export cannot go there."""
+    if EXPORT_TYPES[kind].pipe is None:
+        able = ", ".join(name for name, made in EXPORT_TYPES.items() if made.pipe is not None)
+        raise UsageError(
+            f"--type {kind} cannot be written to standard output: it is not one stream of bytes.",
+            expected=f"a file or folder with -o, or one of the types {able}",
+        )
+    if sys.stdout.isatty():
+        raise UsageError(
+            "Standard output is a terminal, and a disk is no text.",
+            expected="a pipe or a file behind -o -",
+        )
+    return open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP be what Ctrl-C is, so that what is unfinished is removed."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            if before[number] is not signal.SIG_IGN:  # nohup
+                signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,91 @@
+"""A page with the disk map and everything in it as a table. Owns the page; the picture is svg's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from converter.diskmap.model import DiskMap, MapLink
+from converter.diskmap.runs import length
+from converter.diskmap.svg import digest_text, draw, layers_text
+from converter.diskmap.text import bounded, name_text, printable, size_text, step_text, xml
+
+# No part of a page that shows strangers' names is ever a program, or fetches anything.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_STYLE = """
+:root{color-scheme:light dark}
+body{margin:0 auto;max-width:1120px;background:#fff;color:#1b2430;
+font:14px/1.45 system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif}
+svg{max-width:100%;height:auto}
+section{padding:0 32px 32px;overflow-x:auto}
+table{border-collapse:collapse;width:100%}
+th,td{padding:6px 10px;border-top:1px solid #d5dbe1;text-align:left;vertical-align:top}
+td.size{text-align:right;white-space:nowrap}
+code{font:12px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;overflow-wrap:anywhere}
+ul{margin:0;padding:0;list-style:none}
+@media(prefers-color-scheme:dark){body{background:#10151b;color:#e8edf2}
+th,td{border-color:#333d48}}
+"""
+_COLUMNS = (
+    "link",
+    "file",
+    "content",
+    "structure",
+    "replaced",
+    "unused",
+    "made by",
+    "heaviest files",
+)
+
+
+def encode_html(disk: DiskMap) -> bytes:
+    """Return the map as a page of its own, which is well-formed XML too."""
+    title = f"{xml(bounded(printable(disk.reference)))}: disk map"
+    head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+    lines = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8"/>',
+        f'<meta http-equiv="Content-Security-Policy" content="{xml(_POLICY)}"/>',
+        '<meta name="viewport" content="width=device-width"/>',
+        f"<title>{title}</title>",
+        f"<style>{_STYLE}</style>",
+        "</head>",
+        "<body>",
+        draw(disk),
+        "<section>",
+        f"<table><thead><tr>{head}</tr></thead>",
+        "<tbody>",
+    ]
+    for number in reversed(range(len(disk.links))):
+        lines += _row(disk, number, disk.links[number])
+    lines += ["</tbody></table>", "</section>", "</body>", "</html>", ""]
+    return "\n".join(lines).encode()
+
+
+def _row(disk: DiskMap, number: int, link: MapLink) -> Iterator[str]:
+    where = layers_text(link.layers, disk.layer_count)
+    yield "<tr>"
+    identity = _shown(link.link_id)
+    yield f'<td title="link id {identity}"><b>{number + 1}</b><br/>{where}</td>'
+    for size_bytes in (link.file_bytes, *map(length, link.contents)):
+        yield f'<td class="size" title="{size_bytes} bytes">{size_text(size_bytes)}</td>'
+    yield "<td><ul>"
+    for layer in link.layers:
+        step = xml(bounded(step_text(layer.created_by)))
+        yield (
+            f'<li title="{_shown(layer.digest)}, diffID {_shown(layer.diff_id)}">{step} '
+            f"<code>{xml(digest_text(layer.digest))}</code></li>"
+        )
+    yield "</ul></td>"
+    yield "<td><ul>"
+    for file in link.heaviest:
+        path = xml(bounded(name_text(file.path)))
+        shown = f"<s>{path}</s>" if file.gone else path
+        yield f"<li>{size_text(file.held_bytes)} <code>{shown}</code></li>"
+    yield "</ul></td>"
+    yield "</tr>"
+
+
+def _shown(text: str) -> str:
+    return xml(bounded(printable(text)))
