@@ -1,4 +1,4 @@
-"""The verb `vsphere check`: can this vSphere be used, and may this user use it?"""
+"""The verb `vsphere check`: can this vSphere be used, and may this user use it? And its group."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from dataclasses import asdict
 import click
 
 from agent.host.status import printable
+from converter.cli import vsphere_import
 from converter.cli.options import format_option
 from converter.cli.output import Output
-from converter.cli.vsphere_options import vsphere_options
-from converter.events import Note
+from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
 from converter.vsphere.kept import KeptSessions
 from converter.vsphere.settings import Settings
 
 
 @click.group("vsphere")
 def command() -> None:
-    """Look whether a vCenter or ESXi is ready for machines.
+    """Look whether a vCenter or ESXi is ready for machines, and bring images there.
 
     \b
     Examples:
-      saltflat vsphere check --url https://vcenter.example --username me@vsphere.local
+      saltflat vsphere check --vsphere-url https://vcenter.example --vsphere-username me
+      saltflat vsphere import debian:12 --vsphere-url https://vcenter.example --cluster prod
     """
+
+
+command.add_command(vsphere_import.command)
 
 
 @command.command("check")
@@ -38,18 +42,16 @@ def check(output: Output, *, settings: Settings, kept: KeptSessions | None) -> i
 
     \b
     Examples:
-      SALTFLAT_VSPHERE_PASSWORD=... saltflat vsphere check --username root \\
-          --url https://esxi.example --thumbprint 7F:83:B1:65:...:90
+      SALTFLAT_VSPHERE_PASSWORD=... saltflat vsphere check --vsphere-username root \\
+          --vsphere-url https://esxi.example --vsphere-thumbprint 7F:83:B1:65:...:90
       GOVC_URL=me@vcenter.example saltflat vsphere check --cluster prod --datastore ssd \\
-          --password-file ~/.vcenter --format json
+          --vsphere-password-file ~/.vcenter --format json
     """
     # pyvmomi, which most verbs can do without, comes with these.
     from converter.vsphere.check import Verdict, examine  # noqa: PLC0415 - as said
     from converter.vsphere.connection import open_connection  # noqa: PLC0415 - as said
 
-    if not settings.trust.verifies:
-        what = f"{settings.address.url} is not verified: whoever is in between gets the password."
-        output.monitor(Note(what, warning=True))
+    warn_if_insecure(settings, output.monitor)
     with open_connection(settings, kept=kept, fresh=settings.password is not None) as connection:
         findings = list(examine(connection))
     lines = []

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from converter.cli.options import state_option
 from converter.cli.stdin import claim_stdin
 from converter.errors import UsageError
+from converter.events import Monitor, Note
 from converter.vsphere.kept import KeptSessions
 from converter.vsphere.settings import (
     DEFAULT_TIMEOUT_SECONDS,
@@ -37,14 +38,14 @@ def vsphere_options(command: _Command) -> _Command:
     @functools.wraps(command)
     def with_settings(
         *args: object,
-        url: str | None,
-        username: str | None,
-        password_file: Path | None,
-        password_stdin: bool,
-        thumbprint: tuple[str, ...],
-        ca_file: tuple[Path, ...],
-        insecure: bool,
-        timeout: float,
+        vsphere_url: str | None,
+        vsphere_username: str | None,
+        vsphere_password_file: Path | None,
+        vsphere_password_stdin: bool,
+        vsphere_thumbprint: tuple[str, ...],
+        vsphere_ca_file: tuple[Path, ...],
+        vsphere_insecure: bool,
+        vsphere_timeout: float,
         keep_session: bool,
         state_root: Path,
         datacenter: str | None,
@@ -56,12 +57,14 @@ def vsphere_options(command: _Command) -> _Command:
         network: str | None,
         **others: object,
     ) -> object:
-        _refuse_password_in_arguments(url)
+        _refuse_password_in_arguments(vsphere_url)
         given = Given(
-            url=url,
-            username=username,
-            password=_password(password_file, from_stdin=password_stdin),
-            trust=Trust(ca_file, tuple(map(read_thumbprint, thumbprint)), insecure),
+            url=vsphere_url,
+            username=vsphere_username,
+            password=_password(vsphere_password_file, from_stdin=vsphere_password_stdin),
+            trust=Trust(
+                vsphere_ca_file, tuple(map(read_thumbprint, vsphere_thumbprint)), vsphere_insecure
+            ),
             wishes=Wishes(
                 datacenter=datacenter,
                 datastore=datastore,
@@ -71,7 +74,7 @@ def vsphere_options(command: _Command) -> _Command:
                 host=host,
                 network=network,
             ),
-            timeout_seconds=timeout,
+            timeout_seconds=vsphere_timeout,
         )
         settings: Settings = read_settings(given, os.environ)
         kept = KeptSessions(state_root) if keep_session else None
@@ -83,10 +86,17 @@ def vsphere_options(command: _Command) -> _Command:
     return wrapped
 
 
+def warn_if_insecure(settings: Settings, monitor: Monitor) -> None:
+    """Say aloud that nobody checks who the server is."""
+    if not settings.trust.verifies:
+        what = f"{settings.address.url} is not verified: whoever is in between gets the password."
+        monitor(Note(what, warning=True))
+
+
 def _reaching() -> list[Callable[[Any], Any]]:
     return [
         click.option(
-            "--url",
+            "--vsphere-url",
             metavar="URL",
             envvar="SALTFLAT_VSPHERE_URL",
             show_envvar=True,
@@ -94,28 +104,28 @@ def _reaching() -> list[Callable[[Any], Any]]:
             "GOVC_* variables count for the server of GOVC_URL alone, behind ours.",
         ),
         click.option(
-            "--username",
+            "--vsphere-username",
             envvar="SALTFLAT_VSPHERE_USERNAME",
             show_envvar=True,
             help=f"Who to be there. The password is in {PASSWORD_VARIABLE}, a file, or standard "
             "input.",
         ),
         click.option(
-            "--password-file",
+            "--vsphere-password-file",
             type=_FILE,
             envvar="SALTFLAT_VSPHERE_PASSWORD_FILE",
             show_envvar=True,
             help="Read the password from a file.",
         ),
         click.option(
-            "--password-stdin",
+            "--vsphere-password-stdin",
             is_flag=True,
             envvar="SALTFLAT_VSPHERE_PASSWORD_STDIN",
             show_envvar=True,
             help="Read the password from standard input.",
         ),
         click.option(
-            "--thumbprint",
+            "--vsphere-thumbprint",
             multiple=True,
             metavar="HEX",
             envvar="SALTFLAT_VSPHERE_THUMBPRINT",
@@ -124,7 +134,7 @@ def _reaching() -> list[Callable[[Any], Any]]:
             "other; repeatable.",
         ),
         click.option(
-            "--ca-file",
+            "--vsphere-ca-file",
             multiple=True,
             type=_FILE,
             envvar="SALTFLAT_VSPHERE_CA_FILE",
@@ -132,14 +142,14 @@ def _reaching() -> list[Callable[[Any], Any]]:
             help="Certificates (PEM) to trust instead of the system's; repeatable.",
         ),
         click.option(
-            "--insecure",
+            "--vsphere-insecure",
             is_flag=True,
             envvar="SALTFLAT_VSPHERE_INSECURE",
             show_envvar=True,
             help="Take any certificate, and http; has no effect beside a thumbprint or CA file.",
         ),
         click.option(
-            "--timeout",
+            "--vsphere-timeout",
             type=click.FloatRange(min=0, min_open=True),
             default=DEFAULT_TIMEOUT_SECONDS,
             envvar="SALTFLAT_VSPHERE_TIMEOUT",
@@ -185,13 +195,14 @@ def _placing() -> list[Callable[[Any], Any]]:
 
 def _refuse_password_in_arguments(url: str | None) -> None:
     """Raise UsageError if the URL on the command line has a password, which all can read there."""
-    source = click.get_current_context().get_parameter_source("url")
+    source = click.get_current_context().get_parameter_source("vsphere_url")
     authority = (url or "").partition("://")[2] or (url or "")
     user, at, _host = authority.rpartition("@")
     if source is ParameterSource.COMMANDLINE and at and ":" in user:
         raise UsageError(
             "The URL on the command line has a password, which everybody on this host can read.",
-            expected=f"the password in {PASSWORD_VARIABLE}, --password-file or --password-stdin",
+            expected=f"the password in {PASSWORD_VARIABLE}, --vsphere-password-file or "
+            "--vsphere-password-stdin",
             hint="Change the password: it may be in a history file, too.",
         )
 
@@ -199,13 +210,14 @@ def _refuse_password_in_arguments(url: str | None) -> None:
 def _password(file: Path | None, *, from_stdin: bool) -> str | None:
     if file is not None and from_stdin:
         raise UsageError(
-            "--password-file and --password-stdin exclude each other.", expected="one of them"
+            "--vsphere-password-file and --vsphere-password-stdin exclude each other.",
+            expected="one of them",
         )
     if file is not None:
         with file.open("rb") as opened:
             return _read_password(opened, f"{file}")
     if from_stdin:
-        claim_stdin("--password-stdin")
+        claim_stdin("--vsphere-password-stdin")
         return _read_password(sys.stdin.buffer, "Standard input")
     return None
 

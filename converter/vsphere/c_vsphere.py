@@ -35,6 +35,15 @@ NETWORK = "Network"
 PORT_GROUP = "DistributedVirtualPortgroup"
 OPAQUE_NETWORK = "OpaqueNetwork"
 
+# HttpNfcLeaseDeviceUrl.url of a host without vCenter has this in the place of its name; a disk is
+# sent with this type (govmomi and ovftool do; the reference is silent).
+ANY_HOST = "*"
+STREAM_DISK_TYPE = "application/x-vnd.vmware-streamVmdk"
+# OvfCreateImportSpecParams.diskProvisioning
+THIN = "thin"
+THICK = "thick"
+THICK_EAGER = "eagerZeroedThick"
+
 # HostSystem.runtime.connectionState and Datastore.summary.maintenanceMode when all is well.
 HOST_CONNECTED = "connected"
 DATASTORE_NORMAL = "normal"

@@ -122,7 +122,9 @@ def _session(connection: Connection) -> Iterator[Finding]:
     elif settings.trust.verifies:
         yield Finding("server", Verdict.OK, way)
     else:
-        remedy = "Give the certificate's --thumbprint, or the authority's --ca-file."
+        remedy = (
+            "Give the certificate's --vsphere-thumbprint, or the authority's --vsphere-ca-file."
+        )
         yield Finding("server", Verdict.WARNING, way, remedy)
     if _is_older(about.version, c.OLDEST_RELEASE):
         detail = f"{about.name}, older than {c.OLDEST_RELEASE}, whose API is spoken"

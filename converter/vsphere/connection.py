@@ -33,6 +33,8 @@ except ImportError as _missing:
         cause="no-pyvmomi",
     ) from _missing
 
+FAULTS = vmodl.MethodFault  # all that the API raises
+
 # Servers end idle connections without a word, and a request that meets one cannot be told from one
 # that was carried out: so none is used again after more than a moment.
 _POOLED_SECONDS = 5
@@ -311,6 +313,27 @@ def open_connection(
         connection.close()
         raise
     return connection
+
+
+def import_parameters(
+    *, name: str, networks: Mapping[str, object], provisioning: str, host: object | None
+) -> Any:  # noqa: ANN401 - pyvmomi's own
+    """Return what the server is to know beside a descriptor; `networks` by the names in that."""
+    manager = vim.OvfManager
+    return manager.CreateImportSpecParams(
+        entityName=name,
+        diskProvisioning=provisioning,
+        hostSystem=host,
+        networkMapping=[
+            manager.NetworkMapping(name=inside, network=network)
+            for inside, network in networks.items()
+        ],
+    )
+
+
+def option_values(values: Mapping[str, str]) -> list[Any]:
+    """Return settings as extra configuration of a machine, in order of their keys."""
+    return [vim.option.OptionValue(key=key, value=value) for key, value in sorted(values.items())]
 
 
 def _type(kind: str) -> Any:  # noqa: ANN401 - pyvmomi's own

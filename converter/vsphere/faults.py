@@ -277,8 +277,8 @@ def from_transport(
             f"No secure connection to {url}: its certificate cannot be verified "
             f"({error.verify_message}).{shown}",
             expected="a certificate that is trusted here",
-            hint="Give the authority's certificates with --ca-file, or compare the thumbprint with "
-            "the server's own and give it with --thumbprint.",
+            hint="Give the authority's certificates with --vsphere-ca-file, or compare the "
+            "thumbprint with the server's own and give it with --vsphere-thumbprint.",
             cause="tls-untrusted",
         )
     if isinstance(error, ssl.SSLError):
@@ -291,7 +291,7 @@ def from_transport(
     if isinstance(error, TimeoutError):
         return UnavailableError(
             f"{url} did not answer in time when asked to {doing}.",
-            hint="Check the address and the network, or wait longer with --timeout.",
+            hint="Check the address and the network, or wait longer with --vsphere-timeout.",
             cause="no-answer",
         )
     if isinstance(error, http.client.HTTPException | ExpatError) and not isinstance(error, OSError):

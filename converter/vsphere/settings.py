@@ -85,8 +85,8 @@ class Settings:
         if not self.password:
             raise AuthError(
                 f"There is no password for {self.username} at {self.address.url}.",
-                expected=f"one in --password-file, on --password-stdin, in {PASSWORD_VARIABLE}, "
-                "or in GOVC_PASSWORD for the server of GOVC_URL",
+                expected=f"one in {PASSWORD_VARIABLE}, in --vsphere-password-file, on "
+                "--vsphere-password-stdin, or in GOVC_PASSWORD for the server of GOVC_URL",
                 cause="no-password",
             )
         return self.password
@@ -108,13 +108,14 @@ def read_settings(given: Given, environment: Mapping[str, str]) -> Settings:
     else:
         raise UsageError(
             "Which vSphere is meant is not said.",
-            expected="--url, SALTFLAT_VSPHERE_URL or GOVC_URL: https://HOST[:PORT][/sdk]",
+            expected="--vsphere-url, SALTFLAT_VSPHERE_URL or GOVC_URL: https://HOST[:PORT][/sdk]",
         )
     username = given.username or server.username or (govc and govc.username)
     if not username:
         raise UsageError(
             f"Who to be at {server.address.url} is not said.",
-            expected="--username, SALTFLAT_VSPHERE_USERNAME, GOVC_USERNAME, or a name in the URL",
+            expected="--vsphere-username, SALTFLAT_VSPHERE_USERNAME, GOVC_USERNAME, or a name in "
+            "the URL",
         )
     trust = given.trust
     if govc is not None and not (trust.thumbprints or trust.ca_files or trust.insecure):
@@ -123,7 +124,7 @@ def read_settings(given: Given, environment: Mapping[str, str]) -> Settings:
         raise UsageError(
             f"{server.address.url} is not encrypted: everybody on the way would read the password.",
             expected="https",
-            hint="If that is wanted, as with a simulator on this host, say --insecure.",
+            hint="If that is wanted, as with a simulator on this host, say --vsphere-insecure.",
         )
     password, place = _password(given, server, govc, username, environment)
     return Settings(

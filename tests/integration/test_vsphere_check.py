@@ -139,15 +139,19 @@ def test_the_command(vcenter, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("--password-stdin", "--username", "me"), 4, b"user name or password is wrong"),
-        (("--url", "http://me:pw@127.0.0.1:9"), 2, b"everybody on this host can read"),
-        (("--url", "http://me@127.0.0.1:9"), 2, b"not encrypted"),
-        (("--url", "me@127.0.0.1:9", "--password-stdin"), 8, b"was not reached"),
+        (
+            ("--vsphere-password-stdin", "--vsphere-username", "me"),
+            4,
+            b"user name or password is wrong",
+        ),
+        (("--vsphere-url", "http://me:pw@127.0.0.1:9"), 2, b"everybody on this host can read"),
+        (("--vsphere-url", "http://me@127.0.0.1:9"), 2, b"not encrypted"),
+        (("--vsphere-url", "me@127.0.0.1:9", "--vsphere-password-stdin"), 8, b"was not reached"),
     ],
 )
 def test_the_command_s_errors(vcenter, tmp_path, arguments, code, says):
     environment = {"SALTFLAT_STATE": os.fspath(tmp_path)}
-    if "--url" not in arguments:
+    if "--vsphere-url" not in arguments:
         environment |= {"GOVC_URL": f"http://{vcenter}", "GOVC_INSECURE": "true"}
     done = Saltflat(environment)("vsphere", "check", *arguments, stdin=b"battery staple\n")
     assert done.returncode == code, done.stderr

@@ -8,9 +8,12 @@ import (
 	"crypto/tls"
 	"flag"
 	"fmt"
+	"io"
 	"log"
+	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25"
@@ -26,6 +29,7 @@ func main() {
 	secure := flag.Bool("tls", false, "serve TLS, with the certificate of Go's own tests")
 	login := flag.String("login", "", "NAME:PASSWORD to insist on; else anything is right")
 	deny := flag.String("deny", "", "privileges that nobody has, with commas between")
+	cut := flag.Int64("cut", 0, "bytes after which the first upload of a disk breaks off")
 	flag.Parse()
 
 	model := simulator.VPX()
@@ -51,8 +55,27 @@ func main() {
 		limit(model.Map(), strings.Split(*deny, ","))
 	}
 	server := service.NewServer()
+	if *cut > 0 {
+		server.Config.Handler = &cutting{handler: server.Config.Handler, bytes: *cut}
+	}
 	fmt.Println(server.URL.Host)
 	select {}
+}
+
+// cutting breaks the connection of the first upload after `bytes` of it.
+type cutting struct {
+	handler http.Handler
+	bytes   int64
+	done    atomic.Bool
+}
+
+func (c *cutting) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
+	if !strings.HasPrefix(request.URL.Path, "/nfc/") || c.done.Swap(true) {
+		c.handler.ServeHTTP(answer, request)
+		return
+	}
+	_, _ = io.CopyN(io.Discard, request.Body, c.bytes)
+	panic(http.ErrAbortHandler)
 }
 
 // limited answers as the simulator's own manager does, except that `denied` are never granted.
