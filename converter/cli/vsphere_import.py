@@ -27,7 +27,7 @@ from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
 from converter.errors import UsageError
 from converter.export.disks import DISK
 from converter.export.settings import Export
-from converter.export.template import NETWORK, template_disk, template_name
+from converter.export.template import DISK_NAME, NETWORK, template_disk, template_name
 from converter.pipeline import ConvertOptions
 from converter.store.locks import using
 from converter.vmdk.compression import best
@@ -136,7 +136,7 @@ def command(
         export = Export(
             kind="stream",
             source=found,
-            file_name=f"{called}.vmdk",
+            file_name=DISK_NAME,
             codec=codec,
             threads=len(os.sched_getaffinity(0)),
         )

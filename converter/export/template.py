@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 NETWORK = "network"  # the descriptor's name for it; whoever deploys says which one it is
-_DISK_NAME = "disk1.vmdk"
+DISK_NAME = "disk1.vmdk"  # in the stream, too: the same bytes whatever the template is called
 # Machines that are cloned of it have what they ask for.
 _MEMORY_MIB = 512
 _PROCESSORS = 1
@@ -66,7 +66,7 @@ def template_disk(export: Export, folder: Path, monitor: Monitor) -> Iterator[Te
         image = source.image
         lines = (image.reference, str(image.digest), str(image.platform), f"saltflat {__version__}")
         package = Package(
-            name=export.stem,
+            name=template_name(image),
             product=image.reference,
             version=str(image.digest),
             annotation="\n".join(lines),
@@ -74,7 +74,7 @@ def template_disk(export: Export, folder: Path, monitor: Monitor) -> Iterator[Te
             processors=_PROCESSORS,
             disks=[
                 PackageDisk(
-                    file=PackageFile(name=_DISK_NAME, size_bytes=hashed.size_bytes),
+                    file=PackageFile(name=export.file_name, size_bytes=hashed.size_bytes),
                     capacity_bytes=source.capacity_bytes,
                     populated_bytes=summary.grains * GRAIN_BYTES,
                 )

@@ -29,7 +29,8 @@ func main() {
 	secure := flag.Bool("tls", false, "serve TLS, with the certificate of Go's own tests")
 	login := flag.String("login", "", "NAME:PASSWORD to insist on; else anything is right")
 	deny := flag.String("deny", "", "privileges that nobody has, with commas between")
-	cut := flag.Int64("cut", 0, "bytes after which the first upload of a disk breaks off")
+	cut := flag.Int64("cut", 0, "bytes after which an upload of a disk breaks off")
+	cuts := flag.Int64("cuts", 1, "how many uploads break off, before the others do not")
 	flag.Parse()
 
 	model := simulator.VPX()
@@ -56,21 +57,23 @@ func main() {
 	}
 	server := service.NewServer()
 	if *cut > 0 {
-		server.Config.Handler = &cutting{handler: server.Config.Handler, bytes: *cut}
+		breaking := &cutting{handler: server.Config.Handler, bytes: *cut}
+		breaking.left.Store(*cuts)
+		server.Config.Handler = breaking
 	}
 	fmt.Println(server.URL.Host)
 	select {}
 }
 
-// cutting breaks the connection of the first upload after `bytes` of it.
+// cutting breaks the connections of the first uploads after `bytes` of each.
 type cutting struct {
 	handler http.Handler
 	bytes   int64
-	done    atomic.Bool
+	left    atomic.Int64
 }
 
 func (c *cutting) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
-	if !strings.HasPrefix(request.URL.Path, "/nfc/") || c.done.Swap(true) {
+	if !strings.HasPrefix(request.URL.Path, "/nfc/") || c.left.Add(-1) < 0 {
 		c.handler.ServeHTTP(answer, request)
 		return
 	}
