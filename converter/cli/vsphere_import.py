@@ -32,10 +32,10 @@ from converter.pipeline import ConvertOptions
 from converter.store.locks import using
 from converter.vmdk.compression import best
 from converter.vsphere.kept import KeptSessions
+from converter.vsphere.placement import Provisioning, place
 from converter.vsphere.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)  # vSphere takes 80 characters
-_PROVISIONING = ("thin", "thick", "eagerZeroedThick")
 
 
 @click.command("import")
@@ -48,7 +48,7 @@ _PROVISIONING = ("thin", "thick", "eagerZeroedThick")
 )
 @click.option(
     "--provisioning",
-    type=click.Choice(_PROVISIONING),
+    type=click.Choice([one.value for one in Provisioning]),
     default="thin",
     envvar="SALTFLAT_VSPHERE_PROVISIONING",
     show_envvar=True,
@@ -96,12 +96,10 @@ def command(
     """
     # pyvmomi, which most verbs can do without, comes with these.
     from converter.vsphere.connection import open_connection  # noqa: PLC0415 - as said
-    from converter.vsphere.placement import place  # noqa: PLC0415 - as said
     from converter.vsphere.survey import survey  # noqa: PLC0415 - as said
     from converter.vsphere.templates import (  # noqa: PLC0415 - as said
         DISK_MARK,
         Disk,
-        Provisioning,
         Template,
         import_template,
     )

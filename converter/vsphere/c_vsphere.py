@@ -71,7 +71,6 @@ FOLDER_PRIVILEGES = {
     "VirtualMachine.Config.CPUCount": "run",
     "VirtualMachine.Config.EditDevice": "run",
     "VirtualMachine.Config.Memory": "run",
-    "VirtualMachine.Config.Rename": "import",
     "VirtualMachine.Config.Settings": "import, run",
     "VirtualMachine.Interact.PowerOff": "run",
     "VirtualMachine.Interact.PowerOn": "run",
@@ -80,6 +79,15 @@ FOLDER_PRIVILEGES = {
     "VirtualMachine.Provisioning.MarkAsTemplate": "import",
     "VirtualMachine.State.CreateSnapshot": "import",
 }
+# Those of them that mean something on vCenter alone: a host has neither clones nor templates.
+VCENTER_PRIVILEGES = frozenset(
+    {
+        "VirtualMachine.Inventory.CreateFromExisting",
+        "VirtualMachine.Provisioning.Clone",
+        "VirtualMachine.Provisioning.DeployTemplate",
+        "VirtualMachine.Provisioning.MarkAsTemplate",
+    }
+)
 POOL_PRIVILEGES = {
     "Resource.AssignVMToPool": "import, run",
     "VApp.Import": "import",

@@ -144,6 +144,8 @@ def _privileges(
 ) -> Finding:
     """Ask what the session may do with an object."""
     subject = f"{subject} privileges"
+    if not connection.about.is_vcenter:
+        needed = {name: uses for name, uses in needed.items() if name not in c.VCENTER_PRIVILEGES}
     try:
         with connection.doing(f"say what {connection.settings.username} may do"):
             answers = connection.content.authorizationManager.HasPrivilegeOnEntities(

@@ -209,6 +209,12 @@ MEANINGS: Mapping[str, Meaning] = {
     "RequestCanceled": Meaning(
         HypervisorError, "cancelled", "somebody cancelled the task", hint="Run it again."
     ),
+    "InvalidArgument": Meaning(
+        HypervisorError,
+        "bad-argument",
+        "it does not take {invalidProperty} as it was given",
+        hint="On a cluster without DRS, a host has to be named with --host.",
+    ),
     # What the server is.
     "NotSupported": Meaning(
         HypervisorError,

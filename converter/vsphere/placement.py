@@ -5,12 +5,21 @@ One choice narrows the next: a datastore or network that the pool's hosts lack i
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from converter.errors import NotFoundError, UsageError
-from converter.vsphere.c_vsphere import VM_FOLDER
+from converter.vsphere.c_vsphere import THICK, THICK_EAGER, THIN, VM_FOLDER
 from converter.vsphere.inventory import Inventory, Kind, Node
 from converter.vsphere.settings import Wishes
+
+
+class Provisioning(enum.StrEnum):
+    """How much of the datastore a disk takes from the beginning."""
+
+    THIN = THIN
+    THICK = THICK
+    EAGER = THICK_EAGER
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,33 +7,26 @@ killed when.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from converter.errors import HypervisorError, NotFoundError, SaltflatError, UnavailableError
+from converter.errors import HypervisorError, SaltflatError
 from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStarted
-from converter.vsphere.c_vsphere import THICK, THICK_EAGER, THIN
 from converter.vsphere.connection import Connection, import_parameters, option_values
 from converter.vsphere.faults import TRANSPORT_ERRORS, from_fault, from_transport
 from converter.vsphere.lease import Lease
-from converter.vsphere.placement import Placement
+from converter.vsphere.placement import Placement, Provisioning
 from converter.vsphere.upload import destination, send_disk
 
 DISK_MARK = "saltflat.disk"  # the mark that tells one disk from another
 _ATTEMPTS = 3
+# What is worth another attempt: a line that broke, a lease that ended. Not a wrong certificate.
+_PASSING = frozenset({"unreachable", "no-answer", "object-gone"})
 _TASK_SECONDS = 600.0
+_ADVANCE_BYTES = 32 << 20  # between two events
 _STEP = "upload"
-
-
-class Provisioning(enum.StrEnum):
-    """How much of the datastore a disk takes from the beginning."""
-
-    THIN = THIN
-    THICK = THICK
-    EAGER = THICK_EAGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +126,8 @@ def _fill(
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return _attempt(connection, placement, template, disk, monitor)
-        except (UnavailableError, NotFoundError) as error:
-            # Of what is not found, only a lease that has ended.
-            ended = isinstance(error, UnavailableError) or error.cause == "object-gone"
-            if attempt == _ATTEMPTS or not ended:
+        except SaltflatError as error:
+            if attempt == _ATTEMPTS or error.cause not in _PASSING:
                 raise
             monitor(Note(f"{error.what} Beginning anew.", warning=True))
     raise AssertionError("the last attempt returns or raises")
@@ -161,10 +152,14 @@ def _attempt(
         url, thumbprint = lease.disk_url(key)
         to = destination(url, thumbprint, connection.settings)
         monitor(StepStarted(_STEP, disk.size_bytes))
+        shown = 0
 
         def told(sent: int) -> None:
+            nonlocal shown
             lease.tell(100 * sent // disk.size_bytes)
-            monitor(StepAdvanced(_STEP, sent))
+            if sent - shown >= _ADVANCE_BYTES:
+                shown = sent
+                monitor(StepAdvanced(_STEP, sent))
 
         with lease.kept_alive():
             try:

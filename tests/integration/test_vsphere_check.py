@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from converter.vsphere.c_vsphere import FOLDER_PRIVILEGES, OPEN_SERIAL_PORTS
+from converter.vsphere.c_vsphere import (
+    DATASTORE_PRIVILEGES,
+    FOLDER_PRIVILEGES,
+    NETWORK_PRIVILEGES,
+    OPEN_SERIAL_PORTS,
+    POOL_PRIVILEGES,
+    SERIAL_RULESETS,
+    VCENTER_PRIVILEGES,
+)
 from converter.vsphere.check import Finding, examine
 from converter.vsphere.connection import open_connection
 from converter.vsphere.settings import Given, Wishes, read_settings
@@ -110,8 +118,27 @@ def test_a_host_without_vcenter_needs_no_names(esxi):
     found = findings(esxi)
     bad = [subject for subject, one in found.items() if one.verdict.value == "failed"]
     assert not bad
-    assert found["folder privileges"].detail == f"all {len(FOLDER_PRIVILEGES)} on /ha-datacenter/vm"
+    count = len(set(FOLDER_PRIVILEGES) - VCENTER_PRIVILEGES)
+    assert found["folder privileges"].detail == f"all {count} on /ha-datacenter/vm"
     assert found["datastore"].detail == "/ha-datacenter/datastore/LocalDS_0"
+
+
+def test_names_are_those_of_the_api(esxi):
+    """The simulator's roles and firewall were recorded from real servers."""
+    given = Given(url=f"http://me@{esxi}", password=PASSWORD, trust=Trust(insecure=True))
+    with open_connection(read_settings(given, {})) as connection:
+        (admin,) = (
+            role
+            for role in connection.content.authorizationManager.roleList
+            if role.name == "Admin"
+        )
+        paths = ["configManager.firewallSystem"]
+        (host,) = connection.everything({"HostSystem": paths})
+        info = connection.properties(host.values[paths[0]], ["firewallInfo"])["firewallInfo"]
+    needed = {*FOLDER_PRIVILEGES, *POOL_PRIVILEGES, *DATASTORE_PRIVILEGES, *NETWORK_PRIVILEGES}
+    assert needed <= set(admin.privilege)
+    assert needed >= VCENTER_PRIVILEGES
+    assert set(SERIAL_RULESETS) <= {rule.key for rule in info.ruleset}
 
 
 def test_the_command(vcenter, tmp_path):
