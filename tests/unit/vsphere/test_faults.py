@@ -6,6 +6,7 @@ import socket
 import ssl
 import string
 from http.client import BadStatusLine, RemoteDisconnected
+from pathlib import Path
 
 import pytest
 from pyVmomi import vim, vmodl
@@ -13,6 +14,9 @@ from pyVmomi import vim, vmodl
 from converter.errors import AuthError, HypervisorError, NotFoundError, UnavailableError
 from converter.vsphere.faults import MEANINGS, from_fault, from_transport
 from converter.vsphere.trust import ThumbprintError
+
+
+DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "vsphere.md").read_text("utf-8")
 
 
 def _type_of(name: str) -> type:
@@ -27,6 +31,7 @@ def test_the_table_names_faults_and_fields_of_the_api(name):
     for text in (meaning.what, meaning.expected or ""):
         named = {field for _text, field, _spec, _how in string.Formatter().parse(text) if field}
         assert named <= properties
+    assert f"`{meaning.cause}`" in DOCUMENT
     error = from_fault(fault(), doing="do it")
     assert type(error) is meaning.error
     assert error.cause == meaning.cause
@@ -95,6 +100,7 @@ def test_what_a_fault_says(fault, kind, cause, says):
     ],
 )
 def test_what_a_broken_connection_says(error, kind, cause):
+    assert f"`{cause}`" in DOCUMENT
     made = from_transport(error, url="https://v.example:443/sdk", doing="log in")
     assert (type(made), made.cause) == (kind, cause)
     assert "https://v.example:443/sdk" in made.what
