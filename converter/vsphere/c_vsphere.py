@@ -33,6 +33,7 @@ HOST = "HostSystem"
 DATASTORE = "Datastore"
 NETWORK = "Network"
 PORT_GROUP = "DistributedVirtualPortgroup"
+VIRTUAL_MACHINE = "VirtualMachine"
 OPAQUE_NETWORK = "OpaqueNetwork"
 
 # HttpNfcLeaseDeviceUrl.url of a host without vCenter has this in the place of its name; a disk is

@@ -74,17 +74,18 @@ class Found:
 class _Stub(SoapAdapter.SoapStubAdapter):  # type: ignore[misc]  # pyvmomi's classes have no types
     """Sends requests; logs in again, once for each, when the server says that nobody is."""
 
-    log_in_again: Any = None  # Callable[[str], None], given the cookie that was refused
+    logins = 0  # so far; a cookie would not do, since servers give one with a refusal, too
+    log_in_again: Any = None  # Callable[[int], None], given how many there had been
 
     def InvokeMethod(self, mo: Any, info: Any, args: Any, outerStub: Any = None) -> Any:  # noqa: ANN401, N802, N803 - pyvmomi's signature
-        sent = self.cookie
+        logins = self.logins
         try:
             return super().InvokeMethod(mo, info, args, outerStub)
         except vim.fault.NotAuthenticated:
             if self.log_in_again is None:
                 raise
         # The server has refused to do anything, so the request may be made again, whatever it is.
-        self.log_in_again(sent)
+        self.log_in_again(logins)
         return super().InvokeMethod(mo, info, args, outerStub)
 
 
@@ -136,13 +137,12 @@ class Connection:
         self._stub.log_in_again = self._log_in_again
         if session is not None:
             self._stub.SetSessionId(session)
-            sent = self._stub.cookie
             with self.doing("tell whether the session is still good"):
                 current = self.content.sessionManager.currentSession
             # A vCenter that does not know the session says so, which has logged us in; a host may
             # answer that there is none.
             if current is not None:
-                self.resumed = self._stub.cookie == sent
+                self.resumed = self._stub.logins == 0
                 return
         self._log_in()
 
@@ -182,7 +182,7 @@ class Connection:
         if not isinstance(thing, VmomiSupport.ManagedObject):
             return str(thing)
         with suppress(SaltflatError, vmodl.MethodFault, *TRANSPORT_ERRORS):
-            for found in self._pages([_object_spec(thing)], {_kind(thing): ["name"]}):
+            for found in self._pages([_object_spec(thing)], {type_name(thing): ["name"]}):
                 if "name" in found.values:
                     return f"{found.values['name']} ({found.id})"
         return _id(thing)
@@ -197,7 +197,7 @@ class Connection:
         """Return properties of objects of one type, by their ids, as `properties` does."""
         if not things:
             return {}
-        kind = _kind(things[0])
+        kind = type_name(things[0])
         with self.doing(f"tell about {kind} {_id(things[0])}"):
             pages = self._pages([_object_spec(thing) for thing in things], {kind: paths})
             return {found.id: found.values for found in pages}
@@ -285,13 +285,14 @@ class Connection:
         self._stub.cookie = ""
         with self.doing(f"log {settings.username} in"):
             self.content.sessionManager.Login(settings.username, password)
+        self._stub.logins += 1
         if self._kept is not None and (session := self._stub.GetSessionId()):
             with suppress(OSError):  # one that cannot be kept costs the next command a login
                 self._kept.save(settings, session)
 
-    def _log_in_again(self, refused: str) -> None:
+    def _log_in_again(self, logins: int) -> None:
         with self._logging_in:
-            if self._stub.cookie == refused:  # else another thread has done it
+            if self._stub.logins == logins:  # else another thread has done it
                 self._stub.log_in_again = None  # a login that needs one would go round for ever
                 try:
                     self._log_in()
@@ -331,6 +332,11 @@ def import_parameters(
     )
 
 
+def type_name(thing: object) -> str:
+    """Return the API's name of an object's type: "Datastore"."""
+    return str(thing._wsdlName)  # type: ignore[attr-defined]  # pyvmomi has no other name for it
+
+
 def option_values(values: Mapping[str, str]) -> list[Any]:
     """Return settings as extra configuration of a machine, in order of their keys."""
     return [vim.option.OptionValue(key=key, value=value) for key, value in sorted(values.items())]
@@ -339,10 +345,6 @@ def option_values(values: Mapping[str, str]) -> list[Any]:
 def _type(kind: str) -> Any:  # noqa: ANN401 - pyvmomi's own
     """Return pyvmomi's class for the API's name of a type."""
     return VmomiSupport.GetWsdlType(API_NAMESPACE, kind)
-
-
-def _kind(thing: object) -> str:
-    return str(thing._wsdlName)  # type: ignore[attr-defined]  # as above
 
 
 def _id(thing: object) -> str:

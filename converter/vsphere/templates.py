@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 
 from converter.errors import HypervisorError, SaltflatError
 from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStarted
-from converter.vsphere.connection import Connection, import_parameters, option_values
+from converter.vsphere.c_vsphere import VIRTUAL_MACHINE
+from converter.vsphere.connection import Connection, import_parameters, option_values, type_name
 from converter.vsphere.faults import TRANSPORT_ERRORS, from_fault, from_transport
 from converter.vsphere.lease import Lease
 from converter.vsphere.placement import Placement, Provisioning
@@ -103,7 +104,9 @@ def import_template(
 
 def _is_whole(connection: Connection, machine: object, template: Template) -> bool:
     """Say whether a template is finished. Raises HypervisorError if it is not the one meant."""
-    about = connection.properties(machine, ["config.extraConfig", "snapshot.rootSnapshotList"])
+    about: Mapping[str, Any] = {}
+    if type_name(machine) == VIRTUAL_MACHINE:  # folders and virtual apps have names there, too
+        about = connection.properties(machine, ["config.extraConfig", "snapshot.rootSnapshotList"])
     marks = {one.key: one.value for one in about.get("config.extraConfig", ())}
     if marks.get(DISK_MARK) != template.marks[DISK_MARK]:
         raise HypervisorError(

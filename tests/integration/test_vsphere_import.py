@@ -7,102 +7,31 @@ the image, and other tests read an exported stream with programs that are not ou
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from converter.vsphere.connection import Connection, open_connection
-from converter.vsphere.settings import Given, read_settings
-from converter.vsphere.trust import Trust, thumbprint
-from tests.images.layout import LayoutWriter
-from tests.images.tarball import noise
-from tests.integration.conftest import Saltflat
+from converter.vsphere.trust import thumbprint
+from scripts.soaks.imports import break_off
 from tests.integration.vcsim import vcsim
+from tests.integration.vsphere_imports import (
+    Server,
+    Source,
+    cause,
+    kind_of,
+    machines,
+    make_source,
+)
 
 pytestmark = pytest.mark.integration
-NOISE_BYTES = 4_000_000
-PASSWORD = "correct horse"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An image that is converted, and the stream that `export` makes of it."""
-
-    image: str
-    store: Path
-    stream: bytes
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    work = tmp_path_factory.mktemp("import")
-    writer = LayoutWriter(work / "layout")
-    # More than the sockets between us and the simulator hold.
-    writer.layer(lambda tar: tar.file("noise", noise("import", NOISE_BYTES)), comment="noise")
-    writer.finish(config={})
-    image = f"oci:{work / 'layout'}:latest"
-    environment = {"SALTFLAT_STORE": os.fspath(work / "store")}
-    Saltflat(environment).good("export", image, "--type", "stream", "-o", work / "disk1.vmdk")
-    return Source(image, work / "store", (work / "disk1.vmdk").read_bytes())
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A simulator, and the command line for it."""
-
-    url: str
-    source: Source
-    state: Path
-    pin: str = ""
-
-    def __call__(self, *options: str) -> tuple[int, Mapping[str, Any], str]:
-        """Import the source; return exit code, result and what was said."""
-        saltflat = Saltflat(
-            {
-                "SALTFLAT_VSPHERE_URL": self.url,
-                "SALTFLAT_VSPHERE_USERNAME": "me",
-                "SALTFLAT_VSPHERE_PASSWORD": PASSWORD,
-                "SALTFLAT_VSPHERE_NETWORK": "VM Network",
-                **(
-                    {"SALTFLAT_VSPHERE_THUMBPRINT": self.pin}
-                    if self.pin
-                    else {"SALTFLAT_VSPHERE_INSECURE": "1"}
-                ),
-                "SALTFLAT_STORE": os.fspath(self.source.store),
-                "SALTFLAT_STATE": os.fspath(self.state),
-            }
-        )
-        command = ("vsphere", "import", self.source.image, "--format", "json", *options)
-        done = saltflat("--progress", "plain", *command)
-        result = json.loads(done.stdout) if done.stdout else {}
-        return done.returncode, result, done.stderr.decode()
-
-    def open(self) -> Connection:
-        """Open a session of the test's own."""
-        given = Given(url=self.url, username="me", password=PASSWORD, trust=Trust(insecure=True))
-        return open_connection(read_settings(given, {}))
-
-
-def cause(said: str) -> str:
-    """Return the cause of the error that a command ended with."""
-    return str(json.loads(said.splitlines()[-1])["error"]["cause"])
-
-
-def kind_of(thing: object) -> str:
-    return type(thing).__name__.rpartition(".")[2]
-
-
-def machines(connection: Connection) -> dict[str, Mapping[str, Any]]:
-    paths = ["name", "config.extraConfig", "config.template", "snapshot.rootSnapshotList"]
-    paths += ["config.hardware.device"]
-    found = connection.everything({"VirtualMachine": paths})
-    return {one.values["name"]: one.values for one in found}
+    return make_source(tmp_path_factory.mktemp("import"))
 
 
 @pytest.fixture(scope="module")
@@ -171,17 +100,7 @@ def test_what_a_killed_import_left_is_known_and_replaced(vcenter):
 
 @pytest.mark.parametrize(("cut", "cuts"), [(1, 2), (1_000_000, 3)])
 def test_an_upload_that_breaks_begins_anew_or_leaves_nothing(go_tools, source, tmp_path, cut, cuts):
-    with vcsim(go_tools, "-cut", str(cut), "-cuts", str(cuts)) as address:
-        server = Server(f"http://{address}", source, tmp_path)
-        code, made, said = server()
-        assert said.count("Beginning anew") == min(cuts, 2)
-        with server.open() as connection:
-            left = machines(connection)
-    if cuts == 3:
-        assert (code, cause(said), len(left)) == (8, "unreachable", 0)
-    else:
-        assert (code, len(left)) == (0, 1), said
-        assert made["sent"]["compared"] is True
+    assert break_off(go_tools, source, tmp_path, cut_bytes=cut, cuts=cuts) == []
 
 
 def test_a_host_without_vcenter_has_a_machine(go_tools, source, tmp_path):

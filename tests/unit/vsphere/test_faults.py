@@ -15,7 +15,6 @@ from converter.errors import AuthError, HypervisorError, NotFoundError, Unavaila
 from converter.vsphere.faults import MEANINGS, from_fault, from_transport
 from converter.vsphere.trust import ThumbprintError
 
-
 DOCUMENT = (Path(__file__).resolve().parents[3] / "docs" / "vsphere.md").read_text("utf-8")
 
 
