@@ -185,7 +185,7 @@ class Inventory:
 
     def _names(self, kind: Kind, wish: str, node: Node, datacenter: Node | None) -> bool:
         if "/" not in wish:
-            return fnmatchcase(node.name, wish)
+            return _is_like(node.name, wish)
         path = self.path(node)
         if wish.startswith("/"):
             return _matches(path, wish)
@@ -199,7 +199,12 @@ class Inventory:
 def _matches(path: str, pattern: str) -> bool:
     """Say whether a path matches a pattern, name by name: a * does not reach over a slash."""
     names, patterns = path.strip("/").split("/"), pattern.strip("/").split("/")
-    return len(names) == len(patterns) and all(map(fnmatchcase, names, patterns))
+    return len(names) == len(patterns) and all(map(_is_like, names, patterns))
+
+
+def _is_like(name: str, pattern: str) -> bool:
+    """Match with * and ? alone: brackets are common in names."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def _list(paths: Sequence[str]) -> str:

@@ -17,7 +17,8 @@ from converter.vsphere.connection import FAULTS, Connection
 from converter.vsphere.faults import from_fault
 
 _READY_SECONDS = 300.0  # DRS and storage DRS have to choose first
-_PAUSE_SECONDS = 0.2
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 1.0
 _ALIVE_SECONDS = 20.0  # of the 300 that servers wait
 
 
@@ -41,6 +42,7 @@ class Lease:
     def _wait(self) -> None:
         connection, reference = self._connection, self._reference
         end = time.monotonic() + _READY_SECONDS
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             about = connection.properties(reference, ["state", "error"])
             if about.get("state") == "ready":
@@ -53,7 +55,8 @@ class Lease:
                     hint="Look at the task in the client.",
                     cause="task-timeout",
                 )
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def disk_url(self, key: str) -> tuple[str, str | None]:
         """Return where the disk with an import key goes, and the thumbprint of who is there.

@@ -40,6 +40,7 @@ def tree() -> Inventory:
     add("DistributedVirtualPortgroup", port)
     add("DistributedVirtualPortgroup", "/A/network/up", is_uplink=True)
     add("Network", lan)
+    add("Network", "/A/network/dmz [old]")
     return Inventory(nodes)
 
 
@@ -62,6 +63,8 @@ A = TREE.find(Kind.DATACENTER, "A")
         (Kind.HOST, "A/host/c1/h?", None),
         (Kind.HOST, "h2", "/A/host/c1/h2"),
         (Kind.NETWORK, "network/lan", "/A/network/lan"),
+        (Kind.NETWORK, "dmz [old]", "/A/network/dmz [old]"),
+        (Kind.NETWORK, "*[old]", "/A/network/dmz [old]"),
     ],
 )
 def test_names_and_paths(kind, wish, path):

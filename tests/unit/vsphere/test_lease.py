@@ -74,7 +74,7 @@ class FakeLease:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(lease_module, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(lease_module, "_FIRST_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(lease_module, "_ALIVE_SECONDS", 0.001)
 
 
