@@ -1,17 +1,66 @@
 """What DSP0243 1.1.0 demands of a descriptor, checked on its XML by a reader of its own.
 
-The schema (DSP8023) is not at hand; what it says of the order of elements is here, too.
+What its schema (DSP8023 1.1.1) says of elements, their order and their values is here for those
+that we write; others, which the schema may well allow, are faults.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
 RASD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData}"
 VMW = "{http://www.vmware.com/schema/ovf}"
-SECTIONS = ("DiskSection", "NetworkSection")
+VSSD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData}"
+PREFIXES = {"": "{}", OVF: "", RASD: "rasd:", VMW: "vmw:", VSSD: "vssd:"}
+
+# The children of an element in their order; the rest have text, and no children. What is not
+# OVF's own may only be at an end (the schema's wildcards, which are for other namespaces).
+CHILDREN = {
+    "Envelope": "References DiskSection? NetworkSection? VirtualSystem",
+    "References": "File*",
+    "File": "",
+    "DiskSection": "Info Disk*",
+    "Disk": "",
+    "NetworkSection": "Info Network*",
+    "Network": "Description?",
+    "VirtualSystem": "Info Name? OperatingSystemSection VirtualHardwareSection ProductSection* "
+    "AnnotationSection",
+    "OperatingSystemSection": "Info Description?",
+    "VirtualHardwareSection": "Info System Item* vmw:Config*",
+    "System": "vssd:ElementName vssd:InstanceID vssd:VirtualSystemIdentifier? "
+    "vssd:VirtualSystemType?",
+    "Item": "rasd:Address? rasd:AddressOnParent? rasd:AllocationUnits? rasd:AutomaticAllocation? "
+    "rasd:Connection* rasd:ElementName rasd:HostResource* rasd:InstanceID rasd:Parent? "
+    "rasd:ResourceSubType? rasd:ResourceType rasd:VirtualQuantity? vmw:Config*",
+    "vmw:Config": "",
+    "ProductSection": "Info Product? Version? Property*",
+    "Property": "Label? Description?",
+    "AnnotationSection": "Info Annotation",
+}
+REQUIRED = {
+    "File": ("id", "href"),
+    "Disk": ("diskId", "capacity"),
+    "Network": ("name",),
+    "VirtualSystem": ("id",),
+    "OperatingSystemSection": ("id",),
+    "Property": ("key", "type"),
+}
+NUMBER, BOOLEAN = r"\d+", "true|false"
+VALUES = {  # of attributes, and of the texts of children
+    "File/size": NUMBER,
+    "Disk/populatedSize": NUMBER,
+    "OperatingSystemSection/id": NUMBER,
+    "Item/required": BOOLEAN,
+    "Item/rasd:AutomaticAllocation": BOOLEAN,
+    "Item/rasd:ResourceType": NUMBER,
+    "Item/rasd:VirtualQuantity": NUMBER,
+    "vmw:Config/required": BOOLEAN,
+    "Property/password": BOOLEAN,
+    "Property/userConfigurable": BOOLEAN,
+}
 CONTROLLERS = {"17": ("6",), "15": ("5",)}  # a disk hangs on SCSI, a CD drive on IDE
 SERIAL_PORT = "21"
 
@@ -22,18 +71,44 @@ def faults(descriptor: bytes) -> list[str]:
 
 
 def _faults(root: ET.Element) -> Iterator[str]:
-    if root.tag != f"{OVF}Envelope":
-        yield f"the root is {root.tag}"
-    order = [child.tag.removeprefix(OVF) for child in root]
-    if order != ["References", *(name for name in SECTIONS if name in order), "VirtualSystem"]:
-        yield f"the envelope has {order}"
+    misplaced = list(_form_faults(root))
+    yield from misplaced
+    if misplaced:
+        return  # the other rules rely on the form
     yield from _file_faults(root)
     yield from _hardware_faults(root)
     yield from _property_faults(root)
+
+
+def _form_faults(root: ET.Element) -> Iterator[str]:
+    """Hold every element to the tables above."""
+    if root.tag != f"{OVF}Envelope":
+        yield f"the root is {root.tag}"
     for parent in root.iter():
-        tags = [child.tag for child in parent]
-        if f"{OVF}Info" in tags[1:]:
-            yield f"{parent.tag} does not begin with Info"
+        name = _short(parent.tag)
+        children = [_short(child.tag) for child in parent]
+        if not _pattern(CHILDREN.get(name, "")).fullmatch("".join(f"{one} " for one in children)):
+            yield f"{name} has {children}"
+        between = [parent.text, *(child.tail for child in parent)]
+        if name in CHILDREN and any(text and text.strip() for text in between):
+            yield f"{name} has text"
+        said = {_short(attribute): value for attribute, value in parent.attrib.items()}
+        yield from (f"{name} has no {one}" for one in REQUIRED.get(name, ()) if one not in said)
+        said |= {_short(child.tag): child.text or "" for child in parent}
+        for one, value in said.items():
+            if not re.fullmatch(VALUES.get(f"{name}/{one}", "(?s:.*)"), value):
+                yield f"{name}/{one} is {value!r}"
+
+
+def _short(tag: str) -> str:
+    """Write a name as descriptors do, those of OVF's own without a prefix."""
+    namespace, brace, name = tag.rpartition("}")
+    return PREFIXES.get(namespace + brace, namespace + brace) + name
+
+
+def _pattern(children: str) -> re.Pattern[str]:
+    """Return what matches the names of such children, each with a space behind it."""
+    return re.compile(re.sub(r"(\S+?)([?*]?)(?: |$)", r"(?:\1 )\2", children))
 
 
 def _file_faults(root: ET.Element) -> Iterator[str]:
@@ -73,9 +148,6 @@ def _hardware_faults(root: ET.Element) -> Iterator[str]:
     kinds: dict[str | None, str | None] = {}
     places = []
     for item in section.findall(f"{OVF}Item"):
-        own = [child.tag for child in item if child.tag.startswith(RASD)]
-        if own != sorted(own) or [child.tag for child in item][: len(own)] != own:
-            yield f"an Item's elements are {[child.tag for child in item]}"
         said = {child.tag.removeprefix(RASD): child.text for child in item}
         if said["InstanceID"] in kinds:
             yield f"InstanceID {said['InstanceID']} is there twice"

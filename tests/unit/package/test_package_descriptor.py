@@ -106,6 +106,14 @@ def test_the_machine() -> None:
         ('ovf:class="env"', 'ovf:class="saltflat"', "are not distinct"),
         ('ovf:key="PATH"', 'ovf:key="PA.TH"', "the key 'PA.TH'"),
         ("Connection>VM", "Connection>The VM", "The VM Network is no network"),
+        ("<Info>The disks</Info>", "", "DiskSection has ['Disk']"),
+        ("<Label>", "<Description /><Label>", "Property has ['Description', 'Label'"),
+        ("<Item>", "<vmw:Config /><Item>", "VirtualHardwareSection has ['Info', 'System', 'vmw:"),
+        (":InstanceID>0</vssd:InstanceID>", ":Notes>0</vssd:Notes>", "System has"),
+        ('ovf:href="web-disk1.vmdk"', 'href="web-disk1.vmdk"', "File has no href"),
+        ('userConfigurable="true"', 'userConfigurable="yes"', "userConfigurable is 'yes'"),
+        ("<References>", "<References>x", "References has text"),
+        (">2</rasd:VirtualQuantity", ">two</rasd:VirtualQuantity", "rasd:VirtualQuantity is 'two'"),
     ],
 )
 def test_the_rules_bite(old: str, new: str, said: str) -> None:
