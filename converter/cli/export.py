@@ -14,10 +14,9 @@ from typing import BinaryIO
 import click
 
 from converter.cli.caching import Caching, cache_options
-from converter.cli.images import convert_source, image_of_bundle, parse_argument
+from converter.cli.images import convert_source, hold_bundle_to, image_of_bundle, parse_argument
 from converter.cli.machine_options import MachineOptions, machine_options
 from converter.cli.options import (
-    Origin,
     conversion_options,
     format_option,
     open_store,
@@ -36,6 +35,7 @@ from converter.export.kinds import EXPORT_TYPES, make_export
 from converter.export.settings import Attachment, Export
 from converter.export.target import check_target
 from converter.image.reference import BundleReference, SourceReference
+from converter.image.source import Origin
 from converter.package.c_provenance import SUFFIX
 from converter.pipeline import ConvertOptions
 from converter.store.bundle import read_bundle
@@ -238,6 +238,7 @@ def _find(
 ) -> Exportable:
     """Return what SOURCE, read as `reference`, is; to be called while the store is in use."""
     if isinstance(reference, BundleReference):
+        hold_bundle_to(conversion.policy, reference)
         bundle = read_bundle(reference.path)
         return exportable_of_bundle(bundle, image_of_bundle(bundle))
     chain = convert_source(
@@ -247,7 +248,7 @@ def _find(
         conversion=conversion,
         caching=caching,
         monitor=output.monitor,
-    )
+    ).chain
     return exportable_of_image(chain.image, chain.parameters, chain.links, chain.disks)
 
 

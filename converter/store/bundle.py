@@ -230,6 +230,27 @@ def _check_files(bundle: Bundle) -> None:
             raise IntegrityError(f"{disk} {what}.", expected=f"a file of {link.size} bytes")
 
 
+def is_bundle_of(
+    folder: Path,
+    image: Image,
+    parameters: ChainParameters,
+    links: tuple[LinkRecord, ...],
+    boot: BundleBoot | None,
+) -> bool:
+    """Tell whether `write_bundle` would write into `folder` what is there.
+
+    Documents are compared byte for byte, disks by their size. Raises as `read_bundle` does.
+    """
+    read_bundle(folder)
+    document = json.loads((folder / "bundle.json").read_bytes())
+    wanted = _document(image, parameters, links, boot)
+    return (
+        {**document, "tool": wanted["tool"]} == json.loads(json.dumps(wanted))
+        and (folder / "manifest.json").read_bytes() == image.manifest_raw
+        and (folder / "config.json").read_bytes() == image.config_raw
+    )
+
+
 def _share(source: Path, target: Path) -> None:
     """Give `source` a second name: a reflink, else a hard link, else a copy; read-only always."""
     if not (_reflink(source, target) or _hard_link(source, target)):
