@@ -14,10 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 from referencing import Registry, Resource
 
+from converter.cli.app import top
+
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schema"
+VERBS = frozenset(top.list_commands(click.Context(top)))
 DEFINITIONS = "definitions"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json") if path.stem != DEFINITIONS)
 # The schemas whose names are not verbs, which follow from what a result says of itself.
@@ -46,11 +50,10 @@ def check_output(arguments: Sequence[str], done: subprocess.CompletedProcess[byt
 def _result_name(arguments: Sequence[str]) -> str | None:
     """Return the schema of a command's result, "inspect" for one of three, None if it has none."""
     words = [word for word in arguments if not word.startswith("-")]
-    for first, second in zip(words, [*words[1:], ""], strict=True):
-        for name in (f"{first}-{second}", first):
-            if name in NAMES or name == "inspect":
-                return name
-    return None
+    verb = next((number for number, word in enumerate(words) if word in VERBS), len(words))
+    below = "-".join(words[verb : verb + 2])  # "store-ls", or a verb and its first argument
+    names = [name for name in (below, *words[verb : verb + 1]) if name in {*NAMES, "inspect"}]
+    return names[0] if names else None
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import jsonschema
@@ -11,7 +12,7 @@ import pytest
 from agent.host.status import ExitStatus, Failure
 from converter.errors import SaltflatError
 from converter.machine.machines import MachineRecord, Status
-from tests.schemas import DEFINITIONS, FOLDER, NAMES, check
+from tests.schemas import DEFINITIONS, FOLDER, NAMES, check, check_output
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -68,3 +69,24 @@ def test_every_kind_of_error_is_told_of() -> None:
     kinds = {SaltflatError.kind, *(error.kind for error in SaltflatError.__subclasses__())}
     described = schema("error")["properties"]["error"]["properties"]["kind"]
     assert set(described["examples"]) == kinds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdout", "fits"),
+    [
+        (["--progress", "json", "verify", "b", "--format", "json"], b'{"schema": 1}', False),
+        (["boot", "verify", "--format", "json"], b'{"schema": 1}', True),  # has no schema
+        (["store", "gc", "--format=json"], b'{"schema": 1}', False),
+        (["inspect", "x", "--format", "json"], b'{"schema": 1, "kind": "image"}', False),
+        (["verify", "b"], b"text", True),
+    ],
+)
+def test_outputs_are_held_against_the_schema_of_their_verb(
+    arguments: list[str], stdout: bytes, fits: bool
+) -> None:
+    done = subprocess.CompletedProcess(arguments, 0, stdout, b"")
+    if fits:
+        check_output(arguments, done)
+    else:
+        with pytest.raises(jsonschema.ValidationError):
+            check_output(arguments, done)
