@@ -50,6 +50,7 @@ def examine(store_root: Path) -> Iterator[Finding]:
     yield _program("dpkg-deb", "boot build", "apt-get install dpkg")
     yield _toolchain()
     yield _inflate()
+    yield _vsphere()
     yield from _store(store_root)
 
 
@@ -108,6 +109,17 @@ def _inflate() -> Finding:
         Verdict.WORSE,
         "not installed: gzip layers take about twice as long",
         f"{sys.executable} -m pip install isal",
+    )
+
+
+def _vsphere() -> Finding:
+    if importlib.util.find_spec("pyVmomi"):
+        return Finding("pyvmomi", Verdict.OK, "`saltflat vsphere` can speak to vCenter and ESXi")
+    return Finding(
+        "pyvmomi",
+        Verdict.WORSE,
+        "not installed; only `saltflat vsphere` needs it",
+        f"{sys.executable} -m pip install pyvmomi",
     )
 
 

@@ -61,7 +61,7 @@ def _root_where_marked(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's store, credentials and settings out of every test."""
-    for name in [name for name in os.environ if name.startswith("SALTFLAT_")]:
+    for name in [name for name in os.environ if name.startswith(("SALTFLAT_", "GOVC_"))]:
         if name != "SALTFLAT_TEST_CACHE":
             monkeypatch.delenv(name)
     home = tmp_path_factory.getbasetemp() / "xdg"

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import BinaryIO
 
 import click
 
 from converter.cli.caching import Caching, cache_options
-from converter.cli.images import convert_source, hold_bundle_to, image_of_bundle, parse_argument
+from converter.cli.exportables import find_exportable
+from converter.cli.images import parse_argument
+from converter.cli.interruption import interrupted_by_signals
 from converter.cli.machine_options import MachineOptions, machine_options
 from converter.cli.options import (
     conversion_options,
@@ -26,11 +24,7 @@ from converter.cli.options import (
 from converter.cli.output import Output
 from converter.cli.package_options import PackageOptions, package_options
 from converter.errors import AuthError, UnavailableError, UsageError
-from converter.export.exportable import (
-    Exportable,
-    exportable_of_bundle,
-    exportable_of_image,
-)
+from converter.export.exportable import Exportable
 from converter.export.kinds import EXPORT_TYPES, make_export
 from converter.export.settings import Attachment, Export
 from converter.export.target import check_target
@@ -38,7 +32,6 @@ from converter.image.reference import BundleReference, SourceReference
 from converter.image.source import Origin
 from converter.package.c_provenance import SUFFIX
 from converter.pipeline import ConvertOptions
-from converter.store.bundle import read_bundle
 from converter.store.layout import Store
 from converter.store.locks import using
 from converter.vmdk.compression import LEVELS, Codec, best
@@ -180,7 +173,7 @@ def command(
     with using(store, monitor=output.monitor):
         if made.is_machine and not isinstance(reference, BundleReference):
             machine.boot_medium(store, origin.platform, None, medium)  # before anything is fetched
-        found = _find(
+        found = find_exportable(
             source,
             reference,
             store,
@@ -204,7 +197,7 @@ def command(
         if pipe is not None and made.pipe is not None:
             made.pipe(export, pipe, output.monitor)
             return 0
-        with _interrupted_by_signals():
+        with interrupted_by_signals():
             files = make_export(export, out, force=force, monitor=output.monitor)
     sizes = {file: file.stat().st_size for file in files}
     output.result(
@@ -224,32 +217,6 @@ def command(
         },
     )
     return 0
-
-
-def _find(
-    source: str,
-    reference: SourceReference,
-    store: Store,
-    *,
-    origin: Origin,
-    conversion: ConvertOptions,
-    caching: Caching,
-    output: Output,
-) -> Exportable:
-    """Return what SOURCE, read as `reference`, is; to be called while the store is in use."""
-    if isinstance(reference, BundleReference):
-        hold_bundle_to(conversion.policy, reference)
-        bundle = read_bundle(reference.path)
-        return exportable_of_bundle(bundle, image_of_bundle(bundle))
-    chain = convert_source(
-        source,
-        store,
-        origin=origin,
-        conversion=conversion,
-        caching=caching,
-        monitor=output.monitor,
-    ).chain
-    return exportable_of_image(chain.image, chain.parameters, chain.links, chain.disks)
 
 
 def _bills(
@@ -311,22 +278,3 @@ def _standard_output(kind: str) -> BinaryIO:
             expected="a pipe or a file behind -o -",
         )
     return open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
-
-
-@contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP be what Ctrl-C is, so that what is unfinished is removed."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    try:
-        for number in numbers:
-            if before[number] is not signal.SIG_IGN:  # nohup
-                signal.signal(number, interrupt)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -42,6 +42,11 @@ def write_stream(export: Export, folder: Path, monitor: Monitor) -> None:
 
 def pipe_stream(export: Export, file: BinaryIO, monitor: Monitor) -> None:
     """Write one streamOptimized disk to `file`, which need not be seekable."""
+    stream_disk(export, file, monitor)
+
+
+def stream_disk(export: Export, file: BinaryIO, monitor: Monitor) -> LinkSummary:
+    """Write one streamOptimized disk to `file`, as `pipe_stream`, and say what came of it."""
     identity = export.source.identity(DISK)
     with Compressor(export.codec, threads=export.threads) as compressor:
         writer = StreamWriter(
@@ -52,7 +57,7 @@ def pipe_stream(export: Export, file: BinaryIO, monitor: Monitor) -> None:
             file_name=export.file_name,
             compressor=compressor,
         )
-        copy_disk(export.source, writer, step=export.file_name, monitor=monitor)
+        return copy_disk(export.source, writer, step=export.file_name, monitor=monitor)
 
 
 def write_flat(export: Export, folder: Path, monitor: Monitor) -> None:

@@ -233,8 +233,22 @@ RULES = {
     "vsphere-lazy": Rule(
         who=PACKAGES,
         never=("pyVmomi", "pyVim", "vsanapiutils"),
-        unless=("converter.machine.vsphere",),
+        unless=("converter.vsphere",),
         why="pyvmomi is an extra, and slow to load",
+    ),
+    "vsphere-alone": Rule(
+        who=("converter.vsphere",),
+        only=(
+            *("converter.vsphere", "converter.errors", "converter.events", "converter.atomic"),
+            "pyVmomi",
+        ),
+        why="it knows a server; images, disks and machines are for whoever goes there",
+    ),
+    "vsphere-on-request": Rule(
+        who=("converter",),
+        never=("converter.vsphere",),
+        unless=("converter.vsphere", "converter.machine", "converter.cli"),
+        why="whatever is made for vSphere is made without one",
     ),
     "supervisor-lean": Rule(
         who=tuple(
@@ -313,8 +327,9 @@ def test_rules_hold() -> None:
         ("converter.errors", "from converter.events import Event", {"bottom"}),
         ("converter.errors", "from __future__ import annotations\nimport errno", set()),
         ("converter.machine.qemu", "import pyVmomi", {"vsphere-lazy"}),
-        ("converter.machine.vsphere.session", "import pyVmomi", set()),
-        ("converter.machine.vsphere_import", "import pyVmomi", set()),
+        ("converter.vsphere.connection", "from pyVmomi import vim", set()),
+        ("converter.vsphere.check", "from converter.vmdk import reader", {"vsphere-alone"}),
+        ("converter.package.ovf", "from converter.vsphere import x", {"vsphere-on-request"}),
         ("converter.store.links", "from agent.host import relay", {"agent-host-by-machine"}),
         ("converter.volume.users", "from converter.machine import x", {"volume-no-machine"}),
         ("converter.machine.supervisor", "import click", {"one-voice", "supervisor-lean"}),
@@ -384,10 +399,4 @@ def _imports(source: str, importer: str, is_package: bool) -> Iterator[tuple[str
 
 
 def _under(module: str, prefixes: tuple[str, ...]) -> bool:
-    return any(
-        module == prefix
-        or module.startswith(f"{prefix}.")
-        # machine/vsphere* is one room in several modules.
-        or (prefix == "converter.machine.vsphere" and module.startswith(prefix))
-        for prefix in prefixes
-    )
+    return any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes)

@@ -1,0 +1,65 @@
+"""The verb `vsphere check`: can this vSphere be used, and may this user use it? And its group."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from agent.host.status import printable
+from converter.cli import vsphere_import
+from converter.cli.options import format_option
+from converter.cli.output import Output
+from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
+from converter.vsphere.kept import KeptSessions
+from converter.vsphere.settings import Settings
+
+
+@click.group("vsphere")
+def command() -> None:
+    """Look whether a vCenter or ESXi is ready for machines, and bring images there.
+
+    \b
+    Examples:
+      saltflat vsphere check --vsphere-url https://vcenter.example --vsphere-username me
+      saltflat vsphere import debian:12 --vsphere-url https://vcenter.example --cluster prod
+    """
+
+
+command.add_command(vsphere_import.command)
+
+
+@command.command("check")
+@vsphere_options
+@format_option
+@click.pass_obj
+def check(output: Output, *, settings: Settings, kept: KeptSessions | None) -> int:
+    """Test settings, login, privileges and places, and say what is missing.
+
+    Changes nothing there. Logs in anew where a password is known, so that it is tested too. The
+    exit code is 1 if something is missing that import or run needs, and that of the error if the
+    server cannot be asked at all.
+
+    \b
+    Examples:
+      SALTFLAT_VSPHERE_PASSWORD=... saltflat vsphere check --vsphere-username root \\
+          --vsphere-url https://esxi.example --vsphere-thumbprint 7F:83:B1:65:...:90
+      GOVC_URL=me@vcenter.example saltflat vsphere check --cluster prod --datastore ssd \\
+          --vsphere-password-file ~/.vcenter --format json
+    """
+    # pyvmomi, which most verbs can do without, comes with these.
+    from converter.vsphere.check import Verdict, examine  # noqa: PLC0415 - as said
+    from converter.vsphere.connection import open_connection  # noqa: PLC0415 - as said
+
+    warn_if_insecure(settings, output.monitor)
+    with open_connection(settings, kept=kept, fresh=settings.password is not None) as connection:
+        findings = list(examine(connection))
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.verdict:<8} {finding.subject:<25} {printable(finding.detail)}")
+        if finding.remedy:
+            lines.append(f"{'':<34} -> {printable(finding.remedy)}")
+    output.result(
+        "\n".join(lines), {"schema": 1, "findings": [asdict(finding) for finding in findings]}
+    )
+    return int(any(finding.verdict is Verdict.FAILED for finding in findings))

@@ -1,0 +1,84 @@
+"""Imports that break off or are killed at random points: a whole template in the end, or nothing.
+
+Every second round, uploads break off after a random number of bytes, one to three times; with three
+the import fails, and no machine may be left. In the others the import is killed at a random
+instant, and imported again as a person would: what is told to be unfinished is replaced. Each round
+has a simulated vCenter (vcsim) of its own, which unlike a real one never ends a lease by itself.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+
+from tests.images.gotools import go_tools
+from tests.integration.vcsim import vcsim
+from tests.integration.vsphere_imports import Server, Source, cause, machines, make_source
+
+COUNT = 50
+_ATTEMPTS = 3  # of an import
+_UNAVAILABLE = 8
+_LONGEST_SECONDS = 1.5  # an undisturbed import takes less on most machines
+
+
+def run(count: int, seed: int) -> list[str]:
+    """Import `count` times; return what was wrong."""
+    chooser = random.Random(seed)
+    failures = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = make_source(folder)
+        tools = go_tools()
+        for number in range(count):
+            state = folder / f"state-{number}"
+            if number % 2 == 0:
+                cut, cuts = chooser.randrange(1, len(source.stream)), chooser.randint(1, _ATTEMPTS)
+                wrong = break_off(tools, source, state, cut_bytes=cut, cuts=cuts)
+                told = f"cut {cuts} times after {cut} bytes"
+            else:
+                seconds = chooser.uniform(0.1, _LONGEST_SECONDS)
+                wrong = kill(tools, source, state, after_seconds=seconds)
+                told = f"killed after {seconds:.3f} s"
+            failures += [f"round {number}, {told}: {what}" for what in wrong]
+    return failures
+
+
+def break_off(tools: Path, source: Source, state: Path, *, cut_bytes: int, cuts: int) -> list[str]:
+    """Import while the first `cuts` uploads break off after `cut_bytes`; return what was wrong."""
+    with vcsim(tools, "-cut", str(cut_bytes), "-cuts", str(cuts)) as address:
+        server = Server(f"http://{address}", source, state)
+        code, made, said = server()
+        with server.open() as connection:
+            left = machines(connection)
+    wrong = []
+    if said.count("Beginning anew") != min(cuts, _ATTEMPTS - 1):
+        wrong.append(f"{cuts} cuts were told as {said!r}")
+    if cuts >= _ATTEMPTS:
+        if (code, cause(said)) != (_UNAVAILABLE, "unreachable"):
+            wrong.append(f"it ended with {code}: {said}")
+        if left:
+            wrong.append(f"it left {', '.join(left)}")
+    elif code or not made["sent"]["compared"] or len(left) != 1:
+        wrong.append(f"it ended with {code}, {len(left)} machines: {said}")
+    return wrong
+
+
+def kill(tools: Path, source: Source, state: Path, *, after_seconds: float) -> list[str]:
+    """Kill an import, import again until it is whole, and return what was wrong."""
+    with vcsim(tools) as address:
+        server = Server(f"http://{address}", source, state)
+        server.killed(after_seconds)
+        code, made, said = server()
+        if code and cause(said) == "unfinished":
+            code, made, said = server("--replace")
+        with server.open() as connection:
+            left = machines(connection)
+    if code:
+        return [f"the next import ended with {code}: {said}"]
+    snapshots = [
+        snapshot.name for one in left.values() for snapshot in one["snapshot.rootSnapshotList"]
+    ]
+    if len(left) != 1 or snapshots != [made["digest"]]:
+        return [f"there are {len(left)} machines with the snapshots {snapshots}"]
+    return []

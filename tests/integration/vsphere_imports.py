@@ -1,0 +1,126 @@
+"""Imports into a simulator, for tests and soaks: the image, the command line, what is there after.
+
+The image is small and does not compress, so that its disk is more than sockets hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converter.vsphere.connection import Connection, open_connection
+from converter.vsphere.settings import Given, read_settings
+from converter.vsphere.trust import Trust
+from tests.images import prepared
+from tests.images.layout import LayoutWriter
+from tests.images.tarball import noise
+
+NOISE_BYTES = 4_000_000
+PASSWORD = "correct horse"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An image that is converted, and the stream that `export` makes of it."""
+
+    image: str
+    store: Path
+    stream: bytes
+
+
+def make_source(work: Path) -> Source:
+    """Make the image in `work`, convert it, and export its disk."""
+    writer = LayoutWriter(work / "layout")
+    writer.layer(lambda tar: tar.file("noise", noise("import", NOISE_BYTES)), comment="noise")
+    writer.finish(config={})
+    image = f"oci:{work / 'layout'}:latest"
+    export = ("export", image, "--type", "stream", "-o", os.fspath(work / "disk1.vmdk"))
+    _saltflat(export, {"SALTFLAT_STORE": os.fspath(work / "store")}).check_returncode()
+    return Source(image, work / "store", (work / "disk1.vmdk").read_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A simulator, and the command line for it."""
+
+    url: str
+    source: Source
+    state: Path
+    pin: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a command which server, and which store."""
+        trust = {"THUMBPRINT": self.pin} if self.pin else {"INSECURE": "1"}
+        told = {
+            "URL": self.url,
+            "USERNAME": "me",
+            "PASSWORD": PASSWORD,
+            "NETWORK": "VM Network",
+            **trust,
+        }
+        return {
+            **{f"SALTFLAT_VSPHERE_{name}": value for name, value in told.items()},
+            "SALTFLAT_STORE": os.fspath(self.source.store),
+            "SALTFLAT_STATE": os.fspath(self.state),
+        }
+
+    def __call__(self, *options: str) -> tuple[int, Mapping[str, Any], str]:
+        """Import the source; return exit code, result and what was said."""
+        command = ("vsphere", "import", self.source.image, "--format", "json", *options)
+        done = _saltflat(("--progress", "plain", *command), self.environment)
+        result = json.loads(done.stdout) if done.stdout else {}
+        return done.returncode, result, done.stderr.decode()
+
+    def killed(self, after_seconds: float) -> None:
+        """Import the source and kill that after a while, if it has not ended."""
+        with subprocess.Popen(
+            [*prepared.SALTFLAT, "-q", "vsphere", "import", self.source.image],
+            env={**os.environ, **self.environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as running:
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(after_seconds)
+            running.kill()
+
+    def open(self) -> Connection:
+        """Open a session of the test's own."""
+        given = Given(url=self.url, username="me", password=PASSWORD, trust=Trust(insecure=True))
+        return open_connection(read_settings(given, {}))
+
+
+def cause(said: str) -> str:
+    """Return the cause of the error that a command ended with."""
+    return str(json.loads(said.splitlines()[-1])["error"]["cause"])
+
+
+def kind_of(thing: object) -> str:
+    """Return the name of a pyvmomi object's type."""
+    return type(thing).__name__.rpartition(".")[2]
+
+
+def machines(connection: Connection) -> dict[str, Mapping[str, Any]]:
+    """Return all machines of the server by name, with what makes them templates."""
+    paths = ["name", "config.extraConfig", "config.template", "snapshot.rootSnapshotList"]
+    paths += ["config.hardware.device"]
+    found = connection.everything({"VirtualMachine": paths})
+    return {one.values["name"]: one.values for one in found}
+
+
+def _saltflat(
+    arguments: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*prepared.SALTFLAT, *arguments],
+        capture_output=True,
+        timeout=100,
+        env={**os.environ, **environment},
+        check=False,
+    )
