@@ -1,7 +1,7 @@
 """YAML whose values know their lines, for files that people write. Owns what of YAML we take.
 
-Plain YAML without anchors, aliases, merge keys and tags of its own: a short file cannot stand for
-a large one, and no value comes from a line other than its own. What the values mean is for others.
+Plain YAML in UTF-8 without anchors, aliases, merge keys and tags: a short file cannot stand for a
+large one, and no value comes from a line other than its own. What the values mean is for others.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import yaml
+from yaml.reader import ReaderError
 
 from converter.errors import UsageError
 
@@ -37,16 +38,23 @@ def read_marked(raw: bytes, *, what: str, most_bytes: int) -> Marked:
     if len(raw) > most_bytes:
         raise UsageError(f"{what} has {len(raw)} bytes.", expected=f"at most {most_bytes}")
     try:
-        _check_events(raw, what)
-        loader = yaml.SafeLoader(raw)
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise fault(what, line, "there are bytes that are no UTF-8") from error
+    try:
+        _check_events(text, what)
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         return Marked(None, 1) if node is None else _marked(loader, node, what)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise fault(what, line, f"this is no YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:  # of characters that no YAML has
-        raise UsageError(f"{what} is no YAML: {error}.") from error
+        problem = " ".join(str(error.problem or error.context).split())
+        raise fault(what, line, f"this is no YAML: {ascii(problem)[1:-1]}") from error
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise fault(what, line, "there is a character that no YAML has") from error
 
 
 def fault(what: str, line: int, problem: str, *, expected: str | None = None) -> UsageError:
@@ -54,12 +62,14 @@ def fault(what: str, line: int, problem: str, *, expected: str | None = None) ->
     return UsageError(f"{what}, line {line}: {problem}.", expected=expected)
 
 
-def _check_events(raw: bytes, what: str) -> None:
+def _check_events(text: str, what: str) -> None:
     depth = 0
-    for event in yaml.parse(raw, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise fault(what, line, "anchors and aliases are not taken", expected="plain values")
+        if getattr(event, "tag", None):  # a value's form says what it is; a tag could belie it
+            raise fault(what, line, "tags are not taken", expected="plain values")
         depth += isinstance(event, _OPENING) - isinstance(event, _CLOSING)
         if depth > _MOST_DEPTH:
             raise fault(what, line, f"more than {_MOST_DEPTH} values stand in one another")

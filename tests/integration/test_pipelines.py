@@ -170,6 +170,11 @@ def test_tekton(saltflat: Saltflat, job: Job, tool: Callable[[str], str]) -> Non
         script.chmod(0o755)
         job.shell("sh", "-c", body=str(script), **settings)
     _judge(saltflat, job, tool)
+    policy, empty = job.folder / "small.yaml", job.folder / "empty"
+    policy.write_text("schema: 1\nmax-disk-size: 100k\n")
+    refused = saltflat("pull", "--plain-http", "--store", empty, "--policy", policy, job.image)
+    assert refused.returncode == 7
+    assert not list((empty / "links").iterdir())  # the chain's own record tells its size
     result = json.loads((job.folder / "result.json").read_text())
     assert (job.folder / "digest").read_text() == result["digest"]
     assert (job.folder / "changed").read_text() == "true"
