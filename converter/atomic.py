@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temp in the same folder, fsync, rename. Imports nothing of ours.
+"""Files and folders that are whole or absent: temp beside, fsync, rename. Imports nothing of ours.
 
 A crash at any instant leaves either no final name or the complete file. Temps are named
 `.tmp-<pid>-<n>-<name>`, so that a later run recognises those of dead processes. What returned is
@@ -10,6 +10,8 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -110,6 +112,43 @@ def temp_directory(path: Path) -> Path:
         with suppress(FileExistsError):  # as above
             temp.mkdir()
             return temp
+
+
+def place_directory(temp: Path, path: Path) -> None:
+    """Give the complete folder `temp` the name `path`, and make that durable. Raises OSError.
+
+    A folder that has the name goes when that has worked. Power that fails between the two renames
+    of a replacement leaves both whole under temporary names.
+    """
+    old = None
+    try:
+        if path.exists():
+            old = _set_aside(path)
+        temp.rename(path)
+    except BaseException:
+        if old is not None and not path.exists():
+            old.rename(path)
+        raise
+    sync_directory(path.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _set_aside(path: Path) -> Path:
+    """Give the folder `path` a temporary name, and return it."""
+    while True:
+        old = temp_name(path)
+        if not old.exists():
+            return path.rename(old)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove the folders that processes left that died while they made or replaced `path`."""
+    name = re.compile(rf"{_TEMP_NAME.pattern}\d+-{re.escape(path.name)}")
+    now = time.time()
+    for found in path.parent.iterdir():
+        if name.fullmatch(found.name) and found.is_dir() and is_abandoned(found, now):
+            shutil.rmtree(found, ignore_errors=True)
 
 
 def is_abandoned(temp: Path, now: float) -> bool:

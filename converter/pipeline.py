@@ -46,8 +46,10 @@ from converter.layer.entry import Entry
 from converter.layer.limits import DEFAULT_LIMITS, Limits
 from converter.layer.tar import read_entries
 from converter.linkcache import NO_CACHE, LinkCache
+from converter.policy import ANYTHING, Policy
 from converter.rootfs.apply import apply_layers
-from converter.store.images import record_image
+from converter.store.chains import find_chain
+from converter.store.images import is_recorded, record_image
 from converter.store.layout import Store
 from converter.store.links import (
     ChainParameters,
@@ -71,14 +73,15 @@ _ADVANCE_BYTES = 1 << 20  # of progress between two events
 class ConvertOptions:
     """How a chain is made.
 
-    What determines its bytes, its most links, what a layer may have, and how many layers are
-    fetched at a time.
+    What determines its bytes, its most links, what a layer may have, how many layers are
+    fetched at a time, and which images may be converted at all.
     """
 
     parameters: ChainParameters = field(default_factory=ChainParameters)
     max_links: int = DEFAULT_MAX_LINKS
     limits: Limits = DEFAULT_LIMITS
     parallel_fetches: int = PARALLEL_FETCHES
+    policy: Policy = ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +105,33 @@ def convert(
 ) -> Chain:
     """Bring every link of `image` into `store`, making those that neither it nor `cache` has.
 
-    Raises the errors of source and store; IntegrityError names the layer that is at fault. What was
-    finished before an error stays and is used by the next attempt.
+    Raises the errors of source and store; IntegrityError names the layer that is at fault,
+    PolicyError the rule. What was finished before an error stays and is used by the next attempt.
     """
+    options.policy.check_image(image)
     with using(store, monitor=monitor):
         with _Conversion(image, source, store, options, monitor=monitor, cache=cache) as conversion:
             links = conversion.run()
+        record_image(store, image, options.parameters, links)
+    disks = tuple(disk_path(store, record.link_id) for record in links)
+    return Chain(image, options.parameters, links, disks)
+
+
+def find_converted(
+    image: Image, store: Store, options: ConvertOptions, *, monitor: Monitor
+) -> Chain | None:
+    """Return the chain of `image` if `convert` with these options would find nothing to do.
+
+    It then counts as used just now. Nothing is asked of a source. Raises PolicyError, the store's
+    errors.
+    """
+    options.policy.check_image(image)
+    groups = [_diff_ids(group) for group in group_layers(image.layers, options.max_links)]
+    with using(store, monitor=monitor):
+        links = find_chain(store, groups, options.parameters)
+        if links is None or not is_recorded(store, image, links):
+            return None
+        options.policy.check_disks(image.reference, sum(link.size_bytes for link in links))
         record_image(store, image, options.parameters, links)
     disks = tuple(disk_path(store, record.link_id) for record in links)
     return Chain(image, options.parameters, links, disks)
@@ -141,6 +165,8 @@ class _Conversion:
         self._parameters = options.parameters
         self._max_links = options.max_links
         self._limits = options.limits
+        self._policy = options.policy
+        self._disk_bytes = 0  # of the links so far
         self._monitor = monitor
         self._stopping = Event()
         self._top = ""  # id of the last link
@@ -207,6 +233,8 @@ class _Conversion:
             self._monitor(StepFinished(step, summary, minor=True, phase=CONVERT))
             if not found.empty:
                 self._filesystem = None
+                self._allow(found.size_bytes)
+                self._disk_bytes += found.size_bytes
                 self._append(draft.link_id, self._committer.submit(lambda: found))
             return
         try:
@@ -228,6 +256,10 @@ class _Conversion:
 
     def _offer(self, record: LinkRecord) -> None:
         self._offers.append(self._offerer.submit(self._cache.offer, record))
+
+    def _allow(self, size_bytes: int) -> None:
+        """Let the policy refuse a further disk that has so many bytes, or so many already."""
+        self._policy.check_disks(self._image.reference, self._disk_bytes + size_bytes)
 
     def _append(self, identity: str, link: Future[LinkRecord]) -> None:
         self._top = identity
@@ -287,6 +319,8 @@ class _Conversion:
             self._monitor(StepFinished(step, "changes nothing", phase=CONVERT))
             return
         summary = link.finish()
+        self._allow(summary.size_bytes)
+        self._disk_bytes += summary.size_bytes
         # Takes as long as the state does; what it raises is raised again by the commit.
         self._committer.submit(pending.hash_disk)
         state = dump_state(filesystem, parent=draft.parent)
@@ -315,7 +349,7 @@ class _Conversion:
         reading = _Reading(self._blobs, self._limits)
         entries = reading.entries(layers)
         written = False
-        told = 0
+        told = unseen = 0
         with closing(entries):
             try:
                 reading.wait(layers)
@@ -330,6 +364,10 @@ class _Conversion:
                 ):
                     link.write(block * c_ext4.BLOCK_SIZE, data)
                     written = True
+                    unseen += len(data)  # a layer of little may unpack to much
+                    if unseen >= _ADVANCE_BYTES:
+                        unseen = 0
+                        self._allow(link.size_bytes)
                     position = reading.position()
                     if position - told >= _ADVANCE_BYTES:
                         told = position

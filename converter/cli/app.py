@@ -25,7 +25,7 @@ BROKEN_PIPE = 141
 # Their exit code is the process's; ours is always 125. `start` joins them when it attaches.
 GUEST_VERBS = frozenset({"run", "attach", "exec"})
 GUEST_FAILURE = 125
-_COMPLETE = "_SALTFLAT_COMPLETE"  # what click's scripts for shells set
+COMPLETE_VARIABLE = "_SALTFLAT_COMPLETE"  # what click's scripts for shells set
 
 # verb: (module that has it under its own name, line in the overview)
 _VERBS = {
@@ -115,8 +115,8 @@ def run_command_line() -> NoReturn:
     """Run the command in sys.argv and exit with its code."""
     output = Output()
     arguments = sys.argv[1:]
-    if instruction := os.environ.get(_COMPLETE):
-        sys.exit(shell_complete(top, {"obj": output}, "saltflat", _COMPLETE, instruction))
+    if instruction := os.environ.get(COMPLETE_VARIABLE):
+        sys.exit(shell_complete(top, {"obj": output}, "saltflat", COMPLETE_VARIABLE, instruction))
     try:
         with top.make_context(
             "saltflat", arguments, obj=output, auto_envvar_prefix="SALTFLAT"

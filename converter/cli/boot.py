@@ -27,7 +27,13 @@ from tinykernel.verify.sizes import part_sizes
 
 @click.group("boot")
 def command() -> None:
-    """Build and move boot images: the kernel and the agent that every machine starts with."""
+    """Build and move boot images: the kernel and the agent that every machine starts with.
+
+    \b
+    Examples:
+      saltflat boot build
+      saltflat boot list --long
+    """
 
 
 @command.command("build")

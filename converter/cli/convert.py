@@ -9,7 +9,6 @@ import click
 from converter.cli.caching import Caching, cache_options
 from converter.cli.images import convert_source
 from converter.cli.options import (
-    Origin,
     bundle_options,
     conversion_options,
     format_option,
@@ -18,8 +17,9 @@ from converter.cli.options import (
     store_option,
 )
 from converter.cli.output import Output
+from converter.image.source import Origin
+from converter.library import BundleTarget
 from converter.pipeline import ConvertOptions
-from converter.store.bundle import write_bundle
 from converter.store.bundle_boot import bundle_boot
 from converter.store.locks import using
 
@@ -27,6 +27,14 @@ from converter.store.locks import using
 @click.command("convert")
 @click.argument("source")
 @bundle_options
+@click.option(
+    "--if-changed",
+    is_flag=True,
+    envvar="SALTFLAT_IF_CHANGED",
+    show_envvar=True,
+    help="Do nothing where this very image is converted with these options, and the bundle is of "
+    "it; one of another image still needs --force.",
+)
 @conversion_options
 @cache_options
 @source_options
@@ -41,6 +49,7 @@ def command(
     boot_name: str | None,
     force: bool,
     copy: bool,
+    if_changed: bool,
     conversion: ConvertOptions,
     caching: Caching,
     origin: Origin,
@@ -60,36 +69,33 @@ def command(
       saltflat convert --mirror mirror.example/hub --parallel-fetches 8 debian:12
       saltflat convert debian:12 -o /media/usb/debian --copy
       saltflat convert oci:./layout:1.0 --format json
+      saltflat convert --if-changed --policy policy.yaml registry.example/app:1 -o ./app --force
       saltflat convert oci-archive:app.tar.zst --platform linux/arm64
       docker save app:1 | saltflat convert docker-archive:-
     """
     store = open_store(store_root)
-    with using(store, monitor=output.monitor):  # until the bundle has its disks too
-        boot = None if bundle is None else bundle_boot(store, boot_name)
-        chain = convert_source(
+    with using(store, monitor=output.monitor):  # for the boot image that the bundle names
+        target = None
+        if bundle is not None:
+            target = BundleTarget(bundle, bundle_boot(store, boot_name), force=force, copy=copy)
+        converted = convert_source(
             source,
             store,
             origin=origin,
             conversion=conversion,
             caching=caching,
+            bundle=target,
+            if_changed=if_changed,
             monitor=output.monitor,
         )
-        if bundle is not None:
-            write_bundle(
-                bundle,
-                chain.image,
-                chain.parameters,
-                chain.links,
-                chain.disks,
-                boot=boot,
-                force=force,
-                copy=copy,
-            )
+    chain = converted.chain
     lines = [f"{chain.image.reference}  {chain.image.digest}"]
     for link in chain.links:
         lines.append(f"{link.link_id}  {link.size_bytes:>12,} bytes")
     if bundle is not None:
         lines.append(f"bundle: {bundle}")
+    if not converted.changed:
+        lines.append("unchanged: it was converted before")
     output.result(
         "\n".join(lines),
         {
@@ -110,6 +116,7 @@ def command(
                 for link, disk in zip(chain.links, chain.disks, strict=True)
             ],
             "bundle": None if bundle is None else str(bundle),
+            "changed": converted.changed,
         },
     )
     return 0

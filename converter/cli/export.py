@@ -15,7 +15,6 @@ from converter.cli.images import parse_argument
 from converter.cli.interruption import interrupted_by_signals
 from converter.cli.machine_options import MachineOptions, machine_options
 from converter.cli.options import (
-    Origin,
     conversion_options,
     format_option,
     open_store,
@@ -30,6 +29,7 @@ from converter.export.kinds import EXPORT_TYPES, make_export
 from converter.export.settings import Attachment, Export
 from converter.export.target import check_target
 from converter.image.reference import BundleReference, SourceReference
+from converter.image.source import Origin
 from converter.package.c_provenance import SUFFIX
 from converter.pipeline import ConvertOptions
 from converter.store.layout import Store

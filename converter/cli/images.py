@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from converter import library
 from converter.cli.caching import Caching, open_cache
-from converter.cli.options import Origin
 from converter.cli.registries import access_for
 from converter.cli.stdin import claim_stdin
-from converter.errors import IntegrityError, NotFoundError, UsageError
-from converter.events import Monitor, Note
+from converter.errors import IntegrityError, NotFoundError
+from converter.events import Monitor
 from converter.image.c_oci import MAX_DOCUMENT_BYTES
 from converter.image.digest import Digest
 from converter.image.model import Image
@@ -23,9 +23,11 @@ from converter.image.reference import (
     SourceReference,
     parse_source,
 )
-from converter.image.source import Source, open_source
-from converter.pipeline import Chain, ConvertOptions, convert
-from converter.store.bundle import Bundle
+from converter.image.source import Origin, Source
+from converter.library import BundleTarget, Converted
+from converter.pipeline import ConvertOptions
+from converter.policy import ANYTHING, Policy
+from converter.store.bundle import Bundle, read_bundle
 from converter.store.layout import Store
 
 
@@ -52,20 +54,9 @@ def open_image(
 
     A copy of an archive that cannot be read in place lies in `store`, if there is one.
     """
-    reference = parse_argument(text)
-    if isinstance(reference, BundleReference):
-        raise UsageError(
-            f"{text} is a bundle, which is converted already.",
-            expected="an image: HOST/REPO[:TAG], oci:DIR[:TAG] or an archive",
-        )
-    with open_source(
-        reference,
-        origin.access,
-        foreign_layers=origin.foreign_layers,
-        spool=None if store is None else store.root,
-        monitor=monitor,
-    ) as source:
-        yield source.resolve(origin.platform), source
+    parse_argument(text)
+    with library.open_image(text, origin, store=store, monitor=monitor) as opened:
+        yield opened
 
 
 def convert_source(
@@ -76,25 +67,42 @@ def convert_source(
     conversion: ConvertOptions,
     caching: Caching,
     named: str = "",
+    bundle: BundleTarget | None = None,
+    if_changed: bool = False,
     monitor: Monitor,
-) -> Chain:
+) -> Converted:
     """Bring the image that SOURCE names into the store and return its chain.
 
     `named` is the registry that a password is for, if it is not the image's.
     """
-    reference = parse_source(text)
+    reference = parse_argument(text)
     host = reference.host if isinstance(reference, RegistryReference) else ""
     named = named or host
     access = access_for(host, origin.access, named=named)
-    with (
-        open_image(text, replace(origin, access=access), monitor=monitor, store=store) as (
-            image,
-            source,
-        ),
-        open_cache(caching, store, origin.access, named=named, monitor=monitor) as cache,
-    ):
-        monitor(Note(f"{image.reference} is {image.digest}, {image.platform}", minor=True))
-        return convert(image, source, store, conversion, monitor=monitor, cache=cache)
+    with open_cache(caching, store, origin.access, named=named, monitor=monitor) as cache:
+        return library.convert(
+            text,
+            store=store.root,
+            origin=replace(origin, access=access),
+            options=conversion,
+            bundle=bundle,
+            if_changed=if_changed,
+            cache=cache,
+            monitor=monitor,
+        )
+
+
+def hold_bundle_to(policy: Policy, reference: BundleReference) -> None:
+    """Check a bundle that nobody converts as the policy wants what is converted.
+
+    Raises PolicyError, and what `image_of_bundle` raises.
+    """
+    if policy == ANYTHING:
+        return
+    policy.check_reference(reference)
+    bundle = read_bundle(reference.path)
+    policy.check_image(image_of_bundle(bundle))
+    policy.check_disks(str(reference), sum(link.size for link in bundle.links))
 
 
 def image_of_bundle(bundle: Bundle) -> Image:

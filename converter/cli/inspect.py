@@ -14,7 +14,6 @@ from converter.atomic import write_atomic
 from converter.cli.images import image_of_bundle, open_image
 from converter.cli.machine_rows import paragraph
 from converter.cli.options import (
-    Origin,
     format_option,
     open_machines,
     source_options,
@@ -28,6 +27,7 @@ from converter.diskmap.svg import encode_svg
 from converter.errors import NotFoundError, UsageError
 from converter.image.model import Image
 from converter.image.reference import BundleReference, parse_source
+from converter.image.source import Origin
 from converter.machine.machines import NAME_RULE as MACHINE_NAME
 from converter.machine.machines import MachineRecord
 from converter.store.bundle import Bundle, read_bundle

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -18,10 +16,12 @@ from converter.events import Monitor
 from converter.groups import DEFAULT_MAX_LINKS
 from converter.image.fetch import PARALLEL_FETCHES
 from converter.image.platform import Platform
-from converter.image.source import SourceOptions
+from converter.image.source import Origin, SourceOptions
 from converter.layer.limits import DEFAULT_LIMITS, RATIO_FREE_BYTES, Limits
 from converter.machine.state_root import default_state_root
 from converter.pipeline import ConvertOptions
+from converter.policy import ANYTHING, Policy
+from converter.sizes import parse_size
 from converter.store.layout import Store, default_store
 from converter.store.links import ChainParameters
 
@@ -29,16 +29,14 @@ if TYPE_CHECKING:
     from converter.machine.machines import Machines
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_SIZE = re.compile(r"(\d+)(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def size(text: str) -> int:
     """Read a size in bytes with Docker's suffixes, which are binary: 512m, 16G."""
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise click.BadParameter(f"{text!r} is not a size; write for example 512m or 16G.")
-    return int(match[1]) * _UNITS[(match[2] or "").lower()]
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def platform_name(text: str) -> Platform:
@@ -136,15 +134,6 @@ def format_option(command: _Command) -> _Command:
     )(command)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Which image of a source to take, and how to reach the source."""
-
-    platform: Platform
-    access: SourceOptions
-    foreign_layers: bool = False
-
-
 def source_options(command: _Command) -> _Command:
     """Add what is needed to read images; the command gets it as `origin`."""
 
@@ -194,10 +183,11 @@ def conversion_options(command: _Command) -> _Command:
         max_links: int,
         parallel_fetches: int,
         limits: Limits,
+        policy: Policy,
         **others: object,
     ) -> object:
         parameters = ChainParameters(capacity_bytes=capacity, journal=journal)
-        conversion = ConvertOptions(parameters, max_links, limits, parallel_fetches)
+        conversion = ConvertOptions(parameters, max_links, limits, parallel_fetches, policy)
         return command(*args, conversion=conversion, **others)
 
     options = [
@@ -237,10 +227,33 @@ def conversion_options(command: _Command) -> _Command:
             help="How many layers are fetched at a time.",
         ),
     ]
-    wrapped = limit_options(cast("_Command", with_conversion))
+    wrapped = policy_option(limit_options(cast("_Command", with_conversion)))
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped
+
+
+def policy_option(command: _Command) -> _Command:
+    """Add --policy; the command gets it as `policy`."""
+
+    def read(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Policy:
+        if path is None:
+            return ANYTHING
+        # YAML takes a while to load, and most commands have no policy.
+        from converter.policy_file import read_policy  # noqa: PLC0415 - see above
+
+        return read_policy(path)
+
+    return click.option(
+        "--policy",
+        type=click.Path(path_type=Path),
+        envvar="SALTFLAT_POLICY",
+        show_envvar=True,
+        metavar="FILE",
+        callback=read,
+        help="Refuse with exit code 7 what the rules in FILE do not allow: registries, digests, "
+        "sizes, layers, users.",
+    )(command)
 
 
 def bundle_options(command: _Command) -> _Command:

@@ -8,10 +8,10 @@ import click
 
 from converter.artifact.pull import FoundChain, Wanted, find_chain, pull_chain
 from converter.cli.options import (
-    Origin,
     bundle_options,
     format_option,
     open_store,
+    policy_option,
     size,
     source_options,
     store_option,
@@ -20,6 +20,8 @@ from converter.cli.output import Output
 from converter.errors import UsageError
 from converter.image.reference import RegistryReference, parse_source
 from converter.image.registry_source import RegistrySource
+from converter.image.source import Origin
+from converter.policy import Policy
 from converter.registry.artifacts import ArtifactRepository
 from converter.registry.client import RegistryClient
 from converter.store.bundle import write_bundle
@@ -45,6 +47,7 @@ from converter.store.locks import using
     show_envvar=True,
     help="Of an image's chains take one with a journal, or one without.",
 )
+@policy_option
 @source_options
 @store_option
 @format_option
@@ -59,6 +62,7 @@ def command(
     copy: bool,
     capacity: int | None,
     journal: bool | None,
+    policy: Policy,
     origin: Origin,
     store_root: Path,
 ) -> int:
@@ -79,6 +83,7 @@ def command(
         raise UsageError(
             f"{target} is not in a registry.", expected="HOST/REPO:TAG or HOST/REPO@DIGEST"
         )
+    policy.check_reference(reference)
     store = open_store(store_root)
     with RegistryClient(reference.api_host, origin.access) as client:
         repository = ArtifactRepository(client, reference.repository, host=reference.host)
@@ -90,6 +95,8 @@ def command(
             Wanted(capacity, journal),
             monitor=output.monitor,
         )
+        policy.check_image(found.image)
+        policy.check_disks(target, sum(link.size_bytes for link in found.record.disks))
         with using(store, monitor=output.monitor):
             boot = None if bundle is None else bundle_boot(store, boot_name)
             links = pull_chain(repository, found, store, monitor=output.monitor)

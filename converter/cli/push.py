@@ -11,9 +11,8 @@ from converter.artifact.push import Pushed, push_chain
 from converter.artifact.send import DEFAULT_CODEC
 from converter.artifact.target import Target, parse_target
 from converter.cli.caching import Caching, cache_options
-from converter.cli.images import convert_source, image_of_bundle, parse_argument
+from converter.cli.images import convert_source, hold_bundle_to, image_of_bundle, parse_argument
 from converter.cli.options import (
-    Origin,
     conversion_options,
     format_option,
     open_store,
@@ -24,6 +23,7 @@ from converter.cli.output import Output
 from converter.errors import NotFoundError
 from converter.image.model import Image
 from converter.image.reference import BundleReference
+from converter.image.source import Origin
 from converter.pipeline import ConvertOptions
 from converter.registry.artifacts import ArtifactRepository
 from converter.registry.client import RegistryClient
@@ -81,6 +81,7 @@ def command(
     store = open_store(store_root)
     with using(store, monitor=output.monitor):
         if isinstance(reference, BundleReference):
+            hold_bundle_to(conversion.policy, reference)
             image, links = _of_bundle(read_bundle(reference.path), store)
         else:
             chain = convert_source(
@@ -91,7 +92,7 @@ def command(
                 caching=caching,
                 named=place.reference.host,
                 monitor=output.monitor,
-            )
+            ).chain
             image, links = chain.image, chain.links
         with RegistryClient(place.reference.api_host, origin.access) as client:
             pushed = push_chain(

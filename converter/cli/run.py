@@ -10,10 +10,9 @@ import click
 from agent.host.status import ExitStatus
 from converter.cli.attaching import Seat, Seated, relayed, terminal_size
 from converter.cli.caching import Caching, cache_options
-from converter.cli.images import convert_source, parse_argument
+from converter.cli.images import convert_source, hold_bundle_to, parse_argument
 from converter.cli.network_options import NetworkOptions, network_options
 from converter.cli.options import (
-    Origin,
     conversion_options,
     detach_keys_option,
     open_machines,
@@ -30,6 +29,7 @@ from converter.cli.stdin import claim_stdin
 from converter.cli.volume_options import VolumeOptions, volume_options
 from converter.errors import UsageError
 from converter.image.reference import BundleReference
+from converter.image.source import Origin
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
 from converter.machine.foreground import run_in_foreground
 from converter.machine.machines import MachineRequest
@@ -182,6 +182,7 @@ def command(
     size_at_start = (terminal_size() or _NO_TERMINAL) if options.tty else None
     with using(store, monitor=output.monitor):
         if isinstance(reference, BundleReference):
+            hold_bundle_to(conversion.policy, reference)
             found = read_bundle(reference.path)
             root = root_of_bundle(found)
             if boot_name is None and found.boot is not None:
@@ -198,7 +199,7 @@ def command(
                     conversion=conversion,
                     caching=caching,
                     monitor=output.monitor,
-                )
+                ).chain
             )
         spec = machine_spec(
             root,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from converter.artifact.sbom import Sbom, find_sboms
 from converter.artifact.sbom_places import LayoutCarrier, RepositoryCarrier
-from converter.cli.options import Origin
 from converter.events import Monitor
 from converter.image.archive import open_archive
 from converter.image.files import Folder
@@ -15,6 +14,7 @@ from converter.image.reference import (
     RegistryReference,
     SourceReference,
 )
+from converter.image.source import Origin
 from converter.registry.artifacts import ArtifactRepository
 from converter.registry.client import RegistryClient
 from converter.store.layout import Store

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from converter.cli.images import open_image
+from converter import library
+from converter.cli.images import parse_argument
 from converter.cli.options import (
-    Origin,
     format_option,
     limit_options,
-    open_store,
     source_options,
     store_option,
 )
 from converter.cli.output import Output
+from converter.image.source import Origin
 from converter.layer.limits import Limits
-from converter.verify import Check, ImageAtHand, verify
+from converter.verification import Check
 
 _BUNDLE_PREFIX = "bundle:"
 
@@ -59,13 +59,17 @@ def command(
       saltflat verify ./bundle/disk/TOP.vmdk --format json
     """
     path = Path(target.removeprefix(_BUNDLE_PREFIX))
-    if source is None:
-        _show(output, path, verify(path, monitor=output.monitor))
-        return 0
-    store = open_store(store_root)
-    with open_image(source, origin, monitor=output.monitor, store=store) as (image, opened):
-        at_hand = ImageAtHand(image, opened, store.blobs, limits)
-        _show(output, path, verify(path, image=at_hand, monitor=output.monitor))
+    if source is not None:
+        parse_argument(source)
+    checks = library.verify(
+        path,
+        image=source,
+        store=store_root,
+        origin=origin,
+        limits=limits,
+        monitor=output.monitor,
+    )
+    _show(output, path, checks)
     return 0
 
 

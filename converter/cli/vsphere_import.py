@@ -15,7 +15,6 @@ from converter.cli.exportables import find_exportable
 from converter.cli.images import parse_argument
 from converter.cli.interruption import interrupted_by_signals
 from converter.cli.options import (
-    Origin,
     conversion_options,
     format_option,
     open_store,
@@ -28,6 +27,7 @@ from converter.errors import UsageError
 from converter.export.disks import DISK
 from converter.export.settings import Export
 from converter.export.template import DISK_NAME, NETWORK, template_disk, template_name
+from converter.image.source import Origin
 from converter.pipeline import ConvertOptions
 from converter.store.locks import using
 from converter.vmdk.compression import best

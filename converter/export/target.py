@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from converter.atomic import (
     TEMP_PREFIX,
-    is_abandoned,
     make_directory,
+    place_directory,
+    remove_abandoned,
     sync_directory,
     temp_directory,
-    temp_name,
 )
 from converter.errors import SaltflatError, UsageError
 
@@ -86,12 +84,12 @@ def fill_target(
             fill(temp)
             names = _settle(temp)
             if is_folder:
-                _take_place(temp, out)
+                place_directory(temp, out)
             else:
                 _move_files(temp, out, names, force=force)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
-    _remove_abandoned(out)
+    remove_abandoned(out)
     folder = out if is_folder else out.parent
     main = [name for name in names if name.endswith(suffix)] if is_folder else [out.name]
     rest = [name for name in names if name not in main]
@@ -109,29 +107,6 @@ def _settle(temp: Path) -> list[str]:
             os.close(descriptor)
     sync_directory(temp)
     return names
-
-
-def _take_place(temp: Path, out: Path) -> None:
-    """Give the folder `temp` the name `out`; what is there goes only when that has worked."""
-    old = None
-    try:
-        if out.exists():
-            old = _set_aside(out)
-        temp.rename(out)
-    except BaseException:
-        if old is not None and not out.exists():
-            old.rename(out)
-        raise
-    sync_directory(out.parent)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _set_aside(out: Path) -> Path:
-    while True:
-        old = temp_name(out)
-        if not old.exists():
-            return out.rename(old)
 
 
 def _move_files(temp: Path, out: Path, names: list[str], *, force: bool) -> None:
@@ -164,15 +139,6 @@ def _require_absent(paths: Sequence[Path]) -> None:
                 expected="a new name",
                 hint="--force replaces what is there.",
             )
-
-
-def _remove_abandoned(out: Path) -> None:
-    """Remove what processes left that died while they made or replaced `out`."""
-    name = re.compile(rf"{re.escape(TEMP_PREFIX)}\d+-\d+-{re.escape(out.name)}")
-    now = time.time()
-    for path in out.parent.iterdir():
-        if name.fullmatch(path.name) and path.is_dir() and is_abandoned(path, now):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -155,6 +155,21 @@ def parse_repository_tag(text: str) -> RegistryReference:
     return _parse_registry(text, text)
 
 
+def parse_scope(text: str) -> str:
+    """Read `HOST[/NAME]`, a registry or the repositories under a name in it; return its one form.
+
+    Nothing is filled in but Docker Hub's older name: the host must be there. Raises UsageError.
+    """
+    first, slash, name = text.partition("/")
+    if not _looks_like_host(first):
+        raise _wrong(text, "it does not begin with a registry's host")
+    host = DOCKER_HUB if first == _DOCKER_HUB_LEGACY else first
+    _check_host(text, host)
+    if slash:
+        _check_repository(text, name)
+    return host + slash + name
+
+
 def _parse_layout(text: str, rest: str) -> tuple[str, str | None]:
     # As in containers-transports(5), the first colon ends the path: tags may have colons.
     path, colon, tag = rest.partition(":")
@@ -225,8 +240,11 @@ def _split_host(named: str) -> tuple[str, str]:
         return DOCKER_HUB, named
     if first == _DOCKER_HUB_LEGACY:
         return DOCKER_HUB, others
-    is_host = first == _LOCALHOST or "." in first or ":" in first or first != first.lower()
-    return (first, others) if is_host else (DOCKER_HUB, named)
+    return (first, others) if _looks_like_host(first) else (DOCKER_HUB, named)
+
+
+def _looks_like_host(first: str) -> bool:
+    return first == _LOCALHOST or "." in first or ":" in first or first != first.lower()
 
 
 def _check_host(text: str, host: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from converter.errors import (
@@ -20,6 +21,7 @@ from converter.errors import (
 )
 from converter.image import c_oci as c
 from converter.image.digest import Digest
+from converter.image.fetch import blob_path
 from converter.image.files import Content
 from converter.image.json_object import shown
 from converter.image.model import Descriptor, Image
@@ -60,8 +62,12 @@ class RegistrySource:
         reference: RegistryReference,
         client: RegistryClient,
         mirrors: Sequence[MirrorPlace] = (),
+        *,
+        known: Path | None = None,
     ) -> None:
+        """Begin; `known` is a folder of blobs where documents are that need not be asked for."""
         self.reference = reference
+        self._known = known
         repository = reference.repository
         self._places = (
             *(
@@ -142,6 +148,9 @@ class RegistrySource:
         return Root(answer.raw, digest, answer.media_type)
 
     def _read(self, descriptor: Descriptor) -> bytes:
+        known = None if self._known is None else _known_document(self._known, descriptor)
+        if known is not None:
+            return known
         if descriptor.media_type not in c.ACCEPTED_DOCUMENTS:
             body = _Memory(descriptor)
             self.receive(descriptor, body)
@@ -156,6 +165,17 @@ class RegistrySource:
             return answer.raw
 
         return self._first(manifest, _silent)
+
+
+def _known_document(blobs: Path, descriptor: Descriptor) -> bytes | None:
+    """Return a document from a folder of blobs, or None if it is not there, whole and right."""
+    try:
+        with blob_path(blobs, descriptor.digest).open("rb") as file:
+            raw = file.read(descriptor.size_bytes + 1)
+    except OSError:
+        return None
+    is_right = Digest.of(raw, descriptor.digest.algorithm) == descriptor.digest
+    return raw if is_right else None
 
 
 class _Memory:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -33,6 +33,18 @@ if TYPE_CHECKING:
 SourceOptions = RegistryOptions  # how to reach a registry; nothing else has options
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which image of a source to take, and how to reach the source.
+
+    `foreign_layers` allows to fetch layers from addresses that the image names.
+    """
+
+    platform: Platform = field(default_factory=lambda: Platform("linux", "amd64"))
+    access: SourceOptions = field(default_factory=SourceOptions)
+    foreign_layers: bool = False
+
+
 class Source(Protocol):
     """One image at its place of origin. What its methods raise is said at each implementation."""
 
@@ -56,13 +68,15 @@ def open_source(
     *,
     foreign_layers: bool = False,
     spool: Path | None = None,
+    known: Path | None = None,
     monitor: Monitor = ignore,
 ) -> Iterator[Source]:
     """Yield the source of a reference; `options` matter where a network is.
 
     `foreign_layers` allows to fetch layers from addresses that the image names. `spool` is the
     folder for the copy of an archive that cannot be read in place, and `monitor` hears how that
-    goes. Archives are opened here and closed in the end; registries and folders are not contacted
+    goes. `known` is a folder of blobs: documents that are there are not asked for once
+    more. Archives are opened here and closed in the end; registries and folders are not contacted
     before the source is used. Raises what opening an archive raises.
     """
     elsewhere = partial(_receive_foreign, options) if foreign_layers else None
@@ -75,13 +89,13 @@ def open_source(
             else:
                 yield WithForeignLayers(LayoutSource(reference, files), elsewhere)
     else:
-        with _open_registry(reference, options) as source:
+        with _open_registry(reference, options, known) as source:
             yield WithForeignLayers(source, elsewhere)
 
 
 @contextmanager
 def _open_registry(
-    reference: RegistryReference, options: RegistryOptions
+    reference: RegistryReference, options: RegistryOptions, known: Path | None
 ) -> Iterator[RegistrySource]:
     # The HTTP library takes longer to load than a small layer to convert.
     from converter.image.registry_source import (  # noqa: PLC0415 - see above
@@ -99,7 +113,7 @@ def _open_registry(
             for mirror in options.mirrors
         ]
         client = opened.enter_context(RegistryClient(reference.api_host, options))
-        yield RegistrySource(reference, client, mirrors)
+        yield RegistrySource(reference, client, mirrors, known=known)
 
 
 def _mirror_options(mirror: Mirror, options: RegistryOptions) -> RegistryOptions:

@@ -12,21 +12,18 @@ import errno
 import fcntl
 import json
 import os
-import re
 import shutil
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from converter import __version__
 from converter.atomic import (
-    TEMP_PREFIX,
-    is_abandoned,
     make_directory,
+    place_directory,
+    remove_abandoned,
     sync_directory,
     temp_directory,
-    temp_name,
     write_atomic,
 )
 from converter.errors import IntegrityError, NotFoundError, SaltflatError, UsageError
@@ -97,7 +94,6 @@ def write_bundle(
         )
     make_directory(folder.parent)
     temp = temp_directory(folder)
-    old: Path | None = None
     try:
         (temp / "disk").mkdir()
         for disk in disks:
@@ -107,35 +103,11 @@ def write_bundle(
         write_atomic(temp / "config.json", image.config_raw)
         document = _document(image, parameters, links, boot)
         write_atomic(temp / "bundle.json", json.dumps(document, indent=1).encode() + b"\n")
-        if folder.exists():
-            old = _set_aside(folder)
-        temp.rename(folder)
+        place_directory(temp, folder)
     except BaseException:
-        if old is not None and not folder.exists():
-            old.rename(folder)
         shutil.rmtree(temp, ignore_errors=True)
         raise
-    sync_directory(folder.parent)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
-    _remove_abandoned(folder)
-
-
-def _set_aside(folder: Path) -> Path:
-    """Give `folder` a temporary name, and return it."""
-    while True:
-        old = temp_name(folder)
-        if not old.exists():
-            return folder.rename(old)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what processes left that died while they made or replaced `folder`."""
-    name = re.compile(rf"{re.escape(TEMP_PREFIX)}\d+-\d+-{re.escape(folder.name)}")
-    now = time.time()
-    for path in folder.parent.iterdir():
-        if name.fullmatch(path.name) and path.is_dir() and is_abandoned(path, now):
-            shutil.rmtree(path, ignore_errors=True)
+    remove_abandoned(folder)
 
 
 def _document(
@@ -228,6 +200,27 @@ def _check_files(bundle: Bundle) -> None:
         if size != link.size:
             what = "is missing" if size is None else f"has {size} bytes"
             raise IntegrityError(f"{disk} {what}.", expected=f"a file of {link.size} bytes")
+
+
+def is_bundle_of(
+    folder: Path,
+    image: Image,
+    parameters: ChainParameters,
+    links: tuple[LinkRecord, ...],
+    boot: BundleBoot | None,
+) -> bool:
+    """Tell whether `write_bundle` would write into `folder` what is there.
+
+    Documents are compared byte for byte, disks by their size. Raises as `read_bundle` does.
+    """
+    read_bundle(folder)
+    document = json.loads((folder / "bundle.json").read_bytes())
+    wanted = _document(image, parameters, links, boot)
+    return (
+        {**document, "tool": wanted["tool"]} == json.loads(json.dumps(wanted))
+        and (folder / "manifest.json").read_bytes() == image.manifest_raw
+        and (folder / "config.json").read_bytes() == image.config_raw
+    )
 
 
 def _share(source: Path, target: Path) -> None:

@@ -56,7 +56,7 @@ class ImageRecord:
     @property
     def name(self) -> str:
         """The record's file name without its suffix."""
-        return f"{Digest.parse(self.digest).encoded}-{self.links[-1][:_LINK_DIGITS]}"
+        return _name(self.digest, self.links[-1])
 
     @property
     def documents(self) -> tuple[str, str]:
@@ -102,6 +102,23 @@ def record_image(
     return record
 
 
+def is_recorded(store: Store, image: Image, links: Sequence[LinkRecord]) -> bool:
+    """Tell whether the store has the record and the documents of `image` with these links.
+
+    A record that cannot be read counts as none: the next conversion writes it anew.
+    """
+    path = image_path(store, _name(str(image.digest), links[-1].link_id))
+    try:
+        record = read_image_record(path)
+    except (OSError, SaltflatError):
+        return False
+    return (
+        record.digest == str(image.digest)
+        and record.links == tuple(link.link_id for link in links)
+        and all(blob_path(store.blobs, Digest.parse(each)).is_file() for each in record.documents)
+    )
+
+
 def image_path(store: Store, name: str) -> Path:
     """Return where the image record of that name is, or would be."""
     return store.images / f"{name}.json"
@@ -129,6 +146,10 @@ def read_image_record(path: Path) -> ImageRecord:
             hint="Delete it and convert the image again.",
         ) from error
     return record
+
+
+def _name(digest: str, top: str) -> str:
+    return f"{Digest.parse(digest).encoded}-{top[:_LINK_DIGITS]}"
 
 
 def _decode(document: Mapping[str, Any]) -> ImageRecord:

@@ -109,6 +109,11 @@ class LinkWriter:
                 self._append(grain, count, run)
             grain += count
 
+    @property
+    def size_bytes(self) -> int:
+        """How far the file is written; it only grows."""
+        return self._next_sector * SECTOR
+
     def finish(self) -> LinkSummary:
         """Write tables, directory, header and descriptor; the file is then a complete link.
 
@@ -136,7 +141,7 @@ class LinkWriter:
         self._next_sector += self._layout.directory_sectors
         self._file.seek(0)
         put(self._file, front(header, self._descriptor))
-        return LinkSummary(self._grains, self._zero_grains, self._next_sector * SECTOR)
+        return LinkSummary(self._grains, self._zero_grains, self.size_bytes)
 
     def _append(self, grain: int, count: int, run: memoryview) -> None:
         sectors = count * self._layout.grain

@@ -19,6 +19,7 @@ from tests.images.cache import ROOT
 from tests.images.gotools import go_program
 from tests.images.gotools import go_tools as go_tools_folder
 from tests.integration.artifact_places import Place, serve_place
+from tests.schemas import check_output
 from tinykernel.record import BootImage
 
 Tool = Callable[[str], str]
@@ -38,8 +39,11 @@ class Saltflat:
     def __call__(
         self, *arguments: str | Path, stdin: bytes = b"", timeout_seconds: float = 100
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run to the end whatever the exit code; stdout and stderr are captured as bytes."""
-        return subprocess.run(
+        """Run to the end whatever the exit code; stdout and stderr are captured as bytes.
+
+        What is JSON of it has to fit the schema that we publish.
+        """
+        done = subprocess.run(
             [*prepared.SALTFLAT, *map(os.fspath, arguments)],
             input=stdin,
             capture_output=True,
@@ -47,6 +51,8 @@ class Saltflat:
             env=self.whole_environment,
             check=False,
         )
+        check_output([os.fspath(argument) for argument in arguments], done)
+        return done
 
     def good(
         self, *arguments: str | Path, stdin: bytes = b"", timeout_seconds: float = 100

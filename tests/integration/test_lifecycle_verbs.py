@@ -16,6 +16,7 @@ import pytest
 
 from tests.images import prepared
 from tests.integration.lifecycle import LISTENER, Host, host, until
+from tests.schemas import check
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm, pytest.mark.timeout(600)]
 
@@ -62,12 +63,14 @@ def test_ps_shows_it(here, web):
     assert here.good("ps", "-q", "--filter", "status=exited") == ""
     assert here.good("ps", "--format", "{{.Names}} {{.State}}") == "web running\n"
     document = json.loads(here.good("ps", "--format", "json"))
+    check("ps", document)
     assert [(m["name"], m["status"]) for m in document["machines"]] == [("web", "running")]
     assert "--filter" in here.refused(2, "ps", "--filter", "colour=red")
 
 
 def test_inspect_tells_all_but_secrets(here, web):
     found = here.inspect("web")
+    check("machine", found)
     assert (found["id"], found["status"], found["exit_code"]) == (web, "running", None)
     assert here.inspect(web[:6]) == here.inspect("web")
     [key] = here.state.glob(f"machines/{web}/relay/key")

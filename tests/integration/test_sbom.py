@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from converter.artifact.sbom import Sbom
-from converter.cli.options import Origin
 from converter.cli.sboms import sboms_of
 from converter.events import ignore
 from converter.image.model import Image
 from converter.image.platform import Platform
 from converter.image.reference import parse_source
-from converter.image.source import open_source
+from converter.image.source import Origin, open_source
 from converter.registry.options import RegistryOptions
 from converter.store.layout import Store
 from tests.integration.artifact_places import KINDS, OCI_INDEX, OCI_MANIFEST, Place

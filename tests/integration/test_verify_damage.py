@@ -20,7 +20,7 @@ from converter.image.files import Folder
 from converter.image.layout import LayoutSource
 from converter.image.platform import Platform
 from converter.image.reference import LayoutReference, parse_source
-from converter.verify import ImageAtHand, verify
+from converter.verification import ImageAtHand, verify
 from converter.vmdk.c_vmdk import SECTOR, SPARSE_EXTENT_HEADER
 from tests.images.damage import DamagedBundle
 from tests.integration.conftest import Saltflat

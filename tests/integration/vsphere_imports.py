@@ -20,6 +20,7 @@ from converter.vsphere.trust import Trust
 from tests.images import prepared
 from tests.images.layout import LayoutWriter
 from tests.images.tarball import noise
+from tests.schemas import check_output
 
 NOISE_BYTES = 4_000_000
 PASSWORD = "correct horse"
@@ -75,6 +76,7 @@ class Server:
         """Import the source; return exit code, result and what was said."""
         command = ("vsphere", "import", self.source.image, "--format", "json", *options)
         done = _saltflat(("--progress", "plain", *command), self.environment)
+        check_output(command, done)
         result = json.loads(done.stdout) if done.stdout else {}
         return done.returncode, result, done.stderr.decode()
 

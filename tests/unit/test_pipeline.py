@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import io
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from converter.errors import IntegrityError
+from converter.errors import IntegrityError, PolicyError
 from converter.events import ignore
 from converter.identity import identity_of
 from converter.image.files import Content
 from converter.image.model import Descriptor, Digest, Image, ImageConfig, Layer, Manifest, Platform
 from converter.image.sink import CheckedSink
 from converter.pipeline import ConvertOptions, convert
+from converter.policy import Policy
 from converter.store.layout import Store
 from converter.store.links import ChainParameters, LinkRecord, PendingLink
 
@@ -95,6 +98,21 @@ def test_an_error_ends_the_fetches_that_nobody_waits_for(tmp_path: Path) -> None
     whole = [path.name for path in (tmp_path / "blobs").glob("*/[!.]*")]
     assert whole == [hashlib.sha256(good).hexdigest()]  # of the other one a part stays, to go on
     assert source.endless_chunks == read  # nobody goes on in the background
+
+
+def test_a_disk_that_grows_too_large_is_given_up_before_its_end(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        member = tarfile.TarInfo("large")
+        member.size = 8 << 20
+        tar.addfile(member, io.BytesIO(b"1" * member.size))
+    data = gzip.compress(stream.getvalue())
+    # Whoever reads it to its end finds that its diffID is wrong.
+    layer = Layer(Descriptor(f"{TAR}+gzip", Digest.of(data), len(data)), Digest.of(b"wrong"))
+    options = replace(OPTIONS, policy=Policy(max_disk_bytes=4 << 20))
+    with pytest.raises(PolicyError, match="max-disk-size"):
+        convert(_image([layer]), MemorySource(data), Store(tmp_path), options, monitor=ignore)
+    assert not list((tmp_path / "links").iterdir())
 
 
 def test_the_same_layer_twice_is_fetched_once_and_makes_one_link(tmp_path: Path) -> None:

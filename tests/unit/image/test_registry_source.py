@@ -204,3 +204,28 @@ def test_mirrors_are_written(text: str, mirror: Mirror) -> None:
 def test_mirrors_that_are_none(text: str) -> None:
     with pytest.raises(SaltflatError, match="not a mirror"):
         Mirror.parse(text)
+
+
+def test_documents_that_are_known_are_not_asked_for_again(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    contents = image()
+    serve(server, contents)
+    config = next(content for content in contents.values() if b"rootfs" in content)
+    digest = Digest.of(config)
+    path = blob_path(tmp_path, digest)
+    path.parent.mkdir()
+    options = SourceOptions(plain_http=True)
+    for known, asked in (
+        (b"", True),
+        (config[:-1], True),  # damaged: as if it were not there
+        (config + b" ", True),
+        (config, False),
+    ):
+        path.write_bytes(known)
+        server.requests.clear()
+        reference = RegistryReference(server.host, "a", "1")
+        with open_source(reference, options, known=tmp_path) as source:
+            assert source.resolve(AMD64).digest == Digest.of(contents["manifest"])
+        assert server.paths()[0].endswith("/manifests/1")
+        assert any(digest.encoded in each for each in server.paths()[1:]) == asked
