@@ -15,6 +15,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -234,10 +235,27 @@ def _judge(top: Path, count: int) -> None:
         for (begin, end), content in zip(windows, contents, strict=True):
             assert content == disk[begin:end], "the tables say something else"
         assert disk == flattened, "the flattened disk is another one"
+        _judge_changes(chain, disk)
         for offset in holding:
             end = min(offset + chain.grain_bytes, capacity)
             disk[offset:end] = bytes(end - offset)
         assert disk == bytes(capacity), "there is data where no link says so"
+
+
+def _judge_changes(chain: Chain, disk: bytearray) -> None:
+    """See that the disk below with the top link's changes is the disk."""
+    made = bytearray(len(disk))
+    if len(chain.links) > 1:
+        try:
+            made = _reading_in_parts(Chain(chain.links[:-1], ExitStack()))
+        except IntegrityError:  # damage that the top link hides
+            return
+    done = 0
+    for offset, data in chain.changes(UNIT_BYTES):
+        assert offset >= done, "a change goes back"
+        done = offset + len(data)
+        made[offset:done] = data
+    assert made == disk, "a change is not told"
 
 
 def _extent_paths(link: Link) -> list[Path]:
