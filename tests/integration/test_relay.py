@@ -342,6 +342,7 @@ def test_a_start_that_failed_is_no_matter_of_the_next_one():
             relay.kill()
             relay.start()
             guest = Guest(line, key, Program(out=b"runs", reads=False, code=2))
+            until(lambda: clients.describe(relay.address)["started"])  # till then it is the old one
             attached = Attached(relay.address, None)
             attached.join(20)
             assert (attached.result.code, bytes(attached.out)) == (2, b"runs")
