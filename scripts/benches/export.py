@@ -10,6 +10,7 @@ peak     the memory of the export's one process
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -50,6 +51,7 @@ def run(rounds: int, *, small: bool = False) -> dict[str, object]:
         sizes: dict[str, int] = {}
         for _ in range(rounds):
             for what, measure in measures.items():
+                os.sync()  # what the others left to be written is not this one's
                 started = time.perf_counter()
                 measure()
                 times.setdefault(what, []).append(time.perf_counter() - started)
