@@ -123,17 +123,13 @@ def find_datastore(
     inventory: Inventory, wishes: Wishes, datacenter: Node, resources: Resources
 ) -> Node:
     """Return the datastore for disks, of those that the hosts have."""
-    reached = [
-        node
-        for node in inventory.of(Kind.DATASTORE, below=datacenter)
-        if node.id in resources.compute.datastores
-    ]
-    return inventory.find(
-        Kind.DATASTORE,
-        wishes.datastore,
-        datacenter=datacenter,
-        among=reached,
-        place=f"that {inventory.path(resources.compute)} has",
+    return _find_reached(
+        inventory,
+        datacenter,
+        resources,
+        kind=Kind.DATASTORE,
+        name=wishes.datastore,
+        reached=resources.compute.datastores,
     )
 
 
@@ -141,15 +137,30 @@ def find_network(
     inventory: Inventory, wishes: Wishes, datacenter: Node, resources: Resources
 ) -> Node:
     """Return the network for machines, of those that the hosts have."""
-    reached = [
-        node
-        for node in inventory.of(Kind.NETWORK, below=datacenter)
-        if node.id in resources.compute.networks
-    ]
+    return _find_reached(
+        inventory,
+        datacenter,
+        resources,
+        kind=Kind.NETWORK,
+        name=wishes.network,
+        reached=resources.compute.networks,
+    )
+
+
+def _find_reached(
+    inventory: Inventory,
+    datacenter: Node,
+    resources: Resources,
+    *,
+    kind: Kind,
+    name: str | None,
+    reached: frozenset[str],
+) -> Node:
+    """Return the node of that kind and name; `reached` are the ids of those that the hosts have."""
     return inventory.find(
-        Kind.NETWORK,
-        wishes.network,
+        kind,
+        name,
         datacenter=datacenter,
-        among=reached,
+        among=[node for node in inventory.of(kind, below=datacenter) if node.id in reached],
         place=f"that {inventory.path(resources.compute)} has",
     )
