@@ -167,9 +167,15 @@ RULES = {
     ),
     "diskmap-pure": Rule(
         who=("converter.diskmap",),
-        only=("converter.diskmap",),
+        only=("converter.diskmap", "converter.drawing"),
         never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
         why="a picture follows from the map; reading a bundle for it is converter.survey's",
+    ),
+    "drawing-pure": Rule(
+        who=("converter.drawing",),
+        only=("converter.drawing",),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
+        why="what pictures have in common knows none of them",
     ),
     "provenance-pure": Rule(
         who=("converter.package.provenance", "converter.package.c_provenance"),
