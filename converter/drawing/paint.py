@@ -1,4 +1,4 @@
-"""Colours and fonts of pictures and pages, light and dark. Owns what all have; nothing is fetched."""
+"""Colours and fonts of pictures and pages, light and dark. Owns what all have in common."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ th,td{border-color:#333d48}}
 
 
 def style_sheet(own: str) -> str:
-    """Return a picture's style sheet: what all have, and its `own` rules for both kinds of light."""
+    """Return a picture's style sheet: what all have, and `own` rules for both kinds of light."""
     dark = DARK.replace("\n", "")
     return f"{FONTS}{PAPER}{own}\n@media(prefers-color-scheme:dark){{{dark}}}\n"
