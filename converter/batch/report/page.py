@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from converter.batch.events import Failure, ImageState
 from converter.batch.report.history import BatchRecord, ImageRecord
-from converter.batch.report.shapes import count, duration, shown
+from converter.batch.report.shapes import Picture, count, duration, shown
 from converter.batch.report.sharing import draw_sharing
 from converter.batch.report.timeline import draw_timeline
 from converter.drawing.paint import PAGE, POLICY
@@ -56,8 +56,8 @@ def encode_html(record: BatchRecord, *, title: str = "Batch", when: str = "") ->
         *_figures(record),
         *_failures(record),
         "</section>",
-        draw_timeline(record),
-        draw_sharing(record),
+        draw_timeline(record).element(),
+        draw_sharing(record).element(),
         "<section>",
         *_images(record),
         *_warnings(record),
@@ -67,6 +67,14 @@ def encode_html(record: BatchRecord, *, title: str = "Batch", when: str = "") ->
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def encode_svg(record: BatchRecord) -> bytes:
+    """Return the two pictures alone, one above the other, as a file of its own."""
+    above, below = draw_timeline(record), draw_sharing(record)
+    lines = [above.element(), below.element(top=above.height)]
+    whole = Picture("What a batch did", above.height + below.height, lines)
+    return (whole.element() + "\n").encode()
 
 
 def _summary(record: BatchRecord) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from converter.batch.plan import TaskKind
 from converter.drawing import paint
 from converter.drawing.text import bounded, printable, xml
@@ -35,19 +38,29 @@ def style_sheet() -> str:
     return paint.style_sheet(kinds + bases + _OWN)
 
 
-def picture(title: str, height: int, lines: list[str]) -> str:
-    """Return an SVG element of the usual width with what `lines` draw."""
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-            f'width="{WIDTH}" height="{height}" role="img">',
-            f"<title>{xml(title)}</title>",
-            f"<style>{style_sheet()}</style>",
-            f'<rect class="paper" width="{WIDTH}" height="{height}"/>',
-            *lines,
-            "</svg>",
-        ]
-    )
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of the usual width: its height, and the elements in it."""
+
+    title: str
+    height: int
+    lines: Sequence[str]
+
+    def element(self, *, top: int = 0) -> str:
+        """Return it as an SVG element, that begins at `top` of one around it."""
+        place = f' y="{top}"' if top else ""
+        return "\n".join(
+            [
+                f'<svg xmlns="http://www.w3.org/2000/svg"{place} '
+                f'viewBox="0 0 {WIDTH} {self.height}" width="{WIDTH}" height="{self.height}" '
+                'role="img">',
+                f"<title>{xml(self.title)}</title>",
+                f"<style>{style_sheet()}</style>",
+                f'<rect class="paper" width="{WIDTH}" height="{self.height}"/>',
+                *self.lines,
+                "</svg>",
+            ]
+        )
 
 
 def text(x: float, y: float, class_: str, words: str, *, title: str = "") -> str:

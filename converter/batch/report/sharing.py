@@ -17,10 +17,10 @@ from converter.batch.report.shapes import (
     LEFT,
     MONO,
     RIGHT,
+    Picture,
     box,
     chain_class,
     count,
-    picture,
     shown,
     text,
 )
@@ -47,8 +47,8 @@ class _Row:
     folded: bool = False
 
 
-def draw_sharing(record: BatchRecord) -> str:
-    """Return the chains as an SVG element."""
+def draw_sharing(record: BatchRecord) -> Picture:
+    """Return the chains as a picture."""
     rows = _rows(record)
     deepest = max((len(row.links) for row in rows), default=1) or 1
     column = min(_CHAINS // deepest, _WIDEST)
@@ -65,7 +65,7 @@ def draw_sharing(record: BatchRecord) -> str:
         class_ = "mono dim" if row.folded else "mono ink"
         label = fitted(row.label, columns, keep_end=True)
         lines.append(text(x, y, class_, label, title=row.label if label != row.label else ""))
-    return picture("Which images share which links", height, lines)
+    return Picture("Which images share which links", height, lines)
 
 
 def _head(record: BatchRecord) -> Iterator[str]:

@@ -17,10 +17,10 @@ from converter.batch.report.shapes import (
     LOST,
     MONO,
     RIGHT,
+    Picture,
     box,
     count,
     duration,
-    picture,
     shown,
     text,
 )
@@ -40,8 +40,8 @@ _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 
 _LEGEND_CHARACTER = 6.4
 
 
-def draw_timeline(record: BatchRecord) -> str:
-    """Return the lanes as an SVG element."""
+def draw_timeline(record: BatchRecord) -> Picture:
+    """Return the lanes as a picture."""
     lanes = _lanes(record.spans)
     shown_lanes = _busiest(lanes)
     whole = max([record.total.at_seconds, *(span.ended_seconds for span in record.spans)])
@@ -57,7 +57,7 @@ def draw_timeline(record: BatchRecord) -> str:
     if len(lanes) > len(shown_lanes):
         more = count(len(lanes) - len(shown_lanes), "more worker")
         lines.append(text(LEFT, y + 12, "dim", f"and {more}, with less to do than these"))
-    return picture("When each worker did what", height, lines)
+    return Picture("When each worker did what", height, lines)
 
 
 _Rows = list[list[Span]]
