@@ -5,26 +5,26 @@ Owns the options and the files; what stands in them is `converter.batch.report`'
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
-from converter.atomic import write_atomic
+from converter.atomic import sync_directory, write_atomic
 from converter.batch.report.history import BatchRecord
 from converter.batch.report.page import encode_html, encode_svg
 from converter.batch.report.prometheus import MOST_BYTES, encode_prometheus, read_last_success
 from converter.errors import UsageError
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_SUFFIXES = (".html", ".svg")
+_REPORTS = (".html", ".svg")
+_METRICS = ".prom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,15 @@ class Reports:
                     f"{path} cannot be written: its folder is not there.",
                     hint=f"Make it with: mkdir -p {path.parent}",
                 )
-        if self.report is not None and self.report.suffix not in _SUFFIXES:
+        if self.report is not None and self.report.suffix not in _REPORTS:
             raise UsageError(
                 f"--report {self.report} is no kind of report.",
-                expected="a file that ends in " + " or ".join(_SUFFIXES),
+                expected="a file that ends in " + " or ".join(_REPORTS),
+            )
+        if self.prometheus is not None and self.prometheus.suffix != _METRICS:
+            raise UsageError(
+                f"--prometheus {self.prometheus} would be read by no collector.",
+                expected=f"a file that ends in {_METRICS}",
             )
 
     def write(self, record: BatchRecord, *, ended: float) -> None:
@@ -56,35 +61,79 @@ class Reports:
         """
         if self.report is not None:
             begun = datetime.fromtimestamp(ended - record.total.at_seconds, UTC)
-            page = partial(encode_html, title=self.batch, when=f"{begun:%Y-%m-%d %H:%M:%S} UTC")
-            encode = encode_svg if self.report.suffix == ".svg" else page
-            write_atomic(self.report, encode(record))
+            when = f"{begun:%Y-%m-%d %H:%M:%S} UTC"
+            if self.report.suffix == ".svg":
+                page = encode_svg(record)
+            else:
+                page = encode_html(record, title=self.batch, when=when)
+            write_atomic(self.report, page)
         if self.prometheus is not None:
             before = b""
             with suppress(FileNotFoundError), self.prometheus.open("rb") as file:
                 before = file.read(MOST_BYTES)
             last = read_last_success(before, batch=self.batch)
             text = encode_prometheus(record, batch=self.batch, ended=ended, last_success=last)
-            write_atomic(self.prometheus, text)
+            _write_metrics(self.prometheus, text)
 
 
-def report_options(command: Callable[_P, _R]) -> Callable[..., _R]:
-    """Add --report, --prometheus and --name, which arrive as `reports`, a function of the file.
+ReportsOf = Callable[[str], Reports]
+"""From the batch file's name, "-" for standard input, to what is to be written of it."""
 
-    It takes the batch file's name ("-" for standard input) and returns `Reports`.
-    """
 
-    def wrapped(
-        *args: Any,  # noqa: ANN401 - whatever the command takes
+def report_options(command: _Command) -> _Command:
+    """Add what tells of a batch; the command gets it as `reports`, see `ReportsOf`."""
+
+    @functools.wraps(command)
+    def with_reports(
+        *args: object,
         report: Path | None,
         prometheus: Path | None,
         name: str | None,
-        **kwargs: Any,  # noqa: ANN401 - likewise
-    ) -> _R:
-        def reports(batch_file: str) -> Reports:
+        **others: object,
+    ) -> object:
+        def reports_of(batch_file: str) -> Reports:
             own = "batch" if batch_file == "-" else Path(batch_file).stem
             return Reports(name or own, report, prometheus)
 
-        return command(*args, reports=reports, **kwargs)
+        return command(*args, reports_of=reports_of, **others)
 
+    options = [
+        click.option(
+            "--report",
+            type=_FILE,
+            metavar="FILE.html|FILE.svg",
+            envvar="SALTFLAT_BATCH_REPORT",
+            show_envvar=True,
+            help="Also write a page about the batch: images, failures, who did what when, and what "
+            "is shared.",
+        ),
+        click.option(
+            "--prometheus",
+            type=_FILE,
+            metavar="FILE.prom",
+            envvar="SALTFLAT_BATCH_PROMETHEUS",
+            show_envvar=True,
+            help="Also write metrics for the textfile collector of Prometheus' node exporter.",
+        ),
+        click.option(
+            "--name",
+            envvar="SALTFLAT_BATCH_NAME",
+            show_envvar=True,
+            help="What the batch is called in these; by default as FILE without its ending.",
+        ),
+    ]
+    wrapped = cast("_Command", with_reports)
+    for option in reversed(options):
+        wrapped = option(wrapped)
     return wrapped
+
+
+def _write_metrics(path: Path, text: bytes) -> None:
+    """Write a file that a collector may read at any time.
+
+    It takes whatever ends in ".prom", so what is not whole has another ending.
+    """
+    unnamed = path.with_name(f"{path.name}.new")
+    write_atomic(unnamed, text)
+    unnamed.rename(path)
+    sync_directory(path.parent)

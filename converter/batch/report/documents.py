@@ -9,7 +9,6 @@ from converter.batch.events import (
     BatchEvent,
     BatchFinished,
     BatchPlanned,
-    Failure,
     ImageFinished,
     LinkMade,
     Outcome,
@@ -19,6 +18,7 @@ from converter.batch.events import (
     TaskLost,
     TaskStarted,
 )
+from converter.batch.failure import Failure
 from converter.batch.plan import Task
 from converter.batch.report.history import BatchRecord, ImageRecord
 

@@ -10,7 +10,6 @@ from converter.batch.events import (
     BatchEvent,
     BatchFinished,
     BatchPlanned,
-    Failure,
     ImageFinished,
     ImageState,
     Outcome,
@@ -18,6 +17,7 @@ from converter.batch.events import (
     TaskFinished,
     TaskLost,
 )
+from converter.batch.failure import Failure
 from converter.batch.plan import Plan, PlannedOutput, Task, TaskKind
 
 MOST_WARNINGS = 200  # that are kept; the others are counted

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from converter.batch.events import Failure, ImageState
+from converter.batch.events import ImageState
+from converter.batch.failure import Failure
 from converter.batch.report.history import BatchRecord, ImageRecord
 from converter.batch.report.shapes import Picture, count, duration, shown
 from converter.batch.report.sharing import draw_sharing

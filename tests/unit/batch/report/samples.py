@@ -6,7 +6,6 @@ from converter.batch.events import (
     BatchEvent,
     BatchFinished,
     BatchPlanned,
-    Failure,
     ImageFinished,
     ImageState,
     LinkMade,
@@ -17,6 +16,7 @@ from converter.batch.events import (
     TaskLost,
     TaskStarted,
 )
+from converter.batch.failure import Failure
 from converter.batch.plan import Plan, PlannedOutput, TaskKind, Whereabouts
 from converter.batch.planning import FoundLink, WantedImage, WantedLayer, make_plan
 from converter.batch.report.history import BatchRecord, History
