@@ -1,6 +1,7 @@
 """What work costs: the model's parameters and its arithmetic. Owns no measurement and no clock.
 
-All are of one machine; docs/simulation.md says what each stands for and which command measures it.
+All are of one machine; docs/simulation.md says what each stands for. `scripts/simulate costs`
+measures them.
 """
 
 from __future__ import annotations
@@ -14,41 +15,50 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds and bytes of conversions, of the networks between, and of the machine.
+    """Seconds and bytes of a batch's tasks, each for itself on a machine that does nothing else.
 
-    A conversion takes `link_seconds` whatever it is of, and so much for each byte of the blob, each
-    byte of content, each file of the layer, each file of the layers below (their state is loaded).
-    It keeps `busy_processors` busy all that time. A disk has `disk_bytes` for each byte of content,
-    and for each file and link; `sent_bytes` are its bytes on the way to a registry and from there,
-    for each one of the blob; a state has `state_bytes` for each file of the layer.
+    A conversion takes `task_seconds`, for each link `link_seconds`, and so much for each byte of
+    its blobs, each byte of their content, each file in them, and each file of the layers below the
+    lowest of its links (their state is loaded). Meanwhile it keeps `convert_processors` busy. A
+    fetch takes `fetch_seconds` and so much for each byte, and keeps `fetch_processors` busy, those
+    of a registry on the same machine included. An image's record takes `record_seconds`, and before
+    its first conversion each process `worker_seconds`.
+
+    A disk has `disk_bytes` for each byte of content, and for each file and link. On the way to a
+    registry and from there a disk has `sent_bytes` for each one of its blobs, and a state
+    `state_bytes` for each file.
     """
 
-    start_seconds: float = 0.6
+    worker_seconds: float = 0.3
+    task_seconds: float = 0.01
     link_seconds: float = 0.03
     blob_byte_seconds: float = 5.0e-9
     content_byte_seconds: float = 2.0e-9
     file_seconds: float = 2.0e-5
     file_below_seconds: float = 1.0e-6
-    busy_processors: float = 1.4
+    convert_processors: float = 1.3
     fetch_seconds: float = 0.01
-    fetch_byte_seconds: float = 3.0e-9  # one alone, from a registry that has nothing else to do
+    fetch_byte_seconds: float = 3.0e-9
+    fetch_processors: float = 1.2
+    record_seconds: float = 0.02
     disk_bytes: float = 1.03
     disk_file_bytes: float = 512.0
     disk_link_bytes: float = 524_288.0
     sent_bytes: float = 1.1
     state_bytes: float = 60.0
 
-    def convert_seconds(
-        self, blob_bytes: int, content_bytes: int, files: int, files_below: int
-    ) -> float:
-        """Return how long a link takes that is made alone, its blob at hand."""
+    def content_seconds(self, blob_bytes: int, content_bytes: int, files: int) -> float:
+        """Return what one link takes for its content."""
         return (
             self.link_seconds
             + self.blob_byte_seconds * blob_bytes
             + self.content_byte_seconds * content_bytes
             + self.file_seconds * files
-            + self.file_below_seconds * files_below
         )
+
+    def begin_seconds(self, files_below: int) -> float:
+        """Return what a conversion takes before its first link."""
+        return self.task_seconds + self.file_below_seconds * files_below
 
     def link_bytes(self, content_bytes: int, files: int) -> int:
         """Return the size of a link's disk."""
@@ -62,15 +72,13 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a batch runs: workers, and the networks that they share, in bytes per second.
+    """A cluster: workers with a machine each, and networks between, in bytes per second.
 
-    `processors` are those of all workers on one machine; None says that each has its own. Of
-    `slots` links that a worker has at a time one is converted, the others are on their way.
+    Of the `slots` tasks that a worker has at a time one is converted, the others are on their way.
     """
 
     workers: int
     slots: int = 1
-    processors: float | None = None
     source_rate: float = 1.25e9  # 10 Gbit/s
     cache_rate: float = 1.25e9
     worker_rate: float = 1.25e8  # 1 Gbit/s

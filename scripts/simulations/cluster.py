@@ -1,8 +1,9 @@
-"""Many links, few workers, shared networks: what happens when. A discrete-event simulation; pure.
+"""Many links on a cluster: what happens when, with shared networks. Pure.
 
 A link goes through these stages: what it stands on is pulled unless its worker has it, its blob is
 fetched, it is converted, it is pushed. Any number of links are on their way at once, each worker
-converts one at a time. What several use at once is a `Pipe`; all else is a time on a heap.
+converts one at a time. What several use at once is a `Pipe`; all else is a time on a heap. It knows
+links and no plan of the product's, whose values for half a million links would not fit in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scripts.simulations.population import NO_PARENT, Forest
 class Exchange(enum.Enum):
     """How a worker comes by what its links stand on."""
 
-    STORE = "a shared store"  # it is there as soon as it is made
+    NONE = "none"  # nothing stands on anything: for images that are converted one by one
     LINKS = "links"  # disks and states, through a registry
     STATES = "states"  # states alone: a link needs nothing else of those below
 
@@ -68,7 +69,7 @@ class _Worker:
 
 
 class Simulation:
-    """One batch on one site. `run` may be called once."""
+    """One batch on a cluster. `run` may be called once."""
 
     def __init__(
         self, forest: Forest, costs: Costs, site: Site, exchange: Exchange, placement: Placement
@@ -78,7 +79,7 @@ class Simulation:
         self._site = site
         self._exchange = exchange
         self._by_chain = placement is Placement.CHAIN
-        self._shared = exchange is Exchange.STORE
+        self._exchanges = exchange is not Exchange.NONE
         count = len(forest.parents)
         self._seconds = array("d", map(self._alone, range(count)))
         self._urgency = self._longest_above()
@@ -95,12 +96,10 @@ class Simulation:
         self._times: list[tuple[float, int, int, int]] = []
         self._order = 0
         # A fetch that nothing disturbs has this rate, however much the networks could give.
-        one = min(site.worker_rate, 1 / costs.fetch_byte_seconds)
-        self._source = Pipe(site.source_rate, one)
-        self._up = Pipe(site.cache_rate, site.worker_rate)
-        self._down = Pipe(site.cache_rate, site.worker_rate)
-        own = site.processors or NEVER
-        self._processors = Pipe(own, min(costs.busy_processors, own))
+        self._fetch_rate = min(site.worker_rate, 1 / costs.fetch_byte_seconds)
+        self._source = Pipe(site.source_rate)
+        self._up = Pipe(site.cache_rate)
+        self._down = Pipe(site.cache_rate)
         self._now = 0.0
         self._blobs: set[int] = set()
         self._source_bytes = self._again = 0
@@ -112,10 +111,10 @@ class Simulation:
         for link, parent in enumerate(self._forest.parents):
             if parent == NO_PARENT:
                 heapq.heappush(self._ready, (-self._urgency[link], link))
-        self._now = self._costs.start_seconds
+        self._now = self._costs.worker_seconds
         self._wake()
-        pipes = (self._source, self._down, self._processors, self._up)
-        ends = (self._fetched, self._pulled_all, self._made, self._done)
+        pipes = (self._source, self._down, self._up)
+        ends = (self._fetched, self._pulled_all, self._done)
         while True:
             at = self._times[0][0] if self._times else NEVER
             first = -1
@@ -140,11 +139,8 @@ class Simulation:
     def _alone(self, link: int) -> float:
         forest = self._forest
         blob = forest.blobs[link]
-        return self._costs.convert_seconds(
-            forest.blob_bytes[blob],
-            forest.raw_bytes[blob],
-            forest.files[blob],
-            forest.files_below[link],
+        return self._costs.begin_seconds(forest.files_below[link]) + self._costs.content_seconds(
+            forest.blob_bytes[blob], forest.raw_bytes[blob], forest.files[blob]
         )
 
     def _longest_above(self) -> array[float]:
@@ -186,18 +182,18 @@ class Simulation:
 
     def _begin(self, number: int, worker: _Worker, link: int) -> None:
         self._worker_of[link] = number
-        if self._by_chain and not self._shared:
+        if self._by_chain:
             for child in self._children[link]:
                 heapq.heappush(worker.own, (-self._urgency[child], child))
         self._later(self._costs.fetch_seconds, _Stage.ASKED, link)
 
     def _asked(self, link: int) -> None:
         """Pull what the link stands on, or go on to its blob."""
-        size = 0 if self._shared else self._missing_bytes(link)
+        size = self._missing_bytes(link)
         if size:
             self._pulls += 1
             self._pulled += size
-            self._down.add(self._now, link, size)
+            self._down.add(self._now, link, size, most=self._site.worker_rate)
         else:
             self._pulled_all(link)
 
@@ -220,17 +216,16 @@ class Simulation:
 
     def _pulled_all(self, link: int) -> None:
         blob = self._forest.blobs[link]
-        blobs = self._blobs if self._shared else self._workers[self._worker_of[link]].blobs
+        blobs = self._workers[self._worker_of[link]].blobs
         if blob in blobs:
             self._fetched(link)
             return
         blobs.add(blob)
-        if not self._shared:
-            self._again += blob in self._blobs
-            self._blobs.add(blob)
+        self._again += blob in self._blobs
+        self._blobs.add(blob)
         size = self._forest.blob_bytes[blob]
         self._source_bytes += size
-        self._source.add(self._now, link, size)
+        self._source.add(self._now, link, size, most=self._fetch_rate)
 
     def _fetched(self, link: int) -> None:
         parent = self._forest.parents[link]
@@ -245,12 +240,8 @@ class Simulation:
             worker.queue.append(link)
             return
         worker.converting = True
-        seconds = self._seconds[link]
-        if self._site.processors is None:
-            self._busy += seconds
-            self._later(seconds, _Stage.CONVERTED, link)
-        else:
-            self._processors.add(self._now, link, seconds * self._costs.busy_processors)
+        self._busy += self._seconds[link]
+        self._later(self._seconds[link], _Stage.CONVERTED, link)
 
     def _made(self, link: int) -> None:
         worker = self._workers[self._worker_of[link]]
@@ -261,13 +252,13 @@ class Simulation:
             worker.queue.append(waiting)
         if worker.queue:
             self._convert(worker.queue.popleft())
-        if self._shared:
+        if not self._exchanges:
             self._done(link)
             return
         blob = self._forest.blobs[link]
         size = self._costs.transport_bytes(self._forest.blob_bytes[blob], self._forest.files[blob])
         self._pushed += size
-        self._up.add(self._now, link, size)
+        self._up.add(self._now, link, size, most=self._site.worker_rate)
 
     def _done(self, link: int) -> None:
         """Let everybody have it, and its worker begin another one."""
@@ -288,12 +279,6 @@ class Simulation:
         assert all(self._converted), "what nobody waits for is never made"
         site = self._site
         seconds = self._now
-        if site.processors is None:
-            name, share = "workers", self._busy / (seconds * site.workers)
-            bound = self._busy / site.workers
-        else:
-            name, share = "processors", self._processors.busy_seconds / seconds
-            bound = self._processors.units / site.processors
         return Outcome(
             seconds,
             len(self._converted),
@@ -303,13 +288,13 @@ class Simulation:
             self._pulled,
             self._pulls,
             {
-                name: share,
+                "workers": self._busy / (seconds * site.workers),
                 "source": self._source.busy_seconds / seconds,
                 "cache, pushes": self._up.busy_seconds / seconds,
                 "cache, pulls": self._down.busy_seconds / seconds,
             },
             {
-                name: bound,
+                "workers": self._busy / site.workers,
                 "source": self._source_bytes / site.source_rate,
                 "cache, pushes": self._pushed / site.cache_rate,
                 "cache, pulls": self._pulled / site.cache_rate,
