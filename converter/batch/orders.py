@@ -1,0 +1,65 @@
+"""What a worker is told of a task: plain values that go to another process or host.
+
+Owns the orders' types; carrying them out is `converter.batch.work`. An order stands for itself:
+whoever has it, the store (or a store of its own and the cache) and the registries needs nothing
+else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter.image.model import Descriptor, Image
+from converter.image.source import Origin
+from converter.pipeline import ConvertOptions
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOrder:
+    """A shared cache of links: `repository` is HOST/NAME, `mode` a value of CacheMode."""
+
+    repository: str
+    mode: str
+    verify: bool
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOrder:
+    """Bring one blob of the image `source` into the store."""
+
+    store: Path
+    source: str
+    origin: Origin
+    blob: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertOrder:
+    """Bring the links of the lowest `layers` of `image` into the store.
+
+    What lies below the links that are this order's is there already or comes from the cache; `skip`
+    layers are covered by it. Blobs that are in the store are used, others fetched.
+    """
+
+    store: Path
+    source: str
+    origin: Origin
+    image: Image
+    layers: int
+    skip: int
+    options: ConvertOptions
+    cache: CacheOrder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOrder:
+    """Let the store know that `image`, whose links it has, is converted."""
+
+    store: Path
+    image: Image
+    options: ConvertOptions
+
+
+Order = FetchOrder | ConvertOrder | RecordOrder
