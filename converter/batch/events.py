@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from converter.batch.failure import Failure
 from converter.batch.plan import Plan, Task
 
 
@@ -24,20 +25,8 @@ class ImageState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """Why something failed: a `converter.errors.SaltflatError` as plain values."""
-
-    kind: str
-    exit_code: int
-    what: str
-    expected: str | None = None
-    hint: str | None = None
-    cause: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class LinkMade:
-    """A link that is good now. `link_id` is its identity in the store, "" sizes of an empty one.
+    """A link that is good now, under its identity in the store; an `empty` one has no disk.
 
     `is_new`: this task made it, or brought it from a cache if it is `from_cache`; else it was in
     the store when the task came to it.
@@ -172,3 +161,4 @@ class BatchFinished:
 TaskEvent = TaskStarted | TaskAdvanced | TaskFinished | TaskLost | Said
 BatchEvent = BatchPlanned | TaskEvent | ImageFinished | BatchFinished
 Watch = Callable[[BatchEvent], None]
+WatchTasks = Callable[[TaskEvent], None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from converter.batch.events import TaskEvent
+from converter.batch.events import WatchTasks
 from converter.batch.orders import Order
 from converter.batch.plan import Plan, Task
 
@@ -25,9 +25,7 @@ class Executor(Protocol):
     def workers(self) -> int:
         """How many tasks are done side by side, at most."""
 
-    def run(
-        self, plan: Plan, order_of: OrderOf, watch: Callable[[TaskEvent], None], *, keep_going: bool
-    ) -> None:
+    def run(self, plan: Plan, order_of: OrderOf, watch: WatchTasks, *, keep_going: bool) -> None:
         """Do all tasks of `plan`; return when all have ended that can.
 
         `watch` is called from one thread at a time. A task that fails is told as TaskFinished with

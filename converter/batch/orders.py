@@ -39,8 +39,8 @@ class FetchOrder:
 class ConvertOrder:
     """Bring the links of the lowest `layers` of `image` into the store.
 
-    What lies below the links that are this order's is there already or comes from the cache; `skip`
-    layers are covered by it. Blobs that are in the store are used, others fetched.
+    Those of the lowest `skip` layers are not this order's: they are there already, or come from the
+    cache. Blobs that are in the store are used, others fetched.
     """
 
     store: Path
@@ -55,11 +55,17 @@ class ConvertOrder:
 
 @dataclass(frozen=True, slots=True)
 class RecordOrder:
-    """Let the store know that `image`, whose links it has, is converted."""
+    """Let the store know that `image`, whose links it has, is converted.
+
+    A link that it lacks after all is made, as for ConvertOrder.
+    """
 
     store: Path
+    source: str
+    origin: Origin
     image: Image
     options: ConvertOptions
+    cache: CacheOrder | None = None
 
 
 Order = FetchOrder | ConvertOrder | RecordOrder

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from converter.batch.failure import Failure
+
 
 class TaskKind(Enum):
     """What a task does; the values are what people and programs read."""
@@ -70,7 +72,10 @@ class PlannedOutput:
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """An image of the batch; `links` are the keys of its chain, base first, `line` the file's."""
+    """An image of the batch; `links` are the keys of its chain, base first, `line` the file's.
+
+    One with a `failure` could not be looked up, or is refused: it has no digest, links or tasks.
+    """
 
     reference: str
     digest: str
@@ -78,6 +83,7 @@ class PlannedImage:
     links: tuple[str, ...]
     outputs: tuple[PlannedOutput, ...] = ()
     line: int = 0
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

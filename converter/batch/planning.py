@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from converter.batch.failure import Failure
 from converter.batch.plan import (
     Figures,
     Plan,
@@ -49,7 +50,7 @@ class WantedLayer:
 
 @dataclass(frozen=True, slots=True)
 class WantedImage:
-    """An image that the batch is to convert, its `layers` base first."""
+    """An image that the batch is to convert, its `layers` base first; see PlannedImage."""
 
     reference: str
     digest: str
@@ -59,6 +60,7 @@ class WantedImage:
     max_links: int = DEFAULT_MAX_LINKS
     outputs: tuple[PlannedOutput, ...] = ()
     line: int = 0
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,18 @@ class _Drawing:
         self._empty: dict[str, bool] = {}
 
     def add(self, image: WantedImage) -> PlannedImage:
+        keys = [] if image.failure else self._chain(image)
+        return PlannedImage(
+            image.reference,
+            image.digest,
+            image.platform,
+            tuple(keys),
+            image.outputs,
+            image.line,
+            image.failure,
+        )
+
+    def _chain(self, image: WantedImage) -> list[str]:
         keys: list[str] = []
         top = ""
         groups: list[tuple[WantedLayer, ...]] = group_layers(image.layers, image.max_links)
@@ -116,14 +130,7 @@ class _Drawing:
             keys.append(key)
         if groups and not top:  # layers that change nothing: the file system alone is a link
             keys.append(self._link("", (), image.parameters, depth=len(keys), below=keys))
-        return PlannedImage(
-            image.reference,
-            image.digest,
-            image.platform,
-            tuple(keys),
-            image.outputs,
-            image.line,
-        )
+        return keys
 
     def _link(
         self,
@@ -205,7 +212,8 @@ def _tasks(images: Sequence[PlannedImage], drawing: _Drawing) -> list[Task]:
         for task in tasks
     ]
     for number, image in enumerate(images):
-        tasks += _own_tasks(number, image, maker, drawing)
+        if image.failure is None:
+            tasks += _own_tasks(number, image, maker, drawing)
     return tasks
 
 
@@ -257,7 +265,7 @@ def _runs(
 ) -> list[tuple[str, ...]]:
     """Return the links that the store lacks, as runs that each task takes, lower ones first."""
     absent = [key for key, link in links.items() if link.where is not Whereabouts.STORE]
-    tops = {image.links[-1] for image in images}
+    tops = {image.links[-1] for image in images if image.links}
     children: dict[str, int] = {}
     for link in links.values():
         children[link.parent] = children.get(link.parent, 0) + 1
