@@ -1,0 +1,85 @@
+"""A plan as errands for workers: what each is told, and what it needs. Pure.
+
+Where all workers share the batch's store, an errand is a task. Where each has a store of its own,
+three things differ: links come from the cache, so an image's own tasks begin with its chain; a blob
+of one task alone is fetched where that task runs, so its fetch is no errand, but goes along with
+that one; and a blob of several tasks is lent by whoever fetches it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from converter import __version__
+from converter.batch.cluster.errand import Errand
+from converter.batch.executor import OrderOf
+from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder, Order, RecordOrder
+from converter.batch.plan import Plan, Task, TaskKind
+from converter.image.model import Descriptor
+
+
+class Graph:
+    """The errands of `plan`, under a `name` that no other batch has.
+
+    `mark` is what workers see in the store that they share; where it is "" they have stores of
+    their own, and the cache `meeting`.
+    """
+
+    def __init__(
+        self, plan: Plan, order_of: OrderOf, name: str, *, mark: str, meeting: CacheOrder | None
+    ) -> None:
+        self.topic = f"saltflat-{name}"
+        self.along: dict[str, list[Task]] = {}  # fetches that are no errands, by task
+        self._plan = plan
+        self._order_of = order_of
+        self._mark = mark
+        self._meeting = None if mark else meeting
+        wanting = Counter(need for task in plan.tasks for need in task.needs)
+        self._alone: dict[str, Task] = {}
+        self._lent: dict[str, Task] = {}
+        for task in plan.tasks if self._meeting else ():
+            if task.kind is TaskKind.FETCH:
+                (self._lent if wanting[task.id] > 1 else self._alone)[task.id] = task
+
+    def key(self, task: Task) -> str:
+        """Return Dask's name of a task; what is before the first hyphen is its group there."""
+        return f"{task.kind.value}-{self.topic}-{task.id}"
+
+    def errands(self) -> Iterator[tuple[Task, tuple[str, ...], Errand]]:
+        """Yield each task with the ids of those that it needs, all behind what they need."""
+        for task in self._plan.tasks:
+            if task.id in self._alone:
+                continue
+            self.along[task.id] = [self._alone[need] for need in task.needs if need in self._alone]
+            needs = tuple(need for need in task.needs if need not in self._alone)
+            yield task, needs, self._errand(task)
+
+    def _errand(self, task: Task) -> Errand:
+        order = self._order_of(task)
+        orders: tuple[Order, ...] = (order,)
+        borrowed: tuple[Descriptor, ...] = ()
+        lent: tuple[Descriptor, ...] = ()
+        if self._meeting is None:
+            pass
+        elif task.id in self._lent:
+            assert isinstance(order, FetchOrder), "a fetch has the order of one"
+            lent = (order.blob,)
+        elif isinstance(order, ConvertOrder):
+            blobs = {self._lent[need].blob for need in task.needs if need in self._lent}
+            layers = {
+                str(layer.descriptor.digest): layer.descriptor for layer in order.image.layers
+            }
+            borrowed = tuple(layers[blob] for blob in sorted(blobs))
+        elif isinstance(order, RecordOrder):
+            orders = ()  # whoever wants the image in a store takes it from the cache
+        return Errand(
+            task.id,
+            self.topic,
+            orders,
+            __version__,
+            self._mark,
+            self._meeting,
+            borrowed,
+            lent,
+        )
