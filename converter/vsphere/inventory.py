@@ -142,6 +142,13 @@ class Inventory:
             cause=f"no-{kind.words.replace(' ', '-')}",
         )
 
+    def child(self, node: Node, name: str, kinds: Sequence[str]) -> Node | None:
+        """Return what is called so right below a node and is of one of the API's types."""
+        for one in self._nodes.values():
+            if one.parent == node.id and one.name == name and one.kind in kinds:
+                return one
+        return None
+
     def root_pool(self, compute: Node) -> Node:
         """Return the resource pool that is all of a cluster or host. Raises NotFoundError."""
         for node in self._nodes.values():
