@@ -38,6 +38,8 @@ HOST_FOLDER = "host"
 DATASTORE_FOLDER = "datastore"
 NETWORK_FOLDER = "network"
 
+ROOT_POOL = "Resources"  # the pool that is all of a cluster or host is always called so
+
 # Types of managed objects.
 DATACENTER = "Datacenter"
 FOLDER = "Folder"

@@ -15,6 +15,7 @@ from converter.errors import NotFoundError, UsageError
 from converter.vsphere import c_vsphere as c
 
 _LISTED = 12  # of a long list, in an error
+_ROOT_POOL = f"/{c.ROOT_POOL}/"
 
 
 class Kind(enum.Enum):
@@ -196,6 +197,8 @@ class Inventory:
         path = self.path(node)
         if wish.startswith("/"):
             return _matches(path, wish)
+        if kind is Kind.POOL and _matches(path.partition(_ROOT_POOL)[2], wish):
+            return True  # below the cluster's or host's own, as projects name theirs
         bases = ["/"]
         if datacenter is not None:
             bases.append(f"{self.path(datacenter)}/")

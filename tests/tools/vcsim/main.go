@@ -50,6 +50,7 @@ func main() {
 	if err := model.Create(); err != nil {
 		log.Fatal(err)
 	}
+	offer(model.Map())
 	service := model.Service
 	service.RegisterEndpoints = !*plain
 	if *secure {
