@@ -8,7 +8,6 @@ would cost more than keeping it.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +26,7 @@ from converter.package.descriptor import encode_descriptor
 from converter.package.model import Package, PackageDisk, PackageFile, portable_stem
 from converter.vmdk.compression import Compressor
 from converter.vmdk.stream import GRAIN_BYTES
+from converter.vmdk.writing import put
 
 NETWORK = "network"  # the descriptor's name for it; whoever deploys says which one it is
 DISK_NAME = "disk1.vmdk"  # in the stream, too: the same bytes whatever the template is called
@@ -172,4 +172,6 @@ def _nameless(folder: Path) -> Iterator[BinaryIO]:
 
 def _copy(kept: BinaryIO, file: BinaryIO) -> None:
     kept.seek(0)
-    shutil.copyfileobj(kept, file, _PIECE_BYTES)
+    buffer = memoryview(bytearray(_PIECE_BYTES))  # one for all: fresh memory costs more
+    while count := kept.readinto(buffer):  # type: ignore[attr-defined]  # an unbuffered file's
+        put(file, buffer[:count])

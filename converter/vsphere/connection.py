@@ -41,7 +41,7 @@ FAULTS = vmodl.MethodFault  # all that the API raises
 # that was carried out: so none is used again after more than a moment.
 _POOLED_SECONDS = 5
 _PRESENTED_SECONDS = 5.0  # to look at a certificate for an error message
-_FIRST_PAUSE_SECONDS = 0.05
+_FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 1.0
 _PAGE_OBJECTS = 500
 

@@ -145,22 +145,27 @@ class _Body(io.RawIOBase):
 
     def write(self, data: Buffer, /) -> int:
         view = memoryview(data).cast("B")
-        self._gathered += view
-        if len(self._gathered) >= _PIECE_BYTES:
-            self._send()
+        if len(view) >= _PIECE_BYTES and not self._gathered:
+            self._send(view)  # as it is: a copy of a whole disk takes its time
+        else:
+            self._gathered += view
+            if len(self._gathered) >= _PIECE_BYTES:
+                self._send_gathered()
         return len(view)
 
     def finish(self) -> Sent:
         """Send what is left, and the end."""
-        self._send()
+        self._send_gathered()
         if self._is_chunked:
             self._connection.send(b"0\r\n\r\n")
         return Sent(self._size_bytes, self._sha1.hexdigest())
 
-    def _send(self) -> None:
+    def _send_gathered(self) -> None:
         piece, self._gathered = self._gathered, bytearray()
-        if not piece:  # which as a chunk would be the end
-            return
+        if piece:  # nothing would be the end, as a chunk
+            self._send(piece)
+
+    def _send(self, piece: bytearray | memoryview) -> None:
         self._sha1.update(piece)
         if self._is_chunked:
             self._connection.send(b"%x\r\n" % len(piece))
