@@ -166,6 +166,36 @@ def test_an_upload_that_breaks_begins_anew_or_leaves_nothing(go_tools, source, t
     assert break_off(go_tools, source, tmp_path, cut_bytes=cut, cuts=cuts) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "cause_of_it", "says"),
+    [
+        (
+            ("-deny", "VirtualMachine.Provisioning.MarkAsTemplate"),
+            *(4, "no-permission", "privilege VirtualMachine.Provisioning.MarkAsTemplate on layout"),
+        ),
+        (
+            ("-fault", "ImportVApp:InsufficientStorageSpace"),
+            *(6, "datastore-full", "could not make the machine"),
+        ),
+        (
+            ("-fault", "CreateSnapshot_Task:InvalidHostState"),
+            *(6, "host-unusable", "could not make the snapshot"),
+        ),
+    ],
+)
+def test_what_the_server_refuses_is_told_and_leaves_nothing(
+    go_tools, source, tmp_path, options, code, cause_of_it, says
+):
+    with vcsim(go_tools, *options) as address:
+        server = Server(f"http://{address}", source, tmp_path)
+        exit_code, _none, said = server("--no-tag")
+        with server.open() as connection:
+            left = machines(connection)
+    assert (exit_code, cause(said)) == (code, cause_of_it)
+    assert says in said
+    assert left == {}
+
+
 def test_a_host_without_vcenter_has_a_machine(go_tools, source, tmp_path):
     with vcsim(go_tools, "-esx", "-tls", "-plain") as address:
         host, _, port = address.rpartition(":")
