@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pyVmomi import vim
 
 from converter.cli.template_import import find_place
 from converter.errors import HypervisorError, NotFoundError
+from converter.vsphere.check import examine
 from converter.vsphere.connection import Connection, open_connection
 from converter.vsphere.machine_spec import add_storage_policy
 from converter.vsphere.settings import Given, Wishes, read_settings
@@ -159,6 +161,13 @@ def test_a_policy_is_found_by_name(vcenter):
             find_policy(connection, "gold")
         assert caught.value.cause == "no-storage-policy"
         assert POLICY in str(caught.value.expected)
+    for name, verdict in ((POLICY, "ok"), ("gold", "failed")):
+        with session(vcenter, replace(CLUSTER, storage_policy=name)) as connection:
+            found = {one.subject: one for one in examine(connection)}
+        assert (found["storage policy"].verdict.value, found["datastore"].verdict.value) == (
+            verdict,
+            "ok",
+        )
 
 
 def test_a_policy_goes_to_the_machine_and_its_disks():
