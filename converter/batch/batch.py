@@ -32,6 +32,7 @@ from converter.batch.planning import (
 )
 from converter.batch.tally import Tally
 from converter.batch.wishes import OutputWish
+from converter.convert_options import ConvertOptions
 from converter.errors import SaltflatError, UsageError
 from converter.groups import group_layers
 from converter.image.fetch import blob_path
@@ -39,7 +40,6 @@ from converter.image.model import Descriptor, Image, Layer
 from converter.image.partial import is_whole
 from converter.image.reference import LayoutReference, parse_source
 from converter.layer.limits import Limits
-from converter.pipeline import ConvertOptions
 from converter.policy import ANYTHING
 from converter.store.layout import Store
 from converter.store.links import find_link

@@ -245,6 +245,7 @@ _VSPHERE: dict[str, Read] = {
     "folder": text,
     "datastore": text,
     "network": text,
+    "storage-policy": text,
 }
 # What holds for one image or, among the defaults, for all of them.
 SETTINGS: dict[str, Read] = {

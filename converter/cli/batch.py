@@ -39,10 +39,10 @@ from converter.cli.options import (
 from converter.cli.output import Output
 from converter.cli.registries import access_for
 from converter.cli.stdin import claim_stdin
+from converter.convert_options import ConvertOptions
 from converter.errors import NotFoundError, UsageError
 from converter.image.reference import RegistryReference, parse_source
 from converter.image.source import Origin
-from converter.pipeline import ConvertOptions
 from converter.store.layout import Store
 from converter.store.locks import using
 

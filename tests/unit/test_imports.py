@@ -255,14 +255,17 @@ RULES = {
         who=("converter.vsphere",),
         only=(
             *("converter.vsphere", "converter.errors", "converter.events", "converter.atomic"),
-            "pyVmomi",
+            *("converter.marked_yaml", "converter.sizes", "pyVmomi"),
         ),
         why="it knows a server; images, disks and machines are for whoever goes there",
     ),
     "vsphere-on-request": Rule(
         who=("converter",),
         never=("converter.vsphere",),
-        unless=("converter.vsphere", "converter.machine", "converter.cli"),
+        unless=(
+            *("converter.vsphere", "converter.machine", "converter.cli", "converter.batch"),
+            "converter.template_import",
+        ),
         why="whatever is made for vSphere is made without one",
     ),
     "supervisor-lean": Rule(
