@@ -18,12 +18,16 @@ import pytest
 from converter.store.layout import Store
 from converter.store.links import ChainParameters, link_id
 from converter.store.locks import LINK_PREFIX
+from converter.vsphere.settings import PASSWORD_VARIABLE
 from tests.images import prepared
-from tests.images.raw_layout import digest_of
+from tests.images.raw_layout import digest_of, write_layout
 from tests.images.workload import WorkImage, unique_blobs, unique_links, work_layer
 from tests.integration.conftest import Saltflat
 from tests.integration.direct_push import push_workload
 from tests.integration.registry_server import RegistryServer, registry_server
+from tests.integration.vcsim import vcsim
+
+pytestmark = pytest.mark.integration
 
 WAIT_SECONDS = 30
 # One layer is on two bases, one base has three ways up, and one image is another's beginning.
@@ -259,3 +263,26 @@ def test_nothing_is_left_of_a_batch_that_is_ended(
     let_go()
     saltflat.good("batch", tmp_path / "images.yaml", "--store", tmp_path / "store", "--jobs", "1")
     saltflat.good("store", "verify", "--store", tmp_path / "store")
+
+
+def test_templates_are_imported_once(
+    go_tools: Path, saltflat: Saltflat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "of a simulator")
+    write_layout(tmp_path / "layout", [work_layer("flavour-a-3")])
+    with vcsim(go_tools) as address:
+        entry = {
+            "image": f"oci:{tmp_path / 'layout'}",
+            "vsphere": {
+                "url": f"http://user@{address}",
+                "insecure": True,
+                "network": "VM Network",
+            },
+        }
+        command = ("batch", "-", "--store", tmp_path / "store", "--format", "json")
+        stdin = json.dumps(entry).encode()
+        first, second = (result(saltflat(*command, stdin=stdin)) for _ in range(2))
+    assert (first["images"][0]["state"], second["images"][0]["state"]) == ("done", "unchanged")
+    called = f"layout-{first['images'][0]['digest'].removeprefix('sha256:')[:12]}"
+    assert first["images"][0]["outputs"] == [{"kind": "import", "place": called}]
+    assert first["sent_bytes"] > 0 == second["sent_bytes"]
