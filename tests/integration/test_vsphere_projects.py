@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from converter.cli.template_import import find_place
 from converter.errors import HypervisorError, NotFoundError
+from converter.template_import import find_place
 from converter.vsphere.check import examine
 from converter.vsphere.connection import Connection, open_connection
 from converter.vsphere.machine_spec import add_storage_policy

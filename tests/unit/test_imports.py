@@ -247,7 +247,10 @@ RULES = {
     "vsphere-on-request": Rule(
         who=("converter",),
         never=("converter.vsphere",),
-        unless=("converter.vsphere", "converter.machine", "converter.cli"),
+        unless=(
+            *("converter.vsphere", "converter.machine", "converter.cli"),
+            "converter.template_import",
+        ),
         why="whatever is made for vSphere is made without one",
     ),
     "supervisor-lean": Rule(
