@@ -255,7 +255,7 @@ RULES = {
         who=("converter.vsphere",),
         only=(
             *("converter.vsphere", "converter.errors", "converter.events", "converter.atomic"),
-            *("converter.marked_yaml", "converter.sizes", "pyVmomi"),
+            *("converter.marked_yaml", "converter.sizes", "pyVmomi", "typing_extensions"),
         ),
         why="it knows a server; images, disks and machines are for whoever goes there",
     ),
