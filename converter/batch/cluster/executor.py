@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,10 +26,10 @@ from converter.batch.events import (
     Outcome,
     Said,
     TaskAdvanced,
-    TaskEvent,
     TaskFinished,
     TaskLost,
     TaskStarted,
+    WatchTasks,
 )
 from converter.batch.executor import OrderOf
 from converter.batch.failure import failure_of
@@ -62,11 +61,10 @@ class DaskExecutor:
     @property
     def workers(self) -> int:
         """How many tasks are done side by side, at most: the threads of all workers."""
-        return max(1, sum(self._client.nthreads().values()))
+        threads: dict[str, int] = self._client.nthreads()
+        return max(1, sum(threads.values()))
 
-    def run(
-        self, plan: Plan, order_of: OrderOf, watch: Callable[[TaskEvent], None], *, keep_going: bool
-    ) -> None:
+    def run(self, plan: Plan, order_of: OrderOf, watch: WatchTasks, *, keep_going: bool) -> None:
         """Do all tasks of `plan`; see `Executor`.
 
         Raises UsageError where workers neither share the store nor have a cache to meet at,
@@ -74,10 +72,10 @@ class DaskExecutor:
         """
         name = uuid.uuid4().hex  # a scheduler may have many batches
         with stores.marked(self._store, name) as mark:
-            if not stores.is_shared(self._client, self._store.root, mark):
+            shared = stores.is_shared(self._client, self._store.root, mark)
+            if not shared:
                 stores.check_meeting(self._store.root, self._meeting)
-                mark = ""
-            graph = Graph(plan, order_of, name, mark=mark, meeting=self._meeting)
+            graph = Graph(plan, order_of, name, mark=mark if shared else "", meeting=self._meeting)
             with _Run(self._client, graph, watch, keep_going=keep_going) as run:
                 run.wait()
 
@@ -100,7 +98,7 @@ class _Run:
         self,
         client: Client,
         graph: Graph,
-        watch: Callable[[TaskEvent], None],
+        watch: WatchTasks,
         *,
         keep_going: bool,
     ) -> None:
@@ -109,15 +107,15 @@ class _Run:
         self._watch = watch
         self._keep_going = keep_going
         self._begun = time.monotonic()
-        self._inbox: SimpleQueue[Message | tuple[Task, Future]] = SimpleQueue()
+        self._inbox: SimpleQueue[Message | tuple[Task, Future[Ended]]] = SimpleQueue()
         self._tasks: dict[str, Task] = {}
-        self._open: dict[str, Future] = {}
+        self._open: dict[str, Future[Ended]] = {}
         self._running: dict[str, _Running] = {}
         self._failed: set[str] = set()
 
     def __enter__(self) -> Self:
         self._client.subscribe_topic(self._graph.topic, lambda event: self._inbox.put(event[1]))
-        futures: dict[str, Future] = {}
+        futures: dict[str, Future[Ended]] = {}
         for task, needs, errand in self._graph.errands():
             future = self._client.submit(
                 run_errand,
@@ -205,7 +203,7 @@ class _Run:
         if task.id in self._open:
             self._watch(TaskStarted(task, worker, now, attempt))
 
-    def _end(self, task: Task, future: Future) -> None:
+    def _end(self, task: Task, future: Future[Ended]) -> None:
         """Tell a task's end, unless it was not its own."""
         if task.id not in self._open:
             return  # cancelled

@@ -1,22 +1,22 @@
 """A plan as errands for workers: what each is told, and what it needs. Pure.
 
 Where all workers share the batch's store, an errand is a task. Where each has a store of its own,
-three things differ: links come from the cache, so an image's own tasks begin with its chain; a blob
-of one task alone is fetched where that task runs, so its fetch is no errand, but goes along with
-that one; and a blob of several tasks is lent by whoever fetches it.
+three things differ: an image's links are in the cache, and what is made of it begins with bringing
+them; a blob of one task alone is fetched where that task runs, so its fetch is no errand, but goes
+along with that one; and a blob of several tasks is lent by whoever fetches it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from converter import __version__
 from converter.batch.cluster.errand import Errand
 from converter.batch.executor import OrderOf
-from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder, Order, RecordOrder
+from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder
 from converter.batch.plan import Plan, Task, TaskKind
-from converter.image.model import Descriptor
 
 
 class Graph:
@@ -38,9 +38,12 @@ class Graph:
         wanting = Counter(need for task in plan.tasks for need in task.needs)
         self._alone: dict[str, Task] = {}
         self._lent: dict[str, Task] = {}
+        self._records: dict[str, Task] = {}
         for task in plan.tasks if self._meeting else ():
             if task.kind is TaskKind.FETCH:
                 (self._lent if wanting[task.id] > 1 else self._alone)[task.id] = task
+            elif task.kind is TaskKind.RECORD:
+                self._records[task.id] = task
 
     def key(self, task: Task) -> str:
         """Return Dask's name of a task; what is before the first hyphen is its group there."""
@@ -57,29 +60,18 @@ class Graph:
 
     def _errand(self, task: Task) -> Errand:
         order = self._order_of(task)
-        orders: tuple[Order, ...] = (order,)
-        borrowed: tuple[Descriptor, ...] = ()
-        lent: tuple[Descriptor, ...] = ()
+        errand = Errand(task.id, self.topic, (order,), __version__, self._mark, self._meeting)
         if self._meeting is None:
-            pass
-        elif task.id in self._lent:
+            return errand
+        if task.id in self._lent:
             assert isinstance(order, FetchOrder), "a fetch has the order of one"
-            lent = (order.blob,)
-        elif isinstance(order, ConvertOrder):
+            return replace(errand, lent=(order.blob,))
+        if isinstance(order, ConvertOrder):
             blobs = {self._lent[need].blob for need in task.needs if need in self._lent}
-            layers = {
-                str(layer.descriptor.digest): layer.descriptor for layer in order.image.layers
-            }
-            borrowed = tuple(layers[blob] for blob in sorted(blobs))
-        elif isinstance(order, RecordOrder):
-            orders = ()  # whoever wants the image in a store takes it from the cache
-        return Errand(
-            task.id,
-            self.topic,
-            orders,
-            __version__,
-            self._mark,
-            self._meeting,
-            borrowed,
-            lent,
-        )
+            layers = (layer.descriptor for layer in order.image.layers)
+            found = {str(layer.digest): layer for layer in layers}
+            return replace(errand, borrowed=tuple(found[blob] for blob in sorted(blobs)))
+        if task.id in self._records:
+            return replace(errand, orders=())  # whoever wants the image takes it from the cache
+        chain = [self._order_of(self._records[need]) for need in task.needs]
+        return replace(errand, orders=(*chain, order))
