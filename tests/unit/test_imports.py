@@ -167,9 +167,24 @@ RULES = {
     ),
     "diskmap-pure": Rule(
         who=("converter.diskmap",),
-        only=("converter.diskmap",),
+        only=("converter.diskmap", "converter.drawing"),
         never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
         why="a picture follows from the map; reading a bundle for it is converter.survey's",
+    ),
+    "batch-report-pure": Rule(
+        who=("converter.batch.report",),
+        only=(
+            *("converter.batch.report", "converter.batch.plan", "converter.batch.events"),
+            *("converter.batch.failure", "converter.drawing"),
+        ),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
+        why="what is told of a batch follows from its events, whoever carried it out and where",
+    ),
+    "drawing-pure": Rule(
+        who=("converter.drawing",),
+        only=("converter.drawing",),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
+        why="what pictures have in common knows none of them",
     ),
     "provenance-pure": Rule(
         who=("converter.package.provenance", "converter.package.c_provenance"),
@@ -327,6 +342,8 @@ def test_rules_hold() -> None:
         ("converter.diskmap.svg", "from pathlib import Path", {"diskmap-pure"}),
         ("converter.diskmap.svg", "from converter.vmdk.chain import Chain", {"diskmap-pure"}),
         ("converter.survey", "from converter.vmdk.chain import Chain", set()),
+        ("converter.batch.report.page", "from converter.batch import local", {"batch-report-pure"}),
+        ("converter.drawing.text", "from converter.diskmap import svg", {"drawing-pure"}),
         ("converter.policy", "import yaml", {"policy-pure"}),
         ("converter.policy_file", "import yaml", set()),
         ("converter.package.provenance", "import datetime", {"provenance-pure"}),

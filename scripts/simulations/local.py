@@ -1,0 +1,177 @@
+"""A plan on one machine, as its executor does it: processes that convert, threads that fetch.
+
+The order of things is the product's own (`converter.batch.ready`), so are the events: what a
+simulated batch did can be shown and summed up like any other. Pure: time passes on paper.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from converter.batch.events import (
+    BatchEvent,
+    BatchPlanned,
+    LinkMade,
+    Outcome,
+    TaskFinished,
+    TaskStarted,
+)
+from converter.batch.plan import Plan, Task, TaskKind, Whereabouts
+from converter.batch.ready import Ready
+from converter.batch.tally import Tally
+from scripts.simulations.costs import Costs
+from scripts.simulations.pipes import NEVER, Pipe
+
+_WAITING, _COMPUTING = "waiting", ""
+_LANES = {TaskKind.FETCH.value: _WAITING, TaskKind.RECORD.value: _WAITING}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a layer has in it: bytes of an archive's members' content, and how many members."""
+
+    content_bytes: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine with a batch on it: its processors, and how many tasks of each kind at a time."""
+
+    processors: float
+    jobs: int
+    fetches: int
+
+
+def simulate(
+    plan: Plan, contents: Mapping[str, Content], costs: Costs, machine: Machine
+) -> Iterator[BatchEvent]:
+    """Yield the events of a batch whose store is empty; `contents` are those of blobs by digest.
+
+    Plans of links alone: exports, pushes and imports have no costs here.
+    """
+    tally = Tally(plan)
+    yield BatchPlanned(plan, machine.jobs)
+    yield from tally.begin()
+    now = 0.0
+    for event in _Run(plan, contents, costs, machine).events():
+        if isinstance(event, TaskFinished):
+            now = event.at_seconds
+        yield event
+        yield from tally.take(event)
+    yield from tally.finish(now)
+
+
+class _Run:
+    """One batch under way."""
+
+    def __init__(
+        self, plan: Plan, contents: Mapping[str, Content], costs: Costs, machine: Machine
+    ) -> None:
+        self._plan = plan
+        self._contents = contents
+        self._costs = costs
+        self._ready = Ready(plan.tasks, _LANES)
+        self._idle = {
+            _WAITING: [f"fetch {number}" for number in range(machine.fetches, 0, -1)],
+            _COMPUTING: [f"worker {number}" for number in range(machine.jobs, 0, -1)],
+        }
+        self._fresh = set(self._idle[_COMPUTING])  # processes that are yet to be started
+        self._doing: list[tuple[Task, str, float]] = []
+        self._times: list[tuple[float, int]] = []
+        self._processors = Pipe(machine.processors)
+        self._now = 0.0
+
+    def events(self) -> Iterator[TaskStarted | TaskFinished]:
+        while True:
+            for lane in (_WAITING, _COMPUTING):
+                while self._idle[lane] and (task := self._ready.take(lane)) is not None:
+                    yield self._begin(task, self._idle[lane].pop())
+            at = self._times[0][0] if self._times else NEVER
+            end = self._processors.next_end()
+            if min(at, end) == NEVER:
+                return
+            self._now = min(at, end)
+            if end < at:
+                yield self._end(self._processors.pop(self._now))
+            else:
+                self._work(heapq.heappop(self._times)[1])
+
+    def _begin(self, task: Task, worker: str) -> TaskStarted:
+        """Let a task wait for what takes no processor."""
+        number = len(self._doing)
+        self._doing.append((task, worker, self._now))
+        seconds = self._costs.fetch_seconds if task.kind is TaskKind.FETCH else 0.0
+        heapq.heappush(self._times, (self._now + seconds, number))
+        return TaskStarted(task, worker, self._now)
+
+    def _work(self, number: int) -> None:
+        task, worker, _ = self._doing[number]
+        costs = self._costs
+        seconds, most = self._seconds(task), costs.convert_processors
+        if task.kind is TaskKind.FETCH:
+            most = costs.fetch_processors
+        elif task.kind is TaskKind.RECORD:
+            most = 1.0
+        elif worker in self._fresh:
+            self._fresh.discard(worker)
+            seconds += costs.worker_seconds
+        self._processors.add(self._now, number, seconds * most, most=most)
+
+    def _end(self, number: int) -> TaskFinished:
+        task, worker, began = self._doing[number]
+        lane = _LANES.get(task.kind.value, _COMPUTING)
+        self._idle[lane].append(worker)
+        self._ready.done(task)
+        return TaskFinished(task, worker, began, self._now, self._outcome(task))
+
+    def _seconds(self, task: Task) -> float:
+        """Return how long a task works when nothing disturbs it."""
+        if task.kind is TaskKind.FETCH:
+            return self._costs.fetch_byte_seconds * self._plan.blobs[task.blob].size_bytes
+        if task.kind is TaskKind.RECORD:
+            return self._costs.record_seconds
+        if task.kind is not TaskKind.CONVERT:
+            raise ValueError(f"the model has no costs for {task.kind.value}: {task.name}")
+        return conversion_seconds(self._plan, task, self._contents, self._costs)
+
+    def _outcome(self, task: Task) -> Outcome:
+        if task.kind is TaskKind.FETCH:
+            return Outcome(fetched_bytes=self._plan.blobs[task.blob].size_bytes)
+        links = []
+        for key in task.links:
+            blobs = self._plan.links[key].blobs
+            size = self._costs.link_bytes(
+                _sum(blobs, lambda blob: self._contents[blob].content_bytes),
+                _sum(blobs, lambda blob: self._contents[blob].files),
+            )
+            links.append(LinkMade(key, size, "", is_new=True))
+        return Outcome(written_bytes=sum(link.size_bytes for link in links), links=tuple(links))
+
+
+def conversion_seconds(
+    plan: Plan, task: Task, contents: Mapping[str, Content], costs: Costs
+) -> float:
+    """Return how long a CONVERT takes when nothing disturbs it."""
+    lowest = plan.links[task.links[0]]
+    files_below = 0
+    below = lowest.parent
+    while below:
+        files_below += _sum(plan.links[below].blobs, lambda blob: contents[blob].files)
+        below = plan.links[below].parent
+    seconds = costs.begin_seconds(files_below)
+    for key in task.links:
+        link = plan.links[key]
+        if link.where is Whereabouts.MISSING:
+            seconds += costs.content_seconds(
+                _sum(link.blobs, lambda blob: plan.blobs[blob].size_bytes),
+                _sum(link.blobs, lambda blob: contents[blob].content_bytes),
+                _sum(link.blobs, lambda blob: contents[blob].files),
+            )
+    return seconds
+
+
+def _sum(blobs: tuple[str, ...], of: Callable[[str], int]) -> int:
+    return sum(map(of, blobs))
