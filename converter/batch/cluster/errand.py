@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from converter.batch.cluster import stores
 from converter.batch.cluster.lending import borrow, lend
 from converter.batch.events import Outcome
 from converter.batch.failure import Failure, failure_of
-from converter.batch.orders import CacheOrder, Order
+from converter.batch.orders import CacheOrder, Order, RecordOrder
 from converter.batch.progress import Progress
 from converter.batch.work import Workplace, cache_repository, perform
 from converter.errors import UnavailableError
@@ -58,16 +58,15 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A task's orders, for any worker; `task` is its id, `topic` where to tell of it.
+    """A task's order, for any worker; `task` is its id, `topic` where to tell of it.
 
-    The last order is the task's own, those before it bring what it stands on. Where all share a
-    store, `mark` is what a worker must see in it. Where each has its own, `mark` is "": the worker
-    first brings the blobs `borrowed` from `meeting`, and leaves `lent` there.
+    Where all share a store, `mark` is what a worker must see in it. Where each has its own, there
+    is a cache `meeting`: the worker brings the blobs `borrowed` from there, and leaves `lent`.
     """
 
     task: str
     topic: str
-    orders: tuple[Order, ...]
+    order: Order
     version: str
     mark: str
     meeting: CacheOrder | None = None
@@ -96,7 +95,7 @@ def run_errand(errand: Errand, *needs: Ended) -> Ended:
     telling.tell(Word.STARTED)
     with _at_work(errand.topic) as workplace:
         try:
-            outcome = _carried_out(errand, telling, workplace)
+            outcome = _carried_out(errand, needs, telling, workplace)
         except UnavailableError as error:
             telling.tell(Word.GAVE_UP, text=error.what)
             raise
@@ -107,12 +106,11 @@ def run_errand(errand: Errand, *needs: Ended) -> Ended:
     return Ended(telling.worker, outcome)
 
 
-async def rest(topic: str, seconds: float) -> bool:
-    """Wait, as a worker, until no errand of `topic` runs here; False if that takes too long."""
+async def rest(topic: str, seconds: float) -> None:
+    """Wait, as a worker, until no errand of `topic` runs here, or so many `seconds` are over."""
     deadline = time.monotonic() + seconds
     while _is_busy(topic) and time.monotonic() < deadline:
         await asyncio.sleep(_REST_SECONDS)
-    return not _is_busy(topic)
 
 
 @dataclass(slots=True)
@@ -151,36 +149,39 @@ def _is_busy(topic: str) -> bool:
     return desk is not None and desk.errands > 0
 
 
-def _carried_out(errand: Errand, telling: _Telling, workplace: Workplace) -> Outcome:
-    """Do what the orders say in this worker's store."""
+def _carried_out(
+    errand: Errand, needs: Sequence[Ended], telling: _Telling, workplace: Workplace
+) -> Outcome:
+    """Do what the order says in this worker's store."""
     stores.check_version({telling.worker: __version__}, errand.version)
-    outcome = Outcome(is_changed=False)
-    for order in errand.orders:
-        if errand.mark and not stores.sees(order.store, errand.mark):
-            raise stores.not_shared(order.store)
-        store = Store(stores.worker_store(order.store))
-        with ExitStack() as borrowing:
-            repository = None
-            if errand.meeting is not None and (errand.borrowed or errand.lent):
-                borrowing.enter_context(using(store, monitor=telling))
-                repository = cache_repository(errand.meeting, store, workplace)
-                borrow(repository, store.blobs, errand.borrowed, monitor=telling)
-            done = perform(replace(order, store=store.root), telling, workplace)
-            if repository is not None:
-                for blob in errand.lent:
-                    lend(repository, store.blobs, blob, monitor=telling)
-        outcome = _sum(outcome, done)
+    order = errand.order
+    if errand.mark and not stores.sees(order.store, errand.mark):
+        raise stores.not_shared(order.store)
+    store = Store(stores.worker_store(order.store))
+    order = replace(order, store=store.root)
+    if errand.meeting is None:
+        return perform(order, telling, workplace)
+    if isinstance(order, RecordOrder):
+        return _agreed(order, needs)
+    if not (errand.borrowed or errand.lent):
+        return perform(order, telling, workplace)
+    with using(store, monitor=telling):
+        repository = cache_repository(errand.meeting, store, workplace)
+        borrow(repository, store.blobs, errand.borrowed, monitor=telling)
+        outcome = perform(order, telling, workplace)
+        for blob in errand.lent:
+            lend(repository, store.blobs, blob, monitor=telling)
     return outcome
 
 
-def _sum(before: Outcome, last: Outcome) -> Outcome:
-    """Return the last order's outcome, with the bytes that those before it took."""
-    return replace(
-        last,
-        fetched_bytes=before.fetched_bytes + last.fetched_bytes,
-        written_bytes=before.written_bytes + last.written_bytes,
-        sent_bytes=before.sent_bytes + last.sent_bytes,
-    )
+def _agreed(order: RecordOrder, needs: Sequence[Ended]) -> Outcome:
+    """Have an image whose links are in the cache agree with its own policy; no store records it.
+
+    Bringing its chain here for a record would cost more than making most images.
+    """
+    links = [link for need in needs if need.outcome for link in need.outcome.links]
+    order.options.policy.check_disks(order.image.reference, sum(link.size_bytes for link in links))
+    return Outcome("in the cache", is_changed=False)
 
 
 class _Telling:

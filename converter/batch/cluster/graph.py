@@ -1,9 +1,8 @@
 """A plan as errands for workers: what each is told, and what it needs. Pure.
 
 Where all workers share the batch's store, an errand is a task. Where each has a store of its own,
-three things differ: an image's links are in the cache, and what is made of it begins with bringing
-them; a blob of one task alone is fetched where that task runs, so its fetch is no errand, but goes
-along with that one; and a blob of several tasks is lent by whoever fetches it.
+two things differ: a blob of one task alone is fetched where that task runs, so its fetch is no
+errand, but goes along with that one; and a blob of several tasks is lent by whoever fetches it.
 """
 
 from __future__ import annotations
@@ -38,12 +37,9 @@ class Graph:
         wanting = Counter(need for task in plan.tasks for need in task.needs)
         self._alone: dict[str, Task] = {}
         self._lent: dict[str, Task] = {}
-        self._records: dict[str, Task] = {}
         for task in plan.tasks if self._meeting else ():
             if task.kind is TaskKind.FETCH:
                 (self._lent if wanting[task.id] > 1 else self._alone)[task.id] = task
-            elif task.kind is TaskKind.RECORD:
-                self._records[task.id] = task
 
     def key(self, task: Task) -> str:
         """Return Dask's name of a task; what is before the first hyphen is its group there."""
@@ -60,7 +56,7 @@ class Graph:
 
     def _errand(self, task: Task) -> Errand:
         order = self._order_of(task)
-        errand = Errand(task.id, self.topic, (order,), __version__, self._mark, self._meeting)
+        errand = Errand(task.id, self.topic, order, __version__, self._mark, self._meeting)
         if self._meeting is None:
             return errand
         if task.id in self._lent:
@@ -71,7 +67,4 @@ class Graph:
             layers = (layer.descriptor for layer in order.image.layers)
             found = {str(layer.digest): layer for layer in layers}
             return replace(errand, borrowed=tuple(found[blob] for blob in sorted(blobs)))
-        if task.id in self._records:
-            return replace(errand, orders=())  # whoever wants the image takes it from the cache
-        chain = [self._order_of(self._records[need]) for need in task.needs]
-        return replace(errand, orders=(*chain, order))
+        return errand
