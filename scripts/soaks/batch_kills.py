@@ -5,7 +5,7 @@ batch's store; in the others each has one of its own, and they meet at a cache i
 is demanded of each batch:
 
 - it completes, with the bytes of a batch on this host that nobody disturbed;
-- no task is begun again but those that the killed worker had, and no other task finds its link made;
+- no task is begun again but those that the killed worker had, and no other one finds its link made;
 - `saltflat store verify` finds nothing in any store, and whoever takes all links from the cache has
   those same bytes.
 
