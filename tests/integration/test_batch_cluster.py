@@ -6,26 +6,18 @@ host makes without them.
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import shutil
-import signal
-import socket
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.images.cache import ROOT
-from tests.images.raw_layout import digest_of
-from tests.images.workload import unique_links, work_images, work_layers
+from tests.images.workload import work_images, work_layers
 from tests.integration.conftest import Saltflat
 from tests.integration.direct_push import push_workload
 from tests.integration.registry_server import registry_server
@@ -108,4 +100,3 @@ def test_the_kubernetes_example(
             for line in server.access_log.read_text().splitlines()
             if '"GET ' in line and "/blobs/" in line and "/v2/cache/" not in line
         )
-    ...

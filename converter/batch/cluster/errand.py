@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from distributed import Worker, get_worker
 
 from converter import __version__
 from converter.batch.cluster import stores
-from converter.batch.cluster.lending import borrow, lend
+from converter.batch.cluster.meeting import borrow, is_lent, lend, made_elsewhere
 from converter.batch.events import Outcome
 from converter.batch.failure import Failure, failure_of
 from converter.batch.orders import CacheOrder, Order, RecordOrder
@@ -33,6 +33,7 @@ from converter.store.layout import Store
 from converter.store.locks import using
 
 _TELL_SECONDS = 0.5  # between two signs of progress of one task: they pass the scheduler
+_IN_CACHE = "in the cache"
 _REST_SECONDS = 0.05  # between two looks whether anything still runs
 
 
@@ -46,11 +47,14 @@ class Word(Enum):
 
 
 class Message(TypedDict):
-    """A word, in values that Dask's event log takes: `text` is a reason or a warning."""
+    """A word, in values that Dask's event log takes: `text` is a reason or a warning.
+
+    The log puts the worker's address into "worker", so its name is in `who`.
+    """
 
     word: str
     task: str
-    worker: str
+    who: str
     text: str
     done_bytes: int
     total_bytes: int
@@ -62,6 +66,7 @@ class Errand:
 
     Where all share a store, `mark` is what a worker must see in it. Where each has its own, there
     is a cache `meeting`: the worker brings the blobs `borrowed` from there, and leaves `lent`.
+    `links` are the keys of those that the task is to make.
     """
 
     task: str
@@ -72,6 +77,7 @@ class Errand:
     meeting: CacheOrder | None = None
     borrowed: tuple[Descriptor, ...] = ()
     lent: tuple[Descriptor, ...] = ()
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ def run_errand(errand: Errand, *needs: Ended) -> Ended:
     telling.tell(Word.STARTED)
     with _at_work(errand.topic) as workplace:
         try:
-            outcome = _carried_out(errand, needs, telling, workplace)
+            outcome = _carried_out(errand, telling, workplace)
         except UnavailableError as error:
             telling.tell(Word.GAVE_UP, text=error.what)
             raise
@@ -149,9 +155,7 @@ def _is_busy(topic: str) -> bool:
     return desk is not None and desk.errands > 0
 
 
-def _carried_out(
-    errand: Errand, needs: Sequence[Ended], telling: _Telling, workplace: Workplace
-) -> Outcome:
+def _carried_out(errand: Errand, telling: _Telling, workplace: Workplace) -> Outcome:
     """Do what the order says in this worker's store."""
     stores.check_version({telling.worker: __version__}, errand.version)
     order = errand.order
@@ -161,27 +165,20 @@ def _carried_out(
     order = replace(order, store=store.root)
     if errand.meeting is None:
         return perform(order, telling, workplace)
-    if isinstance(order, RecordOrder):
-        return _agreed(order, needs)
-    if not (errand.borrowed or errand.lent):
-        return perform(order, telling, workplace)
+    if isinstance(order, RecordOrder) and order.options.policy.max_disk_bytes is None:
+        # Its links are in the cache, and to bring them here costs more than a record is worth.
+        return Outcome(_IN_CACHE, is_changed=False)
     with using(store, monitor=telling):
         repository = cache_repository(errand.meeting, store, workplace)
+        if errand.links and (made := made_elsewhere(repository, errand.links, monitor=telling)):
+            return Outcome(_IN_CACHE, links=made)  # by a worker that died before it could tell
+        if errand.lent and all(is_lent(repository, blob, monitor=telling) for blob in errand.lent):
+            return Outcome(_IN_CACHE)  # likewise
         borrow(repository, store.blobs, errand.borrowed, monitor=telling)
         outcome = perform(order, telling, workplace)
         for blob in errand.lent:
             lend(repository, store.blobs, blob, monitor=telling)
     return outcome
-
-
-def _agreed(order: RecordOrder, needs: Sequence[Ended]) -> Outcome:
-    """Have an image whose links are in the cache agree with its own policy; no store records it.
-
-    Bringing its chain here for a record would cost more than making most images.
-    """
-    links = [link for need in needs if need.outcome for link in need.outcome.links]
-    order.options.policy.check_disks(order.image.reference, sum(link.size_bytes for link in links))
-    return Outcome("in the cache", is_changed=False)
 
 
 class _Telling:
@@ -203,7 +200,7 @@ class _Telling:
         message: Message = {
             "word": word.value,
             "task": self._errand.task,
-            "worker": self.worker,
+            "who": self.worker,
             "text": text,
             "done_bytes": done_bytes,
             "total_bytes": total_bytes,

@@ -1,4 +1,4 @@
-"""A plan as errands for workers: what each is told, and what it needs. Pure.
+"""A plan as errands for workers: what each is told, and what it needs.
 
 Where all workers share the batch's store, an errand is a task. Where each has a store of its own,
 two things differ: a blob of one task alone is fetched where that task runs, so its fetch is no
@@ -7,15 +7,18 @@ errand, but goes along with that one; and a blob of several tasks is lent by who
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from converter import __version__
 from converter.batch.cluster.errand import Errand
 from converter.batch.executor import OrderOf
-from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder
+from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder, Order, OutputOrder
 from converter.batch.plan import Plan, Task, TaskKind
+from converter.batch.wishes import BundleWish, ExportWish
 
 
 class Graph:
@@ -55,7 +58,7 @@ class Graph:
             yield task, needs, self._errand(task)
 
     def _errand(self, task: Task) -> Errand:
-        order = self._order_of(task)
+        order = _placed(self._order_of(task))
         errand = Errand(task.id, self.topic, order, __version__, self._mark, self._meeting)
         if self._meeting is None:
             return errand
@@ -66,5 +69,14 @@ class Graph:
             blobs = {self._lent[need].blob for need in task.needs if need in self._lent}
             layers = (layer.descriptor for layer in order.image.layers)
             found = {str(layer.digest): layer for layer in layers}
-            return replace(errand, borrowed=tuple(found[blob] for blob in sorted(blobs)))
+            borrowed = tuple(found[blob] for blob in sorted(blobs))
+            return replace(errand, borrowed=borrowed, links=task.links)
         return errand
+
+
+def _placed(order: Order) -> Order:
+    """Return an order whose output, if it is a file, has a place that needs no working folder."""
+    if not isinstance(order, OutputOrder) or not isinstance(order.output, BundleWish | ExportWish):
+        return order
+    place = os.fspath(Path(order.output.place).absolute())
+    return replace(order, output=replace(order.output, place=place))
