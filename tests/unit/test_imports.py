@@ -251,6 +251,18 @@ RULES = {
         unless=("converter.vsphere",),
         why="pyvmomi is an extra, and slow to load",
     ),
+    "dask-by-cluster": Rule(
+        who=PACKAGES,
+        never=("dask", "distributed"),
+        unless=("converter.batch.cluster",),
+        why="Dask is an extra, and a batch of this host does without",
+    ),
+    "cluster-on-request": Rule(
+        who=PACKAGES,
+        never=("converter.batch.cluster",),
+        unless=("converter.batch.cluster", "converter.cli"),
+        why="it loads Dask; whoever names a scheduler asks for it",
+    ),
     "vsphere-alone": Rule(
         who=("converter.vsphere",),
         only=(
@@ -348,6 +360,8 @@ def test_rules_hold() -> None:
         ("converter.errors", "from __future__ import annotations\nimport errno", set()),
         ("converter.machine.qemu", "import pyVmomi", {"vsphere-lazy"}),
         ("converter.vsphere.connection", "from pyVmomi import vim", set()),
+        ("converter.batch.local", "from distributed import Client", {"dask-by-cluster"}),
+        ("converter.batch.cluster.connect", "from distributed import Client", set()),
         ("converter.vsphere.check", "from converter.vmdk import reader", {"vsphere-alone"}),
         ("converter.package.ovf", "from converter.vsphere import x", {"vsphere-on-request"}),
         ("converter.store.links", "from agent.host import relay", {"agent-host-by-machine"}),
