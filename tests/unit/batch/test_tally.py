@@ -22,7 +22,7 @@ def plan() -> Plan:
 def ended(found: Plan, kind: TaskKind, number: int = 0, **end: object) -> TaskFinished:
     """Return the end of the task `number` of a kind."""
     task = [each for each in found.tasks if each.kind is kind][number]
-    return TaskFinished(task, "w", 1.0, 2.0, **end)  # type: ignore[arg-type]
+    return TaskFinished(task, "w", 1.0, 2.0, **end)
 
 
 def test_a_failure_is_that_of_all_images_that_need_the_task_and_of_no_other() -> None:
@@ -41,8 +41,8 @@ def test_a_failure_is_that_of_all_images_that_need_the_task_and_of_no_other() ->
         last = tally.take(TaskFinished(task, "w", 1.0, 3.0, UNCHANGED))
     assert [(end.number, end.state) for end in last] == [(2, ImageState.UNCHANGED)]
     (total,) = tally.finish(4.0)
-    assert (total.failed, total.unchanged, total.fetched_bytes) == (2, 1, 7)  # type: ignore[union-attr]
-    assert total.exit_code == IntegrityError.exit_code  # type: ignore[union-attr]
+    assert (total.failed, total.unchanged, total.fetched_bytes) == (2, 1, 7)
+    assert total.exit_code == IntegrityError.exit_code
 
 
 def test_what_was_not_reached_is_skipped_and_a_lost_worker_is_no_end() -> None:
@@ -51,8 +51,8 @@ def test_what_was_not_reached_is_skipped_and_a_lost_worker_is_no_end() -> None:
     task = found.tasks[0]
     assert tally.take(TaskLost(task, "w", 0.0, 1.0, "was ended by SIGKILL")) == ()
     *skipped, total = tally.finish(2.0, is_interrupted=True)
-    assert [end.state for end in skipped] == [ImageState.SKIPPED] * 3  # type: ignore[union-attr]
-    assert (total.lost_tasks, total.skipped, total.exit_code) == (1, 3, 0)  # type: ignore[union-attr]
+    assert [end.state for end in skipped] == [ImageState.SKIPPED] * 3
+    assert (total.lost_tasks, total.skipped, total.exit_code) == (1, 3, 0)
 
 
 @pytest.mark.parametrize(
