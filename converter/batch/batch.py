@@ -31,6 +31,7 @@ from converter.batch.planning import (
     make_plan,
 )
 from converter.batch.tally import Tally
+from converter.batch.treatments import check_place
 from converter.batch.wishes import OutputWish
 from converter.convert_options import ConvertOptions
 from converter.errors import SaltflatError, UsageError
@@ -228,13 +229,18 @@ def _in_folder(users: Sequence[LookedUp], layers: Sequence[Layer]) -> LookedUp |
 
 
 def _filled(one: LookedUp) -> LookedUp:
-    """Return the image with its outputs' templates filled."""
+    """Return the image with its outputs' templates filled, or why one of them leads nowhere."""
     if one.image is None:
         return one
     image = one.image
     outputs: tuple[OutputWish, ...] = tuple(
         replace(wish, place=fill(wish.place, one.source, image)) for wish in one.treatment.outputs
     )
+    try:
+        for wish in outputs:
+            check_place(wish)
+    except UsageError as error:
+        return replace(one, image=None, failure=failure_of(error))
     return replace(one, treatment=replace(one.treatment, outputs=outputs))
 
 

@@ -38,7 +38,7 @@ from converter.batch.plan import Plan, Task, TaskKind
 from converter.batch.progress import Progress
 from converter.batch.ready import Ready
 from converter.batch.work import Workplace, perform
-from converter.batch.worker import Advanced, Ended, Message, Warned, serve
+from converter.batch.worker import ENDING, Advanced, Ended, Message, Warned, serve
 from converter.errors import SaltflatError
 from converter.events import Event, Note
 from converter.store.layout import Store
@@ -223,8 +223,7 @@ class _Crew:
         )
         worker = _Worker(process.name, process, ours)
         # A new process has the blocked signals of whoever starts it, and no handler yet.
-        signals = {signal.SIGINT, signal.SIGTERM}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         try:
             process.start()
             self._workers.append(worker)  # now there is somebody to end it

@@ -26,6 +26,9 @@ from converter.events import Event, Note
 from converter.store.layout import Store
 from converter.store.locks import borrowing
 
+# What ends a command. Whoever starts a worker blocks them until it has handlers.
+ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
@@ -58,11 +61,12 @@ def serve(connection: Connection[Message, Order], store: Path) -> None:
 
     The first that comes is a descriptor: the hold of whoever sends it on the store at `store`.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever started us decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # of a terminal: whoever started us decides
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
     with suppress(KeyboardInterrupt, EOFError, OSError), Workplace() as workplace:
         # Blocked since before we were: there was nobody to take them.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         threading.Thread(target=_follow_parent, daemon=True).start()
         with borrowing(Store(store), recv_handle(connection)):
             while True:
