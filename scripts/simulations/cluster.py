@@ -139,7 +139,7 @@ class Simulation:
     def _alone(self, link: int) -> float:
         forest = self._forest
         blob = forest.blobs[link]
-        return self._costs.begin_seconds(forest.files_below[link]) + self._costs.content_seconds(
+        return self._costs.other_seconds(1, forest.files_below[link]) + self._costs.content_seconds(
             forest.blob_bytes[blob], forest.raw_bytes[blob], forest.files[blob]
         )
 
