@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from converter.batch.wishes import OutputWish
 from converter.image.model import Descriptor, Image
 from converter.image.source import Origin
 from converter.pipeline import ConvertOptions
@@ -68,4 +69,17 @@ class RecordOrder:
     cache: CacheOrder | None = None
 
 
-Order = FetchOrder | ConvertOrder | RecordOrder
+@dataclass(frozen=True, slots=True)
+class OutputOrder:
+    """Make `output` of `image`, whose place is filled in; its chain as for RecordOrder."""
+
+    store: Path
+    source: str
+    origin: Origin
+    image: Image
+    options: ConvertOptions
+    output: OutputWish
+    cache: CacheOrder | None = None
+
+
+Order = FetchOrder | ConvertOrder | RecordOrder | OutputOrder

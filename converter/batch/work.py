@@ -9,7 +9,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from converter.batch.events import LinkMade, Outcome
-from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder, Order, RecordOrder
+from converter.batch.orders import (
+    CacheOrder,
+    ConvertOrder,
+    FetchOrder,
+    Order,
+    OutputOrder,
+    RecordOrder,
+)
+from converter.batch.outputs import make_output
 from converter.batch.sources import Sources, StoreFirst
 from converter.events import Monitor
 from converter.groups import group_layers
@@ -17,7 +25,7 @@ from converter.image.fetch import blob_path, fetch_blob
 from converter.image.model import Layer
 from converter.image.partial import is_whole
 from converter.linkcache import NO_CACHE, LinkCache
-from converter.pipeline import bring_links, convert, find_converted
+from converter.pipeline import Chain, bring_links, convert, find_converted
 from converter.store.layout import Store
 from converter.store.links import ChainParameters, LinkRecord, find_link, link_id
 from converter.store.locks import using
@@ -69,7 +77,10 @@ def perform(order: Order, monitor: Monitor, workplace: Workplace | None = None) 
             return _fetch(order, store, workplace, monitor)
         if isinstance(order, ConvertOrder):
             return _convert(order, store, workplace, monitor)
-        return _record(order, store, workplace, monitor)
+        if isinstance(order, RecordOrder):
+            return _record(order, store, workplace, monitor)
+        chain = _chain(order, store, workplace, monitor)
+        return make_output(order, chain, store, workplace.sources(store), monitor)
 
 
 def _fetch(order: FetchOrder, store: Store, workplace: Workplace, monitor: Monitor) -> Outcome:
@@ -127,10 +138,19 @@ def _convert(order: ConvertOrder, store: Store, workplace: Workplace, monitor: M
 def _record(order: RecordOrder, store: Store, workplace: Workplace, monitor: Monitor) -> Outcome:
     if find_converted(order.image, store, order.options, monitor=monitor) is not None:
         return Outcome("converted before", is_changed=False)
+    return Outcome(f"{len(_chain(order, store, workplace, monitor).links)} links")
+
+
+def _chain(
+    order: RecordOrder | OutputOrder, store: Store, workplace: Workplace, monitor: Monitor
+) -> Chain:
+    """Return the image's chain, which is in the store unless somebody has taken it away."""
+    found = find_converted(order.image, store, order.options, monitor=monitor)
+    if found is not None:
+        return found
     source = StoreFirst(workplace.sources(store), order.source, order.origin)
     with open_cache(order.cache, store, workplace, monitor) as cache:
-        chain = convert(order.image, source, store, order.options, monitor=monitor, cache=cache)
-    return Outcome(f"{len(chain.links)} links")
+        return convert(order.image, source, store, order.options, monitor=monitor, cache=cache)
 
 
 def _links(
