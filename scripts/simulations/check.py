@@ -130,9 +130,9 @@ def _run(images: tuple[WorkImage, ...], jobs: Sequence[int], rounds: int) -> Ite
 
 
 def _batch(batch: Path, store: Path, jobs: int) -> Figures:
-    arguments = ["batch", "--plain-http", "--format", "json", "--store", store, "--jobs", str(jobs)]
+    arguments = ["-q", "batch", "--plain-http", "--format", "json", "--jobs", str(jobs)]
     done = subprocess.run(
-        [*SALTFLAT, "-q", *arguments, batch],
+        [*SALTFLAT, *arguments, "--store", store, batch],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
         timeout=_TIMEOUT_SECONDS,

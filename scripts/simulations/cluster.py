@@ -119,14 +119,13 @@ class Simulation:
             at = self._times[0][0] if self._times else NEVER
             first = -1
             for number, pipe in enumerate(pipes):
-                end = pipe.next_end()
-                if end < at:
-                    at, first = end, number
+                if pipe.end < at:
+                    at, first = pipe.end, number
             if at == NEVER:
                 break
             self._now = at
             if first >= 0:
-                ends[first](pipes[first].pop(at))
+                ends[first](pipes[first].pop())
             else:
                 _, _, stage, link = heapq.heappop(self._times)
                 if stage == _Stage.ASKED:

@@ -30,24 +30,24 @@ class Costs:
     `state_bytes` for each file.
     """
 
-    worker_seconds: float = 0.3
-    task_seconds: float = 0.01
-    link_seconds: float = 0.03
-    blob_byte_seconds: float = 5.0e-9
-    content_byte_seconds: float = 2.0e-9
-    file_seconds: float = 2.0e-5
-    file_below_seconds: float = 1.0e-6
-    content_processors: float = 1.3
-    other_processors: float = 0.5
-    fetch_seconds: float = 0.01
-    fetch_byte_seconds: float = 3.0e-9
-    fetch_processors: float = 1.2
-    record_seconds: float = 0.02
-    disk_bytes: float = 1.03
-    disk_file_bytes: float = 512.0
-    disk_link_bytes: float = 524_288.0
-    sent_bytes: float = 1.1
-    state_bytes: float = 60.0
+    worker_seconds: float = 0.028
+    task_seconds: float = 0.0122
+    link_seconds: float = 0.0054
+    blob_byte_seconds: float = 0.0
+    content_byte_seconds: float = 3.34e-9
+    file_seconds: float = 1.83e-5
+    file_below_seconds: float = 0.0
+    content_processors: float = 0.62
+    other_processors: float = 0.35
+    fetch_seconds: float = 0.0067
+    fetch_byte_seconds: float = 1.56e-9
+    fetch_processors: float = 0.70
+    record_seconds: float = 0.0076
+    disk_bytes: float = 0.98
+    disk_file_bytes: float = 3895.0
+    disk_link_bytes: float = 313_400.0
+    sent_bytes: float = 0.96
+    state_bytes: float = 5.6
 
     def content_seconds(self, blob_bytes: int, content_bytes: int, files: int) -> float:
         """Return what a conversion takes for its content."""

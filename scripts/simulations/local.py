@@ -90,12 +90,12 @@ class _Run:
                 while self._idle[lane] and (task := self._ready.take(lane)) is not None:
                     yield self._begin(task, self._idle[lane].pop())
             at = self._times[0][0] if self._times else NEVER
-            end = self._processors.next_end()
+            end = self._processors.end
             if min(at, end) == NEVER:
                 return
             self._now = min(at, end)
             if end < at:
-                yield self._end(self._processors.pop(self._now))
+                yield self._end(self._processors.pop())
             else:
                 self._work(heapq.heappop(self._times)[1])
 
