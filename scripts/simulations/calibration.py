@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from converter.ext4.c_ext4 import BLOCK_SIZE
 from scripts.simulations.local import Content
 from tests.images.raw_layout import GZIP, RawLayer, digest_of
 from tests.images.tarball import TarBuilder, noise
@@ -46,12 +47,13 @@ def calibrations(scale: int = 1) -> tuple[Calibration, ...]:
 
 def content_of(blob: bytes) -> Content:
     """Return what a layer has in it. Raises tarfile.TarError."""
-    size, files = 0, 0
+    size, files, blocks = 0, 0, 0
     with tarfile.open(fileobj=io.BytesIO(blob), mode="r:*") as archive:
         for member in archive:
             size += member.size if member.isreg() else 0
             files += 1
-    return Content(size, files)
+            blocks += -(-member.size // BLOCK_SIZE) if member.isreg() else 0
+    return Content(size, files, blocks * BLOCK_SIZE)
 
 
 def contents_of(layers: Sequence[RawLayer]) -> dict[str, Content]:

@@ -25,8 +25,8 @@ class Costs:
     registry on the same machine included. An image's record takes `record_seconds`, and before its
     first conversion each process `worker_seconds`.
 
-    A disk has `disk_bytes` for each byte of content, and for each file and link. On the way to a
-    registry and from there a disk has `sent_bytes` for each one of its blobs, and a state
+    A disk has `disk_bytes` for each byte of blocks with content, and for each file and link. On the
+    way to a registry and from there a disk has `sent_bytes` for each one of its blobs, and a state
     `state_bytes` for each file.
     """
 
@@ -43,9 +43,9 @@ class Costs:
     fetch_byte_seconds: float = 1.56e-9
     fetch_processors: float = 0.70
     record_seconds: float = 0.0076
-    disk_bytes: float = 0.98
-    disk_file_bytes: float = 3895.0
-    disk_link_bytes: float = 313_400.0
+    disk_bytes: float = 1.05
+    disk_file_bytes: float = 185.0
+    disk_link_bytes: float = 319_700.0
     sent_bytes: float = 0.96
     state_bytes: float = 5.6
 
@@ -61,9 +61,9 @@ class Costs:
         """Return what a conversion takes whatever is in its links."""
         return self.task_seconds + self.link_seconds * links + self.file_below_seconds * files_below
 
-    def link_bytes(self, content_bytes: int, files: int) -> int:
+    def link_bytes(self, block_bytes: int, files: int) -> int:
         """Return the size of a link's disk."""
-        own = self.disk_bytes * content_bytes + self.disk_file_bytes * files
+        own = self.disk_bytes * block_bytes + self.disk_file_bytes * files
         return int(self.disk_link_bytes + own)
 
     def transport_bytes(self, blob_bytes: int, files: int) -> int:

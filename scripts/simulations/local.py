@@ -30,10 +30,11 @@ _LANES = {TaskKind.FETCH.value: _WAITING, TaskKind.RECORD.value: _WAITING}
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a layer has in it: bytes of an archive's members' content, and how many members."""
+    """What a layer has in it: bytes of content, in how many files, and what blocks these take."""
 
     content_bytes: int
     files: int
+    block_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class _Run:
         for key in task.links:
             blobs = self._plan.links[key].blobs
             size = self._costs.link_bytes(
-                _sum(blobs, lambda blob: self._contents[blob].content_bytes),
+                _sum(blobs, lambda blob: self._contents[blob].block_bytes),
                 _sum(blobs, lambda blob: self._contents[blob].files),
             )
             links.append(LinkMade(key, size, "", is_new=True))

@@ -127,7 +127,7 @@ class _Bench:
         disk_link, disk_byte, disk_file = fit(
             [
                 (
-                    (each.links, each.content.content_bytes, each.content.files),
+                    (each.links, each.content.block_bytes, each.content.files),
                     each.timed.outcome.written_bytes,
                 )
                 for each in conversions
@@ -189,6 +189,7 @@ class _Bench:
                             Content(
                                 sum(each.content_bytes for each in own),
                                 sum(each.files for each in own),
+                                sum(each.block_bytes for each in own),
                             ),
                             sum(each.files for each in contents[:skip]),
                             timed,
