@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_a_run_loads_what_is_below_it_once() -> None:
             image("high", *(layer(name, SIZE) for name in chain)),
         ]
     )
-    events, _ = run(plan, PLAIN, Machine(2.0, jobs=1, fetches=4))
+    events, _ = run(plan, PLAIN, Machine(4.0, jobs=1, fetches=4))
     conversions = [
         event.at_seconds - event.started_seconds
         for event in events
@@ -117,7 +118,7 @@ def test_fits_find_what_measurements_are_made_of() -> None:
         fit([((1, 2), 1.0), ((2, 4), 2.0)])
 
 
-def test_costs_are_kept_and_others_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]  # pytest's
+def test_costs_are_kept_and_others_refused(tmp_path: Path) -> None:
     path = tmp_path / "costs.json"
     write_costs(path, replace(Costs(), link_seconds=0.125))
     assert read_costs(path) == replace(Costs(), link_seconds=0.125)
