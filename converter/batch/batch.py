@@ -32,6 +32,7 @@ from converter.batch.planning import (
 )
 from converter.batch.tally import Tally
 from converter.batch.wishes import OutputWish
+from converter.convert_options import ConvertOptions
 from converter.errors import SaltflatError, UsageError
 from converter.groups import group_layers
 from converter.image.fetch import blob_path
@@ -39,7 +40,6 @@ from converter.image.model import Descriptor, Image, Layer
 from converter.image.partial import is_whole
 from converter.image.reference import LayoutReference, parse_source
 from converter.layer.limits import Limits
-from converter.pipeline import ConvertOptions
 from converter.policy import ANYTHING
 from converter.store.layout import Store
 from converter.store.links import find_link
@@ -57,13 +57,16 @@ class Batch:
         *,
         cache: CacheOrder | None = None,
         is_cached: Callable[[Sequence[str]], Mapping[str, FoundLink]] | None = None,
+        shares_store: bool = True,
     ) -> None:
         """Plan the conversion of `images` into `store`; to be called while the store is in use.
 
-        `is_cached` says of links, by their identities, which of them `cache` has. Raises UsageError
+        `is_cached` says of links, by their identities, which of them `cache` has. What the store
+        has counts only if it is where workers look: if it is shared. Raises UsageError
         when two outputs would lie in one place.
         """
         self._store = store
+        self._shares_store = shares_store
         self._cache = cache
         self._images = [_filled(one) for one in images]
         _check_places(self._images)
@@ -74,6 +77,10 @@ class Batch:
                 key for key, link in self.plan.links.items() if link.where is Whereabouts.MISSING
             ]
             cached = is_cached(missing)
+            if not shares_store:  # the cache is what workers have for a store
+                cached = {
+                    key: replace(link, where=Whereabouts.STORE) for key, link in cached.items()
+                }
             self.plan = make_plan(wanted, _with(cached, self._find))
 
     def order_of(self, task: Task) -> Order:
@@ -130,10 +137,15 @@ class Batch:
             str(layer.diff_id),
             # A folder's layers are read where they lie, and foreign ones are not in it.
             is_here=(isinstance(parse_source(one.source), LayoutReference) and not blob.urls)
-            or is_whole(blob_path(self._store.blobs, blob.digest), blob.size_bytes),
+            or (
+                self._shares_store
+                and is_whole(blob_path(self._store.blobs, blob.digest), blob.size_bytes)
+            ),
         )
 
     def _find(self, identity: str) -> FoundLink:
+        if not self._shares_store:
+            return NOT_FOUND
         with suppress(SaltflatError):  # a damaged one: whoever converts says what to do about it
             record = find_link(self._store, identity)
             if record is not None:

@@ -25,6 +25,10 @@ class Executor(Protocol):
     def workers(self) -> int:
         """How many tasks are done side by side, at most."""
 
+    @property
+    def shares_store(self) -> bool:
+        """Whether workers have the batch's own store, so that what is there counts as made."""
+
     def run(self, plan: Plan, order_of: OrderOf, watch: WatchTasks, *, keep_going: bool) -> None:
         """Do all tasks of `plan`; return when all have ended that can.
 

@@ -31,12 +31,12 @@ _REGEX = "regex:"
 Read = Callable[[Marked], object]
 
 
-class WrongEntryError(ValueError):
-    """Something is wrong in a line of its own, within a value that begins elsewhere."""
+class ManyFaultsError(ValueError):
+    """Things are wrong within a value, each in a line of its own."""
 
-    def __init__(self, line: int, problem: str) -> None:
-        super().__init__(problem)
-        self.line = line
+    def __init__(self, faults: list[tuple[int, str]]) -> None:
+        super().__init__("; ".join(problem for _line, problem in faults))
+        self.faults = faults
 
 
 def read_mapping(
@@ -54,8 +54,6 @@ def read_mapping(
             continue
         try:
             values[key] = read(marked)
-        except WrongEntryError as error:
-            faults.append((error.line, f"{key}: {error}"))
         except ManyFaultsError as error:
             faults += [(line, f"{key}: {problem}") for line, problem in error.faults]
         except SaltflatError as error:
@@ -63,14 +61,6 @@ def read_mapping(
         except (ValueError, OSError) as error:
             faults.append((marked.line, f"{key}: {str(error).rstrip('.')}"))
     return values, faults
-
-
-class ManyFaultsError(ValueError):
-    """Several things are wrong within a value, each in a line of its own."""
-
-    def __init__(self, faults: list[tuple[int, str]]) -> None:
-        super().__init__("several faults")
-        self.faults = faults
 
 
 def text(marked: Marked) -> str:
@@ -149,16 +139,19 @@ def several(read: Read) -> Read:
 
     def read_all(marked: Marked) -> tuple[object, ...]:
         each = marked.value if isinstance(marked.value, tuple) else (marked,)
-        values = []
+        values: list[object] = []
+        faults: list[tuple[int, str]] = []
         for one in each:
             try:
                 values.append(read(one))
-            except (WrongEntryError, ManyFaultsError):
-                raise
+            except ManyFaultsError as error:
+                faults += error.faults
             except SaltflatError as error:
-                raise WrongEntryError(one.line, error.what.rstrip(".")) from error
-            except ValueError as error:
-                raise WrongEntryError(one.line, str(error)) from error
+                faults.append((one.line, error.what.rstrip(".")))
+            except (ValueError, OSError) as error:
+                faults.append((one.line, str(error).rstrip(".")))
+        if faults:
+            raise ManyFaultsError(faults)
         return tuple(values)
 
     return read_all
@@ -252,6 +245,7 @@ _VSPHERE: dict[str, Read] = {
     "folder": text,
     "datastore": text,
     "network": text,
+    "storage-policy": text,
 }
 # What holds for one image or, among the defaults, for all of them.
 SETTINGS: dict[str, Read] = {

@@ -94,6 +94,11 @@ class LocalExecutor:
         """How many tasks are computed side by side, at most."""
         return self._jobs
 
+    @property
+    def shares_store(self) -> bool:
+        """Whether workers have the batch's own store: processes of one host do."""
+        return True
+
     def run(self, plan: Plan, order_of: OrderOf, watch: WatchTasks, *, keep_going: bool) -> None:
         """Do all tasks of `plan`; see `Executor`."""
         with _Crew(self._jobs, self._fetches, self._workplace) as crew:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.batch.wishes import OutputWish
+from converter.convert_options import ConvertOptions
 from converter.image.model import Descriptor, Image
 from converter.image.source import Origin
-from converter.pipeline import ConvertOptions
 
 
 @dataclass(frozen=True, slots=True)

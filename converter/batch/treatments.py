@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from converter.artifact.target import parse_target
 from converter.batch.wishes import (
     BundleWish,
     ExportWish,
@@ -19,6 +20,8 @@ from converter.batch.wishes import (
 from converter.errors import UsageError
 from converter.export.options import PackageOptions, read_machine_options
 from converter.export.request import AUTO, ExportRequest, read_codec
+from converter.export.template import check_template_name
+from converter.vsphere.placement import Provisioning
 from converter.vsphere.settings import (
     DEFAULT_TIMEOUT_SECONDS,
     Given,
@@ -115,12 +118,14 @@ def _outputs(values: Mapping[str, Any]) -> list[OutputWish]:
     if (push := values.get("push")) is not None:
         outputs.append(PushWish(place=push["target"], codec=push.get("codec", "zstd")))
     if (vsphere := values.get("vsphere")) is not None:
+        settings = _vsphere(vsphere)
+        wished = vsphere.get("provisioning") or settings.wishes.provisioning
         outputs.append(
             ImportWish(
                 place=vsphere.get("name", _TEMPLATE_NAME),
-                provisioning=vsphere.get("provisioning", "thin"),
+                provisioning=Provisioning(wished or Provisioning.THIN),
                 replace=vsphere.get("replace", False),
-                settings=_vsphere(vsphere),
+                settings=settings,
             )
         )
     return outputs
@@ -178,6 +183,16 @@ def request_of(wish: ExportWish, out: Path | None) -> ExportRequest:
     )
 
 
+def check_place(wish: OutputWish) -> None:
+    """Raise UsageError if the place of `wish`, filled in, is none that its output can have."""
+    if isinstance(wish, ExportWish):
+        _ = request_of(wish, Path(wish.place)).file_name
+    elif isinstance(wish, PushWish):
+        parse_target(wish.place)
+    elif isinstance(wish, ImportWish):
+        check_template_name(wish.place)
+
+
 def _vsphere(values: Mapping[str, Any]) -> Settings:
     password_file: Path | None = values.get("password-file")
     password = None  # then the environment has it
@@ -204,6 +219,7 @@ def _vsphere(values: Mapping[str, Any]) -> Settings:
             cluster=values.get("cluster"),
             host=values.get("host"),
             network=values.get("network"),
+            storage_policy=values.get("storage-policy"),
         ),
         timeout_seconds=values.get("timeout", DEFAULT_TIMEOUT_SECONDS),
     )

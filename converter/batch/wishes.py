@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from converter.batch.plan import TaskKind
+from converter.convert_options import ConvertOptions
 from converter.export.options import MachineOptions, PackageOptions
 from converter.image.platform import Platform
 from converter.image.source import Origin
-from converter.pipeline import ConvertOptions
 from converter.vmdk.compression import Codec
 
 if TYPE_CHECKING:
+    from converter.vsphere.placement import Provisioning
     from converter.vsphere.settings import Settings as VsphereSettings
 
 
@@ -59,7 +60,7 @@ class ImportWish:
     """A template on vSphere called `place`."""
 
     place: str
-    provisioning: str
+    provisioning: Provisioning
     replace: bool
     settings: VsphereSettings = field(repr=False)
 

@@ -53,9 +53,10 @@ def serve(connection: Connection[Message, Order]) -> None:
     """Carry out the orders that come over `connection`, until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever started us decides
     signal.signal(signal.SIGTERM, _end)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    threading.Thread(target=_follow_parent, daemon=True).start()
     with suppress(KeyboardInterrupt, EOFError, OSError), Workplace() as workplace:
+        # Blocked since before we were: there was nobody to take them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        threading.Thread(target=_follow_parent, daemon=True).start()
         while True:
             order = connection.recv()
             connection.send(_carry_out(order, _Teller(connection), workplace))

@@ -15,9 +15,8 @@ from converter.batch.batch import Batch, run_batch
 from converter.batch.batch_file import MOST_BYTES, parse_batch
 from converter.batch.cached import cached_links
 from converter.batch.events import BatchEvent
+from converter.batch.executor import Executor
 from converter.batch.failure import worst_exit_code
-from converter.batch.jobs import default_jobs
-from converter.batch.local import LocalExecutor
 from converter.batch.lookup import LookedUp, look_up
 from converter.batch.orders import CacheOrder
 from converter.batch.report.documents import result_document
@@ -27,6 +26,7 @@ from converter.batch.work import Workplace, cache_repository
 from converter.cli.batch_plan import plan_document, plan_lines
 from converter.cli.batch_progress import BatchRenderer, result_lines, show_batch
 from converter.cli.batch_reports import ReportsOf, report_options
+from converter.cli.batch_scheduler import open_executor, scheduler_option
 from converter.cli.caching import Caching, cache_options
 from converter.cli.interruption import interrupted_by_signals
 from converter.cli.options import (
@@ -39,10 +39,10 @@ from converter.cli.options import (
 from converter.cli.output import Output
 from converter.cli.registries import access_for
 from converter.cli.stdin import claim_stdin
+from converter.convert_options import ConvertOptions
 from converter.errors import NotFoundError, UsageError
 from converter.image.reference import RegistryReference, parse_source
 from converter.image.source import Origin
-from converter.pipeline import ConvertOptions
 from converter.store.layout import Store
 from converter.store.locks import using
 
@@ -71,6 +71,7 @@ _STANDARD_INPUT = Path("-")
     show_envvar=True,
     help="Do all that can be done when an image fails; else nothing more is begun.",
 )
+@scheduler_option
 @report_options
 @conversion_options
 @cache_options
@@ -85,6 +86,7 @@ def command(
     dry_run: bool,
     jobs: int | None,
     keep_going: bool,
+    scheduler: str | None,
     reports_of: ReportsOf,
     conversion: ConvertOptions,
     caching: Caching,
@@ -103,6 +105,7 @@ def command(
       saltflat batch images.yaml --dry-run
       saltflat batch images.yaml --jobs 4 --keep-going
       saltflat batch nightly.jsonl --format json > result.json
+      saltflat batch images.yaml --scheduler tcp://HOST:8786 --cache-repo HOST/REPO
       crane ls app | sed 's/.*/"registry.example\\/app:&"/' | saltflat batch -
     """
     reports = reports_of(str(file))
@@ -110,15 +113,24 @@ def command(
     base = Treatment(conversion, origin, (origin.platform,))
     wanted = _read(file, base)
     named = _named_host(wanted, origin)
+    cache = _cache(caching, origin, named)
     store = open_store(store_root)
     history = History()
     with (
         interrupted_by_signals(),
         using(store, monitor=output.monitor),
         Workplace() as workplace,
+        open_executor(
+            None if dry_run else scheduler,  # a plan needs nobody to carry it out
+            jobs=jobs,
+            fetches=conversion.parallel_fetches,
+            workplace=workplace,
+            store=store,
+            cache=cache,
+        ) as executor,
         show_batch(output) as renderer,
     ):
-        batch = _plan(wanted, store, workplace, _cache(caching, origin, named), renderer)
+        batch = _plan(wanted, store, workplace, cache, executor, renderer=renderer)
         if dry_run:
             return _show_plan(output, renderer, batch)
 
@@ -127,16 +139,7 @@ def command(
             renderer.show(event)
 
         try:
-            finished = run_batch(
-                batch,
-                LocalExecutor(
-                    jobs or default_jobs(),
-                    fetches=conversion.parallel_fetches,
-                    workplace=workplace,
-                ),
-                watch,
-                keep_going=keep_going,
-            )
+            finished = run_batch(batch, executor, watch, keep_going=keep_going)
         finally:
             record = history.record()
             if record is not None:
@@ -193,6 +196,8 @@ def _plan(
     store: Store,
     workplace: Workplace,
     cache: CacheOrder | None,
+    executor: Executor,
+    *,
     renderer: BatchRenderer,
 ) -> Batch:
     """Look the images up and plan; what cannot be looked up is a failure within the plan."""
@@ -207,7 +212,13 @@ def _plan(
     if cache is not None and CachePolicy(CacheMode(cache.mode), cache.verify).reads:
         repository = cache_repository(cache, store, workplace)
         is_cached = partial(cached_links, repository)
-    return Batch(images, store, cache=cache, is_cached=is_cached)
+    return Batch(
+        images,
+        store,
+        cache=cache,
+        is_cached=is_cached,
+        shares_store=executor.shares_store,
+    )
 
 
 def _show_plan(output: Output, renderer: BatchRenderer, batch: Batch) -> int:

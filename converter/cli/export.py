@@ -22,6 +22,7 @@ from converter.cli.options import (
 )
 from converter.cli.output import Output
 from converter.cli.package_options import package_options
+from converter.convert_options import ConvertOptions
 from converter.errors import AuthError, UnavailableError, UsageError
 from converter.export.exportable import Exportable
 from converter.export.kinds import EXPORT_TYPES, make_export
@@ -30,7 +31,6 @@ from converter.export.request import AUTO, CODECS, ExportRequest, read_codec
 from converter.export.settings import Attachment
 from converter.image.reference import BundleReference, SourceReference
 from converter.image.source import Origin
-from converter.pipeline import ConvertOptions
 from converter.store.layout import Store
 from converter.store.locks import using
 

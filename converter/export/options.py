@@ -12,13 +12,8 @@ from typing import Any
 
 from converter.errors import NotFoundError, UsageError
 from converter.export.exportable import Exportable
-from converter.export.guest import guest_document, host_name, mac_address
 from converter.export.settings import Firmware, MachineSettings, PackageSettings
 from converter.image.platform import Platform
-from converter.machine.model import KEY_BYTES
-from converter.package.properties import property_sections
-from converter.package.signing import load_signer
-from converter.package.vmx import check_serial
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle_boot import BundleBoot, bundle_boot_image
 from converter.store.layout import Store
@@ -52,6 +47,8 @@ class MachineOptions:
                 expected="it beside a type that is a machine, such as vmx or ova",
             )
         if self.serial:
+            from converter.package.vmx import check_serial  # noqa: PLC0415 - as in settings
+
             check_serial(self.serial)
         if self.memory < _LEAST_MEMORY_BYTES:
             raise UsageError(
@@ -66,6 +63,13 @@ class MachineOptions:
 
         Raises as `boot_medium`.
         """
+        # Only who makes machines waits for what is about them.
+        from converter.export.guest import (  # noqa: PLC0415 - see above
+            guest_document,
+            host_name,
+            mac_address,
+        )
+
         mac, hostname = mac_address(source), self.hostname or host_name(name)
         return MachineSettings(
             boot_medium=self.boot_medium(store, source.image.platform, source.boot, medium),
@@ -134,6 +138,10 @@ class PackageOptions:
         Raises UsageError for a line that no server has and for what cannot be a property, and as
         the signer does.
         """
+        # Only who makes packages waits for what is about them.
+        from converter.package.properties import property_sections  # noqa: PLC0415 - see above
+        from converter.package.signing import load_signer  # noqa: PLC0415 - see above
+
         property_sections({}, asked=self.variables)
         if not self.network.strip():
             raise UsageError("--network-name is empty.", expected="the name of a network")
@@ -157,16 +165,21 @@ def read_machine_options(
     **own: Any,  # noqa: ANN401 - members of it
 ) -> MachineOptions:
     """Return the options, with the key that `key_file` holds. Raises UsageError, OSError."""
-    if hostname is not None and host_name(hostname) != hostname:
-        raise UsageError(
-            f"--hostname {hostname!r} is no host name.",
-            expected="1 to 63 letters, digits, dots and dashes, a letter or digit at both ends",
-        )
+    if hostname is not None:
+        from converter.export.guest import host_name  # noqa: PLC0415 - as in settings
+
+        if host_name(hostname) != hostname:
+            raise UsageError(
+                f"--hostname {hostname!r} is no host name.",
+                expected="1 to 63 letters, digits, dots and dashes, a letter or digit at both ends",
+            )
     key = None if key_file is None else _read_key(key_file)
     return MachineOptions(key=key, hostname=hostname, **own)
 
 
 def _read_key(path: Path) -> bytes:
+    from converter.machine.model import KEY_BYTES  # noqa: PLC0415 - as in settings
+
     with path.open("rb") as file:
         text = file.read(_KEY_FILE_BYTES)
     try:

@@ -22,6 +22,7 @@ from converter.vsphere.placement import (
     find_network,
     find_resources,
 )
+from converter.vsphere.storage_policy import find_policy
 from converter.vsphere.survey import survey
 
 _T = TypeVar("_T")
@@ -73,8 +74,14 @@ def examine(connection: Connection) -> Iterator[Finding]:
         return
     yield _privileges(connection, inventory, resources.pool, "resource pool", c.POOL_PRIVILEGES)
     chosen = resources
+    fitting = None
+    if wishes.storage_policy is not None:
+        finding, fitting = _policy(connection, wishes.storage_policy)
+        yield finding
     datastore = looking.at(
-        "datastore", inventory, lambda: find_datastore(inventory, wishes, datacenter, chosen)
+        "datastore",
+        inventory,
+        lambda: find_datastore(inventory, wishes, datacenter, chosen, fitting=fitting),
     )
     yield from looking.found()
     if datastore is not None:
@@ -101,10 +108,7 @@ class _Looking:
         try:
             node = look()
         except SaltflatError as error:
-            parts = [error.what, error.expected and f"Expected: {error.expected}."]
-            self._findings.append(
-                Finding(subject, Verdict.FAILED, " ".join(filter(None, parts)), error.hint or "")
-            )
+            self._findings.append(_failed(subject, error))
             return None
         self._findings.append(Finding(subject, Verdict.OK, inventory.path(node)))
         return node
@@ -112,6 +116,11 @@ class _Looking:
     def found(self) -> Iterator[Finding]:
         yield from self._findings
         self._findings.clear()
+
+
+def _failed(subject: str, error: SaltflatError) -> Finding:
+    parts = [error.what, error.expected and f"Expected: {error.expected}."]
+    return Finding(subject, Verdict.FAILED, " ".join(filter(None, parts)), error.hint or "")
 
 
 def _session(connection: Connection) -> Iterator[Finding]:
@@ -163,6 +172,17 @@ def _privileges(
         f"missing on {inventory.path(node)}: {', '.join(missing)}",
         "Give the user a role with them on that object, or on one above it that is propagated.",
     )
+
+
+def _policy(connection: Connection, name: str) -> tuple[Finding, frozenset[str] | None]:
+    """Look for a storage policy; return also the datastores that keep it, None if unknown."""
+    subject = "storage policy"
+    try:
+        policy = find_policy(connection, name)
+    except SaltflatError as error:
+        return _failed(subject, error), None
+    detail = f"{name}, kept by {len(policy.datastores)} datastores"
+    return Finding(subject, Verdict.OK, detail), policy.datastores
 
 
 def _space(connection: Connection, node: Node) -> Finding:

@@ -25,7 +25,9 @@ from converter.vsphere.settings import Settings
 from converter.vsphere.trust import presented_thumbprint
 
 try:
-    from pyVmomi import SoapAdapter, VmomiSupport, vim, vmodl
+    from pyVmomi import SoapAdapter, VmomiSupport, vmodl
+    from pyVmomi import pbm as pbm  # noqa: PLC0414 - for others, who get it or this one's error
+    from pyVmomi import vim as vim  # noqa: PLC0414 - as said
 except ImportError as _missing:
     raise NotFoundError(
         "pyvmomi, by which vSphere is spoken to, is not installed.",
@@ -39,7 +41,7 @@ FAULTS = vmodl.MethodFault  # all that the API raises
 # that was carried out: so none is used again after more than a moment.
 _POOLED_SECONDS = 5
 _PRESENTED_SECONDS = 5.0  # to look at a certificate for an error message
-_FIRST_PAUSE_SECONDS = 0.05
+_FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 1.0
 _PAGE_OBJECTS = 500
 
@@ -96,6 +98,7 @@ class Connection:
         """Prepare; `open_connection` makes one that is logged in."""
         address = settings.address
         self.settings = settings
+        self.content: Any = None  # until the first answer
         self.resumed = False  # whether a kept session was still good
         self._kept = kept
         self._logging_in = threading.Lock()
@@ -162,6 +165,30 @@ class Connection:
         self._stub.DropConnections()
 
     @contextmanager
+    def beside(self, path: str, version: str) -> Iterator[Any]:
+        """Yield a stub for another service of the same server, with this session.
+
+        `version` is that service's, in pyvmomi's own names.
+        """
+        session = self._stub.GetSessionId() or ""
+        address = self.settings.address
+        plain = address.scheme == "http"
+        stub = SoapAdapter.SoapStubAdapter(
+            host=address.host,
+            port=-address.port if plain else address.port,
+            path=path,
+            version=version,
+            sslContext=None if plain else self.settings.trust.context(),
+            httpConnectionTimeout=self.settings.timeout_seconds,
+            requestContext={"vcSessionCookie": session},  # where these services look for it
+        )
+        stub.SetSessionId(session)
+        try:
+            yield stub
+        finally:
+            stub.DropConnections()
+
+    @contextmanager
     def doing(self, words: str) -> Iterator[None]:
         """Turn what a request raises in the block into an error that says what it was to do."""
         try:
@@ -181,6 +208,8 @@ class Connection:
         """Return an object's name as far as it can be had, else its id. Raises nothing."""
         if not isinstance(thing, VmomiSupport.ManagedObject):
             return str(thing)
+        if self.content is None:
+            return _id(thing)
         with suppress(SaltflatError, vmodl.MethodFault, *TRANSPORT_ERRORS):
             for found in self._pages([_object_spec(thing)], {type_name(thing): ["name"]}):
                 if "name" in found.values:

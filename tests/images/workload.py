@@ -44,7 +44,7 @@ RUNTIMES = {
     "django": ("python3-django", "python3-pip", "python3-setuptools"),
 }
 FLAVOURS = ("api", "cron", "web", "worker")
-FEW_FILES, MANY_FILES = 300, 10_000  # of a flavour: a slice of a batch, and a batch
+FEW_FILES, MANY_FILES = 300, 20_000  # of a flavour: a slice of a batch, and a batch
 _FLAVOUR_BYTES = 2_000
 _APP_FILES, _APP_BYTES = 60, 6_000
 _MERGED = ("bin", "lib", "lib64", "sbin")
@@ -86,11 +86,15 @@ def unique_links(images: Iterable[WorkImage]) -> set[tuple[str, ...]]:
     return {image.layers[:end] for image in images for end in range(1, len(image.layers) + 1)}
 
 
-def work_layer(name: str) -> RawLayer:
-    """Return a layer's bytes. Those of Debian packages are made once and kept.
+def work_layers(images: Iterable[WorkImage]) -> dict[str, RawLayer]:
+    """Return all layers of `images` by name. Those of Debian packages are made once and kept.
 
     Raises UnavailableError where apt cannot get a package.
     """
+    return {name: _layer(name) for name in sorted(unique_blobs(images))}
+
+
+def _layer(name: str) -> RawLayer:
     kind, _, rest = name.partition("-")
     if kind == "flavour":
         flavour, _, files = rest.partition("-")

@@ -5,10 +5,12 @@ The other repositories mount it, so sixty images cost little more than what is i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import requests
 
-from tests.images.raw_layout import digest_of
-from tests.images.workload import MANIFEST_TYPE, WorkImage, documents, unique_blobs, work_layer
+from tests.images.raw_layout import RawLayer, digest_of
+from tests.images.workload import MANIFEST_TYPE, WorkImage, documents
 
 _TIMEOUT_SECONDS = 60
 
@@ -61,10 +63,11 @@ class DirectPush:
         return answer
 
 
-def push_workload(host: str, images: tuple[WorkImage, ...]) -> list[str]:
-    """Put the workload's images into the registry at `host`; return their references."""
+def push_workload(
+    host: str, images: Sequence[WorkImage], layers: Mapping[str, RawLayer]
+) -> list[str]:
+    """Put images whose `layers` are given by name into a registry; return their references."""
     push = DirectPush(host)
-    layers = {name: work_layer(name) for name in sorted(unique_blobs(images))}
     references = []
     try:
         for image in images:

@@ -251,18 +251,33 @@ RULES = {
         unless=("converter.vsphere",),
         why="pyvmomi is an extra, and slow to load",
     ),
+    "dask-by-cluster": Rule(
+        who=PACKAGES,
+        never=("dask", "distributed"),
+        unless=("converter.batch.cluster",),
+        why="Dask is an extra, and a batch of this host does without",
+    ),
+    "cluster-on-request": Rule(
+        who=PACKAGES,
+        never=("converter.batch.cluster",),
+        unless=("converter.batch.cluster", "converter.cli"),
+        why="it loads Dask; whoever names a scheduler asks for it",
+    ),
     "vsphere-alone": Rule(
         who=("converter.vsphere",),
         only=(
             *("converter.vsphere", "converter.errors", "converter.events", "converter.atomic"),
-            "pyVmomi",
+            *("converter.marked_yaml", "converter.sizes", "pyVmomi", "typing_extensions"),
         ),
         why="it knows a server; images, disks and machines are for whoever goes there",
     ),
     "vsphere-on-request": Rule(
         who=("converter",),
         never=("converter.vsphere",),
-        unless=("converter.vsphere", "converter.machine", "converter.cli"),
+        unless=(
+            *("converter.vsphere", "converter.machine", "converter.cli", "converter.batch"),
+            "converter.template_import",
+        ),
         why="whatever is made for vSphere is made without one",
     ),
     "supervisor-lean": Rule(
@@ -345,6 +360,8 @@ def test_rules_hold() -> None:
         ("converter.errors", "from __future__ import annotations\nimport errno", set()),
         ("converter.machine.qemu", "import pyVmomi", {"vsphere-lazy"}),
         ("converter.vsphere.connection", "from pyVmomi import vim", set()),
+        ("converter.batch.local", "from distributed import Client", {"dask-by-cluster"}),
+        ("converter.batch.cluster.connect", "from distributed import Client", set()),
         ("converter.vsphere.check", "from converter.vmdk import reader", {"vsphere-alone"}),
         ("converter.package.ovf", "from converter.vsphere import x", {"vsphere-on-request"}),
         ("converter.store.links", "from agent.host import relay", {"agent-host-by-machine"}),

@@ -20,17 +20,20 @@ from distributed import Worker, get_worker
 
 from converter import __version__
 from converter.batch.cluster import stores
-from converter.batch.cluster.lending import borrow, lend
+from converter.batch.cluster.meeting import borrow, is_lent, lend, made_elsewhere
 from converter.batch.events import Outcome
 from converter.batch.failure import Failure, failure_of
-from converter.batch.orders import CacheOrder, Order
-from converter.batch.work import open_repository, perform
+from converter.batch.orders import CacheOrder, Order, RecordOrder
+from converter.batch.progress import Progress
+from converter.batch.work import Workplace, cache_repository, perform
 from converter.errors import UnavailableError
-from converter.events import Event, Note, StepAdvanced, StepStarted
+from converter.events import Event, Note
 from converter.image.model import Descriptor
 from converter.store.layout import Store
+from converter.store.locks import using
 
-_TELL_SECONDS = 0.5  # between two signs of progress of one task
+_TELL_SECONDS = 0.5  # between two signs of progress of one task: they pass the scheduler
+_IN_CACHE = "in the cache"
 _REST_SECONDS = 0.05  # between two looks whether anything still runs
 
 
@@ -44,11 +47,14 @@ class Word(Enum):
 
 
 class Message(TypedDict):
-    """A word, in values that Dask's event log takes: `text` is a reason or a warning."""
+    """A word, in values that Dask's event log takes: `text` is a reason or a warning.
+
+    The log puts the worker's address into "worker", so its name is in `who`.
+    """
 
     word: str
     task: str
-    worker: str
+    who: str
     text: str
     done_bytes: int
     total_bytes: int
@@ -56,21 +62,22 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A task's orders, for any worker; `task` is its id, `topic` where to tell of it.
+    """A task's order, for any worker; `task` is its id, `topic` where to tell of it.
 
-    The last order is the task's own, those before it bring what it stands on. Where all share a
-    store, `mark` is what a worker must see in it. Where each has its own, `mark` is "": the worker
-    first brings the blobs `borrowed` from `meeting`, and leaves `lent` there.
+    Where all share a store, `mark` is what a worker must see in it. Where each has its own, there
+    is a cache `meeting`: the worker brings the blobs `borrowed` from there, and leaves `lent`.
+    `links` are the keys of those that the task is to make.
     """
 
     task: str
     topic: str
-    orders: tuple[Order, ...]
+    order: Order
     version: str
     mark: str
     meeting: CacheOrder | None = None
     borrowed: tuple[Descriptor, ...] = ()
     lent: tuple[Descriptor, ...] = ()
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,75 +99,86 @@ def run_errand(errand: Errand, *needs: Ended) -> Ended:
     if any(need.outcome is None for need in needs):
         return Ended(telling.worker)
     telling.tell(Word.STARTED)
-    with _under_way(errand):
+    with _at_work(errand.topic) as workplace:
         try:
-            outcome = _carried_out(errand, telling)
+            outcome = _carried_out(errand, telling, workplace)
         except UnavailableError as error:
             telling.tell(Word.GAVE_UP, text=error.what)
             raise
         except CancelledError:
             raise
-        except Exception as error:
+        except Exception as error:  # it is told to whoever waits; the next errand may fare better
             return Ended(telling.worker, failure=failure_of(error))
     return Ended(telling.worker, outcome)
 
 
-async def rest(topic: str, seconds: float) -> bool:
-    """Wait, as a worker, until no errand of `topic` runs here; False if that takes too long."""
+async def rest(topic: str, seconds: float) -> None:
+    """Wait, as a worker, until no errand of `topic` runs here, or so many `seconds` are over."""
     deadline = time.monotonic() + seconds
-    while _running.get(topic) and time.monotonic() < deadline:
+    while _is_busy(topic) and time.monotonic() < deadline:
         await asyncio.sleep(_REST_SECONDS)
-    return not _running.get(topic)
 
 
-# What runs in this process: how many errands by topic. A worker may have several threads.
-_running: dict[str, int] = {}
-_guard = threading.Lock()
+@dataclass(slots=True)
+class _Desk:
+    """What this process keeps of one batch, and how many of its errands it is at."""
+
+    closing: ExitStack
+    workplace: Workplace
+    errands: int = 0
+
+
+_desks: dict[str, _Desk] = {}
+_guard = threading.Lock()  # a worker may have several threads
 
 
 @contextmanager
-def _under_way(errand: Errand) -> Iterator[None]:
+def _at_work(topic: str) -> Iterator[Workplace]:
+    """Yield the workplace of a batch; those of others go when nobody is at them."""
     with _guard:
-        _running[errand.topic] = _running.get(errand.topic, 0) + 1
+        for other in [name for name, desk in _desks.items() if name != topic and not desk.errands]:
+            _desks.pop(other).closing.close()
+        if topic not in _desks:
+            closing = ExitStack()
+            _desks[topic] = _Desk(closing, closing.enter_context(Workplace()))
+        desk = _desks[topic]
+        desk.errands += 1
     try:
-        yield
+        yield desk.workplace
     finally:
         with _guard:
-            _running[errand.topic] -= 1
-            if not _running[errand.topic]:
-                del _running[errand.topic]
+            desk.errands -= 1
 
 
-def _carried_out(errand: Errand, telling: _Telling) -> Outcome:
-    """Do what the orders say in this worker's store."""
+def _is_busy(topic: str) -> bool:
+    desk = _desks.get(topic)
+    return desk is not None and desk.errands > 0
+
+
+def _carried_out(errand: Errand, telling: _Telling, workplace: Workplace) -> Outcome:
+    """Do what the order says in this worker's store."""
     stores.check_version({telling.worker: __version__}, errand.version)
-    with ExitStack() as opened:
-        repository = None
-        if errand.meeting is not None and (errand.borrowed or errand.lent):
-            repository = opened.enter_context(open_repository(errand.meeting))
-        outcome = Outcome(is_changed=False)
-        for order in errand.orders:
-            if errand.mark and not stores.sees(order.store, errand.mark):
-                raise stores.not_shared(order.store)
-            own = stores.worker_store(order.store)
-            blobs = Store(own).blobs
-            if repository is not None:
-                borrow(repository, blobs, errand.borrowed, monitor=telling)
-            outcome = _sum(outcome, perform(replace(order, store=own), telling))
-            if repository is not None:
-                for blob in errand.lent:
-                    lend(repository, blobs, blob, monitor=telling)
+    order = errand.order
+    if errand.mark and not stores.sees(order.store, errand.mark):
+        raise stores.not_shared(order.store)
+    store = Store(stores.worker_store(order.store))
+    order = replace(order, store=store.root)
+    if errand.meeting is None:
+        return perform(order, telling, workplace)
+    if isinstance(order, RecordOrder) and order.options.policy.max_disk_bytes is None:
+        # Its links are in the cache, and to bring them here costs more than a record is worth.
+        return Outcome(_IN_CACHE, is_changed=False)
+    with using(store, monitor=telling):
+        repository = cache_repository(errand.meeting, store, workplace)
+        if errand.links and (made := made_elsewhere(repository, errand.links, monitor=telling)):
+            return Outcome(_IN_CACHE, links=made)  # by a worker that died before it could tell
+        if errand.lent and all(is_lent(repository, blob, monitor=telling) for blob in errand.lent):
+            return Outcome(_IN_CACHE)  # likewise
+        borrow(repository, store.blobs, errand.borrowed, monitor=telling)
+        outcome = perform(order, telling, workplace)
+        for blob in errand.lent:
+            lend(repository, store.blobs, blob, monitor=telling)
     return outcome
-
-
-def _sum(before: Outcome, last: Outcome) -> Outcome:
-    """Return the last order's outcome, with the bytes that those before it took."""
-    return replace(
-        last,
-        fetched_bytes=before.fetched_bytes + last.fetched_bytes,
-        written_bytes=before.written_bytes + last.written_bytes,
-        sent_bytes=before.sent_bytes + last.sent_bytes,
-    )
 
 
 class _Telling:
@@ -170,7 +188,8 @@ class _Telling:
         self._errand = errand
         self._worker = worker
         self._key = worker.get_current_task()
-        self._total_bytes = 0
+        self._progress = Progress()
+        self._lock = threading.Lock()  # events come from any thread of a conversion
         self._told = time.monotonic()
         self.worker = str(worker.name)
 
@@ -181,7 +200,7 @@ class _Telling:
         message: Message = {
             "word": word.value,
             "task": self._errand.task,
-            "worker": self.worker,
+            "who": self.worker,
             "text": text,
             "done_bytes": done_bytes,
             "total_bytes": total_bytes,
@@ -193,14 +212,13 @@ class _Telling:
         task = self._worker.state.tasks.get(self._key)
         if task is None or task.state == "cancelled":
             raise CancelledError
-        if isinstance(event, Note):
-            if event.warning:
-                self.tell(Word.SAID, text=event.text)
-        elif isinstance(event, StepStarted):
-            self._total_bytes = event.total_bytes or 0
-        elif isinstance(event, StepAdvanced):
+        with self._lock:
+            if isinstance(event, Note):
+                if event.warning:
+                    self.tell(Word.SAID, text=event.text)
+                return
             now = time.monotonic()
-            if now - self._told >= _TELL_SECONDS:
+            if self._progress.take(event) and now - self._told >= _TELL_SECONDS:
                 self._told = now
-                done_bytes, total_bytes = event.done_bytes, self._total_bytes
+                done_bytes, total_bytes = self._progress.done_bytes, self._progress.total_bytes
                 self.tell(Word.ADVANCED, done_bytes=done_bytes, total_bytes=total_bytes)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
@@ -27,10 +26,10 @@ from converter.batch.events import (
     Outcome,
     Said,
     TaskAdvanced,
-    TaskEvent,
     TaskFinished,
     TaskLost,
     TaskStarted,
+    WatchTasks,
 )
 from converter.batch.executor import OrderOf
 from converter.batch.failure import failure_of
@@ -48,38 +47,50 @@ _DIED = "its worker died"
 _ALONG = "fetched with its link"
 
 
-class DaskExecutor:
-    """`converter.batch.executor.Executor` on the workers that `client` reaches.
+@contextmanager
+def dask_executor(
+    client: Client, store: Store, meeting: CacheOrder | None
+) -> Iterator[DaskExecutor]:
+    """Yield an executor on the workers that `client` reaches, for a batch into `store`.
 
-    `store` is the batch's store on this host; `meeting` the cache that is for all of its images.
+    `meeting` is the cache by which workers exchange links if they have stores of their own. Raises
+    UsageError if they do and have none, SaltflatError if one has another version of this program.
     """
+    with stores.marked(store, uuid.uuid4().hex) as mark:
+        shared = stores.is_shared(client, store.root, mark)
+        if not shared:
+            stores.check_meeting(store.root, meeting)
+        yield DaskExecutor(client, mark if shared else "", meeting)
 
-    def __init__(self, client: Client, store: Path, meeting: CacheOrder | None) -> None:
+
+class DaskExecutor:
+    """`converter.batch.executor.Executor` on a Dask cluster; made by `dask_executor`."""
+
+    def __init__(self, client: Client, mark: str, meeting: CacheOrder | None) -> None:
         self._client = client
-        self._store = Store(store)
+        self._mark = mark
         self._meeting = meeting
 
     @property
     def workers(self) -> int:
         """How many tasks are done side by side, at most: the threads of all workers."""
-        return max(1, sum(self._client.nthreads().values()))
+        threads: dict[str, int] = self._client.nthreads()
+        return max(1, sum(threads.values()))
 
-    def run(
-        self, plan: Plan, order_of: OrderOf, watch: Callable[[TaskEvent], None], *, keep_going: bool
-    ) -> None:
+    @property
+    def shares_store(self) -> bool:
+        """Whether all workers have the batch's store."""
+        return bool(self._mark)
+
+    def run(self, plan: Plan, order_of: OrderOf, watch: WatchTasks, *, keep_going: bool) -> None:
         """Do all tasks of `plan`; see `Executor`.
 
-        Raises UsageError where workers neither share the store nor have a cache to meet at,
-        SaltflatError if one has another version, UnavailableError when nobody is left to work.
+        Raises UnavailableError when nobody is left to work.
         """
         name = uuid.uuid4().hex  # a scheduler may have many batches
-        with stores.marked(self._store, name) as mark:
-            if not stores.is_shared(self._client, self._store.root, mark):
-                stores.check_meeting(self._store.root, self._meeting)
-                mark = ""
-            graph = Graph(plan, order_of, name, mark=mark, meeting=self._meeting)
-            with _Run(self._client, graph, watch, keep_going=keep_going) as run:
-                run.wait()
+        graph = Graph(plan, order_of, name, mark=self._mark, meeting=self._meeting)
+        with _Run(self._client, graph, watch, keep_going=keep_going) as run:
+            run.wait()
 
 
 @dataclass(slots=True)
@@ -94,13 +105,18 @@ class _Running:
 
 
 class _Run:
-    """One plan on its way: the futures whose end has not come, and what was told of them."""
+    """One plan on its way: its futures, and what was told of them.
+
+    All futures are kept to the end. A result that its worker took along is looked up again by
+    whoever gets the task then; had Dask dropped the results below it, those tasks would begin again
+    too, though their workers live.
+    """
 
     def __init__(
         self,
         client: Client,
         graph: Graph,
-        watch: Callable[[TaskEvent], None],
+        watch: WatchTasks,
         *,
         keep_going: bool,
     ) -> None:
@@ -109,30 +125,28 @@ class _Run:
         self._watch = watch
         self._keep_going = keep_going
         self._begun = time.monotonic()
-        self._inbox: SimpleQueue[Message | tuple[Task, Future]] = SimpleQueue()
+        self._inbox: SimpleQueue[Message | tuple[Task, Future[Ended]]] = SimpleQueue()
         self._tasks: dict[str, Task] = {}
-        self._open: dict[str, Future] = {}
+        self._futures: dict[str, Future[Ended]] = {}
+        self._open: set[str] = set()  # whose end has not come
         self._running: dict[str, _Running] = {}
         self._failed: set[str] = set()
 
     def __enter__(self) -> Self:
         self._client.subscribe_topic(self._graph.topic, lambda event: self._inbox.put(event[1]))
-        futures: dict[str, Future] = {}
         for task, needs, errand in self._graph.errands():
             future = self._client.submit(
                 run_errand,
                 errand,
-                *(futures[need] for need in needs),
+                *(self._futures[need] for need in needs),
                 key=self._graph.key(task),
                 priority=task.rank_bytes,
                 retries=_SECOND_TRIES,
                 pure=False,
             )
-            futures[task.id] = future
+            self._futures[task.id] = future
             self._tasks[task.id] = task
-        self._open = futures
-        for name, future in futures.items():
-            task = self._tasks[name]
+            self._open.add(task.id)
             future.add_done_callback(lambda done, task=task: self._inbox.put((task, done)))
         return self
 
@@ -146,7 +160,7 @@ class _Run:
         with suppress(*(() if kind is None else (Exception,))):
             self._client.unsubscribe_topic(self._graph.topic)
             if kind is not None:
-                self._client.cancel(list(self._open.values()), force=True)
+                self._client.cancel(list(self._futures.values()), force=True)
                 # Errands end at their next sign of progress; who does not answer has died.
                 self._client.run(rest, self._graph.topic, _REST_SECONDS, on_error="ignore")
 
@@ -175,7 +189,7 @@ class _Run:
 
     def _hear(self, message: Message) -> None:
         word = Word(message["word"])
-        name, worker = message["task"], message["worker"]
+        name, worker = message["task"], message["who"]
         task = self._tasks[name]
         running = self._running.get(name)
         if word is Word.SAID:
@@ -205,7 +219,7 @@ class _Run:
         if task.id in self._open:
             self._watch(TaskStarted(task, worker, now, attempt))
 
-    def _end(self, task: Task, future: Future) -> None:
+    def _end(self, task: Task, future: Future[Ended]) -> None:
         """Tell a task's end, unless it was not its own."""
         if task.id not in self._open:
             return  # cancelled
@@ -216,7 +230,7 @@ class _Run:
             return
         except Exception as error:  # whatever Dask, or an errand's arrival, ended in
             ended = self._broken(task, error)
-        del self._open[task.id]  # and with it goes our wish for the result
+        self._open.remove(task.id)
         if ended.outcome is None:
             self._failed.add(task.id)
             if ended.failure is None:
@@ -258,4 +272,5 @@ class _Run:
     def _begin_nothing(self) -> None:
         """Let what runs end, and nothing else begin."""
         waiting = [name for name in self._open if name not in self._running]
-        self._client.cancel([self._open.pop(name) for name in waiting], force=True)
+        self._client.cancel([self._futures[name] for name in waiting], force=True)
+        self._open.difference_update(waiting)

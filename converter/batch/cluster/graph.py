@@ -1,22 +1,24 @@
-"""A plan as errands for workers: what each is told, and what it needs. Pure.
+"""A plan as errands for workers: what each is told, and what it needs.
 
 Where all workers share the batch's store, an errand is a task. Where each has a store of its own,
-three things differ: links come from the cache, so an image's own tasks begin with its chain; a blob
-of one task alone is fetched where that task runs, so its fetch is no errand, but goes along with
-that one; and a blob of several tasks is lent by whoever fetches it.
+two things differ: a blob of one task alone is fetched where that task runs, so its fetch is no
+errand, but goes along with that one; and a blob of several tasks is lent by whoever fetches it.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from converter import __version__
 from converter.batch.cluster.errand import Errand
 from converter.batch.executor import OrderOf
-from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder, Order, RecordOrder
+from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder, Order, OutputOrder
 from converter.batch.plan import Plan, Task, TaskKind
-from converter.image.model import Descriptor
+from converter.batch.wishes import BundleWish, ExportWish
 
 
 class Graph:
@@ -56,30 +58,25 @@ class Graph:
             yield task, needs, self._errand(task)
 
     def _errand(self, task: Task) -> Errand:
-        order = self._order_of(task)
-        orders: tuple[Order, ...] = (order,)
-        borrowed: tuple[Descriptor, ...] = ()
-        lent: tuple[Descriptor, ...] = ()
+        order = _placed(self._order_of(task))
+        errand = Errand(task.id, self.topic, order, __version__, self._mark, self._meeting)
         if self._meeting is None:
-            pass
-        elif task.id in self._lent:
+            return errand
+        if task.id in self._lent:
             assert isinstance(order, FetchOrder), "a fetch has the order of one"
-            lent = (order.blob,)
-        elif isinstance(order, ConvertOrder):
+            return replace(errand, lent=(order.blob,))
+        if isinstance(order, ConvertOrder):
             blobs = {self._lent[need].blob for need in task.needs if need in self._lent}
-            layers = {
-                str(layer.descriptor.digest): layer.descriptor for layer in order.image.layers
-            }
-            borrowed = tuple(layers[blob] for blob in sorted(blobs))
-        elif isinstance(order, RecordOrder):
-            orders = ()  # whoever wants the image in a store takes it from the cache
-        return Errand(
-            task.id,
-            self.topic,
-            orders,
-            __version__,
-            self._mark,
-            self._meeting,
-            borrowed,
-            lent,
-        )
+            layers = (layer.descriptor for layer in order.image.layers)
+            found = {str(layer.digest): layer for layer in layers}
+            borrowed = tuple(found[blob] for blob in sorted(blobs))
+            return replace(errand, borrowed=borrowed, links=task.links)
+        return errand
+
+
+def _placed(order: Order) -> Order:
+    """Return an order whose output, if it is a file, has a place that needs no working folder."""
+    if not isinstance(order, OutputOrder) or not isinstance(order.output, BundleWish | ExportWish):
+        return order
+    place = os.fspath(Path(order.output.place).absolute())
+    return replace(order, output=replace(order.output, place=place))

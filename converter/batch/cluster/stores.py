@@ -69,7 +69,7 @@ def is_shared(client: Client, store: Path, mark: str) -> bool:
         sights: Mapping[str, Sight] = client.run(look, store, mark)
     except ImportError as error:
         raise SaltflatError(
-            f"A worker of {client.scheduler.address} cannot load saltflat: {error}.",
+            f"A worker cannot load saltflat: {error}.",
             expected=f"saltflat {__version__} in each worker's Python",
         ) from error
     check_version({address: sight.version for address, sight in sights.items()})
@@ -93,8 +93,8 @@ def check_meeting(store: Path, cache: CacheOrder | None) -> None:
         raise not_shared(store)
     if cache.verify or cache.mode != _BOTH_WAYS:
         raise UsageError(
-            f"Not all workers have the store {store} of this host, and the cache {cache.repository} "
-            "is not both read and written.",
+            f"Not all workers have the store {store} of this host, and the cache "
+            f"{cache.repository} is not both read and written.",
             expected=f"--cache-mode {_BOTH_WAYS}, by which workers exchange links",
         )
 
