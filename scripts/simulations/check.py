@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,8 +27,8 @@ from scripts.simulations.local import Content, Machine, simulate
 from scripts.simulations.measure import REGISTRY
 from tests.images.cache import ROOT
 from tests.images.prepared import SALTFLAT
-from tests.images.raw_layout import digest_of
-from tests.images.workload import WorkImage, unique_blobs, work_images, work_layer
+from tests.images.raw_layout import RawLayer, digest_of
+from tests.images.workload import WorkImage, work_images, work_layers
 from tests.integration.direct_push import push_workload
 from tests.integration.registry_server import registry_server
 
@@ -59,7 +59,8 @@ def check(
     Returns 0 if all is as near as TOLERANCE, or nothing is to be run; 1 if not.
     """
     images = work_images(count, flavour_files=flavour_files)
-    plan, contents = planned(images)
+    layers = work_layers(images)
+    plan, contents = planned(images, layers)
     say(
         f"{count} images, {plan.figures.blobs} blobs of {plan.figures.fetch_bytes / 1e6:.1f} MB, "
         f"{plan.figures.links} links; {os.cpu_count()} processors"
@@ -70,7 +71,7 @@ def check(
         say(f"--jobs {number}: predicted {_words(predicted[number])}")
     worst = 0.0
     if rounds:
-        measured = dict(zip(jobs, _run(images, jobs, rounds), strict=True))
+        measured = dict(zip(jobs, _run(images, layers, jobs, rounds), strict=True))
         for number in jobs:
             say(f"--jobs {number}: measured {_words(measured[number])}")
             off = _off(predicted[number], measured[number])
@@ -79,9 +80,10 @@ def check(
     return 1 if worst > TOLERANCE else 0
 
 
-def planned(images: Sequence[WorkImage]) -> tuple[Plan, dict[str, Content]]:
+def planned(
+    images: Sequence[WorkImage], layers: Mapping[str, RawLayer]
+) -> tuple[Plan, dict[str, Content]]:
     """Return the plan of the workload's images, and what is in their layers."""
-    layers = {name: work_layer(name) for name in sorted(unique_blobs(images))}
     wanted = [
         WantedImage(
             f"{image.repository}:{image.tag}",
@@ -106,7 +108,9 @@ def predict(plan: Plan, contents: dict[str, Content], costs: Costs, *, jobs: int
     return Figures(last.at_seconds, last.fetched_bytes, last.written_bytes)
 
 
-def _run(images: tuple[WorkImage, ...], jobs: Sequence[int], rounds: int) -> Iterator[Figures]:
+def _run(
+    images: Sequence[WorkImage], layers: Mapping[str, RawLayer], jobs: Sequence[int], rounds: int
+) -> Iterator[Figures]:
     """Run the batch with each number of jobs, in turns, from empty stores; yield medians."""
     program = shutil.which(REGISTRY)
     if program is None:
@@ -115,7 +119,7 @@ def _run(images: tuple[WorkImage, ...], jobs: Sequence[int], rounds: int) -> Ite
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         folder = Path(name)
         with registry_server(program, folder / "registry") as server:
-            references = push_workload(server.host, images)
+            references = push_workload(server.host, images, layers)
             batch = folder / "batch.jsonl"
             batch.write_text("".join(f"{json.dumps(each)}\n" for each in references))
             for _ in range(rounds):
