@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,10 @@ from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder, Order, 
 from converter.batch.plan import Task, TaskKind
 from converter.batch.planning import WantedImage, WantedLayer, make_plan
 from converter.batch.work import Workplace, perform
+from converter.convert_options import ConvertOptions
 from converter.events import ignore
 from converter.image.model import Image
 from converter.image.source import Origin, SourceOptions
-from converter.pipeline import ConvertOptions
 from converter.store.layout import Store
 from scripts.simulations.calibration import Calibration, calibrations, content_of
 from scripts.simulations.costs import Costs
@@ -64,7 +64,9 @@ class _Converted:
 
 
 def measure(rounds: int, scale: int) -> Costs:
-    """Carry out each task `rounds` times, in turns; return what medians say.
+    """Carry out each task `rounds` times, in turns; return what the fastest of each say.
+
+    Whatever else the machine does only adds to a task's time, and is none of its costs.
 
     Raises FileNotFoundError where there is no docker-registry, and the errors of conversions.
     """
@@ -100,11 +102,12 @@ class _Bench:
     def costs(self, rounds: int) -> Costs:
         self._chains(self._store())  # once for nothing: modules are loaded, files are in memory
         repeated = [self._chains(self._store()) for _ in range(rounds)]
-        fetches = [_middle(each) for each in zip(*(one[0] for one in repeated), strict=True)]
+        fetches = [_fastest(each) for each in zip(*(one[0] for one in repeated), strict=True)]
         conversions = [
-            _middle_conversion(each) for each in zip(*(one[1] for one in repeated), strict=True)
+            min(each, key=lambda one: one.timed.seconds)
+            for each in zip(*(one[1] for one in repeated), strict=True)
         ]
-        records = median(timed.seconds for one in repeated for timed in one[2])
+        records = [_fastest(each) for each in zip(*(one[2] for one in repeated), strict=True)]
         task, link, blob, content, file, below = fit(
             [
                 (
@@ -136,7 +139,7 @@ class _Bench:
         sent, state = self._sent()
         alone = task + link + file * self._contents[0][0].files
         return Costs(
-            worker_seconds=max(median(self._first() for _ in range(rounds)) - alone, 0.0),
+            worker_seconds=max(min(self._first() for _ in range(rounds)) - alone, 0.0),
             task_seconds=task,
             link_seconds=link,
             blob_byte_seconds=blob,
@@ -152,7 +155,7 @@ class _Bench:
             fetch_seconds=fetch,
             fetch_byte_seconds=fetch_byte,
             fetch_processors=_processors(fetches),
-            record_seconds=records,
+            record_seconds=median(timed.seconds for timed in records),
             disk_bytes=disk_byte,
             disk_file_bytes=disk_file,
             disk_link_bytes=disk_link,
@@ -278,18 +281,8 @@ class _Bench:
         return _Timed(seconds, used(), outcome)
 
 
-def _middle(repeated: tuple[_Timed, ...]) -> _Timed:
-    return _Timed(
-        median(each.seconds for each in repeated),
-        median(each.processor_seconds for each in repeated),
-        repeated[0].outcome,
-    )
-
-
-def _middle_conversion(repeated: tuple[_Converted, ...]) -> _Converted:
-    one = repeated[0]
-    middle = _middle(tuple(each.timed for each in repeated))
-    return _Converted(one.links, one.blob_bytes, one.content, one.files_below, middle)
+def _fastest(repeated: Iterable[_Timed]) -> _Timed:
+    return min(repeated, key=lambda one: one.seconds)
 
 
 def _processors(timed: list[_Timed]) -> float:
