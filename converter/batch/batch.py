@@ -38,13 +38,14 @@ from converter.groups import group_layers
 from converter.image.fetch import blob_path
 from converter.image.model import Descriptor, Image, Layer
 from converter.image.partial import is_whole
-from converter.image.reference import LayoutReference, parse_source
+from converter.image.reference import LayoutReference, RegistryReference, parse_source
+from converter.image.source import Origin
 from converter.layer.limits import Limits
 from converter.policy import ANYTHING
 from converter.store.layout import Store
 from converter.store.links import find_link
 
-_NO_LAYERS: tuple[WantedLayer, ...] = ()
+_MOST_ELSEWHERE = 3  # registries to ask for a blob that the first does not give
 
 
 class Batch:
@@ -90,7 +91,8 @@ class Batch:
         assert image is not None, "an image that failed has no tasks"
         if task.kind is TaskKind.FETCH:
             blob = _descriptor(image, task.blob)
-            return FetchOrder(self._store.root, one.source, one.origin, blob)
+            others = self._elsewhere(one, task.images)
+            return FetchOrder(self._store.root, one.source, one.origin, blob, others)
         place = (self._store.root, one.source, one.origin, image)
         if task.kind is TaskKind.CONVERT:
             skip, count = self._span(task)
@@ -99,6 +101,15 @@ class Batch:
         if task.kind is TaskKind.RECORD:
             return RecordOrder(*place, options, self._cache)
         return OutputOrder(*place, options, one.treatment.outputs[task.output], self._cache)
+
+    def _elsewhere(self, one: LookedUp, numbers: Sequence[int]) -> tuple[tuple[str, Origin], ...]:
+        """Return images of `numbers` that are in other registries than `one`, one of each."""
+        found: dict[str, tuple[str, Origin]] = {}
+        for other in (self._images[number] for number in numbers):
+            host = _host(other)
+            if host not in ("", _host(one)) and len(found) < _MOST_ELSEWHERE:
+                found.setdefault(host, (other.source, other.origin))
+        return tuple(found.values())
 
     def _span(self, task: Task) -> tuple[int, int]:
         """Return how many layers of the task's image lie below its links, and up to their end."""
@@ -190,6 +201,12 @@ def run_batch(
         watch(last)
     assert isinstance(finished, BatchFinished), "it is the last one's type"
     return finished
+
+
+def _host(one: LookedUp) -> str:
+    """Return the registry that an image is in, "" if it is in none."""
+    reference = parse_source(one.source)
+    return reference.host if isinstance(reference, RegistryReference) else ""
 
 
 def _filled(one: LookedUp) -> LookedUp:

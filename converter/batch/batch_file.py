@@ -85,7 +85,8 @@ class _Reading:
             try:
                 value = _marked(json.loads(line), number)
             except (ValueError, RecursionError) as error:
-                self._wrong(number, f"this is no JSON: {ascii(str(error))[1:-1]}")
+                problem = getattr(error, "msg", str(error))
+                self._wrong(number, f"this is no JSON: {ascii(problem)[1:-1]}")
                 continue
             if isinstance(value.value, dict) and _DEFAULTS in value.value:
                 self._read_defaults(value.value.pop(_DEFAULTS))

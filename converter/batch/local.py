@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import send_handle
 from types import TracebackType
 from typing import Self
 
@@ -40,6 +41,8 @@ from converter.batch.work import Workplace, perform
 from converter.batch.worker import Advanced, Ended, Message, Warned, serve
 from converter.errors import SaltflatError
 from converter.events import Event, Note
+from converter.store.layout import Store
+from converter.store.locks import lend
 
 _ATTEMPTS = 2  # of a task whose worker dies
 _END_SECONDS = 30.0  # for a worker to take back what it was doing
@@ -72,8 +75,8 @@ class _Worker:
 class LocalExecutor:
     """Carries plans out in `jobs` processes, and fetches `fetches` blobs at a time beside them.
 
-    `workplace` has the sources that the plan's maker has opened already: an archive on standard
-    input cannot be opened again. `clock` gives seconds.
+    `workplace` has the sources that the plan's maker has opened already. All orders are for
+    `store`, which is in use until the end: the processes count on that. `clock` gives seconds.
     """
 
     def __init__(
@@ -82,9 +85,11 @@ class LocalExecutor:
         *,
         fetches: int,
         workplace: Workplace,
+        store: Store,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = jobs
+        self._store = store
         self._fetches = fetches
         self._workplace = workplace
         self._clock = clock
@@ -101,7 +106,7 @@ class LocalExecutor:
 
     def run(self, plan: Plan, order_of: OrderOf, watch: WatchTasks, *, keep_going: bool) -> None:
         """Do all tasks of `plan`; see `Executor`."""
-        with _Crew(self._jobs, self._fetches, self._workplace) as crew:
+        with _Crew(self._jobs, self._fetches, self._workplace, self._store) as crew:
             run = _Run(crew, Ready(plan.tasks, _LANES), order_of, watch, self._clock)
             run.go_on(keep_going=keep_going)
 
@@ -109,8 +114,9 @@ class LocalExecutor:
 class _Crew:
     """Processes and threads, and what is heard of them."""
 
-    def __init__(self, jobs: int, fetches: int, workplace: Workplace) -> None:
+    def __init__(self, jobs: int, fetches: int, workplace: Workplace, store: Store) -> None:
         self._jobs = jobs
+        self._store = store
         self._workplace = workplace
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([serve.__module__])
@@ -210,18 +216,23 @@ class _Crew:
         self._started += 1
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=serve, args=(theirs,), name=f"worker {self._started}", daemon=True
+            target=serve,
+            args=(theirs, self._store.root),
+            name=f"worker {self._started}",
+            daemon=True,
         )
+        worker = _Worker(process.name, process, ours)
         # A new process has the blocked signals of whoever starts it, and no handler yet.
         signals = {signal.SIGINT, signal.SIGTERM}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
             process.start()
+            self._workers.append(worker)  # now there is somebody to end it
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        worker = _Worker(process.name, process, ours)
-        self._workers.append(worker)
+        with suppress(OSError):  # it is dead, which its line says to whoever listens
+            send_handle(ours, lend(self._store), process.pid)
         return worker
 
     def _perform(self, doing: _Doing, order: Order) -> None:

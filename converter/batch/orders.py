@@ -28,12 +28,16 @@ class CacheOrder:
 
 @dataclass(frozen=True, slots=True)
 class FetchOrder:
-    """Bring one blob of the image `source` into the store."""
+    """Bring one blob of the image `source` into the store.
+
+    `others` are images in other registries that have it, too, to be asked if that fails.
+    """
 
     store: Path
     source: str
     origin: Origin
     blob: Descriptor
+    others: tuple[tuple[str, Origin], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

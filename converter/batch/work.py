@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +20,8 @@ from converter.batch.orders import (
 )
 from converter.batch.outputs import make_output
 from converter.batch.sources import Sources, StoreFirst
-from converter.events import Monitor
+from converter.errors import SaltflatError
+from converter.events import Monitor, Note
 from converter.groups import group_layers
 from converter.image.fetch import blob_path, fetch_blob
 from converter.image.model import Layer
@@ -43,6 +45,7 @@ class Workplace:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._sources: dict[Path, Sources] = {}
+        self._lock = Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -57,9 +60,10 @@ class Workplace:
 
     def sources(self, store: Store) -> Sources:
         """Return the sources whose copies lie in `store`."""
-        if store.root not in self._sources:
-            self._sources[store.root] = self._stack.enter_context(Sources(store))
-        return self._sources[store.root]
+        with self._lock:
+            if store.root not in self._sources:
+                self._sources[store.root] = self._stack.enter_context(Sources(store))
+            return self._sources[store.root]
 
 
 def perform(order: Order, monitor: Monitor, workplace: Workplace | None = None) -> Outcome:
@@ -87,8 +91,16 @@ def _fetch(order: FetchOrder, store: Store, workplace: Workplace, monitor: Monit
     blob = order.blob
     if is_whole(blob_path(store.blobs, blob.digest), blob.size_bytes):
         return Outcome("already here", is_changed=False)
-    source = workplace.sources(store).open(order.source, order.origin)
-    fetch_blob(source, blob, store.blobs, monitor)
+    places = ((order.source, order.origin), *order.others)
+    for number, (text, origin) in enumerate(places, 1):
+        try:
+            source = workplace.sources(store).open(text, origin)
+            fetch_blob(source, blob, store.blobs, monitor)
+            break
+        except SaltflatError as error:
+            if number == len(places):
+                raise
+            monitor(Note(f"{error.what} Asking for it elsewhere.", warning=True))
     return Outcome(f"{blob.size_bytes / 1e6:.1f} MB", fetched_bytes=blob.size_bytes)
 
 

@@ -13,6 +13,8 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+from pathlib import Path
 from types import FrameType
 
 from converter.batch.events import Outcome
@@ -21,6 +23,8 @@ from converter.batch.orders import Order
 from converter.batch.progress import Progress
 from converter.batch.work import Workplace, perform
 from converter.events import Event, Note
+from converter.store.layout import Store
+from converter.store.locks import borrowing
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +53,21 @@ class Ended:
 Message = Advanced | Warned | Ended
 
 
-def serve(connection: Connection[Message, Order]) -> None:
-    """Carry out the orders that come over `connection`, until it is closed."""
+def serve(connection: Connection[Message, Order], store: Path) -> None:
+    """Carry out the orders that come over `connection`, until it is closed.
+
+    The first that comes is a descriptor: the hold of whoever sends it on the store at `store`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever started us decides
     signal.signal(signal.SIGTERM, _end)
     with suppress(KeyboardInterrupt, EOFError, OSError), Workplace() as workplace:
         # Blocked since before we were: there was nobody to take them.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
         threading.Thread(target=_follow_parent, daemon=True).start()
-        while True:
-            order = connection.recv()
-            connection.send(_carry_out(order, _Teller(connection), workplace))
+        with borrowing(Store(store), recv_handle(connection)):
+            while True:
+                order = connection.recv()
+                connection.send(_carry_out(order, _Teller(connection), workplace))
 
 
 def _carry_out(order: Order, teller: _Teller, workplace: Workplace) -> Ended:

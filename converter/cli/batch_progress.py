@@ -48,14 +48,14 @@ class BatchRenderer(Protocol):
 @contextmanager
 def show_batch(output: Output) -> Iterator[BatchRenderer]:
     """Yield what shows a batch in the form that `output` was told, and close it in the end."""
-    renderer = _make_renderer(output.progress_style, is_verbose=output.verbose)
+    renderer = _make_renderer(output.progress_style)
     try:
         yield renderer
     finally:
         renderer.close()
 
 
-def _make_renderer(style: str, *, is_verbose: bool) -> BatchRenderer:
+def _make_renderer(style: str) -> BatchRenderer:
     if has_bars(style):
         from converter.cli.batch_bars import BatchBars  # noqa: PLC0415 - rich is slow to import
 
@@ -64,7 +64,7 @@ def _make_renderer(style: str, *, is_verbose: bool) -> BatchRenderer:
         return _JsonBatch()
     if style == "none":
         return _SilentBatch()
-    return PlainBatch(clock=time.monotonic, is_verbose=is_verbose)
+    return PlainBatch(clock=time.monotonic)
 
 
 def event_line(event: BatchEvent) -> str | None:
@@ -117,12 +117,10 @@ def result_lines(record: BatchRecord) -> list[str]:
 class PlainBatch:
     """One line for each image that has ended, and a sign of life now and then."""
 
-    def __init__(self, *, clock: Clock, is_verbose: bool) -> None:
+    def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._is_verbose = is_verbose
         self._totals = BatchTotals(clock)
         self._last_sign = clock()
-        self._closed = False
 
     def looked_up(self, count: int) -> None:
         """Give a sign of life where there are many."""

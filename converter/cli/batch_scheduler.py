@@ -48,7 +48,7 @@ def open_executor(
     """
     jobs = jobs or default_jobs()
     if scheduler is None:
-        yield LocalExecutor(jobs, fetches=fetches, workplace=workplace)
+        yield LocalExecutor(jobs, fetches=fetches, workplace=workplace, store=store)
         return
     # Dask is an extra, and takes as long to load as everything else.
     from converter.batch.cluster.connect import connected  # noqa: PLC0415 - see above

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
+import converter
 from converter.store.layout import Store
 from converter.store.links import ChainParameters, link_id
 from converter.store.locks import LINK_PREFIX
 from converter.vsphere.settings import PASSWORD_VARIABLE
 from tests.images import prepared
 from tests.images.raw_layout import digest_of, write_layout
-from tests.images.workload import WorkImage, unique_blobs, unique_links, work_layer
+from tests.images.workload import WorkImage, unique_blobs, unique_links, work_layers
 from tests.integration.conftest import Saltflat
 from tests.integration.direct_push import push_workload
 from tests.integration.registry_server import RegistryServer, registry_server
@@ -37,6 +38,8 @@ IMAGES = (
     WorkImage("team/one", "1.2-rc1", ("flavour-base-9",)),
     WorkImage("team/two", "2.0", ("flavour-other-9", "flavour-lib-9")),
 )
+LAYERS = work_layers(IMAGES)
+PLAIN_HTTP = converter.Origin(access=converter.SourceOptions(plain_http=True))
 OUTPUTS = """\
 defaults:
   plain-http: true
@@ -59,7 +62,7 @@ def server(
     """Serve the images, and write down who asks for what."""
     folder = tmp_path_factory.mktemp("registry")
     with registry_server(tool("docker-registry"), folder, access_log=True) as running:
-        push_workload(running.host, IMAGES)
+        push_workload(running.host, IMAGES, LAYERS)
         yield running
 
 
@@ -92,7 +95,7 @@ def test_what_images_share_is_done_once_and_not_again(
 
     first = result(saltflat(*command))
     assert (first["done"], first["links_made"], first["lost_tasks"]) == (4, 6, 0)
-    layers = {digest_of(work_layer(name).blob) for name in unique_blobs(IMAGES)}
+    layers = {digest_of(layer.blob) for layer in LAYERS.values()}
     asked = [digest for digest in server.fetched()[asked_before:] if digest in layers]
     assert sorted(asked) == sorted(layers)
     links = {path.stem: path.read_bytes() for path in Path("store/links").glob("*.vmdk")}
@@ -101,8 +104,8 @@ def test_what_images_share_is_done_once_and_not_again(
     # The same bytes as one image after the other, and the same again of every output.
     for image in IMAGES:
         reference = f"{server.host}/{image.repository}:{image.tag}"
-        saltflat.good("convert", "--plain-http", reference, "--store", "alone")
-        saltflat.good("verify", f"out/{image.repository}-{image.tag}")
+        converter.convert(reference, store=Path("alone"), origin=PLAIN_HTTP)
+        converter.verify(Path("out") / f"{image.repository}-{image.tag}")
     alone = {path.stem: path.read_bytes() for path in Path("alone/links").glob("*.vmdk")}
     assert links == alone
     whole = Path("out/two-2.0.vmdk").read_bytes()
@@ -217,7 +220,7 @@ def waiting(
     """Yield a batch whose worker waits for the lowest link's lock, and what lets it go on."""
     store = Store(tmp_path / "store")
     file = batch_file(tmp_path, "images: [HOST/team/two:2.0]\ndefaults: {plain-http: true}", server)
-    lowest = link_id("", (work_layer("flavour-other-9").diff_id,), ChainParameters())
+    lowest = link_id("", (LAYERS["flavour-other-9"].diff_id,), ChainParameters())
     with (store.locks / f"{LINK_PREFIX}{lowest}").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         running = Running(saltflat, file, store.root)
@@ -229,14 +232,27 @@ def waiting(
             running.end()
 
 
-def test_a_killed_workers_task_is_begun_once_more(waiting: Waiting) -> None:
+def test_a_killed_workers_task_is_begun_once_more(
+    waiting: Waiting, saltflat: Saltflat, tmp_path: Path
+) -> None:
     running, let_go = waiting
+    # The new worker must not wait for a deleter, which waits for the batch.
+    deleting = subprocess.Popen(
+        [*prepared.SALTFLAT, "store", "gc", "--store", os.fspath(tmp_path / "store")],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=saltflat.whole_environment,
+    )
+    assert deleting.stderr is not None
+    assert b"others use the store" in deleting.stderr.readline()
     os.kill(running.worker(), signal.SIGKILL)
     assert "SIGKILL" in running.event("task-lost", "convert")["reason"]
     assert running.event("task-started", "convert")["attempt"] == 2
     let_go()
     running.end()
     assert running.process.returncode == 0
+    deleting.communicate(timeout=WAIT_SECONDS)
+    assert deleting.returncode == 0
 
 
 def test_a_worker_that_is_killed_again_is_a_failure(waiting: Waiting) -> None:
@@ -269,7 +285,7 @@ def test_templates_are_imported_once(
     go_tools: Path, saltflat: Saltflat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PASSWORD_VARIABLE, "of a simulator")
-    write_layout(tmp_path / "layout", [work_layer("flavour-a-3")])
+    write_layout(tmp_path / "layout", [LAYERS["flavour-a-3"]])
     with vcsim(go_tools) as address:
         entry = {
             "image": f"oci:{tmp_path / 'layout'}",
