@@ -163,21 +163,29 @@ def _carried_out(errand: Errand, telling: _Telling, workplace: Workplace) -> Out
         raise stores.not_shared(order.store)
     store = Store(stores.worker_store(order.store))
     order = replace(order, store=store.root)
-    if errand.meeting is None:
-        return perform(order, telling, workplace)
+    with using(store, monitor=telling, for_a_user=bool(errand.mark)):
+        if errand.meeting is None:
+            return perform(order, telling, workplace)
+        return _met(errand, order, telling, workplace, store)
+
+
+def _met(
+    errand: Errand, order: Order, telling: _Telling, workplace: Workplace, store: Store
+) -> Outcome:
+    """Do what the order says in a store of this worker's own, with the cache for all the others."""
+    assert errand.meeting is not None, "else there is nobody to meet"
     if isinstance(order, RecordOrder) and order.options.policy.max_disk_bytes is None:
         # Its links are in the cache, and to bring them here costs more than a record is worth.
         return Outcome(_IN_CACHE, is_changed=False)
-    with using(store, monitor=telling):
-        repository = cache_repository(errand.meeting, store, workplace)
-        if errand.links and (made := made_elsewhere(repository, errand.links, monitor=telling)):
-            return Outcome(_IN_CACHE, links=made)  # by a worker that died before it could tell
-        if errand.lent and all(is_lent(repository, blob, monitor=telling) for blob in errand.lent):
-            return Outcome(_IN_CACHE)  # likewise
-        borrow(repository, store.blobs, errand.borrowed, monitor=telling)
-        outcome = perform(order, telling, workplace)
-        for blob in errand.lent:
-            lend(repository, store.blobs, blob, monitor=telling)
+    repository = cache_repository(errand.meeting, store, workplace)
+    if errand.links and (made := made_elsewhere(repository, errand.links, monitor=telling)):
+        return Outcome(_IN_CACHE, links=made)  # by a worker that died before it could tell
+    if errand.lent and all(is_lent(repository, blob, monitor=telling) for blob in errand.lent):
+        return Outcome(_IN_CACHE)  # likewise
+    borrow(repository, store.blobs, errand.borrowed, monitor=telling)
+    outcome = perform(order, telling, workplace)
+    for blob in errand.lent:
+        lend(repository, store.blobs, blob, monitor=telling)
     return outcome
 
 
