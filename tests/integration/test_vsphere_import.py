@@ -152,12 +152,17 @@ def test_links_go_one_by_one_where_the_server_asks_for_them(go_tools, source, tm
 def test_links_go_as_one_disk_where_it_does_not(vcenter, kept, source):
     server, _made = vcenter
     before = {*kept.iterdir()}
-    code, made, said = server("--delta", "--name", "flat", "--no-tag")
+    options = ("--delta", "--name", "flat", "--no-tag", "--network", "DC0_DVPG0")
+    code, made, said = server(*options)
     assert code == 0, said
     assert "takes no disks that stand on others" in said
     assert (made["tag"], made["sent"]["disks"]) == (None, 1)
     (file,) = {*kept.iterdir()} - before
     assert file.read_bytes() == source.stream
+    with server.open() as connection:  # a port group of a distributed switch
+        devices = machines(connection)["flat"]["config.hardware.device"]
+    (adapter,) = (one for one in devices if kind_of(one) == "VirtualVmxnet3")
+    assert kind_of(adapter.backing) == "DistributedVirtualPortBackingInfo"
 
 
 @pytest.mark.parametrize(("cut", "cuts"), [(1, 2), (1_000_000, 3)])

@@ -93,6 +93,7 @@ projects:
     resource-pool: teams/{name}
     folder: teams/{name}
     datastore: LocalDS_1
+    network: nowhere  # the variable for another one counts before it
     storage-policy: {POLICY}
     provisioning: thick
     limits:
