@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from multiprocessing.reduction import send_handle
 from types import TracebackType
 from typing import Self
 
@@ -42,7 +41,6 @@ from converter.batch.worker import ENDING, Advanced, Ended, Message, Warned, ser
 from converter.errors import SaltflatError
 from converter.events import Event, Note
 from converter.store.layout import Store
-from converter.store.locks import lend
 
 _ATTEMPTS = 2  # of a task whose worker dies
 _END_SECONDS = 30.0  # for a worker to take back what it was doing
@@ -230,8 +228,6 @@ class _Crew:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        with suppress(OSError):  # it is dead, which its line says to whoever listens
-            send_handle(ours, lend(self._store), process.pid)
         return worker
 
     def _perform(self, doing: _Doing, order: Order) -> None:

@@ -13,7 +13,6 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from types import FrameType
 
@@ -24,7 +23,7 @@ from converter.batch.progress import Progress
 from converter.batch.work import Workplace, perform
 from converter.events import Event, Note
 from converter.store.layout import Store
-from converter.store.locks import borrowing
+from converter.store.locks import using
 
 # What ends a command. Whoever starts a worker blocks them until it has handlers.
 ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -59,7 +58,7 @@ Message = Advanced | Warned | Ended
 def serve(connection: Connection[Message, Order], store: Path) -> None:
     """Carry out the orders that come over `connection`, until it is closed.
 
-    The first that comes is a descriptor: the hold of whoever sends it on the store at `store`.
+    All are for the store at `store`, which whoever sends them uses all the while.
     """
     for number in (signal.SIGINT, signal.SIGHUP):  # of a terminal: whoever started us decides
         signal.signal(number, signal.SIG_IGN)
@@ -68,7 +67,7 @@ def serve(connection: Connection[Message, Order], store: Path) -> None:
         # Blocked since before we were: there was nobody to take them.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         threading.Thread(target=_follow_parent, daemon=True).start()
-        with borrowing(Store(store), recv_handle(connection)):
+        with using(Store(store), for_a_user=True):
             while True:
                 order = connection.recv()
                 connection.send(_carry_out(order, _Teller(connection), workplace))

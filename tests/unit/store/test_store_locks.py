@@ -16,7 +16,7 @@ import pytest
 from converter.errors import SaltflatError
 from converter.events import Event, Note
 from converter.store.layout import Store
-from converter.store.locks import lend, sweeping, using
+from converter.store.locks import sweeping, using
 from tests.images.cache import ROOT
 
 HOLDER = """
@@ -137,36 +137,5 @@ def test_locks_of_a_killed_process_are_gone(store: Store) -> None:
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait(20)
-    with sweeping(store, timeout_seconds=0):
-        pass
-
-
-BORROWER = """
-import os, sys
-from pathlib import Path
-from converter.store.layout import Store
-from converter.store.locks import borrowing, using
-store = Store(Path(sys.argv[1]))
-with borrowing(store, int(sys.argv[2])):
-    with using(store):
-        print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_a_borrowed_hold_lasts_until_both_have_let_go(store: Store) -> None:
-    with using(store):
-        lent = os.dup(lend(store))
-        command = [sys.executable, "-c", BORROWER, os.fspath(store.root), str(lent)]
-        borrower = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(lent,)
-        )
-        os.close(lent)
-        assert borrower.stdout is not None
-        assert borrower.stdout.readline() == b"held\n"
-    with pytest.raises(SaltflatError, match="has held"), sweeping(store, timeout_seconds=0):
-        pass
-    borrower.communicate(timeout=20)
-    assert borrower.returncode == 0
     with sweeping(store, timeout_seconds=0):
         pass
