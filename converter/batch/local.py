@@ -34,12 +34,11 @@ from converter.batch.executor import OrderOf
 from converter.batch.failure import Failure, failure_of
 from converter.batch.orders import Order
 from converter.batch.plan import Plan, Task, TaskKind
-from converter.batch.progress import Progress
 from converter.batch.ready import Ready
 from converter.batch.work import Workplace, perform
-from converter.batch.worker import ENDING, Advanced, Ended, Message, Warned, serve
+from converter.batch.worker import ENDING, Advanced, Ended, Message, Teller, Warned, serve
 from converter.errors import SaltflatError
-from converter.events import Event, Note
+from converter.events import Event
 from converter.store.layout import Store
 
 _ATTEMPTS = 2  # of a task whose worker dies
@@ -231,16 +230,12 @@ class _Crew:
         return worker
 
     def _perform(self, doing: _Doing, order: Order) -> None:
-        progress = Progress()
+        teller = Teller(lambda message: self._say(doing, message))
 
         def monitor(event: Event) -> None:
             if self._stopping.is_set():
                 raise CancelledError
-            if isinstance(event, Note):
-                if event.warning:
-                    self._say(doing, Warned(event.text))
-            elif progress.take(event):
-                self._say(doing, Advanced(progress.done_bytes, progress.total_bytes))
+            teller.tell(event)
 
         try:
             ended = Ended(perform(order, monitor, self._workplace), None)

@@ -121,19 +121,22 @@ def _convert(order: ConvertOrder, store: Store, workplace: Workplace, monitor: M
             monitor=monitor,
             cache=cache,
         )
-    links = [
-        LinkMade(
-            record.link_id,
-            record.size_bytes,
-            record.sha256,
-            is_new=record.link_id in brought.made
-            or (record.link_id not in here and order.cache is not None),
-            from_cache=record.link_id not in brought.made and record.link_id not in here,
-            empty=record.empty,
-        )
-        for begin, record in zip(_begins(groups), _links(store, groups, parameters), strict=False)
-        if begin >= order.skip
-    ]
+    links: list[LinkMade] = []
+    for begin, record in zip(_begins(groups), _links(store, groups, parameters), strict=False):
+        is_made = record.link_id in brought.made
+        # What is neither ours nor was here came from the cache, or others have just made it.
+        is_cached = order.cache is not None and not is_made and record.link_id not in here
+        if begin >= order.skip:
+            links.append(
+                LinkMade(
+                    record.link_id,
+                    record.size_bytes,
+                    record.sha256,
+                    is_new=is_made or is_cached,
+                    from_cache=is_cached,
+                    empty=record.empty,
+                )
+            )
     fetched = [
         blob for blob in absent if is_whole(blob_path(store.blobs, blob.digest), blob.size_bytes)
     ]

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -70,33 +71,32 @@ def serve(connection: Connection[Message, Order], store: Path) -> None:
         with using(Store(store), for_a_user=True):
             while True:
                 order = connection.recv()
-                connection.send(_carry_out(order, _Teller(connection), workplace))
+                connection.send(_carry_out(order, Teller(connection.send), workplace))
 
 
-def _carry_out(order: Order, teller: _Teller, workplace: Workplace) -> Ended:
+def _carry_out(order: Order, teller: Teller, workplace: Workplace) -> Ended:
     try:
         return Ended(perform(order, teller.tell, workplace), None)
     except Exception as error:  # it is told to whoever waits; the next order may fare better
         return Ended(None, failure_of(error))
 
 
-class _Teller:
-    """Tells how an order's work goes, from any of its threads."""
+class Teller:
+    """Tells how an order's work goes; `say` is called by one of its threads at a time."""
 
-    def __init__(self, connection: Connection[Message, Order]) -> None:
-        self._connection = connection
+    def __init__(self, say: Callable[[Message], None]) -> None:
+        self._say = say
         self._lock = threading.Lock()
         self._progress = Progress()
 
     def tell(self, event: Event) -> None:
+        """Be the work's monitor, for any of its threads."""
         with self._lock:
             if isinstance(event, Note):
                 if event.warning:
-                    self._connection.send(Warned(event.text))
+                    self._say(Warned(event.text))
             elif self._progress.take(event):
-                self._connection.send(
-                    Advanced(self._progress.done_bytes, self._progress.total_bytes)
-                )
+                self._say(Advanced(self._progress.done_bytes, self._progress.total_bytes))
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
