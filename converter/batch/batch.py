@@ -31,6 +31,7 @@ from converter.batch.planning import (
     make_plan,
 )
 from converter.batch.tally import Tally
+from converter.batch.treatments import check_place
 from converter.batch.wishes import OutputWish
 from converter.convert_options import ConvertOptions
 from converter.errors import SaltflatError, UsageError
@@ -96,7 +97,10 @@ class Batch:
         place = (self._store.root, one.source, one.origin, image)
         if task.kind is TaskKind.CONVERT:
             skip, count = self._span(task)
-            shared = _shared([self._images[number].treatment.conversion for number in task.images])
+            users = [self._images[number] for number in task.images]
+            shared = _shared([user.treatment.conversion for user in users])
+            at_hand = _in_folder(users, image.layers[skip:count]) or one
+            place = (self._store.root, at_hand.source, at_hand.origin, image)
             return ConvertOrder(*place, count, skip, shared, self._cache)
         if task.kind is TaskKind.RECORD:
             return RecordOrder(*place, options, self._cache)
@@ -123,6 +127,7 @@ class Batch:
         options = one.treatment.conversion
         image = one.image
         layers = image.layers if image is not None else ()
+        in_folder = isinstance(parse_source(one.source), LayoutReference)
         failure = one.failure
         try:
             group_layers(layers, options.max_links)
@@ -132,7 +137,7 @@ class Batch:
             one.source if image is None else image.reference,
             "" if image is None else str(image.digest),
             str(one.platform if image is None else image.platform),
-            tuple(self._layer(one, layer) for layer in layers),
+            tuple(self._layer(layer, in_folder=in_folder) for layer in layers),
             options.parameters,
             options.max_links,
             tuple(PlannedOutput(wish.kind, wish.place) for wish in one.treatment.outputs),
@@ -140,14 +145,14 @@ class Batch:
             failure,
         )
 
-    def _layer(self, one: LookedUp, layer: Layer) -> WantedLayer:
+    def _layer(self, layer: Layer, *, in_folder: bool) -> WantedLayer:
         blob = layer.descriptor
         return WantedLayer(
             str(blob.digest),
             blob.size_bytes,
             str(layer.diff_id),
             # A folder's layers are read where they lie, and foreign ones are not in it.
-            is_here=(isinstance(parse_source(one.source), LayoutReference) and not blob.urls)
+            is_here=(in_folder and not blob.urls)
             or (
                 self._shares_store
                 and is_whole(blob_path(self._store.blobs, blob.digest), blob.size_bytes)
@@ -209,14 +214,33 @@ def _host(one: LookedUp) -> str:
     return reference.host if isinstance(reference, RegistryReference) else ""
 
 
+def _in_folder(users: Sequence[LookedUp], layers: Sequence[Layer]) -> LookedUp | None:
+    """Return one of the images that lies in a folder with just these layers, if there is one.
+
+    Its blobs were planned to be read where they are.
+    """
+    wanted = {layer.descriptor.digest for layer in layers}
+    for user in users:
+        found = user.image.layers if user.image is not None else ()
+        is_folder = isinstance(parse_source(user.source), LayoutReference)
+        if is_folder and wanted <= {layer.descriptor.digest for layer in found}:
+            return user
+    return None
+
+
 def _filled(one: LookedUp) -> LookedUp:
-    """Return the image with its outputs' templates filled."""
+    """Return the image with its outputs' templates filled, or why one of them leads nowhere."""
     if one.image is None:
         return one
     image = one.image
     outputs: tuple[OutputWish, ...] = tuple(
         replace(wish, place=fill(wish.place, one.source, image)) for wish in one.treatment.outputs
     )
+    try:
+        for wish in outputs:
+            check_place(wish)
+    except UsageError as error:
+        return replace(one, image=None, failure=failure_of(error))
     return replace(one, treatment=replace(one.treatment, outputs=outputs))
 
 

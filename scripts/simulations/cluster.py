@@ -119,14 +119,13 @@ class Simulation:
             at = self._times[0][0] if self._times else NEVER
             first = -1
             for number, pipe in enumerate(pipes):
-                end = pipe.next_end()
-                if end < at:
-                    at, first = end, number
+                if pipe.end < at:
+                    at, first = pipe.end, number
             if at == NEVER:
                 break
             self._now = at
             if first >= 0:
-                ends[first](pipes[first].pop(at))
+                ends[first](pipes[first].pop())
             else:
                 _, _, stage, link = heapq.heappop(self._times)
                 if stage == _Stage.ASKED:
@@ -139,7 +138,7 @@ class Simulation:
     def _alone(self, link: int) -> float:
         forest = self._forest
         blob = forest.blobs[link]
-        return self._costs.begin_seconds(forest.files_below[link]) + self._costs.content_seconds(
+        return self._costs.other_seconds(1, forest.files_below[link]) + self._costs.content_seconds(
             forest.blob_bytes[blob], forest.raw_bytes[blob], forest.files[blob]
         )
 

@@ -19,50 +19,51 @@ class Costs:
 
     A conversion takes `task_seconds`, for each link `link_seconds`, and so much for each byte of
     its blobs, each byte of their content, each file in them, and each file of the layers below the
-    lowest of its links (their state is loaded). Meanwhile it keeps `convert_processors` busy. A
-    fetch takes `fetch_seconds` and so much for each byte, and keeps `fetch_processors` busy, those
-    of a registry on the same machine included. An image's record takes `record_seconds`, and before
-    its first conversion each process `worker_seconds`.
+    lowest of its links (their state is loaded). For its content it keeps `content_processors` busy,
+    for all else, which is mostly waiting for a disk, `other_processors`. A fetch takes
+    `fetch_seconds` and so much for each byte, and keeps `fetch_processors` busy, those of a
+    registry on the same machine included. An image's record takes `record_seconds`, and before its
+    first conversion each process `worker_seconds`.
 
-    A disk has `disk_bytes` for each byte of content, and for each file and link. On the way to a
-    registry and from there a disk has `sent_bytes` for each one of its blobs, and a state
+    A disk has `disk_bytes` for each byte of blocks with content, and for each file and link. On the
+    way to a registry and from there a disk has `sent_bytes` for each one of its blobs, and a state
     `state_bytes` for each file.
     """
 
-    worker_seconds: float = 0.3
-    task_seconds: float = 0.01
-    link_seconds: float = 0.03
-    blob_byte_seconds: float = 5.0e-9
-    content_byte_seconds: float = 2.0e-9
-    file_seconds: float = 2.0e-5
-    file_below_seconds: float = 1.0e-6
-    convert_processors: float = 1.3
-    fetch_seconds: float = 0.01
-    fetch_byte_seconds: float = 3.0e-9
-    fetch_processors: float = 1.2
-    record_seconds: float = 0.02
-    disk_bytes: float = 1.03
-    disk_file_bytes: float = 512.0
-    disk_link_bytes: float = 524_288.0
-    sent_bytes: float = 1.1
-    state_bytes: float = 60.0
+    worker_seconds: float = 0.028
+    task_seconds: float = 0.0122
+    link_seconds: float = 0.0054
+    blob_byte_seconds: float = 0.0
+    content_byte_seconds: float = 3.34e-9
+    file_seconds: float = 1.83e-5
+    file_below_seconds: float = 0.0
+    content_processors: float = 0.62
+    other_processors: float = 0.35
+    fetch_seconds: float = 0.0067
+    fetch_byte_seconds: float = 1.56e-9
+    fetch_processors: float = 0.70
+    record_seconds: float = 0.0076
+    disk_bytes: float = 1.05
+    disk_file_bytes: float = 185.0
+    disk_link_bytes: float = 319_700.0
+    sent_bytes: float = 0.96
+    state_bytes: float = 5.6
 
     def content_seconds(self, blob_bytes: int, content_bytes: int, files: int) -> float:
-        """Return what one link takes for its content."""
+        """Return what a conversion takes for its content."""
         return (
-            self.link_seconds
-            + self.blob_byte_seconds * blob_bytes
+            self.blob_byte_seconds * blob_bytes
             + self.content_byte_seconds * content_bytes
             + self.file_seconds * files
         )
 
-    def begin_seconds(self, files_below: int) -> float:
-        """Return what a conversion takes before its first link."""
-        return self.task_seconds + self.file_below_seconds * files_below
+    def other_seconds(self, links: int, files_below: int) -> float:
+        """Return what a conversion takes whatever is in its links."""
+        return self.task_seconds + self.link_seconds * links + self.file_below_seconds * files_below
 
-    def link_bytes(self, content_bytes: int, files: int) -> int:
+    def link_bytes(self, block_bytes: int, files: int) -> int:
         """Return the size of a link's disk."""
-        own = self.disk_bytes * content_bytes + self.disk_file_bytes * files
+        own = self.disk_bytes * block_bytes + self.disk_file_bytes * files
         return int(self.disk_link_bytes + own)
 
     def transport_bytes(self, blob_bytes: int, files: int) -> int:

@@ -30,10 +30,11 @@ _LANES = {TaskKind.FETCH.value: _WAITING, TaskKind.RECORD.value: _WAITING}
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a layer has in it: bytes of an archive's members' content, and how many members."""
+    """What a layer has in it: bytes of content, in how many files, and what blocks these take."""
 
     content_bytes: int
     files: int
+    block_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,12 @@ class _Run:
                 while self._idle[lane] and (task := self._ready.take(lane)) is not None:
                     yield self._begin(task, self._idle[lane].pop())
             at = self._times[0][0] if self._times else NEVER
-            end = self._processors.next_end()
+            end = self._processors.end
             if min(at, end) == NEVER:
                 return
             self._now = min(at, end)
             if end < at:
-                yield self._end(self._processors.pop(self._now))
+                yield self._end(self._processors.pop())
             else:
                 self._work(heapq.heappop(self._times)[1])
 
@@ -108,17 +109,23 @@ class _Run:
         return TaskStarted(task, worker, self._now)
 
     def _work(self, number: int) -> None:
+        """Let a task use the processors."""
         task, worker, _ = self._doing[number]
         costs = self._costs
-        seconds, most = self._seconds(task), costs.convert_processors
         if task.kind is TaskKind.FETCH:
+            work = _Work(costs.fetch_byte_seconds * self._plan.blobs[task.blob].size_bytes, 0.0)
             most = costs.fetch_processors
         elif task.kind is TaskKind.RECORD:
-            most = 1.0
-        elif worker in self._fresh:
-            self._fresh.discard(worker)
-            seconds += costs.worker_seconds
-        self._processors.add(self._now, number, seconds * most, most=most)
+            work, most = _Work(0.0, costs.record_seconds), costs.other_processors
+        elif task.kind is TaskKind.CONVERT:
+            work = conversion_work(self._plan, task, self._contents, costs)
+            if worker in self._fresh:
+                self._fresh.discard(worker)
+                work = _Work(work.content_seconds + costs.worker_seconds, work.other_seconds)
+            most = work.processors(costs)
+        else:
+            raise ValueError(f"the model has no costs for {task.kind.value}: {task.name}")
+        self._processors.add(self._now, number, work.seconds * most, most=most)
 
     def _end(self, number: int) -> TaskFinished:
         task, worker, began = self._doing[number]
@@ -127,16 +134,6 @@ class _Run:
         self._ready.done(task)
         return TaskFinished(task, worker, began, self._now, self._outcome(task))
 
-    def _seconds(self, task: Task) -> float:
-        """Return how long a task works when nothing disturbs it."""
-        if task.kind is TaskKind.FETCH:
-            return self._costs.fetch_byte_seconds * self._plan.blobs[task.blob].size_bytes
-        if task.kind is TaskKind.RECORD:
-            return self._costs.record_seconds
-        if task.kind is not TaskKind.CONVERT:
-            raise ValueError(f"the model has no costs for {task.kind.value}: {task.name}")
-        return conversion_seconds(self._plan, task, self._contents, self._costs)
-
     def _outcome(self, task: Task) -> Outcome:
         if task.kind is TaskKind.FETCH:
             return Outcome(fetched_bytes=self._plan.blobs[task.blob].size_bytes)
@@ -144,33 +141,48 @@ class _Run:
         for key in task.links:
             blobs = self._plan.links[key].blobs
             size = self._costs.link_bytes(
-                _sum(blobs, lambda blob: self._contents[blob].content_bytes),
+                _sum(blobs, lambda blob: self._contents[blob].block_bytes),
                 _sum(blobs, lambda blob: self._contents[blob].files),
             )
             links.append(LinkMade(key, size, "", is_new=True))
         return Outcome(written_bytes=sum(link.size_bytes for link in links), links=tuple(links))
 
 
-def conversion_seconds(
-    plan: Plan, task: Task, contents: Mapping[str, Content], costs: Costs
-) -> float:
-    """Return how long a CONVERT takes when nothing disturbs it."""
-    lowest = plan.links[task.links[0]]
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a task takes when nothing disturbs it: for its content, and for all else."""
+
+    content_seconds: float
+    other_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.content_seconds + self.other_seconds
+
+    def processors(self, costs: Costs) -> float:
+        """Return how many processors a conversion keeps busy meanwhile."""
+        used = self.content_seconds * costs.content_processors
+        used += self.other_seconds * costs.other_processors
+        return used / self.seconds
+
+
+def conversion_work(plan: Plan, task: Task, contents: Mapping[str, Content], costs: Costs) -> _Work:
+    """Return what a CONVERT takes when nothing disturbs it."""
     files_below = 0
-    below = lowest.parent
+    below = plan.links[task.links[0]].parent
     while below:
         files_below += _sum(plan.links[below].blobs, lambda blob: contents[blob].files)
         below = plan.links[below].parent
-    seconds = costs.begin_seconds(files_below)
-    for key in task.links:
-        link = plan.links[key]
-        if link.where is Whereabouts.MISSING:
-            seconds += costs.content_seconds(
-                _sum(link.blobs, lambda blob: plan.blobs[blob].size_bytes),
-                _sum(link.blobs, lambda blob: contents[blob].content_bytes),
-                _sum(link.blobs, lambda blob: contents[blob].files),
-            )
-    return seconds
+    missing = [key for key in task.links if plan.links[key].where is Whereabouts.MISSING]
+    content_seconds = 0.0
+    for key in missing:
+        blobs = plan.links[key].blobs
+        content_seconds += costs.content_seconds(
+            _sum(blobs, lambda blob: plan.blobs[blob].size_bytes),
+            _sum(blobs, lambda blob: contents[blob].content_bytes),
+            _sum(blobs, lambda blob: contents[blob].files),
+        )
+    return _Work(content_seconds, costs.other_seconds(len(missing), files_below))
 
 
 def _sum(blobs: tuple[str, ...], of: Callable[[str], int]) -> int:

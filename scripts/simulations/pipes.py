@@ -15,19 +15,29 @@ NEVER = math.inf
 
 
 class Pipe:
-    """Gives `rate` units in a second, to all together."""
+    """Gives `rate` units in a second, to all together.
+
+    `end` is when the first of all will be done if nobody comes, or NEVER.
+    """
+
+    __slots__ = (
+        *("end", "units", "busy_seconds"),
+        *("_rate", "_users", "_wanted", "_speed", "_alone", "_now", "_arrivals"),
+    )
 
     def __init__(self, rate: float) -> None:
         if rate <= 0:
             raise ValueError(f"a pipe with a rate of {rate} lets nothing through")
+        self.end = NEVER
+        self.units = 0.0  # that were asked for in all
+        self.busy_seconds = 0.0  # as if it had run at its full rate or not at all
         self._rate = rate
         self._users: list[tuple[float, int, int, float]] = []  # leaves at, arrival, who, rate
         self._wanted = 0.0  # the sum of all users' rates
+        self._speed = 1.0  # of all, as a share of what each would have alone
         self._alone = 0.0  # seconds that one who is never slowed down would have had
         self._now = 0.0
         self._arrivals = 0
-        self.units = 0.0  # that were asked for in all
-        self.busy_seconds = 0.0  # as if it had run at its full rate or not at all
 
     def add(self, now: float, who: int, units: float, *, most: float) -> None:
         """Let `who` begin to use the pipe: for so many units, at a rate of `most` when alone."""
@@ -37,26 +47,28 @@ class Pipe:
         self.units += units
         self._wanted += most
         heapq.heappush(self._users, (self._alone + units / most, self._arrivals, who, most))
+        self._look_ahead()
 
-    def next_end(self) -> float:
-        """Return when the first of all will be done if nobody comes, or NEVER."""
-        if not self._users:
-            return NEVER
-        return self._now + max(self._users[0][0] - self._alone, 0.0) / self._speed()
-
-    def pop(self, now: float) -> int:
-        """Take out who is done at `now`, which `next_end` returned."""
-        self._advance(now)
+    def pop(self) -> int:
+        """Let time pass to `end`, and take out who is done then."""
+        self._advance(self.end)
         leaves, _, who, most = heapq.heappop(self._users)
         self._alone = max(self._alone, leaves)  # what rounding left
         self._wanted = self._wanted - most if self._users else 0.0
+        self._look_ahead()
         return who
 
-    def _speed(self) -> float:
-        return min(self._rate / self._wanted, 1.0)
+    def _look_ahead(self) -> None:
+        """Find out how fast all are from now on, and when the first will be done."""
+        if not self._users:
+            self.end = NEVER
+            return
+        self._speed = min(self._rate / self._wanted, 1.0)
+        self.end = self._now + max(self._users[0][0] - self._alone, 0.0) / self._speed
 
     def _advance(self, now: float) -> None:
         if self._users:
-            self._alone += (now - self._now) * self._speed()
-            self.busy_seconds += (now - self._now) * min(self._wanted / self._rate, 1.0)
+            passed = now - self._now
+            self._alone += passed * self._speed
+            self.busy_seconds += passed * min(self._wanted / self._rate, 1.0)
         self._now = now

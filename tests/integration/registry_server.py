@@ -30,6 +30,7 @@ class RegistryServer:
     host: str
     storage: Path
     access_log: Path
+    process: int  # its id
 
     def blob_file(self, digest: str) -> Path:
         """Return the file in which the registry keeps a blob or manifest."""
@@ -92,7 +93,7 @@ def registry_server(
         server = subprocess.Popen([program, "serve", str(config)], stdout=access, stderr=log)
     try:
         _wait_until_it_listens(host, server, folder / "log")
-        yield RegistryServer(host, storage, asked)
+        yield RegistryServer(host, storage, asked, server.pid)
     finally:
         server.terminate()
         server.wait(10)
