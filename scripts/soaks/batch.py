@@ -116,7 +116,7 @@ def link_digests(stores: Iterable[Path]) -> dict[str, str]:
 
     A file that two stores have must be the same in both.
     """
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted(path for store in stores for path in (store / "links").glob("[!.]*")):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -82,22 +82,22 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an errand ended: with an outcome, a failure, or neither, if one that it needs failed."""
+    """How an errand ended: with an outcome or a failure; `address` is Dask's of the worker."""
 
     worker: str
+    address: str = ""
     outcome: Outcome | None = None
     failure: Failure | None = None
 
 
-def run_errand(errand: Errand, *needs: Ended) -> Ended:
-    """Carry an errand out, unless something that it `needs` has failed.
+def run_errand(errand: Errand) -> Ended:
+    """Carry an errand out.
 
     Raises UnavailableError, for Dask to try it again; any other failure is in the result, for a
     second try would end in it too.
     """
-    telling = _Telling(errand, get_worker())
-    if any(need.outcome is None for need in needs):
-        return Ended(telling.worker)
+    worker = get_worker()
+    telling = _Telling(errand, worker)
     telling.tell(Word.STARTED)
     with _at_work(errand.topic) as workplace:
         try:
@@ -108,8 +108,8 @@ def run_errand(errand: Errand, *needs: Ended) -> Ended:
         except CancelledError:
             raise
         except Exception as error:  # it is told to whoever waits; the next errand may fare better
-            return Ended(telling.worker, failure=failure_of(error))
-    return Ended(telling.worker, outcome)
+            return Ended(telling.worker, worker.address, failure=failure_of(error))
+    return Ended(telling.worker, worker.address, outcome)
 
 
 async def rest(topic: str, seconds: float) -> None:

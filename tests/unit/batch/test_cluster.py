@@ -89,10 +89,9 @@ def test_workers_that_share_a_store_are_told_the_tasks(store: Store, tmp_path: P
     images = [looked_up(tmp_path, f"localhost:1/{name}:1", name, "x") for name in "ab"]
     batch = Batch(images, store)
     graph = Graph(batch.plan, batch.order_of, "name", mark="mark", meeting=CACHE)
-    errands = list(graph.errands())
-    assert [task for task, _needs, _errand in errands] == list(batch.plan.tasks)
-    for task, needs, errand in errands:
-        assert needs == task.needs
+    assert tuple(graph.tasks()) == batch.plan.tasks
+    for task in batch.plan.tasks:
+        errand = graph.errand(task)
         assert errand.order == batch.order_of(task)
         assert (errand.mark, errand.meeting, errand.lent, errand.borrowed) == ("mark", None, (), ())
 
@@ -101,7 +100,7 @@ def test_workers_with_own_stores_lend_what_several_need(store: Store, tmp_path: 
     images = [looked_up(tmp_path, f"localhost:1/{name}:1", name, "x") for name in "ab"]
     batch = Batch(images, store, cache=CACHE, shares_store=False)
     graph = Graph(batch.plan, batch.order_of, "name", mark="", meeting=CACHE)
-    errands = {errand.task: errand for _task, _needs, errand in graph.errands()}
+    errands = {task.id: graph.errand(task) for task in graph.tasks()}
     tasks = {task.id: task for task in batch.plan.tasks}
     x = images[0].image.layers[1].descriptor if images[0].image else None
     (lending,) = (errand for errand in errands.values() if errand.lent)
@@ -121,7 +120,8 @@ def test_a_file_s_place_does_not_depend_on_a_worker_s_folder(store: Store, tmp_p
     image = looked_up(tmp_path, "", "a", outputs=(BundleWish(place="bundles/a"),))
     batch = Batch([image], store)
     graph = Graph(batch.plan, batch.order_of, "name", mark="mark", meeting=None)
-    *_, (_task, _needs, errand) = graph.errands()
+    *_, last = graph.tasks()
+    errand = graph.errand(last)
     assert isinstance(errand.order, OutputOrder)
     assert errand.order.output.place == str(Path.cwd() / "bundles" / "a")
 
