@@ -10,7 +10,7 @@ from pathlib import Path
 
 from converter.batch.events import BatchFinished, BatchPlanned, TaskEvent, Watch
 from converter.batch.executor import Executor
-from converter.batch.failure import failure_of
+from converter.batch.failure import Failure, failure_of
 from converter.batch.lookup import LookedUp
 from converter.batch.orders import (
     CacheOrder,
@@ -20,6 +20,7 @@ from converter.batch.orders import (
     OutputOrder,
     RecordOrder,
 )
+from converter.batch.outputs import check_boot
 from converter.batch.places import fill
 from converter.batch.plan import PlannedOutput, Task, TaskKind, Whereabouts
 from converter.batch.planning import (
@@ -39,6 +40,7 @@ from converter.groups import group_layers
 from converter.image.fetch import blob_path
 from converter.image.model import Descriptor, Image, Layer
 from converter.image.partial import is_whole
+from converter.image.platform import Platform
 from converter.image.reference import LayoutReference, RegistryReference, parse_source
 from converter.image.source import Origin
 from converter.layer.limits import Limits
@@ -70,7 +72,8 @@ class Batch:
         self._store = store
         self._shares_store = shares_store
         self._cache = cache
-        self._images = [_filled(one) for one in images]
+        self._boots: dict[tuple[OutputWish, Platform], Failure | None] = {}
+        self._images = [self._filled(one) for one in images]
         _check_places(self._images)
         wanted = [self._wanted(one) for one in self._images]
         self.plan = make_plan(wanted, self._find)
@@ -159,6 +162,38 @@ class Batch:
             ),
         )
 
+    def _filled(self, one: LookedUp) -> LookedUp:
+        """Return the image with its outputs' templates filled, or why one of them cannot be."""
+        if one.image is None:
+            return one
+        image = one.image
+        outputs: tuple[OutputWish, ...] = tuple(
+            replace(wish, place=fill(wish.place, one.source, image))
+            for wish in one.treatment.outputs
+        )
+        for wish in outputs:
+            failure = self._fault_of(wish, image.platform)
+            if failure is not None:
+                return replace(one, image=None, failure=failure.at_line(one.line))
+        return replace(one, treatment=replace(one.treatment, outputs=outputs))
+
+    def _fault_of(self, wish: OutputWish, platform: Platform) -> Failure | None:
+        """Return why an output cannot be made, whatever becomes of its image."""
+        try:
+            check_place(wish)
+        except UsageError as error:
+            return failure_of(error)
+        if not self._shares_store:
+            return None  # whoever makes it has boot images of its own
+        anywhere = (replace(wish, place=""), platform)
+        if anywhere not in self._boots:
+            self._boots[anywhere] = None
+            try:
+                check_boot(wish, platform, self._store)
+            except SaltflatError as error:
+                self._boots[anywhere] = failure_of(error)
+        return self._boots[anywhere]
+
     def _find(self, identity: str) -> FoundLink:
         if not self._shares_store:
             return NOT_FOUND
@@ -226,22 +261,6 @@ def _in_folder(users: Sequence[LookedUp], layers: Sequence[Layer]) -> LookedUp |
         if is_folder and wanted <= {layer.descriptor.digest for layer in found}:
             return user
     return None
-
-
-def _filled(one: LookedUp) -> LookedUp:
-    """Return the image with its outputs' templates filled, or why one of them leads nowhere."""
-    if one.image is None:
-        return one
-    image = one.image
-    outputs: tuple[OutputWish, ...] = tuple(
-        replace(wish, place=fill(wish.place, one.source, image)) for wish in one.treatment.outputs
-    )
-    try:
-        for wish in outputs:
-            check_place(wish)
-    except UsageError as error:
-        return replace(one, image=None, failure=failure_of(error))
-    return replace(one, treatment=replace(one.treatment, outputs=outputs))
 
 
 def _check_places(images: Sequence[LookedUp]) -> None:

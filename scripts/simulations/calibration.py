@@ -1,6 +1,7 @@
 """Images that tell costs apart: few large files, many small ones, little on much. Owns the layers.
 
-Each is made of bytes that follow from its name, so that what is measured is the same everywhere.
+Each is made of bytes that follow from its name, so that what is measured is the same everywhere;
+but one is of Debian packages, for how well content compresses only real content can tell.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from converter.ext4.c_ext4 import BLOCK_SIZE
 from scripts.simulations.local import Content
 from tests.images.raw_layout import GZIP, RawLayer, digest_of
 from tests.images.tarball import TarBuilder, noise
+from tests.images.workload import WorkImage, work_layers
 
+REAL = "debian"  # the name of that one
 _MIB = 1 << 20
 
 
@@ -41,8 +44,15 @@ def calibrations(scale: int = 1) -> tuple[Calibration, ...]:
         Calibration("noisy", (noisy, small[3])),
         Calibration("texts", (texts, small[4])),
         Calibration("mixed", (mixed, many)),
+        Calibration(REAL, _debian()),
         Calibration("small", tuple(small)),
     )
+
+
+def _debian() -> tuple[RawLayer, ...]:
+    image = WorkImage(REAL, "1", ("common", "runtime-perl"))
+    layers = work_layers([image])
+    return tuple(layers[name] for name in image.layers)
 
 
 def content_of(blob: bytes) -> Content:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from converter.batch.events import BatchFinished
@@ -23,7 +23,7 @@ from converter.store.links import ChainParameters
 from scripts.simulations.calibration import contents_of
 from scripts.simulations.costs import Costs
 from scripts.simulations.local import Content, Machine, simulate
-from scripts.simulations.measure import REGISTRY
+from scripts.simulations.measure import REGISTRY, held_bytes
 from tests.images.cache import ROOT
 from tests.images.prepared import SALTFLAT
 from tests.images.raw_layout import RawLayer, digest_of
@@ -33,15 +33,20 @@ from tests.integration.registry_server import registry_server
 
 TOLERANCE = 0.15
 _TIMEOUT_SECONDS = 1800
+_CAPACITY_GIB = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a batch took, or is to take: the time of all its tasks, what it fetched and wrote."""
+    """What a batch took, or is to take: the time of all its tasks, and bytes.
+
+    `sent_bytes` went to a cache, in the registry's own count of what it keeps.
+    """
 
     seconds: float
     fetched_bytes: int
     written_bytes: int
+    sent_bytes: int
 
 
 def check(
@@ -51,11 +56,13 @@ def check(
     flavour_files: int,
     jobs: Sequence[int],
     rounds: int,
+    offers: bool,
     say: Callable[[str], None],
 ) -> int:
     """Say what a batch of `count` images is to take, then run it `rounds` times and compare.
 
-    Returns 0 if all is as near as TOLERANCE, or nothing is to be run; 1 if not.
+    With `offers` its links go to a cache, in the registry that its images are from. Returns 0 if
+    all is as near as TOLERANCE, or nothing is to be run; 1 if not.
     """
     images = work_images(count, flavour_files=flavour_files)
     layers = work_layers(images)
@@ -66,11 +73,13 @@ def check(
     )
     predicted = {}
     for number in jobs:
-        predicted[number] = predict(plan, contents, costs, jobs=number)
+        predicted[number] = predict(plan, contents, costs, jobs=number, offers=offers)
         say(f"--jobs {number}: predicted {_words(predicted[number])}")
     worst = 0.0
     if rounds:
-        measured = dict(zip(jobs, _run(images, layers, jobs, rounds), strict=True))
+        measured = dict(
+            zip(jobs, _run(images, layers, jobs, rounds=rounds, offers=offers), strict=True)
+        )
         for number in jobs:
             say(f"--jobs {number}: measured {_words(measured[number])}")
             off = _off(predicted[number], measured[number])
@@ -99,16 +108,23 @@ def planned(
     return make_plan(wanted), contents_of(list(layers.values()))
 
 
-def predict(plan: Plan, contents: dict[str, Content], costs: Costs, *, jobs: int) -> Figures:
+def predict(
+    plan: Plan, contents: dict[str, Content], costs: Costs, *, jobs: int, offers: bool
+) -> Figures:
     """Return what the model says of a batch on this machine."""
-    machine = Machine(len(os.sched_getaffinity(0)), jobs, PARALLEL_FETCHES)
+    machine = Machine(len(os.sched_getaffinity(0)), jobs, PARALLEL_FETCHES, offers)
     *_, last = simulate(plan, contents, costs, machine)
     assert isinstance(last, BatchFinished)
-    return Figures(last.at_seconds, last.fetched_bytes, last.written_bytes)
+    return Figures(last.at_seconds, last.fetched_bytes, last.written_bytes, last.sent_bytes)
 
 
 def _run(
-    images: Sequence[WorkImage], layers: Mapping[str, RawLayer], jobs: Sequence[int], rounds: int
+    images: Sequence[WorkImage],
+    layers: Mapping[str, RawLayer],
+    jobs: Sequence[int],
+    *,
+    rounds: int,
+    offers: bool,
 ) -> Iterator[Figures]:
     """Run the batch with each number of jobs, in turns, from empty stores; yield the fastest."""
     program = shutil.which(REGISTRY)
@@ -121,17 +137,23 @@ def _run(
             references = push_workload(server.host, images, layers)
             batch = folder / "batch.jsonl"
             batch.write_text("".join(f"{json.dumps(each)}\n" for each in references))
-            for _ in range(rounds):
-                for own, number in zip(found, jobs, strict=True):
-                    store = folder / "store"
-                    own.append(_batch(batch, store, number))
+            for turn in range(rounds):
+                for place, number in enumerate(jobs):
+                    store, before = folder / "store", held_bytes(server.storage)
+                    # Other parameters are other links, of which the registry has no blob yet.
+                    own_links = ["--capacity", f"{_CAPACITY_GIB + turn * len(jobs) + place}G"]
+                    cache = ["--cache-repo", f"{server.host}/cache", "--cache-mode", "write"]
+                    arguments = [*own_links, *cache] if offers else []
+                    figures = _batch(batch, store, number, arguments)
+                    sent_bytes = held_bytes(server.storage) - before
+                    found[place].append(replace(figures, sent_bytes=sent_bytes))
                     shutil.rmtree(store)
     for own in found:
         yield min(own, key=lambda figures: figures.seconds)
 
 
-def _batch(batch: Path, store: Path, jobs: int) -> Figures:
-    arguments = ["-q", "batch", "--plain-http", "--format", "json", "--jobs", str(jobs)]
+def _batch(batch: Path, store: Path, jobs: int, more: Sequence[str]) -> Figures:
+    arguments = ["-q", "batch", "--plain-http", "--format", "json", "--jobs", str(jobs), *more]
     done = subprocess.run(
         [*SALTFLAT, *arguments, "--store", store, batch],
         stdout=subprocess.PIPE,
@@ -140,19 +162,19 @@ def _batch(batch: Path, store: Path, jobs: int) -> Figures:
         check=True,
     )
     result = json.loads(done.stdout)
-    return Figures(result["seconds"], result["fetched_bytes"], result["written_bytes"])
+    return Figures(result["seconds"], result["fetched_bytes"], result["written_bytes"], 0)
 
 
 def _words(figures: Figures) -> str:
     return (
         f"{figures.seconds:.2f} s, {figures.fetched_bytes / 1e6:.1f} MB fetched, "
-        f"{figures.written_bytes / 1e6:.1f} MB written"
+        f"{figures.written_bytes / 1e6:.1f} MB written, {figures.sent_bytes / 1e6:.1f} MB sent"
     )
 
 
 def _off(predicted: Figures, measured: Figures) -> list[tuple[str, float]]:
     return [
-        ("seconds", predicted.seconds / measured.seconds - 1),
-        ("fetched", predicted.fetched_bytes / measured.fetched_bytes - 1),
-        ("written", predicted.written_bytes / measured.written_bytes - 1),
+        (field.name.partition("_")[0], getattr(predicted, field.name) / there - 1)
+        for field in fields(Figures)
+        if (there := getattr(measured, field.name))
     ]

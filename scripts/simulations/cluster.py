@@ -79,8 +79,8 @@ class Simulation:
         self._site = site
         self._exchange = exchange
         self._by_chain = placement is Placement.CHAIN
-        self._exchanges = exchange is not Exchange.NONE
         count = len(forest.parents)
+        self._exchanges = exchange is not Exchange.NONE
         self._seconds = array("d", map(self._alone, range(count)))
         self._urgency = self._longest_above()
         self._children: list[list[int]] = [[] for _ in range(count)]
@@ -97,6 +97,7 @@ class Simulation:
         self._order = 0
         # A fetch that nothing disturbs has this rate, however much the networks could give.
         self._fetch_rate = min(site.worker_rate, 1 / costs.fetch_byte_seconds)
+        self._pull_rate = min(site.worker_rate, 1 / costs.pull_byte_seconds)
         self._source = Pipe(site.source_rate)
         self._up = Pipe(site.cache_rate)
         self._down = Pipe(site.cache_rate)
@@ -138,9 +139,12 @@ class Simulation:
     def _alone(self, link: int) -> float:
         forest = self._forest
         blob = forest.blobs[link]
-        return self._costs.other_seconds(1, forest.files_below[link]) + self._costs.content_seconds(
+        costs = self._costs
+        seconds = costs.other_seconds(1, forest.files_below[link]) + costs.content_seconds(
             forest.blob_bytes[blob], forest.raw_bytes[blob], forest.files[blob]
         )
+        # Who compresses a link converts no other one: both want all of a processor.
+        return seconds + (costs.offer_seconds(forest.raw_bytes[blob]) if self._exchanges else 0.0)
 
     def _longest_above(self) -> array[float]:
         """Return how long each link and the longest chain on it take: what is most urgent."""
@@ -192,7 +196,7 @@ class Simulation:
         if size:
             self._pulls += 1
             self._pulled += size
-            self._down.add(self._now, link, size, most=self._site.worker_rate)
+            self._down.add(self._now, link, size, most=self._pull_rate)
         else:
             self._pulled_all(link)
 

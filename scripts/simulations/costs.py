@@ -27,7 +27,8 @@ class Costs:
 
     A disk has `disk_bytes` for each byte of blocks with content, and for each file and link. On the
     way to a registry and from there a disk has `sent_bytes` for each one of its blobs, and a state
-    `state_bytes` for each file.
+    `state_bytes` for each file. To compress and send a link takes `push_seconds` and so much for
+    each byte of content; to bring one back `pull_seconds` and so much for each byte on the way.
     """
 
     worker_seconds: float = 0.028
@@ -48,6 +49,10 @@ class Costs:
     disk_link_bytes: float = 319_700.0
     sent_bytes: float = 0.96
     state_bytes: float = 5.6
+    push_seconds: float = 0.02
+    push_byte_seconds: float = 4.0e-9
+    pull_seconds: float = 0.02
+    pull_byte_seconds: float = 6.0e-9
 
     def content_seconds(self, blob_bytes: int, content_bytes: int, files: int) -> float:
         """Return what a conversion takes for its content."""
@@ -65,6 +70,10 @@ class Costs:
         """Return the size of a link's disk."""
         own = self.disk_bytes * block_bytes + self.disk_file_bytes * files
         return int(self.disk_link_bytes + own)
+
+    def offer_seconds(self, content_bytes: int) -> float:
+        """Return what it takes to have a link in a registry, beside the network's time."""
+        return self.push_seconds + self.push_byte_seconds * content_bytes
 
     def transport_bytes(self, blob_bytes: int, files: int) -> int:
         """Return what goes to a registry for a link: its disk, compressed, and its state."""

@@ -39,11 +39,15 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One machine with a batch on it: its processors, and how many tasks of each kind at a time."""
+    """One machine with a batch on it: its processors, and how many tasks of each kind at a time.
+
+    `offers` says that every link that is made goes to a cache, too.
+    """
 
     processors: float
     jobs: int
     fetches: int
+    offers: bool = False
 
 
 def simulate(
@@ -74,6 +78,7 @@ class _Run:
         self._plan = plan
         self._contents = contents
         self._costs = costs
+        self._offers = machine.offers
         self._ready = Ready(plan.tasks, _LANES)
         self._idle = {
             _WAITING: [f"fetch {number}" for number in range(machine.fetches, 0, -1)],
@@ -118,7 +123,7 @@ class _Run:
         elif task.kind is TaskKind.RECORD:
             work, most = _Work(0.0, costs.record_seconds), costs.other_processors
         elif task.kind is TaskKind.CONVERT:
-            work = conversion_work(self._plan, task, self._contents, costs)
+            work = conversion_work(self._plan, task, self._contents, costs, offers=self._offers)
             if worker in self._fresh:
                 self._fresh.discard(worker)
                 work = _Work(work.content_seconds + costs.worker_seconds, work.other_seconds)
@@ -137,7 +142,8 @@ class _Run:
     def _outcome(self, task: Task) -> Outcome:
         if task.kind is TaskKind.FETCH:
             return Outcome(fetched_bytes=self._plan.blobs[task.blob].size_bytes)
-        links = []
+        links: list[LinkMade] = []
+        sent = 0
         for key in task.links:
             blobs = self._plan.links[key].blobs
             size = self._costs.link_bytes(
@@ -145,7 +151,13 @@ class _Run:
                 _sum(blobs, lambda blob: self._contents[blob].files),
             )
             links.append(LinkMade(key, size, "", is_new=True))
-        return Outcome(written_bytes=sum(link.size_bytes for link in links), links=tuple(links))
+            if self._offers:
+                sent += self._costs.transport_bytes(
+                    _sum(blobs, lambda blob: self._plan.blobs[blob].size_bytes),
+                    _sum(blobs, lambda blob: self._contents[blob].files),
+                )
+        written = sum(link.size_bytes for link in links)
+        return Outcome(written_bytes=written, sent_bytes=sent, links=tuple(links))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +178,10 @@ class _Work:
         return used / self.seconds
 
 
-def conversion_work(plan: Plan, task: Task, contents: Mapping[str, Content], costs: Costs) -> _Work:
-    """Return what a CONVERT takes when nothing disturbs it."""
+def conversion_work(
+    plan: Plan, task: Task, contents: Mapping[str, Content], costs: Costs, *, offers: bool
+) -> _Work:
+    """Return what a CONVERT takes when nothing disturbs it; with `offers`, links go to a cache."""
     files_below = 0
     below = plan.links[task.links[0]].parent
     while below:
@@ -177,11 +191,13 @@ def conversion_work(plan: Plan, task: Task, contents: Mapping[str, Content], cos
     content_seconds = 0.0
     for key in missing:
         blobs = plan.links[key].blobs
+        content_bytes = _sum(blobs, lambda blob: contents[blob].content_bytes)
         content_seconds += costs.content_seconds(
             _sum(blobs, lambda blob: plan.blobs[blob].size_bytes),
-            _sum(blobs, lambda blob: contents[blob].content_bytes),
+            content_bytes,
             _sum(blobs, lambda blob: contents[blob].files),
         )
+        content_seconds += costs.offer_seconds(content_bytes) if offers else 0.0
     return _Work(content_seconds, costs.other_seconds(len(missing), files_below))
 
 

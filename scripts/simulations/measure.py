@@ -13,24 +13,28 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
-from converter.batch.events import Outcome, TaskFinished
+from converter.artifact.cache import CacheMode
+from converter.batch.events import Outcome, TaskEvent, TaskFinished
 from converter.batch.local import LocalExecutor
 from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder, Order, RecordOrder
 from converter.batch.plan import Task, TaskKind
 from converter.batch.planning import WantedImage, WantedLayer, make_plan
-from converter.batch.work import Workplace, perform
+from converter.batch.work import Workplace, open_cache, perform
 from converter.convert_options import ConvertOptions
 from converter.events import ignore
 from converter.image.model import Image
 from converter.image.source import Origin, SourceOptions
+from converter.pipeline import Chain, find_converted
 from converter.store.layout import Store
-from scripts.simulations.calibration import Calibration, calibrations, content_of
+from converter.store.locks import using
+from scripts.simulations.calibration import REAL, Calibration, calibrations, content_of
 from scripts.simulations.costs import Costs
-from scripts.simulations.fit import fit
+from scripts.simulations.fit import Row, fit
 from scripts.simulations.local import Content
 from tests.images.workload import WorkImage, documents
 from tests.integration.direct_push import DirectPush
@@ -79,6 +83,21 @@ def measure(rounds: int, scale: int) -> Costs:
             return _Bench(server, folder, calibrations(scale)).costs(rounds)
 
 
+@dataclass(slots=True)
+class _Exchanged:
+    """What it took to send links and to bring them back, by the columns of a fit.
+
+    The bytes are those of the one image with real content.
+    """
+
+    pushes: list[tuple[Row, float]] = field(default_factory=list)
+    pulls: list[tuple[Row, float]] = field(default_factory=list)
+    blob_bytes: int = 0
+    disk_bytes: int = 0  # of disks as they were sent
+    state_bytes: int = 0
+    files: int = 0
+
+
 class _Bench:
     """A registry with the images, and room for stores."""
 
@@ -101,7 +120,8 @@ class _Bench:
 
     def costs(self, rounds: int) -> Costs:
         self._chains(self._store())  # once for nothing: modules are loaded, files are in memory
-        repeated = [self._chains(self._store()) for _ in range(rounds)]
+        stores = [self._store() for _ in range(rounds)]
+        repeated, last = [self._chains(store) for store in stores], stores[-1]
         fetches = [_fastest(each) for each in zip(*(one[0] for one in repeated), strict=True)]
         conversions = [
             min(each, key=lambda one: one.timed.seconds)
@@ -136,7 +156,9 @@ class _Bench:
                 for each in conversions
             ]
         )
-        sent, state = self._sent()
+        exchanged = self._exchanged(last, rounds)
+        push, push_byte = fit(exchanged.pushes)
+        pull, pull_byte = fit(exchanged.pulls)
         alone = task + link + file * self._contents[0][0].files
         return Costs(
             worker_seconds=max(min(self._first() for _ in range(rounds)) - alone, 0.0),
@@ -159,8 +181,12 @@ class _Bench:
             disk_bytes=disk_byte,
             disk_file_bytes=disk_file,
             disk_link_bytes=disk_link,
-            sent_bytes=sent,
-            state_bytes=state,
+            sent_bytes=exchanged.disk_bytes / exchanged.blob_bytes,
+            state_bytes=exchanged.state_bytes / exchanged.files,
+            push_seconds=push,
+            push_byte_seconds=push_byte,
+            pull_seconds=pull,
+            pull_byte_seconds=pull_byte,
         )
 
     def _chains(self, store: Path) -> tuple[list[_Timed], list[_Converted], list[_Timed]]:
@@ -229,40 +255,60 @@ class _Bench:
                     return ConvertOrder(store, source, _ORIGIN, image, len(layers), 0, _OPTIONS)
                 return RecordOrder(store, source, _ORIGIN, image, _OPTIONS)
 
-            LocalExecutor(1, fetches=1, workplace=workplace).run(
-                plan,
-                order_of,
-                lambda event: (
-                    ends.update({event.task.kind: event})
-                    if isinstance(event, TaskFinished)
-                    else None
-                ),
-                keep_going=False,
-            )
+            def watch(event: TaskEvent) -> None:
+                if isinstance(event, TaskFinished):
+                    ends[event.task.kind] = event
+
+            opened = Store(store)
+            with using(opened, monitor=ignore):
+                executor = LocalExecutor(1, fetches=1, workplace=workplace, store=opened)
+                executor.run(plan, order_of, watch, keep_going=False)
         end = ends[TaskKind.CONVERT]
         return end.at_seconds - end.started_seconds
 
-    def _sent(self) -> tuple[float, float]:
-        """Return bytes that go to a cache for each byte of a blob, and of states for each file."""
-        sent = states = blobs = files = 0
-        for number in range(1, len(self._images) - 1):
-            store = self._store()
-            with Workplace() as workplace:
-                image, source = self._resolve(number, store, workplace)
-                cache = CacheOrder(
-                    f"{self._server.host}/cache{number}", "write", verify=False, origin=_ORIGIN
-                )
-                before = _held_bytes(self._server.storage)
-                order = ConvertOrder(
-                    store, source, _ORIGIN, image, len(image.layers), 0, _OPTIONS, cache
-                )
-                perform(order, ignore, workplace)
-            state = sum(path.stat().st_size for path in Store(store).links.glob("*.state"))
-            sent += _held_bytes(self._server.storage) - before - state
-            states += state
-            blobs += sum(layer.descriptor.size_bytes for layer in image.layers)
-            files += sum(content.files for content in self._contents[number])
-        return sent / blobs, states / files
+    def _exchanged(self, store: Path, rounds: int) -> _Exchanged:
+        """Send the links of a store to caches, bring them back, and return what that takes."""
+        found = _Exchanged()
+        with Workplace() as workplace:
+            for number in range(1, len(self._images) - 1):
+                image, _ = self._resolve(number, store, workplace)
+                chain = find_converted(image, Store(store), _OPTIONS, monitor=ignore)
+                assert chain is not None, "it was converted a moment ago"
+                contents = self._contents[number]
+                pushes, pulls, sent_bytes = [], [], 0
+                for turn in range(rounds):
+                    cache = CacheOrder(
+                        f"{self._server.host}/{self._images[number].name}/cache{turn}",
+                        CacheMode.BOTH.value,
+                        verify=False,
+                        origin=_ORIGIN,
+                    )
+                    before = held_bytes(self._server.storage)
+                    with open_cache(cache, Store(store), workplace, ignore) as opened:
+                        pushes.append([_seconds(partial(opened.offer, r)) for r in chain.links])
+                    if not turn:  # later ones are the same blobs, of which one copy is kept
+                        sent_bytes = held_bytes(self._server.storage) - before
+                    pulls.append(self._pulled(cache, chain, workplace))
+                for content, *seconds in zip(contents, *pushes, strict=True):
+                    found.pushes.append(((1, content.content_bytes), min(seconds)))
+                found.pulls.append(((len(chain.links), sent_bytes), min(pulls)))
+                if self._images[number].name == REAL:
+                    states = (Store(store).links / f"{link.link_id}.state" for link in chain.links)
+                    found.state_bytes = sum(path.stat().st_size for path in states)
+                    found.disk_bytes = sent_bytes - found.state_bytes
+                    found.blob_bytes = sum(layer.descriptor.size_bytes for layer in image.layers)
+                    found.files = sum(content.files for content in contents)
+        return found
+
+    def _pulled(self, cache: CacheOrder, chain: Chain, workplace: Workplace) -> float:
+        """Bring a chain into an empty store, and return how long that takes."""
+        store = Store(self._store())
+        with (
+            using(store, monitor=ignore),
+            open_cache(cache, store, workplace, ignore) as opened,
+        ):
+            links = [link.diff_ids for link in chain.links]
+            return _seconds(partial(opened.bring, links, chain.parameters))
 
     def _store(self) -> Path:
         self._stores += 1
@@ -304,5 +350,12 @@ def _used(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def _held_bytes(storage: Path) -> int:
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def held_bytes(storage: Path) -> int:
+    """Return what a registry keeps: blobs and manifests, each once."""
     return sum(path.stat().st_size for path in storage.rglob("data"))

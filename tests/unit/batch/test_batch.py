@@ -112,4 +112,5 @@ def test_a_name_that_an_output_cannot_have_fails_its_image_alone(tmp_path: Path)
     failure = found.plan.images[0].failure
     assert failure is not None
     assert failure.kind == "usage"
+    assert failure.what.startswith("line 1: ")
     assert found.plan.images[1].failure is None

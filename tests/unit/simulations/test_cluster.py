@@ -23,6 +23,9 @@ PLAIN = Costs(
     fetch_byte_seconds=1e-12,
     sent_bytes=1.0,
     state_bytes=0.0,
+    push_seconds=0.0,
+    push_byte_seconds=0.0,
+    pull_byte_seconds=1e-12,
 )
 SITE = Site(2, source_rate=100.0, cache_rate=100.0, worker_rate=100.0)
 SHAPE = Shape(images=400, layers=1_600)
@@ -56,6 +59,14 @@ def test_one_chain(slots: int, seconds: float) -> None:
     outcome = Simulation(chain, PLAIN, site, Exchange.LINKS, Placement.CHAIN).run()
     assert (outcome.seconds, outcome.pulled_bytes) == (pytest.approx(seconds), 0)
     assert (outcome.source_bytes, outcome.pushed_bytes) == (300, 300)
+
+
+def test_sending_a_link_keeps_its_worker_busy_unless_nothing_is_exchanged() -> None:
+    costs, one = replace(PLAIN, push_byte_seconds=0.02), forest(("a",))
+    sent = Simulation(one, costs, SITE, Exchange.LINKS, Placement.ANY).run()
+    assert (sent.seconds, sent.pushed_bytes) == (pytest.approx(1.0 + 1.0 + 2.0 + 1.0), 100)
+    kept = Simulation(one, costs, SITE, Exchange.NONE, Placement.ANY).run()
+    assert (kept.seconds, kept.pushed_bytes) == (pytest.approx(2.0), 0)
 
 
 def test_who_makes_a_link_elsewhere_pulls_what_is_below() -> None:

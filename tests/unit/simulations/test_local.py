@@ -52,6 +52,15 @@ def test_one_image_takes_what_its_parts_take() -> None:
     assert (last.done, last.fetched_bytes, last.links_made) == (1, SIZE, 1)
 
 
+def test_links_that_go_to_a_cache_take_longer_and_are_counted() -> None:
+    plan = make_plan([image("app", layer("a", SIZE))])
+    costs = replace(PLAIN, push_seconds=0.5, push_byte_seconds=2e-3, sent_bytes=0.5, state_bytes=7)
+    _, without = run(plan, costs, Machine(2.0, jobs=1, fetches=1))
+    _, last = run(plan, costs, Machine(2.0, jobs=1, fetches=1, offers=True))
+    assert last.at_seconds - without.at_seconds == pytest.approx(0.5 + 2.0)
+    assert (without.sent_bytes, last.sent_bytes) == (0, 500 + 7)
+
+
 def test_two_conversions_at_once_share_the_processors() -> None:
     plan = make_plan([image("one", layer("a", SIZE)), image("two", layer("b", SIZE))])
     ends = {}
