@@ -79,7 +79,7 @@ def attach(
     subject: Digest,
     entry: Mapping[str, object],
     *,
-    turn: AbstractContextManager[object],
+    turn: AbstractContextManager[None],
 ) -> None:
     """Make sure that `entry`, the descriptor of a manifest with this subject, is listed.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from converter.batch.events import BatchFinished, BatchPlanned, TaskEvent, Watch
 from converter.batch.executor import Executor
-from converter.batch.failure import failure_of
+from converter.batch.failure import Failure, failure_of
 from converter.batch.lookup import LookedUp
 from converter.batch.orders import (
     CacheOrder,
@@ -20,6 +20,7 @@ from converter.batch.orders import (
     OutputOrder,
     RecordOrder,
 )
+from converter.batch.outputs import check_boot
 from converter.batch.places import fill
 from converter.batch.plan import PlannedOutput, Task, TaskKind, Whereabouts
 from converter.batch.planning import (
@@ -31,6 +32,7 @@ from converter.batch.planning import (
     make_plan,
 )
 from converter.batch.tally import Tally
+from converter.batch.treatments import check_place
 from converter.batch.wishes import OutputWish
 from converter.convert_options import ConvertOptions
 from converter.errors import SaltflatError, UsageError
@@ -38,6 +40,7 @@ from converter.groups import group_layers
 from converter.image.fetch import blob_path
 from converter.image.model import Descriptor, Image, Layer
 from converter.image.partial import is_whole
+from converter.image.platform import Platform
 from converter.image.reference import LayoutReference, RegistryReference, parse_source
 from converter.image.source import Origin
 from converter.layer.limits import Limits
@@ -69,7 +72,8 @@ class Batch:
         self._store = store
         self._shares_store = shares_store
         self._cache = cache
-        self._images = [_filled(one) for one in images]
+        self._boots: dict[tuple[OutputWish, Platform], Failure | None] = {}
+        self._images = [self._filled(one) for one in images]
         _check_places(self._images)
         wanted = [self._wanted(one) for one in self._images]
         self.plan = make_plan(wanted, self._find)
@@ -96,7 +100,10 @@ class Batch:
         place = (self._store.root, one.source, one.origin, image)
         if task.kind is TaskKind.CONVERT:
             skip, count = self._span(task)
-            shared = _shared([self._images[number].treatment.conversion for number in task.images])
+            users = [self._images[number] for number in task.images]
+            shared = _shared([user.treatment.conversion for user in users])
+            at_hand = _in_folder(users, image.layers[skip:count]) or one
+            place = (self._store.root, at_hand.source, at_hand.origin, image)
             return ConvertOrder(*place, count, skip, shared, self._cache)
         if task.kind is TaskKind.RECORD:
             return RecordOrder(*place, options, self._cache)
@@ -123,6 +130,7 @@ class Batch:
         options = one.treatment.conversion
         image = one.image
         layers = image.layers if image is not None else ()
+        in_folder = isinstance(parse_source(one.source), LayoutReference)
         failure = one.failure
         try:
             group_layers(layers, options.max_links)
@@ -132,7 +140,7 @@ class Batch:
             one.source if image is None else image.reference,
             "" if image is None else str(image.digest),
             str(one.platform if image is None else image.platform),
-            tuple(self._layer(one, layer) for layer in layers),
+            tuple(self._layer(layer, in_folder=in_folder) for layer in layers),
             options.parameters,
             options.max_links,
             tuple(PlannedOutput(wish.kind, wish.place) for wish in one.treatment.outputs),
@@ -140,19 +148,51 @@ class Batch:
             failure,
         )
 
-    def _layer(self, one: LookedUp, layer: Layer) -> WantedLayer:
+    def _layer(self, layer: Layer, *, in_folder: bool) -> WantedLayer:
         blob = layer.descriptor
         return WantedLayer(
             str(blob.digest),
             blob.size_bytes,
             str(layer.diff_id),
             # A folder's layers are read where they lie, and foreign ones are not in it.
-            is_here=(isinstance(parse_source(one.source), LayoutReference) and not blob.urls)
+            is_here=(in_folder and not blob.urls)
             or (
                 self._shares_store
                 and is_whole(blob_path(self._store.blobs, blob.digest), blob.size_bytes)
             ),
         )
+
+    def _filled(self, one: LookedUp) -> LookedUp:
+        """Return the image with its outputs' templates filled, or why one of them cannot be."""
+        if one.image is None:
+            return one
+        image = one.image
+        outputs: tuple[OutputWish, ...] = tuple(
+            replace(wish, place=fill(wish.place, one.source, image))
+            for wish in one.treatment.outputs
+        )
+        for wish in outputs:
+            failure = self._fault_of(wish, image.platform)
+            if failure is not None:
+                return replace(one, image=None, failure=failure.at_line(one.line))
+        return replace(one, treatment=replace(one.treatment, outputs=outputs))
+
+    def _fault_of(self, wish: OutputWish, platform: Platform) -> Failure | None:
+        """Return why an output cannot be made, whatever becomes of its image."""
+        try:
+            check_place(wish)
+        except UsageError as error:
+            return failure_of(error)
+        if not self._shares_store:
+            return None  # whoever makes it has boot images of its own
+        anywhere = (replace(wish, place=""), platform)
+        if anywhere not in self._boots:
+            self._boots[anywhere] = None
+            try:
+                check_boot(wish, platform, self._store)
+            except SaltflatError as error:
+                self._boots[anywhere] = failure_of(error)
+        return self._boots[anywhere]
 
     def _find(self, identity: str) -> FoundLink:
         if not self._shares_store:
@@ -209,15 +249,18 @@ def _host(one: LookedUp) -> str:
     return reference.host if isinstance(reference, RegistryReference) else ""
 
 
-def _filled(one: LookedUp) -> LookedUp:
-    """Return the image with its outputs' templates filled."""
-    if one.image is None:
-        return one
-    image = one.image
-    outputs: tuple[OutputWish, ...] = tuple(
-        replace(wish, place=fill(wish.place, one.source, image)) for wish in one.treatment.outputs
-    )
-    return replace(one, treatment=replace(one.treatment, outputs=outputs))
+def _in_folder(users: Sequence[LookedUp], layers: Sequence[Layer]) -> LookedUp | None:
+    """Return one of the images that lies in a folder with just these layers, if there is one.
+
+    Its blobs were planned to be read where they are.
+    """
+    wanted = {layer.descriptor.digest for layer in layers}
+    for user in users:
+        found = user.image.layers if user.image is not None else ()
+        is_folder = isinstance(parse_source(user.source), LayoutReference)
+        if is_folder and wanted <= {layer.descriptor.digest for layer in found}:
+            return user
+    return None
 
 
 def _check_places(images: Sequence[LookedUp]) -> None:

@@ -22,7 +22,7 @@ from converter.marked_yaml import Marked, fault, read_marked
 
 SCHEMA = 1
 MOST_BYTES = 64 << 20
-_MOST_YAML_BYTES = 8 << 20  # its parser takes a minute for so much; JSON lines are for more
+_MOST_YAML_BYTES = 8 << 20  # of which its parser makes some GB; JSON lines are for more
 _MOST_FAULTS_SHOWN = 50
 _GLOB = frozenset("*?[")
 _SCHEMA_KEY, _DEFAULTS, _IMAGES = "schema", "defaults", "images"

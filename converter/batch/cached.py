@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from converter.artifact.cache import CacheMode, CachePolicy
 from converter.artifact.link_artifact import find_link_artifact
 from converter.batch.lookup import PARALLEL_LOOKUPS
+from converter.batch.orders import CacheOrder
 from converter.batch.plan import Whereabouts
 from converter.batch.planning import FoundLink
 from converter.errors import SaltflatError, UnavailableError
 from converter.registry.artifacts import ArtifactRepository
+
+
+def reads(cache: CacheOrder) -> bool:
+    """Tell whether links are taken from `cache`."""
+    return CachePolicy(CacheMode(cache.mode), cache.verify).reads
 
 
 def cached_links(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from converter.errors import (
     AuthError,
@@ -43,6 +43,10 @@ class Failure:
     expected: str | None = None
     hint: str | None = None
     cause: str | None = None
+
+    def at_line(self, line: int) -> Failure:
+        """Return the failure of what stands in that line of a file."""
+        return replace(self, what=f"line {line}: {self.what}")
 
 
 def failure_of(error: BaseException) -> Failure:

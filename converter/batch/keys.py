@@ -247,6 +247,7 @@ _VSPHERE: dict[str, Read] = {
     "network": text,
     "storage-policy": text,
 }
+OUTPUT_KEYS = frozenset({*_BUNDLE, *_EXPORT, *_PUSH, *_VSPHERE})
 # What holds for one image or, among the defaults, for all of them.
 SETTINGS: dict[str, Read] = {
     "capacity": size,

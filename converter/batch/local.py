@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from multiprocessing.reduction import send_handle
 from types import TracebackType
 from typing import Self
 
@@ -35,14 +34,12 @@ from converter.batch.executor import OrderOf
 from converter.batch.failure import Failure, failure_of
 from converter.batch.orders import Order
 from converter.batch.plan import Plan, Task, TaskKind
-from converter.batch.progress import Progress
 from converter.batch.ready import Ready
 from converter.batch.work import Workplace, perform
-from converter.batch.worker import Advanced, Ended, Message, Warned, serve
+from converter.batch.worker import ENDING, Advanced, Ended, Message, Teller, Warned, serve
 from converter.errors import SaltflatError
-from converter.events import Event, Note
+from converter.events import Event
 from converter.store.layout import Store
-from converter.store.locks import lend
 
 _ATTEMPTS = 2  # of a task whose worker dies
 _END_SECONDS = 30.0  # for a worker to take back what it was doing
@@ -223,29 +220,22 @@ class _Crew:
         )
         worker = _Worker(process.name, process, ours)
         # A new process has the blocked signals of whoever starts it, and no handler yet.
-        signals = {signal.SIGINT, signal.SIGTERM}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         try:
             process.start()
             self._workers.append(worker)  # now there is somebody to end it
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        with suppress(OSError):  # it is dead, which its line says to whoever listens
-            send_handle(ours, lend(self._store), process.pid)
         return worker
 
     def _perform(self, doing: _Doing, order: Order) -> None:
-        progress = Progress()
+        teller = Teller(lambda message: self._say(doing, message))
 
         def monitor(event: Event) -> None:
             if self._stopping.is_set():
                 raise CancelledError
-            if isinstance(event, Note):
-                if event.warning:
-                    self._say(doing, Warned(event.text))
-            elif progress.take(event):
-                self._say(doing, Advanced(progress.done_bytes, progress.total_bytes))
+            teller.tell(event)
 
         try:
             ended = Ended(perform(order, monitor, self._workplace), None)

@@ -94,7 +94,7 @@ def _names(entry: Entry, sources: Sources) -> list[LookedUp]:
         try:
             texts = [f"{entry.source}:{tag}" for tag in _tags(entry, entry.tags, sources)]
         except Exception as error:  # it is this entry's, and told as such
-            failure = _at(entry.line, failure_of(error))
+            failure = failure_of(error).at_line(entry.line)
     return [
         LookedUp(entry.line, text, platform, entry.treatment, failure=failure)
         for text in texts
@@ -130,9 +130,5 @@ def _resolve(one: LookedUp, sources: Sources) -> LookedUp:
     except CancelledError:
         raise
     except Exception as error:  # it is this image's, and told as such
-        return replace(one, failure=_at(one.line, failure_of(error)))
+        return replace(one, failure=failure_of(error).at_line(one.line))
     return replace(one, image=image)
-
-
-def _at(line: int, failure: Failure) -> Failure:
-    return replace(failure, what=f"line {line}: {failure.what}")

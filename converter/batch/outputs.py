@@ -10,13 +10,14 @@ from converter.batch.notes import MadeFile, Note, Notes, identity_of_parts
 from converter.batch.orders import OutputOrder
 from converter.batch.sources import Sources
 from converter.batch.treatments import request_of
-from converter.batch.wishes import BundleWish, ExportWish, ImportWish, PushWish
+from converter.batch.wishes import BundleWish, ExportWish, ImportWish, OutputWish, PushWish
 from converter.events import Event, Monitor, StepFinished
 from converter.export.exportable import Exportable, exportable_of_image
 from converter.export.kinds import make_export
 from converter.export.settings import Attachment, Export
 from converter.image.c_oci import OCI_MANIFEST
 from converter.image.digest import Digest
+from converter.image.platform import Platform
 from converter.image.reference import BundleReference, parse_source
 from converter.library import BundleTarget, is_there
 from converter.pipeline import Chain
@@ -36,6 +37,19 @@ def make_output(
     output alone.
     """
     return _Making(order, chain, store, sources, monitor).make()
+
+
+def check_boot(wish: OutputWish, platform: Platform, store: Store) -> None:
+    """Raise NotFoundError if `store` lacks the boot image that the output of an image needs.
+
+    Raises as the store does for one that is there and is damaged.
+    """
+    if isinstance(wish, BundleWish):
+        bundle_boot(store, wish.boot)
+    elif isinstance(wish, ExportWish):
+        request = request_of(wish, None)
+        if request.type.is_machine:
+            wish.machine.boot_medium(store, platform, None, request.medium)
 
 
 class _Making:

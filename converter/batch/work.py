@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -120,20 +121,22 @@ def _convert(order: ConvertOrder, store: Store, workplace: Workplace, monitor: M
             monitor=monitor,
             cache=cache,
         )
-    own = {str(layer.diff_id) for layer in layers[order.skip :]}
-    links = [
-        LinkMade(
-            record.link_id,
-            record.size_bytes,
-            record.sha256,
-            is_new=record.link_id in brought.made
-            or (record.link_id not in here and order.cache is not None),
-            from_cache=record.link_id not in brought.made and record.link_id not in here,
-            empty=record.empty,
-        )
-        for record in _links(store, groups, parameters)
-        if own.issuperset(record.diff_ids)
-    ]
+    links: list[LinkMade] = []
+    for begin, record in zip(_begins(groups), _links(store, groups, parameters), strict=False):
+        is_made = record.link_id in brought.made
+        # What is neither ours nor was here came from the cache, or others have just made it.
+        is_cached = order.cache is not None and not is_made and record.link_id not in here
+        if begin >= order.skip:
+            links.append(
+                LinkMade(
+                    record.link_id,
+                    record.size_bytes,
+                    record.sha256,
+                    is_new=is_made or is_cached,
+                    from_cache=is_cached,
+                    empty=record.empty,
+                )
+            )
     fetched = [
         blob for blob in absent if is_whole(blob_path(store.blobs, blob.digest), blob.size_bytes)
     ]
@@ -177,6 +180,11 @@ def _links(
             return
         yield record
         top = top if record.empty else record.link_id
+
+
+def _begins(groups: list[tuple[Layer, ...]]) -> Iterator[int]:
+    """Yield how many layers lie below each group."""
+    return accumulate((len(group) for group in groups), initial=0)
 
 
 def _is_here(store: Store, layer: Layer) -> bool:

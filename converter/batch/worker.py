@@ -10,10 +10,10 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from types import FrameType
 
@@ -24,7 +24,10 @@ from converter.batch.progress import Progress
 from converter.batch.work import Workplace, perform
 from converter.events import Event, Note
 from converter.store.layout import Store
-from converter.store.locks import borrowing
+from converter.store.locks import using
+
+# What ends a command. Whoever starts a worker blocks them until it has handlers.
+ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,44 +59,44 @@ Message = Advanced | Warned | Ended
 def serve(connection: Connection[Message, Order], store: Path) -> None:
     """Carry out the orders that come over `connection`, until it is closed.
 
-    The first that comes is a descriptor: the hold of whoever sends it on the store at `store`.
+    All are for the store at `store`, which whoever sends them uses all the while.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever started us decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # of a terminal: whoever started us decides
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
     with suppress(KeyboardInterrupt, EOFError, OSError), Workplace() as workplace:
         # Blocked since before we were: there was nobody to take them.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         threading.Thread(target=_follow_parent, daemon=True).start()
-        with borrowing(Store(store), recv_handle(connection)):
+        with using(Store(store), for_a_user=True):
             while True:
                 order = connection.recv()
-                connection.send(_carry_out(order, _Teller(connection), workplace))
+                connection.send(_carry_out(order, Teller(connection.send), workplace))
 
 
-def _carry_out(order: Order, teller: _Teller, workplace: Workplace) -> Ended:
+def _carry_out(order: Order, teller: Teller, workplace: Workplace) -> Ended:
     try:
         return Ended(perform(order, teller.tell, workplace), None)
     except Exception as error:  # it is told to whoever waits; the next order may fare better
         return Ended(None, failure_of(error))
 
 
-class _Teller:
-    """Tells how an order's work goes, from any of its threads."""
+class Teller:
+    """Tells how an order's work goes; `say` is called by one of its threads at a time."""
 
-    def __init__(self, connection: Connection[Message, Order]) -> None:
-        self._connection = connection
+    def __init__(self, say: Callable[[Message], None]) -> None:
+        self._say = say
         self._lock = threading.Lock()
         self._progress = Progress()
 
     def tell(self, event: Event) -> None:
+        """Be the work's monitor, for any of its threads."""
         with self._lock:
             if isinstance(event, Note):
                 if event.warning:
-                    self._connection.send(Warned(event.text))
+                    self._say(Warned(event.text))
             elif self._progress.take(event):
-                self._connection.send(
-                    Advanced(self._progress.done_bytes, self._progress.total_bytes)
-                )
+                self._say(Advanced(self._progress.done_bytes, self._progress.total_bytes))
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import click
 
-from converter.artifact.cache import CacheMode, CachePolicy
 from converter.batch.batch import Batch, run_batch
 from converter.batch.batch_file import MOST_BYTES, parse_batch
-from converter.batch.cached import cached_links
 from converter.batch.events import BatchEvent
 from converter.batch.executor import Executor
 from converter.batch.failure import worst_exit_code
@@ -209,9 +207,12 @@ def _plan(
 
     images = look_up(wanted.entries, workplace.sources(store), told)
     is_cached = None
-    if cache is not None and CachePolicy(CacheMode(cache.mode), cache.verify).reads:
-        repository = cache_repository(cache, store, workplace)
-        is_cached = partial(cached_links, repository)
+    if cache is not None:
+        # Half of what this loads is for pushing; who has no cache need not wait for it.
+        from converter.batch.cached import cached_links, reads  # noqa: PLC0415 - see above
+
+        if reads(cache):
+            is_cached = partial(cached_links, cache_repository(cache, store, workplace))
     return Batch(
         images,
         store,

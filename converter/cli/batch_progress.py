@@ -72,7 +72,8 @@ def event_line(event: BatchEvent) -> str | None:
     if isinstance(event, ImageFinished):
         name = f"{event.reference} ({event.platform})"
         if event.state is ImageState.FAILED and event.failure is not None:
-            return f"{name}: failed: {event.failure.what}"
+            next_step = f" Next: {event.failure.hint}" if event.failure.hint else ""
+            return f"{name}: failed: {event.failure.what}{next_step}"
         if event.state is ImageState.SKIPPED:
             return None  # what ended the batch is told
         return f"{name}: {event.state.value}"

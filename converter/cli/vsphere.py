@@ -17,12 +17,13 @@ from converter.vsphere.settings import Settings
 
 @click.group("vsphere")
 def command() -> None:
-    """Look whether a vCenter or ESXi is ready for machines, and bring images there.
+    """Look whether a vCenter or ESXi is ready for machines, bring images there, make projects.
 
     \b
     Examples:
       saltflat vsphere check --vsphere-url https://vcenter.example --vsphere-username me
       saltflat vsphere import debian:12 --vsphere-url https://vcenter.example --cluster prod
+      saltflat vsphere project create web --projects ./projects.yaml
     """
 
 

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,12 +41,11 @@ def locked(
     shared: bool = False,
     timeout_seconds: float = 3600,
     on_wait: Callable[[], None] = _silent,
-) -> Iterator[int]:
+) -> Iterator[None]:
     """Hold the lock file `path`, alone or with others; wait for it, telling `on_wait` once.
 
-    Yields the descriptor that holds it. Raises SaltflatError after `timeout_seconds`. The file
-    stays: removing it while somebody may come for it would let two processes lock two files of one
-    name.
+    Raises SaltflatError after `timeout_seconds`. The file stays: removing it while somebody may
+    come for it would let two processes lock two files of one name.
     """
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -67,7 +66,7 @@ def locked(
                         hint="See what it does, or end it: the lock goes with it.",
                     ) from None
                 time.sleep(_POLL_SECONDS)
-        yield descriptor
+        yield
     finally:
         os.close(descriptor)
 
@@ -77,7 +76,6 @@ class _Use:
     """This process's hold on one store, and how many of its callers count on it."""
 
     lock: ExitStack
-    descriptor: int = -1
     callers: int = 0
 
 
@@ -88,11 +86,13 @@ _guard = threading.Lock()
 
 
 @contextmanager
-def using(store: Store, *, monitor: Monitor = ignore) -> Iterator[None]:
+def using(store: Store, *, monitor: Monitor = ignore, for_a_user: bool = False) -> Iterator[None]:
     """Keep everything in `store` from being deleted; may be entered again within itself.
 
     Converting, and looking up what a machine or a bundle is made of, happen inside. Waits for a
-    process that deletes. Raises SaltflatError after an hour.
+    process that deletes. Raises SaltflatError after an hour. `for_a_user` is for who works for a
+    process, on whichever host, that uses the store all the while: there is nobody to wait for, and
+    at the gate there may be a deleter who waits for that process.
     """
     path = store.locks / "store"
     waiting = Note("another process deletes from the store, waiting")
@@ -101,52 +101,18 @@ def using(store: Store, *, monitor: Monitor = ignore) -> Iterator[None]:
         if use is None:
             use = _Use(ExitStack())
             gate = locked(store.locks / "gate", shared=True, on_wait=lambda: monitor(waiting))
-            with gate:
-                use.descriptor = use.lock.enter_context(locked(path, shared=True))
+            with nullcontext() if for_a_user else gate:
+                use.lock.enter_context(locked(path, shared=True))
             _uses[path] = use
         use.callers += 1
     try:
         yield
     finally:
-        _let_go(path, use)
-
-
-def lend(store: Store) -> int:
-    """Return a descriptor of this process's hold on `store`, which another process may borrow.
-
-    To be called inside `using`. The descriptor stays ours: what goes to the other is a duplicate.
-    """
-    with _guard:
-        return _uses[store.locks / "store"].descriptor
-
-
-@contextmanager
-def borrowing(store: Store, descriptor: int) -> Iterator[None]:
-    """Use `store` by the hold of the process that we work for; `descriptor` came from its `lend`.
-
-    A worker that came to the gate itself would wait there behind a deleter, who waits for whoever
-    waits for the worker. The hold lasts until both have let go. To be entered before `using`.
-    """
-    path = store.locks / "store"
-    lock = ExitStack()
-    lock.callback(os.close, descriptor)
-    use = _Use(lock, descriptor, callers=1)
-    with _guard:
-        if path in _uses:
-            raise AssertionError(f"{path} is held already")
-        _uses[path] = use
-    try:
-        yield
-    finally:
-        _let_go(path, use)
-
-
-def _let_go(path: Path, use: _Use) -> None:
-    with _guard:
-        use.callers -= 1
-        if not use.callers:
-            del _uses[path]
-            use.lock.close()
+        with _guard:
+            use.callers -= 1
+            if not use.callers:
+                del _uses[path]
+                use.lock.close()
 
 
 @contextmanager
@@ -162,7 +128,7 @@ def sweeping(
     `timeout_seconds` were not enough.
     """
 
-    def alone(name: str, others: str) -> AbstractContextManager[object]:
+    def alone(name: str, others: str) -> AbstractContextManager[None]:
         note = Note(f"{others} the store, waiting")
         return locked(
             store.locks / name, timeout_seconds=timeout_seconds, on_wait=lambda: monitor(note)

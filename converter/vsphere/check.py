@@ -51,6 +51,8 @@ class Finding:
 def examine(connection: Connection) -> Iterator[Finding]:
     """Yield what was found. Raises what a request may raise where the session is at fault."""
     yield from _session(connection)
+    if connection.about.is_vcenter:
+        yield _tags(connection)
     looking = _Looking()
     inventory = survey(connection)
     wishes = connection.settings.wishes
@@ -156,13 +158,9 @@ def _privileges(
     if not connection.about.is_vcenter:
         needed = {name: uses for name, uses in needed.items() if name not in c.VCENTER_PRIVILEGES}
     try:
-        with connection.doing(f"say what {connection.settings.username} may do"):
-            answers = connection.content.authorizationManager.HasPrivilegeOnEntities(
-                [node.reference], connection.session_key, list(needed)
-            )
+        granted = _granted(connection, node.reference, list(needed))
     except SaltflatError as error:
         return Finding(subject, Verdict.WARNING, error.what)
-    granted = {one.privId for answer in answers for one in answer.privAvailability if one.isGranted}
     missing = [f"{name} ({uses})" for name, uses in needed.items() if name not in granted]
     if not missing:
         return Finding(subject, Verdict.OK, f"all {len(needed)} on {inventory.path(node)}")
@@ -171,6 +169,31 @@ def _privileges(
         Verdict.FAILED,
         f"missing on {inventory.path(node)}: {', '.join(missing)}",
         "Give the user a role with them on that object, or on one above it that is propagated.",
+    )
+
+
+def _tags(connection: Connection) -> Finding:
+    """Ask whether import could tag; a template without a tag is as good."""
+    subject, root = "tag privileges", connection.content.rootFolder
+    try:
+        granted = _granted(connection, root, list(c.TAG_PRIVILEGES))
+    except SaltflatError as error:
+        return Finding(subject, Verdict.WARNING, error.what)
+    missing = [name for name in c.TAG_PRIVILEGES if name not in granted]
+    if not missing:
+        return Finding(subject, Verdict.OK, f"all {len(c.TAG_PRIVILEGES)} on /")
+    remedy = "Give the user a role with them on vCenter itself, or import with --no-tag."
+    return Finding(subject, Verdict.WARNING, f"missing on /: {', '.join(missing)}", remedy)
+
+
+def _granted(connection: Connection, thing: object, names: Sequence[str]) -> frozenset[str]:
+    """Return those of some privileges that the session has on an object."""
+    with connection.doing(f"say what {connection.settings.username} may do"):
+        answers = connection.content.authorizationManager.HasPrivilegeOnEntities(
+            [thing], connection.session_key, list(names)
+        )
+    return frozenset(
+        one.privId for answer in answers for one in answer.privAvailability if one.isGranted
     )
 
 

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,38 +50,30 @@ class BatchRun:
 def run_batch(
     file: Path,
     *options: str,
-    environment: Mapping[str, str] | None = None,
     hear: Callable[[JsonEvent], None] | None = None,
 ) -> BatchRun:
     """Run a batch to its end, whatever that is; `hear` gets each event as it comes."""
     command = [*SALTFLAT, "--progress", "json", "batch", *options, "--format", "json", str(file)]
     run = BatchRun()
     started = time.monotonic()
-    with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen(
+    with (
+        tempfile.TemporaryFile() as out,
+        subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
-        )
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ) as process,
+    ):
         late = threading.Timer(_TIMEOUT_SECONDS, process.kill)
         late.start()
         watching = threading.Thread(target=_watch_memory, args=(process, run))
         watching.start()
         assert process.stderr is not None, "it is a pipe"
         for line in process.stderr:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                event = None
-            if not isinstance(event, dict) or "event" not in event:
-                run.said.append(line.rstrip())
-                continue
-            run.events.append(event)
-            if hear is not None:
-                hear(event)
+            _take(run, line, hear)
         run.exit_code = process.wait()
         run.seconds = time.monotonic() - started
         late.cancel()
@@ -89,6 +81,19 @@ def run_batch(
         out.seek(0)
         run.result = json.loads(out.read() or b"{}")
     return run
+
+
+def _take(run: BatchRun, line: str, hear: Callable[[JsonEvent], None] | None) -> None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict) or "event" not in event:
+        run.said.append(line.rstrip())
+        return
+    run.events.append(event)
+    if hear is not None:
+        hear(event)
 
 
 def _watch_memory(process: subprocess.Popen[str], run: BatchRun) -> None:

@@ -14,6 +14,7 @@ The figures go to stderr.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -108,6 +109,19 @@ def verified(store: Path) -> list[str]:
         check=False,
     )
     return [] if done.returncode == 0 else [f"store verify: {done.stdout}{done.stderr}"]
+
+
+def link_digests(stores: Iterable[Path]) -> dict[str, str]:
+    """Return the digest of every file of the good links in `stores`, by name.
+
+    A file that two stores have must be the same in both.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(path for store in stores for path in (store / "links").glob("[!.]*")):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found[path.name] = digest if found.get(path.name, digest) == digest else "two of one name"
+    return found
 
 
 def _ended_well(ran: BatchRun) -> list[str]:

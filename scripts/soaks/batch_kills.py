@@ -1,8 +1,9 @@
 """Batches on a Dask cluster, a worker of which is killed at a random moment.
 
 A scheduler, two workers and a registry run on this host. In every other batch the workers share the
-batch's store; in the others each has one of its own, and they meet at a cache in the registry. What
-is demanded of each batch:
+batch's store; in the others each has its own, and they meet at a cache in the registry. Before more
+than one kill comes a batch of those that nobody disturbs: each blob leaves its own repository once,
+each link is made once. What is demanded of each batch:
 
 - it completes, with the bytes of a batch on this host that nobody disturbed;
 - no task is begun again but those that the killed worker had, and no other one finds its link made;
@@ -14,24 +15,24 @@ A batch that was over before the kill does not count. The table goes to stderr.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
 
 from scripts.soaks._batch_run import BatchRun, JsonEvent, run_batch
 from scripts.soaks._dask_cluster import DaskCluster, dask_cluster
-from scripts.soaks.batch import batch_file, verified
+from scripts.soaks.batch import batch_file, link_digests, verified
 from tests.images.workload import work_images, work_layers
 from tests.integration.direct_push import push_workload
-from tests.integration.registry_server import registry_server
+from tests.integration.registry_server import RegistryServer, registry_server
 
 COUNT = 20
 IMAGES = 8
@@ -46,7 +47,7 @@ def run(count: int, seed: int, images: int = IMAGES) -> list[str]:
     wanted = work_images(images)
     with (
         tempfile.TemporaryDirectory(prefix="saltflat-batch-kills-") as name,
-        registry_server("docker-registry", Path(name) / "registry") as registry,
+        registry_server("docker-registry", Path(name) / "registry", access_log=True) as registry,
         dask_cluster(Path(name) / "dask", _WORKERS) as cluster,
     ):
         folder = Path(name)
@@ -55,7 +56,11 @@ def run(count: int, seed: int, images: int = IMAGES) -> list[str]:
         here = run_batch(file, "--store", str(folder / "here"), "--plain-http", "--jobs", "2")
         if here.exit_code:
             return [f"a batch on this host ended with {here.exit_code}: {' '.join(here.said)}"]
-        expected = _links([folder / "here"])
+        expected = link_digests([folder / "here"])
+        if count > 1:
+            quiet = _Trial(folder / "quiet", file, cluster, apart=True)
+            failures += quiet.judge_peace(registry, expected)
+            rmtree(quiet.folder)
         duration = here.seconds
         print(
             _ROW.format(
@@ -68,7 +73,8 @@ def run(count: int, seed: int, images: int = IMAGES) -> list[str]:
             attempts += 1
             if attempts > 3 * count + 10:
                 return [*failures, f"only {killed} of {attempts} batches had a kill"]
-            trial = _Trial(folder / f"trial-{attempts}", file, cluster, killed % 2 == 1)
+            apart = killed % 2 == 1
+            trial = _Trial(folder / f"trial-{attempts}", file, cluster, apart=apart)
             cache = f"{registry.host}/cache-{attempts}"
             kill = _Kill(choose.choice(_WORKERS), choose.uniform(0, duration))
             batch = trial.run(kill, cache)
@@ -97,7 +103,7 @@ class _Kill:
 class _Trial:
     """One batch in `folder`; the workers' stores are `apart` or all the same."""
 
-    def __init__(self, folder: Path, file: Path, cluster: DaskCluster, apart: bool) -> None:
+    def __init__(self, folder: Path, file: Path, cluster: DaskCluster, *, apart: bool) -> None:
         self.folder = folder
         self.apart = apart
         self._file = file
@@ -105,11 +111,27 @@ class _Trial:
         self._store = folder / "store"
         folder.mkdir()
 
+    def judge_peace(self, registry: RegistryServer, expected: Mapping[str, str]) -> list[str]:
+        """Run the batch without a kill; say what was fetched or made twice, or is wrong."""
+        self._cluster.workers()
+        before = Counter(registry.fetched())
+        cache = "cache-quiet"
+        batch = self._run(f"{registry.host}/{cache}", lambda _event: None)
+        fetched = Counter(registry.fetched(leave_out=cache)) - before
+        made = Counter(batch.links_made())
+        wrong = [
+            f"{blob} was fetched {times} times" for blob, times in fetched.items() if times > 1
+        ]
+        wrong += [
+            f"link {link} was made {times} times" for link, times in made.items() if times > 1
+        ]
+        if not fetched or {f"{link}.vmdk" for link in made} - expected.keys():
+            wrong.append(f"{len(fetched)} blobs were fetched, {len(made)} links made")
+        return wrong + self.judge(_Kill("", 0), batch, expected)
+
     def run(self, kill: _Kill, cache: str) -> BatchRun:
         """Run the batch, and `kill` a worker unless the batch ends before."""
         processes = self._cluster.workers()
-        own = {name: self.folder / name for name in _WORKERS} if self.apart else {}
-        self._cluster.give_stores(own)
         running: dict[str, tuple[str, str]] = {}
         lock = threading.Lock()
 
@@ -135,6 +157,11 @@ class _Trial:
                 elif event["event"] == "batch-finished":
                     timer.cancel()
 
+        return self._run(cache, hear)
+
+    def _run(self, cache: str, hear: Callable[[JsonEvent], None]) -> BatchRun:
+        own = {name: self.folder / name for name in _WORKERS} if self.apart else {}
+        self._cluster.give_stores(own)
         options = ["--store", str(self._store), "--plain-http"]
         options += ["--scheduler", self._cluster.address]
         options += ["--cache-repo", cache] if self.apart else []
@@ -159,7 +186,7 @@ class _Trial:
             if not link["new"] or link["from_cache"]
         ]
         stores = [store for store in self.folder.iterdir() if (store / "links").is_dir()]
-        found = _links(stores)
+        found = link_digests(stores)
         wrong += [f"{name} is other than it should be" for name in _differing(found, expected)]
         if found.keys() != expected.keys():
             wrong.append(f"{len(found)} files of links, expected {len(expected)}")
@@ -175,7 +202,7 @@ class _Trial:
         options = ["--store", str(store), "--plain-http", "--jobs", "2", "--cache-repo", cache]
         taken = run_batch(self._file, *options, "--cache-mode", "read")
         wrong = [f"the cache has no link {link}" for link in taken.links_made()]
-        if taken.exit_code or _links([store]) != expected:
+        if taken.exit_code or link_digests([store]) != expected:
             wrong.append(f"a batch from the cache: {taken.exit_code}, {' '.join(taken.said)}")
         return wrong
 
@@ -197,19 +224,6 @@ def _row(number: int, trial: _Trial, kill: _Kill, batch: BatchRun) -> str:
 def _duration(batch: BatchRun) -> float:
     """Return how long a batch's tasks took in all, in seconds."""
     return float(max((event["at_seconds"] for event in batch.of("task-finished")), default=0))
-
-
-def _links(stores: Iterable[Path]) -> dict[str, str]:
-    """Return the digest of every file of a good link, by name.
-
-    Records tell who made a link, which is the same program here.
-    """
-    found = {}
-    for path in sorted(path for store in stores for path in (store / "links").glob("[!.]*")):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found[path.name] = digest if found.get(path.name, digest) == digest else "two of one name"
-    return found
 
 
 def _differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:

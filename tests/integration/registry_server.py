@@ -20,7 +20,7 @@ USER, PASSWORD = "ali", "open sesame"
 # What `htpasswd -nbBC 5` makes of them: the registry takes bcrypt alone.
 _HTPASSWD = "ali:$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW\n"
 # Of a line in the Apache combined log format.
-_BLOB_REQUEST = re.compile(r'"GET /v2/\S+/blobs/(sha256:[0-9a-f]{64}) ')
+_BLOB_REQUEST = re.compile(r'"GET /v2/(\S+)/blobs/(sha256:[0-9a-f]{64}) ')
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,13 @@ class RegistryServer:
         blobs = self.storage / "docker" / "registry" / "v2" / "blobs"
         return blobs / algorithm / encoded[:2] / encoded / "data"
 
-    def fetched(self) -> list[str]:
+    def fetched(self, *, leave_out: str | None = None) -> list[str]:
         """Return the digest of each blob that was asked for so far, as often as it was.
 
-        Needs a server with `access_log`.
+        Those of the repository `leave_out` do not count. Needs a server with `access_log`.
         """
-        return _BLOB_REQUEST.findall(self.access_log.read_text())
+        asked = _BLOB_REQUEST.findall(self.access_log.read_text())
+        return [digest for repository, digest in asked if repository != leave_out]
 
 
 @dataclass(frozen=True, slots=True)

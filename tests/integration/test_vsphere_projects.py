@@ -74,7 +74,8 @@ def test_a_project_is_made_used_limited_and_removed(vcenter, saltflat, tmp_path)
         limits = {one.values["name"]: one.values.get(_LIMIT) for one in pools_there}
         assert limits == {"Resources": limits["Resources"], "teams": -1, "web": 2048}
         disks = _devices(machine["config.hardware.device"], vim.vm.device.VirtualDisk)
-        assert [one.backing.datastore._moId for one in disks] == [_datastore(connection)]
+        made = [(one.backing.datastore._moId, one.backing.thinProvisioned) for one in disks]
+        assert made == [(_datastore(connection), False)]
     code, _none, said = project("rm", "2G")
     assert (code, cause(said)) == (6, "not-empty")
     idle = [f"{pools}/idle", "/DC0/vm/teams/idle"]
@@ -92,7 +93,9 @@ projects:
     resource-pool: teams/{name}
     folder: teams/{name}
     datastore: LocalDS_1
+    network: nowhere  # the variable for another one counts before it
     storage-policy: {POLICY}
+    provisioning: thick
     limits:
       memory: {memory}
 """

@@ -7,8 +7,10 @@ people configure is theirs: nothing here overrides it.
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 
 from converter.errors import NotFoundError, UnavailableError, UsageError
 
@@ -36,14 +38,15 @@ def connected(scheduler: str, *, workers: int) -> Iterator[Client]:
     with ExitStack() as opened:
         where: str | LocalCluster = scheduler
         if scheduler == LOCAL:
-            where = opened.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,  # a conversion has threads of its own
-                    dashboard_address=None,
-                    silence_logs=logging.CRITICAL,  # a worker that died is our event, not a log's
+            with _without_interrupts():
+                where = opened.enter_context(
+                    LocalCluster(
+                        n_workers=workers,
+                        threads_per_worker=1,  # a conversion has threads of its own
+                        dashboard_address=None,
+                        silence_logs=logging.CRITICAL,  # a dead worker is an event of ours
+                    )
                 )
-            )
         try:
             client = opened.enter_context(
                 Client(where, timeout=_CONNECT_SECONDS, set_as_default=False)
@@ -66,3 +69,17 @@ def connected(scheduler: str, *, workers: int) -> Iterator[Client]:
                 hint=f"Start some: dask worker {scheduler} --nthreads 1",
             ) from error
         yield client
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Block SIGINT for threads and processes that are begun in the block, and all that they begin.
+
+    A terminal sends Ctrl-C to the workers too, but it is for the batch to say what they do.
+    """
+    resource_tracker.ensure_running()  # starting it unblocks the signal in whichever thread does
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

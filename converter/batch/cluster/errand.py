@@ -82,22 +82,22 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an errand ended: with an outcome, a failure, or neither, if one that it needs failed."""
+    """How an errand ended: with an outcome or a failure; `address` is Dask's of the worker."""
 
     worker: str
+    address: str = ""
     outcome: Outcome | None = None
     failure: Failure | None = None
 
 
-def run_errand(errand: Errand, *needs: Ended) -> Ended:
-    """Carry an errand out, unless something that it `needs` has failed.
+def run_errand(errand: Errand) -> Ended:
+    """Carry an errand out.
 
     Raises UnavailableError, for Dask to try it again; any other failure is in the result, for a
     second try would end in it too.
     """
-    telling = _Telling(errand, get_worker())
-    if any(need.outcome is None for need in needs):
-        return Ended(telling.worker)
+    worker = get_worker()
+    telling = _Telling(errand, worker)
     telling.tell(Word.STARTED)
     with _at_work(errand.topic) as workplace:
         try:
@@ -108,8 +108,8 @@ def run_errand(errand: Errand, *needs: Ended) -> Ended:
         except CancelledError:
             raise
         except Exception as error:  # it is told to whoever waits; the next errand may fare better
-            return Ended(telling.worker, failure=failure_of(error))
-    return Ended(telling.worker, outcome)
+            return Ended(telling.worker, worker.address, failure=failure_of(error))
+    return Ended(telling.worker, worker.address, outcome)
 
 
 async def rest(topic: str, seconds: float) -> None:
@@ -163,21 +163,29 @@ def _carried_out(errand: Errand, telling: _Telling, workplace: Workplace) -> Out
         raise stores.not_shared(order.store)
     store = Store(stores.worker_store(order.store))
     order = replace(order, store=store.root)
-    if errand.meeting is None:
-        return perform(order, telling, workplace)
+    with using(store, monitor=telling, for_a_user=bool(errand.mark)):
+        if errand.meeting is None:
+            return perform(order, telling, workplace)
+        return _met(errand, order, telling, workplace, store)
+
+
+def _met(
+    errand: Errand, order: Order, telling: _Telling, workplace: Workplace, store: Store
+) -> Outcome:
+    """Do what the order says in a store of this worker's own, with the cache for all the others."""
+    assert errand.meeting is not None, "else there is nobody to meet"
     if isinstance(order, RecordOrder) and order.options.policy.max_disk_bytes is None:
         # Its links are in the cache, and to bring them here costs more than a record is worth.
         return Outcome(_IN_CACHE, is_changed=False)
-    with using(store, monitor=telling):
-        repository = cache_repository(errand.meeting, store, workplace)
-        if errand.links and (made := made_elsewhere(repository, errand.links, monitor=telling)):
-            return Outcome(_IN_CACHE, links=made)  # by a worker that died before it could tell
-        if errand.lent and all(is_lent(repository, blob, monitor=telling) for blob in errand.lent):
-            return Outcome(_IN_CACHE)  # likewise
-        borrow(repository, store.blobs, errand.borrowed, monitor=telling)
-        outcome = perform(order, telling, workplace)
-        for blob in errand.lent:
-            lend(repository, store.blobs, blob, monitor=telling)
+    repository = cache_repository(errand.meeting, store, workplace)
+    if errand.links and (made := made_elsewhere(repository, errand.links, monitor=telling)):
+        return Outcome(_IN_CACHE, links=made)  # by a worker that died before it could tell
+    if errand.lent and all(is_lent(repository, blob, monitor=telling) for blob in errand.lent):
+        return Outcome(_IN_CACHE)  # likewise
+    borrow(repository, store.blobs, errand.borrowed, monitor=telling)
+    outcome = perform(order, telling, workplace)
+    for blob in errand.lent:
+        lend(repository, store.blobs, blob, monitor=telling)
     return outcome
 
 

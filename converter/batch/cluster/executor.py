@@ -1,8 +1,12 @@
-"""The client's side: a plan given to Dask as a graph, and what comes back turned into events.
+"""The client's side: a plan given to Dask task by task, and what comes back turned into events.
 
-Each task is a future that needs the futures of the tasks before it, so Dask alone decides when and
-where; ranks are its priorities. What is told of running tasks comes by Dask's event log. All times
-are this host's, at which a message arrived: workers' clocks may differ.
+A task is submitted when those that it needs have ended, with its rank as priority; which worker
+gets it and when, second tries, dead workers and cancellation are Dask's. It is not given the plan
+as a graph, for a graph's order is made of results: where one was lost with its worker, or with the
+last worker that had a copy, tasks of others below it would begin again.
+
+What is told of running tasks comes by Dask's event log. All times are this host's, at which a
+message arrived: workers' clocks may differ.
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ from converter.batch.events import (
 from converter.batch.executor import OrderOf
 from converter.batch.failure import failure_of
 from converter.batch.orders import CacheOrder
-from converter.batch.plan import Plan, Task
+from converter.batch.plan import Plan, Task, TaskKind
+from converter.batch.ready import Ready
 from converter.errors import SaltflatError, UnavailableError
 from converter.store.layout import Store
 
@@ -101,16 +106,10 @@ class _Running:
     started_seconds: float
     attempt: int = 1
     gave_up: str = ""
-    is_heard: bool = True  # of its beginning, which else follows from its end
 
 
 class _Run:
-    """One plan on its way: its futures, and what was told of them.
-
-    All futures are kept to the end. A result that its worker took along is looked up again by
-    whoever gets the task then; had Dask dropped the results below it, those tasks would begin again
-    too, though their workers live.
-    """
+    """One plan on its way: what is submitted and has not ended, and what was told of it."""
 
     def __init__(
         self,
@@ -125,29 +124,14 @@ class _Run:
         self._watch = watch
         self._keep_going = keep_going
         self._begun = time.monotonic()
+        self._ready = Ready(graph.tasks())
         self._inbox: SimpleQueue[Message | tuple[Task, Future[Ended]]] = SimpleQueue()
-        self._tasks: dict[str, Task] = {}
-        self._futures: dict[str, Future[Ended]] = {}
-        self._open: set[str] = set()  # whose end has not come
+        self._open: dict[str, tuple[Task, Future[Ended]]] = {}
         self._running: dict[str, _Running] = {}
-        self._failed: set[str] = set()
+        self._homes: dict[str, str] = {}  # which worker has made a task's links
 
     def __enter__(self) -> Self:
         self._client.subscribe_topic(self._graph.topic, lambda event: self._inbox.put(event[1]))
-        for task, needs, errand in self._graph.errands():
-            future = self._client.submit(
-                run_errand,
-                errand,
-                *(self._futures[need] for need in needs),
-                key=self._graph.key(task),
-                priority=task.rank_bytes,
-                retries=_SECOND_TRIES,
-                pure=False,
-            )
-            self._futures[task.id] = future
-            self._tasks[task.id] = task
-            self._open.add(task.id)
-            future.add_done_callback(lambda done, task=task: self._inbox.put((task, done)))
         return self
 
     def __exit__(
@@ -160,13 +144,14 @@ class _Run:
         with suppress(*(() if kind is None else (Exception,))):
             self._client.unsubscribe_topic(self._graph.topic)
             if kind is not None:
-                self._client.cancel(list(self._futures.values()), force=True)
+                self._cancel(list(self._open))
                 # Errands end at their next sign of progress; who does not answer has died.
                 self._client.run(rest, self._graph.topic, _REST_SECONDS, on_error="ignore")
 
     def wait(self) -> None:
-        """Tell what happens until every task has ended that can."""
+        """Have all tasks done that can be, and tell what happens meanwhile."""
         seen = time.monotonic()
+        self._submit()
         while self._open:
             try:
                 item = self._inbox.get(timeout=_LOOK_SECONDS)
@@ -181,81 +166,99 @@ class _Run:
                 continue
             if isinstance(item, tuple):
                 self._end(*item)
+                self._submit()
             else:
                 self._hear(item)
+
+    def _submit(self) -> None:
+        """Give Dask every task whose needs are met."""
+        while (task := self._ready.take()) is not None:
+            # With a store of its own a worker has to fetch what it did not make itself. Others may
+            # take the task all the same, when they have nothing to do.
+            homes = {self._homes[need] for need in task.needs if need in self._homes}
+            future = self._client.submit(
+                run_errand,
+                self._graph.errand(task),
+                key=self._graph.key(task),
+                priority=task.rank_bytes,
+                retries=_SECOND_TRIES,
+                workers=sorted(homes) or None,
+                allow_other_workers=bool(homes),
+                pure=False,
+            )
+            self._open[task.id] = task, future
+            future.add_done_callback(lambda done, task=task: self._inbox.put((task, done)))
 
     def _now(self) -> float:
         return time.monotonic() - self._begun
 
     def _hear(self, message: Message) -> None:
         word = Word(message["word"])
-        name, worker = message["task"], message["who"]
-        task = self._tasks[name]
-        running = self._running.get(name)
+        if message["task"] not in self._open:
+            return  # its end is known: this comes late, or of a worker that was taken for dead
+        task, _future = self._open[message["task"]]
+        running = self._running.get(task.id)
         if word is Word.SAID:
             self._watch(Said(f"{task.name}: {message['text']}", is_warning=True))
         elif word is Word.STARTED:
-            self._start(task, worker)
+            self._start(task, message["who"])
         elif running is None:
-            pass  # of a worker that was taken for dead
+            return
         elif word is Word.GAVE_UP:
             running.gave_up = message["text"]
-        elif name in self._open:
+        else:
             self._watch(TaskAdvanced(task, message["done_bytes"], message["total_bytes"]))
 
     def _start(self, task: Task, worker: str) -> None:
         """Tell that a worker begins, and before it that another one is lost, if one was."""
         before = self._running.get(task.id)
         now = self._now()
-        if before is not None and not before.is_heard:
-            before.is_heard = True
-            return
         if before is not None:
             reason = before.gave_up or _DIED
             self._watch(TaskLost(task, before.worker, before.started_seconds, now, reason))
         attempt = 1 if before is None else before.attempt + 1
         self._running[task.id] = _Running(worker, now, attempt)
-        # Where its end was told, only the result was lost with its worker: it is looked up again.
-        if task.id in self._open:
-            self._watch(TaskStarted(task, worker, now, attempt))
+        self._watch(TaskStarted(task, worker, now, attempt))
 
     def _end(self, task: Task, future: Future[Ended]) -> None:
-        """Tell a task's end, unless it was not its own."""
+        """Tell a task's end, and let what needs it be next."""
         if task.id not in self._open:
             return  # cancelled
         try:
             ended: Ended = future.result(timeout=_RESULT_SECONDS)
         except TimeoutError:
-            self._inbox.put((task, future))  # it was lost with its worker, and is looked up again
+            self._inbox.put((task, future))  # it was lost with its worker, and is done again
             return
         except Exception as error:  # whatever Dask, or an errand's arrival, ended in
             ended = self._broken(task, error)
-        self._open.remove(task.id)
-        if ended.outcome is None:
-            self._failed.add(task.id)
-            if ended.failure is None:
-                return
-        else:
+        del self._open[task.id]
+        if ended.failure is None:
             for fetch in self._graph.along[task.id]:
-                self._finish(fetch, Ended(ended.worker, Outcome(_ALONG, is_changed=False)))
+                along = Ended(ended.worker, outcome=Outcome(_ALONG, is_changed=False))
+                self._finish(fetch, along)
         self._finish(task, ended)
-        if ended.failure is not None and not self._keep_going:
-            self._begin_nothing()
+        if ended.failure is None:
+            if task.kind is TaskKind.CONVERT and not self._graph.shares_store:
+                self._homes[task.id] = ended.address
+            self._ready.done(task)
+        elif not self._keep_going:
+            self._ready.drop_all()
+            self._cancel([name for name in self._open if name not in self._running])
 
     def _finish(self, task: Task, ended: Ended) -> None:
         now = self._now()
-        running = self._running.get(task.id)
-        if running is None:
-            running = _Running(ended.worker, now, is_heard=False)
-            self._running[task.id] = running
+        running = self._running.pop(task.id, None)
+        if running is None:  # it was over before its beginning was told
+            running = _Running(ended.worker, now)
             self._watch(TaskStarted(task, ended.worker, now))
-        started = running.started_seconds
-        self._watch(TaskFinished(task, running.worker, started, now, ended.outcome, ended.failure))
+        self._watch(
+            TaskFinished(
+                task, running.worker, running.started_seconds, now, ended.outcome, ended.failure
+            )
+        )
 
     def _broken(self, task: Task, error: Exception) -> Ended:
         """Return the end of a task that has no result."""
-        if any(need in self._failed for need in task.needs):
-            return Ended("")  # the error is that task's
         if isinstance(error, CancelledError):
             raise UnavailableError(
                 "The scheduler is not there any more.",
@@ -269,8 +272,5 @@ class _Run:
         running = self._running.get(task.id)
         return Ended(running.worker if running else "", failure=failure_of(error))
 
-    def _begin_nothing(self) -> None:
-        """Let what runs end, and nothing else begin."""
-        waiting = [name for name in self._open if name not in self._running]
-        self._client.cancel([self._futures[name] for name in waiting], force=True)
-        self._open.difference_update(waiting)
+    def _cancel(self, names: list[str]) -> None:
+        self._client.cancel([self._open.pop(name)[1] for name in names], force=True)

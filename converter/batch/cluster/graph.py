@@ -1,4 +1,4 @@
-"""A plan as errands for workers: what each is told, and what it needs.
+"""A plan as errands for workers: which tasks are errands, and what is told of each.
 
 Where all workers share the batch's store, an errand is a task. Where each has a store of its own,
 two things differ: a blob of one task alone is fetched where that task runs, so its fetch is no
@@ -44,20 +44,25 @@ class Graph:
             if task.kind is TaskKind.FETCH:
                 (self._lent if wanting[task.id] > 1 else self._alone)[task.id] = task
 
+    @property
+    def shares_store(self) -> bool:
+        """Whether all workers have one store."""
+        return bool(self._mark)
+
     def key(self, task: Task) -> str:
         """Return Dask's name of a task; what is before the first hyphen is its group there."""
         return f"{task.kind.value}-{self.topic}-{task.id}"
 
-    def errands(self) -> Iterator[tuple[Task, tuple[str, ...], Errand]]:
-        """Yield each task with the ids of those that it needs, all behind what they need."""
+    def tasks(self) -> Iterator[Task]:
+        """Yield each task that is an errand, behind those that it needs, which are errands too."""
         for task in self._plan.tasks:
             if task.id in self._alone:
                 continue
             self.along[task.id] = [self._alone[need] for need in task.needs if need in self._alone]
-            needs = tuple(need for need in task.needs if need not in self._alone)
-            yield task, needs, self._errand(task)
+            yield replace(task, needs=tuple(need for need in task.needs if need not in self._alone))
 
-    def _errand(self, task: Task) -> Errand:
+    def errand(self, task: Task) -> Errand:
+        """Return what the worker that does `task` is told."""
         order = _placed(self._order_of(task))
         errand = Errand(task.id, self.topic, order, __version__, self._mark, self._meeting)
         if self._meeting is None:

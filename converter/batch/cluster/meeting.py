@@ -30,9 +30,11 @@ def lend(
     repository: ArtifactRepository, blobs: Path, blob: Descriptor, *, monitor: Monitor
 ) -> None:
     """Put a blob of the folder `blobs` into the repository."""
-    with _forgiving(repository, "a blob cannot be pushed", monitor):
-        with blob_path(blobs, blob.digest).open("rb") as file:
-            repository.push_blob(file, digest=str(blob.digest), size_bytes=blob.size_bytes)
+    with (
+        _forgiving(repository, "a blob cannot be pushed", monitor),
+        blob_path(blobs, blob.digest).open("rb") as file,
+    ):
+        repository.push_blob(file, digest=str(blob.digest), size_bytes=blob.size_bytes)
 
 
 def is_lent(repository: ArtifactRepository, blob: Descriptor, *, monitor: Monitor) -> bool:

@@ -64,9 +64,7 @@ func main() {
 		limit(model.Map(), strings.Split(*deny, ","))
 	}
 	fail(model.Map(), strings.Split(*deny, ","), *fault)
-	if *delta {
-		branch(model.Map())
-	}
+	read(model.Map(), *delta)
 	server := service.NewServer()
 	if *keep != "" {
 		server.Config.Handler = &keeping{handler: server.Config.Handler, folder: *keep}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from converter.batch.batch_file import parse_batch
+from converter.batch.keys import KEYS, OUTPUT_KEYS
 from converter.batch.places import fill
 from converter.batch.tags import choose_tags
 from converter.batch.wishes import BatchFile, BundleWish, ExportWish, PushWish, TagWish, Treatment
@@ -17,6 +18,7 @@ from converter.image.digest import Digest
 from converter.image.model import Descriptor, Image, ImageConfig, Manifest
 from converter.image.platform import Platform
 from converter.image.source import Origin
+from tests.images.cache import ROOT
 
 AMD64 = Platform("linux", "amd64")
 BASE = Treatment(ConvertOptions(), Origin(), (AMD64,))
@@ -154,3 +156,19 @@ def test_places_are_filled_by_names_that_lead_nowhere_else(source: str, place: s
     filled = fill("{host}/{repository} {name} {tag} {platform}", source, image)
     assert filled == place.replace("DIGEST", digest.encoded[:12])
     assert Path(filled).parts == Path(str(Path(filled))).parts
+
+
+def test_the_documents_examples_are_batches_and_its_table_has_every_word() -> None:
+    document = (ROOT / "docs" / "batch.md").read_text()
+    yaml = document.partition("```yaml\n")[2].partition("```")[0]
+    assert [entry.source for entry in read(yaml).entries] == [
+        "debian:12",
+        "registry.example/app",
+        "registry.example/web",
+        "oci:./layout:1.0",
+    ]
+    lines = [line.strip() for line in document.splitlines() if line.startswith(('    {"', '    "'))]
+    assert len(read("\n".join(lines)).entries) == 2
+    table = "".join(line for line in document.splitlines() if line.startswith("| `"))
+    words = {*KEYS, *OUTPUT_KEYS}
+    assert {word for word in words if f"`{word}`" not in table} == set()
