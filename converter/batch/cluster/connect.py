@@ -36,6 +36,7 @@ def connected(scheduler: str, *, workers: int) -> Iterator[Client]:
     Raises UsageError for an address that is none, UnavailableError if nobody answers there.
     """
     with ExitStack() as opened:
+        opened.enter_context(_without_words())
         where: str | LocalCluster = scheduler
         if scheduler == LOCAL:
             with _without_interrupts():
@@ -69,6 +70,18 @@ def connected(scheduler: str, *, workers: int) -> Iterator[Client]:
                 hint=f"Start some: dask worker {scheduler} --nthreads 1",
             ) from error
         yield client
+
+
+@contextmanager
+def _without_words() -> Iterator[None]:
+    """Keep Dask's client from writing to standard error what we raise as an error of ours."""
+    logger = logging.getLogger("distributed.client")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
