@@ -402,6 +402,10 @@ class Supervisor:
         if self._life is not None:
             self._life.stop()
 
+    def restart(self) -> bool:
+        """End the main process and start it again, as a wish of the machine's; say whether so."""
+        return self._life is not None and self._life.restart()
+
     # --- signals and children --------------------------------------------------------------------
 
     def _take_signals(self, _mask: int) -> None:

@@ -17,6 +17,7 @@ from agent.tether import c_bpf, c_linux
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.prctl.restype = ctypes.c_int
+_libc.mmap.restype = ctypes.c_void_p
 
 Argument = Union[int, bytes, None]
 
@@ -44,6 +45,31 @@ def keep_freed_memory(size: int) -> None:
     if mallopt is not None:
         mallopt(c_linux.M_MMAP_THRESHOLD, size)
         mallopt(c_linux.M_TRIM_THRESHOLD, size)
+
+
+def map_code(machine_code: bytes) -> int:
+    """Put machine code where it can be called, and nobody writes to it any more; its address.
+
+    Nothing gives it back.
+    """
+    address = _libc.mmap(
+        None,
+        ctypes.c_size_t(len(machine_code)),
+        c_linux.PROT_READ | c_linux.PROT_WRITE,
+        c_linux.MAP_PRIVATE | c_linux.MAP_ANONYMOUS,
+        -1,
+        ctypes.c_long(0),
+    )
+    if address in (None, ctypes.c_void_p(-1).value):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    ctypes.memmove(address, machine_code, len(machine_code))
+    place, size = ctypes.c_void_p(address), ctypes.c_size_t(len(machine_code))
+    if _libc.mprotect(place, size, c_linux.PROT_READ | c_linux.PROT_EXEC) < 0:
+        code = ctypes.get_errno()
+        _libc.munmap(place, size)
+        raise OSError(code, os.strerror(code))
+    return int(address)
 
 
 def mount(
