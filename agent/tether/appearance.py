@@ -59,6 +59,7 @@ class Appearance:
         nics, routes = _read_cards(message["interfaces"])
         names = Names(
             self._host_name,
+            domain="".join(message["search_domains"][:1]),
             servers=tuple(_pack(server) for server in message["name_servers"]),
             suffixes=tuple(message["search_domains"]),
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 
+from agent import bare_signal as signal
 from agent.hints import Callable, Dict, Optional, Protocol, Tuple
 from agent.tether import syscalls
 from agent.tether.c_backdoor import (
@@ -117,6 +118,8 @@ def open_backdoor() -> Optional[Backdoor]:
     if not child:
         code = 1
         try:
+            syscalls.forbid_tracing()  # our memory has a key: no core of it
+            signal.signal(signal.SIGSEGV, signal.SIG_DFL)
             registers = found.call(BDOOR_CMD_GETVERSION, ebx=_MASK & ~BDOOR_MAGIC)
             code = 0 if registers[1] == BDOOR_MAGIC else 1
         finally:

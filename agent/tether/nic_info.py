@@ -45,6 +45,7 @@ class Route:
     network: Prefix
     gateway: Optional[bytes]
     nic: int
+    metric: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,12 @@ def _entry(address: Prefix) -> bytes:
 def _route(route: Route) -> bytes:
     packed, prefix = route.network
     gateway = _ABSENT if route.gateway is None else _WORD.pack(1) + _typed(route.gateway)
-    kind, metric = 0, 0  # as open-vm-tools has them on Linux
+    kind = 0  # as open-vm-tools has it on Linux
     return (
         _typed(packed)
         + struct.pack(">I", prefix)
         + gateway
-        + struct.pack(">3I", route.nic, kind, metric)
+        + struct.pack(">3I", route.nic, kind, route.metric)
     )
 
 

@@ -24,7 +24,7 @@ from agent.tether.companion import Companion
 from agent.tether.errors import StartError
 from agent.tether.life import MainLife
 from agent.tether.line import Line
-from agent.tether.messages import MAIN, describe_failure, number_in
+from agent.tether.messages import MAIN, describe_failure, number_in, seconds_in
 from agent.tether.others import Others, Starter, has_left
 from agent.tether.poller import Poller
 from agent.tether.process import Launch
@@ -390,7 +390,7 @@ class Supervisor:
             elif process is not None:
                 process.signal(wanted)
         elif kind == "stop" and life is not None:
-            life.stop(_seconds_in(message), wanted or None)
+            life.stop(seconds_in(message), wanted or None)
         elif kind == "power-off" and life is not None:
             self._hurried = True
             life.kill()
@@ -441,12 +441,3 @@ def _nothing(_mask: int) -> None:
 
 def _nothing_left() -> None:
     """Do nothing: the kernel has killed the rest of the main process's PID namespace."""
-
-
-def _seconds_in(message: Mapping[str, object]) -> Optional[float]:
-    """Return what a wish to stop says, None for the run's own time."""
-    asked = message.get("timeout_seconds")
-    if asked == -1 and not isinstance(asked, bool):
-        return math.inf
-    seconds = number_in(message, "timeout_seconds")
-    return seconds if seconds >= 0 else None

@@ -32,9 +32,14 @@ NETWORK = {
 }
 
 
+def say(what: object) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     found = open_backdoor()
-    print(json.dumps(None if found is None else read_host_time(found)), flush=True)
+    say(None if found is None else read_host_time(found))
     if found is None:
         return
     rpci = Rpci((BackdoorWay(lambda: found),))
@@ -43,7 +48,7 @@ def main() -> None:
             reply: Any = rpci.call(text.encode()).decode()
         except RpciError as error:
             reply = [str(error)]
-        print(json.dumps(reply), flush=True)
+        say(reply)
     if len(sys.argv) > 2:
         attend(found, rpci)
     rpci.close()
@@ -87,7 +92,7 @@ def attend(found: Any, rpci: Rpci) -> None:
         waits.append(due - now[0])
         now[0] = due
         guest.tick(now[0])
-    print(json.dumps({"done": done, "shortest": min(waits), "lines": len(lines)}), flush=True)
+    say({"done": done, "shortest": min(waits), "lines": len(lines)})
     lines[-1].close()
     poller.close()
 
