@@ -126,8 +126,8 @@ def _serve(where: str, named: Optional[str]) -> int:
 
 def _find_guestinfo(loader: modules.Loader) -> Optional[GuestInfo]:
     """Return VMware's variables, if this is VMware's machine."""
-    cid = vmware.find_hypervisor(modules.read_pci_ids())
-    return None if cid is None else open_hypervisor(loader, cid).guestinfo
+    ids = modules.read_pci_ids()
+    return open_hypervisor(loader, ids).guestinfo if vmware.is_here(ids) else None
 
 
 def _choose_source(

@@ -14,10 +14,13 @@ from agent.tether.backdoor import read_host_time
 from agent.tether.guestinfo import Hypervisor
 from agent.tether.os_name import describe_system, read_os_release
 from agent.tether.requests import GuestRequests
+from agent.tether.socket_rules import build_program
 from agent.tether.tclo import Tclo
+from agent.values import replace
 
 if TYPE_CHECKING:
     from agent.tether.clock import Clock
+    from agent.tether.config import Job
     from agent.tether.disk_growth import DiskGrowth
     from agent.tether.supervisor import Supervisor
 
@@ -34,6 +37,13 @@ class Attendance:
         """Tell the addresses, in guestinfo and for vCenter's eyes. Never fails."""
         self._hypervisor.guestinfo.report_network(message)
         self._appearance.take_network(message)
+
+    def confine(self, job: Job) -> Job:
+        """Return the job with its processes kept from the hypervisor, unless they are not to be."""
+        host = job.run.host
+        if host.privileged or host.open_hypervisor:
+            return job
+        return replace(job, call_filter=build_program())
 
     def begin(self, supervisor: Supervisor, clock: Clock, growth: DiskGrowth) -> GuestRequests:
         """Return the companion that answers the hypervisor. The root disk is mounted by now."""

@@ -17,6 +17,7 @@ SYS_sethostname = 170
 SYS_delete_module = 176
 SYS_setns = 308
 SYS_finit_module = 313
+SYS_seccomp = 317
 SYS_bpf = 321
 SYS_open_tree = 428
 SYS_move_mount = 429
@@ -82,6 +83,11 @@ PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+
+# linux/seccomp.h, linux/filter.h
+SECCOMP_SET_MODE_FILTER = 1
+SOCK_FILTER_BYTES = 8
+SOCK_FPROG = struct.Struct("=H6xQ")  # count of instructions, their address
 
 # linux/capability.h
 LINUX_CAPABILITY_VERSION_3 = 0x20080522

@@ -48,7 +48,7 @@ def serve(command_line: str, *, root: str, mounts: Tuple[str, ...], started: flo
     """
     with UeventListener() as events:
         machine = Machine(modules.read_order(), events, root, mounts, started)
-        hypervisor = _open_hypervisor(command_line, machine.loader)
+        hypervisor = _open_hypervisor(machine.loader)
         try:
             _serve_host(command_line, machine, hypervisor)
         except StartError as error:
@@ -57,14 +57,14 @@ def serve(command_line: str, *, root: str, mounts: Tuple[str, ...], started: flo
             raise
 
 
-def _open_hypervisor(command_line: str, loader: modules.ModuleLoader) -> Optional[Hypervisor]:
+def _open_hypervisor(loader: modules.ModuleLoader) -> Optional[Hypervisor]:
     """Return the ways to VMware's hypervisor, if this is VMware's machine."""
-    cid = vmware.find_hypervisor(modules.read_pci_ids(), command_line)
-    if cid is None:
+    ids = modules.read_pci_ids()
+    if not vmware.is_here(ids):
         return None
     from agent.tether import guestinfo  # noqa: PLC0415 - other machines do not pay its memory
 
-    return guestinfo.open_hypervisor(loader, cid)
+    return guestinfo.open_hypervisor(loader, ids)
 
 
 def _serve_host(command_line: str, machine: Machine, hypervisor: Optional[Hypervisor]) -> None:

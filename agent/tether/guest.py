@@ -125,6 +125,8 @@ def _run(
     if network is not None:
         network.wait()
         supervisor.accompany(network)
+    if attendance is not None:
+        job = attendance.confine(job)
     runs = Runs(
         job,
         root=machine.root,

@@ -9,15 +9,15 @@ from __future__ import annotations
 import functools
 import json
 
-from agent.hints import Callable, List, Mapping, Optional
-from agent.tether import c_linux, log, vmx_socket
+from agent.hints import Callable, List, Mapping, Optional, Sequence
+from agent.tether import log, vmx_socket
 from agent.tether.backdoor import Ports, open_backdoor
 from agent.tether.c_rpci import (
     GUESTRPC_RPCI_VSOCK_LISTEN_PORT,
     GUESTRPC_TCLO_VSOCK_LISTEN_PORT,
 )
 from agent.tether.errors import StartError
-from agent.tether.modules import VSOCK_DRIVERS, Loader
+from agent.tether.modules import VSOCK_DRIVERS, Loader, PciId, drivers_for
 from agent.tether.rpci import BackdoorWay, RefusalError, Rpci, RpciError, SocketWay
 from agent.tether.tclo_lines import BackdoorLine, SocketLine, TcloLine
 
@@ -130,15 +130,12 @@ def _is_taken(value: bytes) -> bool:
 
 
 class Hypervisor:
-    """The two ways to the hypervisor, whose context is `cid`, and what is to be had by them."""
+    """The two ways to the hypervisor, and what is to be had by them."""
 
-    def __init__(
-        self, cid: int, find_backdoor: Callable[[], Optional[Ports]] = open_backdoor
-    ) -> None:
-        self._cid = cid
+    def __init__(self, find_backdoor: Callable[[], Optional[Ports]] = open_backdoor) -> None:
         self._find = find_backdoor
         self._ports: List[Optional[Ports]] = []  # what was found, once somebody has looked
-        connect = functools.partial(vmx_socket.connect, GUESTRPC_RPCI_VSOCK_LISTEN_PORT, cid)
+        connect = functools.partial(vmx_socket.connect, GUESTRPC_RPCI_VSOCK_LISTEN_PORT)
         self.guestinfo = GuestInfo(Rpci((SocketWay(connect), BackdoorWay(self.find_backdoor))))
 
     def find_backdoor(self) -> Optional[Ports]:
@@ -150,7 +147,7 @@ class Hypervisor:
     def open_line(self) -> TcloLine:
         """Return a line on which the hypervisor makes requests. Raises OSError."""
         try:
-            return SocketLine(vmx_socket.connect(GUESTRPC_TCLO_VSOCK_LISTEN_PORT, self._cid))
+            return SocketLine(vmx_socket.connect(GUESTRPC_TCLO_VSOCK_LISTEN_PORT))
         except OSError:
             ports = self.find_backdoor()
             if ports is None:
@@ -158,11 +155,11 @@ class Hypervisor:
         return BackdoorLine(ports)
 
 
-def open_hypervisor(loader: Loader, cid: int) -> Hypervisor:
-    """Return the ways to the hypervisor, the VMCI driver loaded if it can be."""
+def open_hypervisor(loader: Loader, ids: Sequence[PciId]) -> Hypervisor:
+    """Return the ways to the hypervisor of a machine with these devices, their drivers loaded."""
     try:
-        for name in VSOCK_DRIVERS[c_linux.PCI_VMWARE_VMCI]:
+        for name in drivers_for(ids, VSOCK_DRIVERS):
             loader.load(name)
     except StartError as error:
         log.error("no virtual sockets: {}".format(error.message))
-    return Hypervisor(cid)
+    return Hypervisor()

@@ -233,6 +233,17 @@ def attach_device_program(group: int, program: bytes) -> None:
         os.close(descriptor)  # the group keeps the program
 
 
+def filter_system_calls(program: bytes) -> None:
+    """Have the kernel ask a classic BPF program about each call from now on, as seccomp(2).
+
+    What this process starts is asked about, too. Needs CAP_SYS_ADMIN.
+    """
+    code = ctypes.create_string_buffer(program, len(program))
+    count = len(program) // c_linux.SOCK_FILTER_BYTES
+    described = c_linux.SOCK_FPROG.pack(count, ctypes.addressof(code))
+    _call(c_linux.SYS_seccomp, c_linux.SECCOMP_SET_MODE_FILTER, 0, described)
+
+
 def drop_bounding_capability(capability: int) -> None:
     """Take one capability out of the bounding set for good; EINVAL above the kernel's last one."""
     if _libc.prctl(c_linux.PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:

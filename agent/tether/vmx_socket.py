@@ -14,7 +14,7 @@ CALL_SECONDS = 2.0
 _PORT_TRIES = 8
 
 
-def connect(service: int, cid: int = VMCI_HYPERVISOR_CONTEXT_ID) -> socket.socket:
+def connect(service: int) -> socket.socket:
     """Return a socket to a service of the hypervisor, from a privileged port if we may have one.
 
     Raises OSError: ENODEV where there is no VMCI device, EAFNOSUPPORT without its drivers.
@@ -25,7 +25,7 @@ def connect(service: int, cid: int = VMCI_HYPERVISOR_CONTEXT_ID) -> socket.socke
         try:
             connection.settimeout(CALL_SECONDS)
             port = _bind_below(connection, port)
-            connection.connect((cid, service))
+            connection.connect((VMCI_HYPERVISOR_CONTEXT_ID, service))
             return connection
         except OSError as error:
             connection.close()
