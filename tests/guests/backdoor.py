@@ -3,8 +3,8 @@
     python -m tests.guests.backdoor PROGRAM ARGUMENT...  < scenario.json  > what-came-of-it.json
 
 Owns the tracing (ptrace(2)) of a program and all that it starts, the registers, and the channels of
-messages; what is said through them is `vmx`'s. Written from open-vm-tools, whose own programs were
-run under it (docs/vmware-guest.md).
+messages; what is said through them is `vmx`'s. Written from open-vm-tools, whose vmtoolsd was run
+under it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,6 @@ class Hypervisor:
 
     def __init__(self, scenario: dict[str, Any]) -> None:
         self.vmx = Vmx({name: text.encode() for name, text in scenario["variables"].items()})
-        self.vmx.refused = set(scenario.get("refused", ()))
         self.requests = [text.encode() for text in scenario.get("requests", ())]
         self.blocks = scenario.get("blocks", True)
         self.cookies = scenario.get("cookies", True)
@@ -156,7 +155,7 @@ class Hypervisor:
         count = registers["rcx"]
         data = os.pread(memory, count, registers["rsi"])
         registers.update(rcx=0, rsi=registers["rsi"] + count)
-        self._end_block(registers, channel and self._receive(channel, data))
+        self._end_block(registers, self._receive(channel, data) if channel else _CLOSED)
 
     def block_in(self, registers: Registers, memory: int) -> None:
         """Answer a `rep insb`: put a block into the guest's memory."""
@@ -168,7 +167,7 @@ class Hypervisor:
             os.pwrite(memory, channel.going, registers["rdi"])
             channel.gone = count
         registers.update(rcx=0, rdi=registers["rdi"] + count)
-        self._end_block(registers, channel and _SUCCESS)
+        self._end_block(registers, _SUCCESS if channel else _CLOSED)
 
     def _channel_of(self, registers: Registers, *, high: str, low: str) -> Channel | None:
         self.counts["blocks"] += 1
@@ -178,9 +177,8 @@ class Hypervisor:
         cookie = (registers[high] & _MASK, registers[low] & _MASK)
         return channel if channel is not None and channel.cookie == cookie else None
 
-    def _end_block(self, registers: Registers, status: int | None) -> None:
-        status = _CHECKPOINT if self._checkpoint() else status or _CLOSED
-        registers["rbx"] = status << 16
+    def _end_block(self, registers: Registers, status: int) -> None:
+        registers["rbx"] = (_CHECKPOINT if self._checkpoint() else status) << 16
 
     def _checkpoint(self) -> bool:
         self._payloads += 1

@@ -1,37 +1,51 @@
 """A VMware hypervisor as its guest sees it: what it answers (RPCI) and what it asks (TCLO).
 
-Owns the hypervisor's side of the calls and of the packets on a virtual socket; `backdoor` has the
-other way to it. Written from open-vm-tools, and tried with that (docs/vmware-guest.md); it shares
-nothing with the agent. It also runs inside a guest, as a part of /init, where little of the library
-is: it imports `struct`, and is given its sockets.
+Owns the hypervisor's side of the calls and of the packets on a socket; `backdoor` has the other way
+to it. Written from open-vm-tools, whose vmtoolsd took it for a hypervisor; it shares nothing with
+the agent.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from typing import Protocol
 
 # lib/rpcChannel/simpleSocket.c, lib/dataMap/dataMap.c: a length, then fields. INT64 is its low
 # half, then its high one.
-_TYPE_DATA, _TYPE_PING = 1, 2
+TYPE_DATA, TYPE_PING = 1, 2
 _LONGEST = 1 << 20
+
+Packet = tuple[int | None, bytes | None]
+
+
+class Readable(Protocol):
+    """A connection to read from."""
+
+    def recv(self, count: int, /) -> bytes:
+        """Return up to `count` bytes, none at the end."""
+
+
+class Connected(Readable, Protocol):
+    """A connection."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all bytes."""
 
 
 class Vmx:
     """What a machine's hypervisor knows of its guest. `answer` is one RPCI call."""
 
-    def __init__(self, variables=None):
+    def __init__(self, variables: Mapping[str, bytes] | None = None) -> None:
         self.variables = dict(variables or {})
-        self.calls = []
-        self.info = {}  # the guest's own words, by kind (SetGuestInfo)
-        self.refused = set()  # verbs that it does not know
+        self.calls: list[bytes] = []
+        self.info: dict[int, bytes] = {}  # the guest's own words, by kind (SetGuestInfo)
         self.pings = 0
 
-    def answer(self, call):
+    def answer(self, call: bytes) -> bytes:
         """Return the reply to a call."""
         self.calls.append(call)
         verb, _, rest = call.partition(b" ")
-        if verb.decode() in self.refused:
-            return b"0 Unknown command"
         if verb == b"info-get":
             found = self.variables.get(rest.rstrip(b"\0").decode())
             return b"0 No value found" if found is None else b"1 " + found
@@ -48,15 +62,14 @@ class Vmx:
         return b"0 Unknown command"
 
 
-def encode(payload, kind=_TYPE_DATA):
-    """Return a packet."""
-    fields = struct.pack(">4I", 1, 1, kind, 0)
-    if payload is not None:
-        fields += struct.pack(">3I", 2, 2, len(payload)) + payload
+def encode(payload: bytes) -> bytes:
+    """Return a packet of data."""
+    fields = struct.pack(">4I", 1, 1, TYPE_DATA, 0)
+    fields += struct.pack(">3I", 2, 2, len(payload)) + payload
     return struct.pack(">I", len(fields)) + fields
 
 
-def read(connected):
+def read(connected: Readable) -> Packet | None:
     """Return kind and payload of the next packet, None at the end of the connection."""
     head = _exactly(connected, 4)
     if head is None:
@@ -84,26 +97,29 @@ def read(connected):
     return kind, payload
 
 
-def serve(connected, vmx):
+def serve(connected: Connected, vmx: Vmx) -> None:
     """Answer the calls of one connection until the guest closes it."""
     while (packet := read(connected)) is not None:
         kind, payload = packet
-        if kind == _TYPE_DATA:
-            connected.sendall(encode(vmx.answer(payload)))
+        assert kind == TYPE_DATA, kind
+        assert payload is not None
+        connected.sendall(encode(vmx.answer(payload)))
 
 
-def ask(connected, request, vmx):
+def ask(connected: Connected, request: bytes, vmx: Vmx) -> bytes:
     """Make a request of the guest; return its answer. Pings in between are counted."""
     connected.sendall(encode(request))
     while True:
         packet = read(connected)
         assert packet is not None, request
-        if packet[0] == _TYPE_DATA:
-            return packet[1]
+        kind, payload = packet
+        if kind == TYPE_DATA:
+            assert payload is not None
+            return payload
         vmx.pings += 1
 
 
-def _exactly(connected, count):
+def _exactly(connected: Readable, count: int) -> bytes | None:
     data = b""
     while len(data) < count:
         piece = connected.recv(count - len(data))

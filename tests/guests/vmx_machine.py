@@ -52,13 +52,11 @@ class Hypervisor:
 
     def ask(self, request: bytes) -> bytes:
         """Make a request; return the guest's answer."""
-        answer: bytes = vmx.ask(self._connection(), request, self.vmx)
-        return answer
+        return vmx.ask(self._connection(), request, self.vmx)
 
     def wait_for_heartbeat(self) -> None:
         """Wait until the guest says that it lives."""
-        kind, payload = vmx.read(self._connection())
-        assert (kind, payload) == (2, None)
+        assert vmx.read(self._connection()) == (vmx.TYPE_PING, None)
 
     def _connection(self) -> socket.socket:
         if self._line is None:

@@ -48,8 +48,7 @@ class Vmx(vmx.Vmx):
         if call == b"info-get " + CONFIG.encode() and CONFIG not in self.variables:
             (document,) = self._folder.glob(f"machine-*/{CONFIG_FILE}")
             self.variables[CONFIG] = document.read_bytes()
-        answer: bytes = super().answer(call)
-        return answer
+        return super().answer(call)
 
 
 def make_sockets(target: Path) -> None:
