@@ -50,10 +50,6 @@ class Attendance:
         release = read_os_release(self._root)
         self._appearance.take_system(*describe_system(release, os.uname().release))
 
-        def resumed() -> None:
-            self._set_clock(clock)
-            growth.look({})
-
         def stop() -> bool:
             supervisor.stop()
             return True  # without a process the machine is about to be switched off
@@ -63,15 +59,19 @@ class Attendance:
             self._appearance,
             stop=stop,
             restart=supervisor.restart,
-            resumed=resumed,
+            resumed=lambda: self.go_on(clock, growth),
         )
         return GuestRequests(self._hypervisor.open_line, tclo, self._appearance)
 
-    def _set_clock(self, clock: Clock) -> None:
-        """Set it by the hypervisor's time, where that is to be had, else ask the host."""
+    def go_on(self, clock: Clock, growth: DiskGrowth) -> None:
+        """Look at what may be another one since the machine stood still: the time, the disks.
+
+        The time is the hypervisor's, where that is to be had; else the host is asked.
+        """
         ports = self._hypervisor.find_backdoor()
         there = None if ports is None else read_host_time(ports)
         if there is None:
             clock.compare({})
         else:
             clock.step(there)
+        growth.look({})

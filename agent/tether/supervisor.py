@@ -59,6 +59,8 @@ STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGPWR)  # SIGINT is Ctrl
 # How often a new key is looked for: a host that is not there may have lost the old one.
 RENEW_AWAY_SECONDS = 2.0
 RENEW_SECONDS = 10.0
+# Or as much later at most: a turn of the loop that comes anyway is soon enough.
+RENEW_SLACK = 0.5
 NONCE_BYTES = 32
 
 
@@ -245,11 +247,12 @@ class Supervisor:
 
     # --- another key -----------------------------------------------------------------------------
 
-    def _renew_at(self) -> Optional[float]:
-        """Return when to look for another key."""
+    def _renew_at(self, times: float = 1.0) -> Optional[float]:
+        """Return when to look for another key, or `times` as long after the last look."""
         if self._renew is None:
             return None
-        return self._looked_at + (RENEW_AWAY_SECONDS if self._endpoint.away else RENEW_SECONDS)
+        seconds = RENEW_AWAY_SECONDS if self._endpoint.away else RENEW_SECONDS
+        return self._looked_at + seconds * times
 
     def _look_for_key(self, now: float) -> None:
         due = self._renew_at()
@@ -294,7 +297,8 @@ class Supervisor:
     def _wait_seconds(self, wake_at: Optional[float]) -> float:
         if self._line.has_more:
             return 0.0
-        times = [wake_at, self._others.deadline(), self._renew_at(), self._line.deadline()]
+        times = [wake_at, self._others.deadline(), self._line.deadline()]
+        times.append(self._renew_at(1 + RENEW_SLACK))
         if self._life is not None:
             times.append(self._life.deadline(heard=not self._endpoint.away))
         times += [companion.due() for companion in self._companions]
