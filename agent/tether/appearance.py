@@ -120,7 +120,8 @@ def _read_cards(interfaces: Sequence[Mapping[str, Any]]) -> Tuple[List[Nic], Lis
 
 
 def _pack(text: str) -> bytes:
-    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    host = text.partition("%")[0]  # a router that advertises itself is told with its interface
+    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
 
 
 def _unpack(packed: bytes) -> str:

@@ -23,32 +23,28 @@ _PATIENCE_SECONDS = 60
 
 
 class Hypervisor:
-    """Answers calls, and makes requests when the test wants them."""
+    """Answers calls, and makes requests when the test wants them. Its sockets are in `folder`."""
 
     def __init__(self, known: vmx.Vmx, folder: Path) -> None:
         self.vmx = known
         self.folder = folder
+        self._calls = self._listen(_RPCI_PORT)
+        self._requests = self._listen(_TCLO_PORT)
         self._line: socket.socket | None = None
+        self._thread = threading.Thread(target=self._answer, daemon=True)
+        self._thread.start()
 
-    @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
-        """Listen on both ports."""
-        with contextlib.ExitStack() as stack:
-            for port in (_RPCI_PORT, _TCLO_PORT):
-                listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-                listener.bind(str(self.folder / str(port)))
-                listener.listen()
-                listener.settimeout(_PATIENCE_SECONDS)
-                if port == _RPCI_PORT:
-                    thread = threading.Thread(target=self._answer, args=(listener,), daemon=True)
-                    thread.start()
-                else:
-                    self._requests = listener
-            targets = {port: self.folder / str(port) for port in (_RPCI_PORT, _TCLO_PORT)}
-            stack.enter_context(vsock_device(self.folder / "vsock", targets))
-            yield
-            if self._line is not None:
-                self._line.close()
+    def targets(self) -> dict[int, Path]:
+        """Return the sockets by the ports that the guest knows."""
+        return {port: self.folder / str(port) for port in (_RPCI_PORT, _TCLO_PORT)}
+
+    def close(self) -> None:
+        """Be there no more; the guest has gone."""
+        self._calls.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection
+        self._thread.join(_PATIENCE_SECONDS)
+        for opened in (self._calls, self._requests, self._line):
+            if opened is not None:
+                opened.close()
 
     def ask(self, request: bytes) -> bytes:
         """Make a request; return the guest's answer."""
@@ -64,11 +60,18 @@ class Hypervisor:
             self._line.settimeout(_PATIENCE_SECONDS)
         return self._line
 
-    def _answer(self, listener: socket.socket) -> None:
+    def _listen(self, port: int) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.folder / str(port)))
+        listener.listen()
+        listener.settimeout(_PATIENCE_SECONDS)
+        return listener
+
+    def _answer(self) -> None:
         while True:
             try:
-                connected, _ = listener.accept()
-            except OSError:  # it was closed, or nobody came
+                connected, _ = self._calls.accept()
+            except OSError:  # the end, or nobody came
                 return
             with connected:
                 vmx.serve(connected, self.vmx)
@@ -79,7 +82,7 @@ def hypervisor(known: vmx.Vmx) -> Iterator[Hypervisor]:
     """Yield a hypervisor that machines with `as_vmware`'s arguments find."""
     with tempfile.TemporaryDirectory() as short:  # a socket's path is not to be long
         made = Hypervisor(known, Path(short))
-        with made.open():
+        with contextlib.closing(made), vsock_device(made.folder / "vsock", made.targets()):
             yield made
 
 

@@ -138,6 +138,15 @@ def test_a_change_is_told_once_and_alone():
     assert calls == [b"SetGuestInfo  10 " + nics, b"info-set guestinfo.ip 10.0.2.15"]
 
 
+def test_a_name_server_on_a_link_is_told_without_the_link():
+    calls = []
+    appearance = Appearance(calls.append, host_name="guest")
+    appearance.take_network({**network(), "name_servers": ["fe80::1%eth0"]})
+    appearance.tell_all()
+    names = Names("guest", "example.org", (packed("fe80::1"),), ("example.org",))
+    assert b"SetGuestInfo  10 " + encode_nics([], [], names) in calls
+
+
 def test_cards_are_told_as_an_older_hypervisor_knows_them():
     calls = []
 
