@@ -30,6 +30,7 @@ class Hypervisor:
         self.folder = folder
         self._calls = self._listen(_RPCI_PORT)
         self._requests = self._listen(_TCLO_PORT)
+        self._requests.settimeout(_PATIENCE_SECONDS)
         self._line: socket.socket | None = None
         self._thread = threading.Thread(target=self._answer, daemon=True)
         self._thread.start()
@@ -40,7 +41,8 @@ class Hypervisor:
 
     def close(self) -> None:
         """Be there no more; the guest has gone."""
-        self._calls.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection
+        # Wakes who waits for a connection, but only one without a timeout, which polls.
+        self._calls.shutdown(socket.SHUT_RDWR)
         self._thread.join(_PATIENCE_SECONDS)
         for opened in (self._calls, self._requests, self._line):
             if opened is not None:
@@ -64,14 +66,13 @@ class Hypervisor:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(self.folder / str(port)))
         listener.listen()
-        listener.settimeout(_PATIENCE_SECONDS)
         return listener
 
     def _answer(self) -> None:
         while True:
             try:
                 connected, _ = self._calls.accept()
-            except OSError:  # the end, or nobody came
+            except OSError:  # the end
                 return
             with connected:
                 vmx.serve(connected, self.vmx)
