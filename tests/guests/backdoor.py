@@ -9,6 +9,7 @@ under it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -63,7 +64,8 @@ class Hypervisor:
 
     The scenario: `variables` of guestinfo and the `requests` made over TCLO; `blocks`, `cookies`
     and `answers` say what it can; `checkpoint_every` so many payloads it forgets the message, and
-    `lose_at` a message, counted from 1, all channels. `unix_ns` is its time.
+    `lose_at` a message, counted from 1, all channels. `unix_ns` is its time. With `until_answered`
+    the program is killed when all requests were answered.
     """
 
     def __init__(self, scenario: dict[str, Any]) -> None:
@@ -74,6 +76,7 @@ class Hypervisor:
         self.checkpoint_every = scenario.get("checkpoint_every", 0)
         self.lose_at = scenario.get("lose_at", 0)
         self.unix_ns = scenario.get("unix_ns", 0)
+        self.until_answered = len(self.requests) if scenario.get("until_answered") else 0
         self.answers: list[bytes] = []
         self.channels: dict[int, Channel] = {}
         self.counts = {"calls": 0, "blocks": 0, "checkpoints": 0, "opened": 0, "messages": 0}
@@ -232,7 +235,11 @@ def run(command: list[str], hypervisor: Hypervisor) -> int:
             is_ours = status >> 16 or (starts and number == signal.SIGSTOP)
             if number == signal.SIGSEGV and _answer(pid, hypervisor):
                 is_ours = True
-            _ptrace(_CONTINUE, pid, data=0 if is_ours else number)
+            if hypervisor.until_answered and len(hypervisor.answers) == hypervisor.until_answered:
+                os.kill(first, signal.SIGKILL)
+                hypervisor.until_answered = 0
+            with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile
+                _ptrace(_CONTINUE, pid, data=0 if is_ours else number)
         elif pid == first:
             return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
