@@ -29,11 +29,11 @@ _MASK = 0xFFFFFFFF
 # Called with the address of seven registers: they are loaded, used, and stored. System V ABI.
 _LOAD = bytes.fromhex(
     "53 55 57"  # push rbx, rbp, rdi
-    "488b07 488b5f08 488b4f10 488b5718 488b7720 488b6f30 488b7f28"
+    "488b07 488b5f08 488b4f10 488b5718 488b7720 488b6f30 488b7f28"  # mov rax, [rdi]; the others
 )
 _STORE = bytes.fromhex(
     "48873c24"  # xchg rdi, [rsp]: the address comes back
-    "488907 48895f08 48894f10 48895718 48897720 48896f30"
+    "488907 48895f08 48894f10 48895718 48897720 48896f30"  # mov [rdi], rax; the others
     "8f4728"  # pop [rdi + 40]
     "5d 5b c3"  # pop rbp, rbx; ret
 )

@@ -68,10 +68,11 @@ class Rpci:
 
     def _exchange(self, request: bytes) -> bytes:
         failures: List[str] = []
-        for place, way in enumerate(self._ways):
-            if len(self._ways) > 1 and self._clock() < self._resume_at.get(place, 0.0):
-                failures.append("a way that failed is not tried yet")
-                continue
+        now = self._clock()
+        # One that is left alone is still better than none; the sort keeps the order of the others.
+        places = sorted(range(len(self._ways)), key=lambda at: now < self._resume_at.get(at, 0.0))
+        for place in places:
+            way = self._ways[place]
             try:
                 reply = _exchange_twice(way, request)
             except (OSError, ValueError) as error:
@@ -82,6 +83,7 @@ class Rpci:
                 self._pauses[place] = min(PAUSE_SECONDS_MAX, 2 * pause)
                 continue
             self._pauses.pop(place, None)
+            self._resume_at.pop(place, None)
             return reply
         raise RpciError("the hypervisor does not answer: {}".format("; ".join(failures)))
 
