@@ -7,9 +7,10 @@ children may. Where nobody answers, the processor stops whoever tries: so a chil
 
 from __future__ import annotations
 
-import ctypes
 import os
+import struct
 
+from agent import bare_ctypes as ctypes
 from agent import bare_signal as signal
 from agent.hints import Callable, Dict, Optional, Protocol, Tuple
 from agent.tether import syscalls
@@ -23,6 +24,7 @@ from agent.tether.c_backdoor import (
 
 # rax rbx rcx rdx rsi rdi rbp
 Registers = Tuple[int, int, int, int, int, int, int]
+_REGISTERS = struct.Struct("=7Q")
 _SECOND_NS = 10**9
 _MASK = 0xFFFFFFFF
 
@@ -69,9 +71,9 @@ class Backdoor:
             at[instruction] = len(place)
             place += _LOAD + instruction + _STORE
         address = syscalls.map_code(place)
-        prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_ulong)
         for instruction, offset in at.items():
-            self._codes[instruction] = prototype(address + offset)
+            self._codes[instruction] = kind(address + offset)
 
     def call(
         self, command: int, *, ebx: int = 0, edx: int = 0, esi: int = 0, edi: int = 0
@@ -82,7 +84,7 @@ class Backdoor:
 
     def block_out(self, data: bytes, *, ebx: int, edx: int, edi: int, ebp: int) -> Registers:
         """Hand over a block, as `Ports` says."""
-        kept = ctypes.create_string_buffer(data, len(data))
+        kept = ctypes.create_string_buffer(data)
         at = ctypes.addressof(kept)
         registers = (BDOOR_MAGIC, ebx, len(data), edx | BDOORHB_PORT, at, edi, ebp)
         return self._run(_BLOCK_OUT, registers)
@@ -91,14 +93,15 @@ class Backdoor:
         self, count: int, *, ebx: int, edx: int, esi: int, ebp: int
     ) -> Tuple[Registers, bytes]:
         """Take a block, as `Ports` says."""
-        kept = ctypes.create_string_buffer(count)
+        kept = ctypes.create_string_buffer(bytes(count))
         at = ctypes.addressof(kept)
         registers = (BDOOR_MAGIC, ebx, count, edx | BDOORHB_PORT, esi, at, ebp)
-        return self._run(_BLOCK_IN, registers), kept.raw
+        return self._run(_BLOCK_IN, registers), bytes(kept)[:count]
 
     def _run(self, instruction: bytes, registers: Registers) -> Registers:
-        values = (ctypes.c_uint64 * len(registers))(*registers)
-        self._codes[instruction](ctypes.addressof(values))
+        kept = ctypes.create_string_buffer(_REGISTERS.pack(*registers))
+        self._codes[instruction](ctypes.addressof(kept))
+        values = _REGISTERS.unpack_from(bytes(kept))
         rax, rbx, rcx, rdx, rsi, rdi, rbp = (value & _MASK for value in values)
         return rax, rbx, rcx, rdx, rsi, rdi, rbp
 

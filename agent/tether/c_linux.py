@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 
 # asm/unistd_64.h
+SYS_mmap = 9
+SYS_mprotect = 10
 SYS_capset = 126
 SYS_mount = 165
 SYS_umount2 = 166

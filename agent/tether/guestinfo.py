@@ -6,9 +6,8 @@ in the log: what happens over the channel to the host does not depend on this.
 
 from __future__ import annotations
 
-import functools
-import json
-
+from agent import bare_json as json
+from agent.bare_tools import partial
 from agent.hints import Callable, List, Mapping, Optional, Sequence
 from agent.tether import log, vmx_socket
 from agent.tether.backdoor import Ports, open_backdoor
@@ -135,7 +134,7 @@ class Hypervisor:
     def __init__(self, find_backdoor: Callable[[], Optional[Ports]] = open_backdoor) -> None:
         self._find = find_backdoor
         self._ports: List[Optional[Ports]] = []  # what was found, once somebody has looked
-        connect = functools.partial(vmx_socket.connect, GUESTRPC_RPCI_VSOCK_LISTEN_PORT)
+        connect = partial(vmx_socket.connect, GUESTRPC_RPCI_VSOCK_LISTEN_PORT)
         self.guestinfo = GuestInfo(Rpci((SocketWay(connect), BackdoorWay(self.find_backdoor))))
 
     def find_backdoor(self) -> Optional[Ports]:

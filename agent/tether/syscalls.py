@@ -6,18 +6,17 @@ path. Numbers and layouts come from `c_linux`.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
 import os
 
+from agent import bare_ctypes as ctypes
+from agent.bare_tools import suppress
 from agent.hints import Union
 from agent.tether import c_bpf, c_linux
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.prctl.restype = ctypes.c_int
-_libc.mmap.restype = ctypes.c_void_p
 
 Argument = Union[int, bytes, None]
 
@@ -52,24 +51,12 @@ def map_code(machine_code: bytes) -> int:
 
     Nothing gives it back.
     """
-    address = _libc.mmap(
-        None,
-        ctypes.c_size_t(len(machine_code)),
-        c_linux.PROT_READ | c_linux.PROT_WRITE,
-        c_linux.MAP_PRIVATE | c_linux.MAP_ANONYMOUS,
-        -1,
-        ctypes.c_long(0),
-    )
-    if address in (None, ctypes.c_void_p(-1).value):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    ctypes.memmove(address, machine_code, len(machine_code))
-    place, size = ctypes.c_void_p(address), ctypes.c_size_t(len(machine_code))
-    if _libc.mprotect(place, size, c_linux.PROT_READ | c_linux.PROT_EXEC) < 0:
-        code = ctypes.get_errno()
-        _libc.munmap(place, size)
-        raise OSError(code, os.strerror(code))
-    return int(address)
+    size, private = len(machine_code), c_linux.MAP_PRIVATE | c_linux.MAP_ANONYMOUS
+    protection = c_linux.PROT_READ | c_linux.PROT_WRITE
+    address = _call(c_linux.SYS_mmap, 0, size, protection, private, -1, 0)
+    _libc.memcpy(ctypes.c_long(address), ctypes.c_char_p(machine_code), ctypes.c_long(size))
+    _call(c_linux.SYS_mprotect, address, size, c_linux.PROT_READ | c_linux.PROT_EXEC)
+    return address
 
 
 def mount(
@@ -166,7 +153,7 @@ def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
             raise
         for name in os.listdir("/proc/self/fd"):  # a kernel before 5.9
             if first <= int(name) <= last:
-                with contextlib.suppress(OSError):  # the one that listed them
+                with suppress(OSError):  # the one that listed them
                     os.close(int(name))
 
 
@@ -238,7 +225,7 @@ def filter_system_calls(program: bytes) -> None:
 
     What this process starts is asked about, too. Needs CAP_SYS_ADMIN.
     """
-    code = ctypes.create_string_buffer(program, len(program))
+    code = ctypes.create_string_buffer(program)
     count = len(program) // c_linux.SOCK_FILTER_BYTES
     described = c_linux.SOCK_FPROG.pack(count, ctypes.addressof(code))
     _call(c_linux.SYS_seccomp, c_linux.SECCOMP_SET_MODE_FILTER, 0, described)
