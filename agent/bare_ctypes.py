@@ -47,16 +47,16 @@ else:
     class c_char(_SimpleCData):  # noqa: N801 - their names in the library
         _type_ = "c"
 
-    class c_char_p(_SimpleCData):  # noqa: N801
+    class c_char_p(_SimpleCData):  # noqa: N801 - as c_char
         _type_ = "z"
 
-    class c_int(_SimpleCData):  # noqa: N801
+    class c_int(_SimpleCData):  # noqa: N801 - as c_char
         _type_ = "i"
 
-    class c_long(_SimpleCData):  # noqa: N801
+    class c_long(_SimpleCData):  # noqa: N801 - as c_char
         _type_ = "l"
 
-    class c_ulong(_SimpleCData):  # noqa: N801
+    class c_ulong(_SimpleCData):  # noqa: N801 - as c_char
         _type_ = "L"
 
     class CDLL:
