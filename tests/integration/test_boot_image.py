@@ -202,7 +202,7 @@ def test_every_module_that_tether_names_at_its_top_is_inside(image: BootImage, a
     )
     loaded = set(ast.literal_eval(result.stdout)) - OPTIONAL
     assert "agent.tether.__main__" in loaded
-    assert "json" in loaded
+    assert "struct" in loaded
     stems = {path.rpartition(".cpython")[0] or path.rpartition(".")[0] for path in initramfs(image)}
     library = f"usr/lib/python{image.python}"
     missing = {

@@ -204,3 +204,10 @@ def test_a_broken_text_is_explained_where_nobody_has_loaded_json():
         check=True,
     )
     assert run.stdout == "JSONDecodeError Expecting value: line 1 column 4 (char 3)\n"
+
+
+def test_a_function_is_called_by_its_address():
+    library = ctypes.CDLL(None)
+    address = ctypes.cast(library.labs, ctypes.c_void_p).value
+    kind = bare_ctypes.CFUNCTYPE(bare_ctypes.c_long, bare_ctypes.c_long)
+    assert kind(address)(-(1 << 40)) == 1 << 40
