@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -23,14 +20,12 @@ from converter.cli.options import (
 )
 from converter.cli.output import Output
 from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
+from converter.cli.vsphere_template import image_template
 from converter.errors import UsageError
 from converter.export.disks import DISK
-from converter.export.settings import Export
-from converter.export.template import DISK_NAME, NETWORK, template_disk, template_name
 from converter.image.source import Origin
 from converter.pipeline import ConvertOptions
 from converter.store.locks import using
-from converter.vmdk.compression import best
 from converter.vsphere.kept import KeptSessions
 from converter.vsphere.placement import Provisioning, place
 from converter.vsphere.settings import Settings
@@ -97,12 +92,7 @@ def command(
     # pyvmomi, which most verbs can do without, comes with these.
     from converter.vsphere.connection import open_connection  # noqa: PLC0415 - as said
     from converter.vsphere.survey import survey  # noqa: PLC0415 - as said
-    from converter.vsphere.templates import (  # noqa: PLC0415 - as said
-        DISK_MARK,
-        Disk,
-        Template,
-        import_template,
-    )
+    from converter.vsphere.templates import import_template  # noqa: PLC0415 - as said
 
     if name is not None and not _NAME.fullmatch(name):
         raise UsageError(
@@ -129,39 +119,17 @@ def command(
             output=output,
         )
         image = found.image
-        called = name or template_name(image)
-        codec = best(None)
-        export = Export(
-            kind="stream",
-            source=found,
-            file_name=DISK_NAME,
-            codec=codec,
-            threads=len(os.sched_getaffinity(0)),
-        )
-
-        @contextmanager
-        def disk() -> Iterator[Disk]:
-            with template_disk(export, store.root, output.monitor) as made:
-                descriptor = made.descriptor.decode()
-                yield Disk(made.file, made.size_bytes, made.sha1, descriptor)
-
-        template = Template(
-            name=called,
-            marks={
-                DISK_MARK: found.identity(DISK),
-                "saltflat.digest": str(image.digest),
-                "saltflat.platform": str(image.platform),
-                "saltflat.reference": image.reference,
-            },
-            snapshot=str(image.digest),
-            network=NETWORK,
+        template = image_template(
+            found,
+            store,
+            name=name,
             provisioning=Provisioning(provisioning),
-            make_disk=disk,
+            monitor=output.monitor,
         )
         made = import_template(
             connection, placement, template, replace=replace, monitor=output.monitor
         )
-        path = f"{inventory.path(placement.folder)}/{called}"
+        path = f"{inventory.path(placement.folder)}/{template.name}"
     sent = made.sent
     output.result(
         path,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from http.client import HTTPException
 from types import TracebackType
 from typing import Any
@@ -34,6 +35,7 @@ except ImportError as _missing:
     ) from _missing
 
 FAULTS = vmodl.MethodFault  # all that the API raises
+api: Any = vim  # its types, for the modules of this room
 
 # Servers end idle connections without a word, and a request that meets one cannot be told from one
 # that was carried out: so none is used again after more than a moment.
@@ -153,6 +155,20 @@ class Connection:
             current = self.content.sessionManager.currentSession
         return str(current.key)
 
+    def service_time(self) -> datetime:
+        """Return the server's clock; to be asked for within `doing`."""
+        moment: datetime = self._service.CurrentTime()
+        return moment
+
+    def machine(self, identifier: str) -> Any:  # noqa: ANN401 - pyvmomi's own
+        """Return the virtual machine with an id ("vm-12"); whether it is there is not asked."""
+        return vim.VirtualMachine(identifier, self._stub)
+
+    @property
+    def cookie(self) -> str:
+        """Return what makes an HTTP request to the same server one of this session. A secret."""
+        return str(self._stub.cookie)
+
     def close(self) -> None:
         """Log out unless the session is kept, and end the connections. Raises nothing."""
         self._stub.log_in_again = None
@@ -202,11 +218,16 @@ class Connection:
             pages = self._pages([_object_spec(thing) for thing in things], {kind: paths})
             return {found.id: found.values for found in pages}
 
-    def everything(self, kinds: Mapping[str, Sequence[str]]) -> Iterator[Found]:
-        """Yield all objects of some types, named as the API does, with some of their properties."""
+    def everything(
+        self, kinds: Mapping[str, Sequence[str]], *, below: object | None = None
+    ) -> Iterator[Found]:
+        """Yield all objects of some types, named as the API does, with some of their properties.
+
+        Of those below the folder `below`, if one is given.
+        """
         with self.doing("list its inventory"):
             view = self.content.viewManager.CreateContainerView(
-                self.content.rootFolder, [_type(kind) for kind in kinds], recursive=True
+                below or self.content.rootFolder, [_type(kind) for kind in kinds], recursive=True
             )
             try:
                 collector = vmodl.query.PropertyCollector

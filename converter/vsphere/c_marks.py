@@ -1,0 +1,29 @@
+"""Names of the extra configuration by which machines say what they are (docs/formats.md).
+
+Templates have marks of their own (templates.py), which machines cloned of them may have inherited.
+"""
+
+from __future__ import annotations
+
+MACHINE = "saltflat.machine"  # the id: what makes a VM a machine
+IMAGE = "saltflat.image"
+DIGEST = "saltflat.digest"
+CREATED = "saltflat.created"  # nanoseconds since 1970, by the client's clock, as all times here
+AUTO_REMOVE = "saltflat.auto_remove"  # YES, or not there
+LABELS = "saltflat.labels"
+SPEC = "saltflat.spec"
+BOOT = "saltflat.boot"  # the boot medium, as the API names files
+STARTED = "saltflat.started"
+END = "saltflat.end"
+NOTED = "saltflat.noted"  # when gc found first that nobody needs it, by the server's clock
+
+# guestinfo, which the agent knows under the same names (agent/tether/guestinfo.py).
+GUEST_DOCUMENT = "guestinfo.saltflat.config"
+GUEST_STATUS = "guestinfo.saltflat.status"
+GUEST_NETWORK = "guestinfo.saltflat.network"
+
+YES = "1"
+# Boot media, each named by its digest, on the datastore of the machines that start from them.
+BOOT_FOLDER = "saltflat/boot"
+BOOT_SUFFIX = ".iso"
+UNUSED = ".unused-"  # in the name of a medium that is about to be deleted

@@ -1,0 +1,252 @@
+"""Virtual machines of ours on a server: find, clone, change, switch on and off, destroy.
+
+What a machine is stands on it as extra configuration; what that means is for whoever calls. Names
+of objects that are gone come as NotFoundError with the cause object-gone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from converter.errors import HypervisorError, NotFoundError, SaltflatError
+from converter.vsphere import c_vsphere as c
+from converter.vsphere.connection import Connection, api, option_values, type_name
+from converter.vsphere.placement import Placement
+
+_TASK_SECONDS = 600.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
+_PATHS = (
+    *("name", "config.extraConfig", "config.instanceUuid", "config.createDate"),
+    *("config.template", "runtime.powerState", "snapshot.rootSnapshotList", "recentTask"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """A virtual machine as it was when it was looked at. `created` is by the server's clock.
+
+    `is_on` is true of a suspended one too: it has not ended. `tasks` may have ended.
+    """
+
+    reference: Any = field(compare=False, repr=False)
+    id: str
+    name: str
+    extra: Mapping[str, str] = field(repr=False)
+    instance_uuid: str
+    is_on: bool
+    is_template: bool
+    created: datetime | None
+    snapshots: frozenset[str]
+    tasks: tuple[Any, ...] = field(compare=False, repr=False, default=())
+
+
+def vms_below(connection: Connection, folder: object | None = None) -> Iterator[Vm]:
+    """Yield the virtual machines in a folder and those below it; of the whole server without."""
+    for found in connection.everything({c.VIRTUAL_MACHINE: _PATHS}, below=folder):
+        yield _vm(found.reference, found.values)
+
+
+def vm_called(connection: Connection, folder: Any, name: str) -> Vm | None:  # noqa: ANN401 - pyvmomi's own
+    """Return the virtual machine of a name right in a folder; names there are unique."""
+    with connection.doing(f"look for {name}"):
+        found = connection.content.searchIndex.FindChild(folder, name)
+    return _look(connection, found)
+
+
+def vm_with_uuid(connection: Connection, instance_uuid: str) -> Vm | None:
+    """Return the virtual machine with this config.instanceUuid, wherever it is."""
+    with connection.doing("look for a machine"):
+        found = connection.content.searchIndex.FindByUuid(
+            uuid=instance_uuid, vmSearch=True, instanceUuid=True
+        )
+    return _look(connection, found)
+
+
+def look(connection: Connection, vm: Vm) -> Vm:
+    """Return a machine as it is now. Raises NotFoundError when it is gone."""
+    return _vm(vm.reference, connection.properties(vm.reference, _PATHS))
+
+
+def has_running_task(connection: Connection, vm: Vm) -> bool:
+    """Say whether the server is at work on a machine."""
+    return any(
+        connection.properties(task, ["info.state"]).get("info.state") in c.TASK_RUNNING
+        for task in vm.tasks
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clone:
+    """What a linked clone is to be. `devices` change the template's, as hardware.py makes them."""
+
+    name: str
+    instance_uuid: str
+    processors: int
+    memory_mib: int
+    extra: Mapping[str, str] = field(repr=False)
+    annotation: str
+    devices: Sequence[Any]
+
+
+def template_devices(connection: Connection, template: Any) -> Sequence[Any]:  # noqa: ANN401 - pyvmomi's own
+    """Return the devices that a template has."""
+    found = connection.properties(template, ["config.hardware.device"])
+    return tuple(found.get("config.hardware.device", ()))
+
+
+def clone(connection: Connection, template: Any, placement: Placement, wanted: Clone) -> Vm:  # noqa: ANN401 - pyvmomi's own
+    """Clone a template's snapshot with a child disk, which the server makes; return the machine.
+
+    One request makes all of it, so a machine that is there is whole. Raises HypervisorError when
+    the template has no snapshot, with the cause name-taken when the name is.
+    """
+    paths = ["snapshot.currentSnapshot"]
+    snapshot = connection.properties(template, paths).get(*paths)
+    if snapshot is None:
+        raise HypervisorError(
+            f"The template for {wanted.name} has no snapshot to clone: it is unfinished.",
+            hint="saltflat vsphere import --replace makes it anew.",
+            cause="unfinished",
+        )
+    host = placement.resources.host
+    specification = api.vm.CloneSpec(
+        location=api.vm.RelocateSpec(
+            diskMoveType=c.CHILD_DISK,
+            pool=placement.resources.pool.reference,
+            datastore=placement.datastore.reference,
+            host=None if host is None else host.reference,
+        ),
+        snapshot=snapshot,
+        template=False,
+        powerOn=False,
+        config=api.vm.ConfigSpec(
+            instanceUuid=wanted.instance_uuid,
+            numCPUs=wanted.processors,
+            memoryMB=wanted.memory_mib,
+            firmware=c.EFI,
+            annotation=wanted.annotation,
+            extraConfig=option_values(wanted.extra),
+            deviceChange=list(wanted.devices),
+        ),
+    )
+    doing = f"make the machine {wanted.name}"
+    with connection.doing(doing):
+        task = template.CloneVM_Task(placement.folder.reference, wanted.name, specification)
+    made = connection.wait(task, doing=doing, timeout_seconds=_TASK_SECONDS)
+    return _vm(made, connection.properties(made, _PATHS))
+
+
+def set_extra(connection: Connection, vm: Vm, values: Mapping[str, str]) -> None:
+    """Change extra configuration; an empty value removes what was there."""
+    doing = f"change the machine {vm.name}"
+    with connection.doing(doing):
+        task = vm.reference.ReconfigVM_Task(api.vm.ConfigSpec(extraConfig=option_values(values)))
+    connection.wait(task, doing=doing, timeout_seconds=_TASK_SECONDS)
+
+
+def power_on(connection: Connection, vm: Vm) -> None:
+    """Switch a machine on; nothing if it is on already."""
+    doing = f"start the machine {vm.name}"
+    with _unless_so(), connection.doing(doing):
+        task = vm.reference.PowerOnVM_Task()
+        connection.wait(task, doing=doing, timeout_seconds=_TASK_SECONDS)
+
+
+def power_off(connection: Connection, vm: Vm) -> None:
+    """Cut a machine's power; nothing if it is off already."""
+    doing = f"cut the power of the machine {vm.name}"
+    with _unless_so(), connection.doing(doing):
+        task = vm.reference.PowerOffVM_Task()
+        connection.wait(task, doing=doing, timeout_seconds=_TASK_SECONDS)
+
+
+def shut_guest_down(connection: Connection, vm: Vm) -> bool:
+    """Have the guest's agent end it, by the server's own way to it; say whether it was asked."""
+    try:
+        with connection.doing(f"have the guest of {vm.name} end"):
+            vm.reference.ShutdownGuest()
+    except NotFoundError:
+        raise
+    except SaltflatError:  # it does not run any more, or no agent answers the server
+        return False
+    return True
+
+
+def wait_until_off(connection: Connection, vm: Vm, seconds: float | None) -> bool:
+    """Wait until a machine is off or gone; say whether it is, after `seconds` at most.
+
+    Asks again and again, which needs nothing of the server's that a new login would lose.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            about = connection.properties(vm.reference, ["runtime.powerState"])
+        except NotFoundError:
+            return True
+        if about.get("runtime.powerState") == c.POWERED_OFF:
+            return True
+        left = pause if end is None else end - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def destroy(connection: Connection, vm: Vm) -> None:
+    """Remove a machine and its own disk. Raises NotFoundError when it is gone already."""
+    doing = f"remove the machine {vm.name}"
+    with connection.doing(doing):
+        task = vm.reference.Destroy_Task()
+    connection.wait(task, doing=doing, timeout_seconds=_TASK_SECONDS)
+
+
+def server_time(connection: Connection) -> datetime:
+    """Return the server's clock, which its own dates are by."""
+    with connection.doing("tell the time"):
+        return _aware(connection.service_time())
+
+
+@contextmanager
+def _unless_so() -> Iterator[None]:
+    """Pass over the fault of a machine that is in the wanted state already."""
+    try:
+        yield
+    except HypervisorError as error:
+        if error.cause != "power-state":
+            raise
+
+
+def _look(connection: Connection, found: Any) -> Vm | None:  # noqa: ANN401 - pyvmomi's own
+    if found is None or type_name(found) != c.VIRTUAL_MACHINE:
+        return None
+    try:
+        return _vm(found, connection.properties(found, _PATHS))
+    except NotFoundError:  # removed meanwhile
+        return None
+
+
+def _vm(reference: Any, values: Mapping[str, Any]) -> Vm:  # noqa: ANN401 - pyvmomi's own
+    created = values.get("config.createDate")
+    return Vm(
+        reference=reference,
+        id=str(reference._moId),
+        name=str(values.get("name", reference._moId)),
+        extra={one.key: str(one.value) for one in values.get("config.extraConfig", ())},
+        instance_uuid=str(values.get("config.instanceUuid", "")).lower(),
+        is_on=values.get("runtime.powerState", c.POWERED_OFF) != c.POWERED_OFF,
+        is_template=values.get("config.template") is True,
+        created=None if created is None else _aware(created),
+        snapshots=frozenset(one.name for one in values.get("snapshot.rootSnapshotList", ())),
+        tasks=tuple(values.get("recentTask", ())),
+    )
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
