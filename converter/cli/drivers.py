@@ -52,14 +52,23 @@ class Driver:
             return open_machines(self.state_root, monitor)
         return self.vsphere(monitor)
 
-    def vsphere(self, monitor: Monitor, *, serial: str | None = None) -> VsphereMachines:
-        """Return the machines of a vCenter; `serial` is where the lines of new ones lead."""
+    def vsphere(
+        self,
+        monitor: Monitor,
+        *,
+        serial: str | None = None,
+        session: tuple[Settings, KeptSessions | None] | None = None,
+    ) -> VsphereMachines:
+        """Return the machines of a vCenter; `serial` is where the lines of new ones lead.
+
+        `session` is which vCenter, where that is not said by variables alone.
+        """
         # pyvmomi, which most verbs can do without, comes with these.
         from converter.machine.relays import Relays  # noqa: PLC0415 - as said
         from converter.machine.vsphere import VsphereMachines  # noqa: PLC0415 - as said
         from converter.vsphere.connection import Connection, open_connection  # noqa: PLC0415
 
-        settings, kept = _settings(self.state_root)
+        settings, kept = session or _settings(self.state_root)
         context = click.get_current_context(silent=True)
 
         def connect() -> Connection:

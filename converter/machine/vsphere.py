@@ -126,7 +126,8 @@ class VsphereMachines:
             return self._surveyed
 
     @property
-    def _folder(self) -> object:
+    def folder(self) -> object:
+        """The folder of machines."""
         wishes = self.connection.settings.wishes
         datacenter = find_datacenter(self.inventory, wishes)
         return find_folder(self.inventory, wishes, datacenter).reference
@@ -145,7 +146,7 @@ class VsphereMachines:
         return found
 
     def _vms(self) -> Iterator[Vm]:
-        return (vm for vm in vms_below(self.connection, self._folder) if is_machine(vm))
+        return (vm for vm in vms_below(self.connection, self.folder) if is_machine(vm))
 
     # --- making ----------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class VsphereMachines:
                 f"{name[:NAME_LENGTH]!r}... is no name for a machine on vSphere.",
                 expected=f"at most {NAME_LENGTH} characters",
             )
-        if vm_called(self.connection, self._folder, name) is not None:
+        if vm_called(self.connection, self.folder, name) is not None:
             raise UsageError(
                 f"The name {name} is taken on {self.connection.settings.address.host}.",
                 hint="Choose another one, or remove what has it.",
@@ -192,7 +193,7 @@ class VsphereMachines:
         boot = request.spec.boot
         request = replace(request, spec=spec_for_vsphere(machine, request.spec))
         spec = request.spec
-        name = request.name or new_name({vm.name for vm in vms_below(connection, self._folder)})
+        name = request.name or new_name({vm.name for vm in vms_below(connection, self.folder)})
         self.check_name(name)
         medium = _iso(boot)
         files = self._files(placement)
@@ -270,7 +271,7 @@ class VsphereMachines:
 
     def find(self, name: str) -> MachineRecord:
         """Return the machine of this name, id or beginning of an id; see Machines."""
-        vm = vm_called(self.connection, self._folder, name)
+        vm = vm_called(self.connection, self.folder, name)
         if vm is None or not is_machine(vm):
             vm = self._search(name)
         return self._whole(vm, self._record(vm))

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from converter.errors import HypervisorError, NotFoundError
+from converter.errors import HypervisorError, NotFoundError, UsageError
 from converter.vsphere import c_marks as marks
 from converter.vsphere.connection import Connection
 from converter.vsphere.datastore_files import PART, DatastoreFiles
@@ -92,13 +92,14 @@ def remove(
             return _remove_medium(connection, leftover.files, leftover.name)
         assert leftover.vm is not None
         vm = look(connection, leftover.vm)
-        if vm.is_on or (leftover.kind == "template" and vm.snapshots):
+        started_again = vm.extra.get(marks.NOTED) != leftover.vm.extra.get(marks.NOTED)
+        if vm.is_on or started_again or (leftover.kind == "template" and vm.snapshots):
             return False
         if leftover.kind == "machine":
             remove_machine(vm)
         else:
             destroy(connection, vm)
-    except NotFoundError:
+    except (NotFoundError, UsageError):  # removed, or started, meanwhile
         return False
     return True
 
