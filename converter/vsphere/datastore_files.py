@@ -101,17 +101,18 @@ class DatastoreFiles:
         details = api.host.DatastoreBrowser.FileInfo.Details(
             fileSize=True, modification=True, fileType=False, fileOwner=False
         )
+        specification = api.host.DatastoreBrowser.SearchSpec(details=details, matchPattern=["*"])
         doing = f"list the folder {folder}"
         browser: Any = self._connection.properties(self._datastore.reference, ["browser"])
         try:
             with self._connection.doing(doing):
-                task = browser["browser"].SearchDatastore_Task(
-                    self.full(folder), api.host.DatastoreBrowser.SearchSpec(details=details)
-                )
+                task = browser["browser"].SearchDatastore_Task(self.full(folder), specification)
             found = self._connection.wait(task, doing=doing, timeout_seconds=_TASK_SECONDS)
         except NotFoundError:
             return
         for one in found.file:
+            if isinstance(one, api.host.DatastoreBrowser.FolderInfo):
+                continue
             moment = one.modification
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=UTC)
