@@ -66,7 +66,7 @@ class Driver:
         # pyvmomi, which most verbs can do without, comes with these.
         from converter.machine.relays import Relays  # noqa: PLC0415 - as said
         from converter.machine.vsphere import VsphereMachines  # noqa: PLC0415 - as said
-        from converter.vsphere.connection import Connection, open_connection  # noqa: PLC0415
+        from converter.vsphere.connection import Connection, open_connection  # noqa: PLC0415 - as said
 
         settings, kept = session or _settings(self.state_root)
         context = click.get_current_context(silent=True)

@@ -14,6 +14,7 @@ from converter.export.settings import Export
 from converter.export.template import DISK_NAME, NETWORK, template_disk, template_name
 from converter.store.layout import Store
 from converter.vmdk.compression import best
+from converter.vsphere import c_marks as marks
 from converter.vsphere.placement import Provisioning
 
 if TYPE_CHECKING:
@@ -50,9 +51,11 @@ def image_template(
             descriptor = made.descriptor.decode()
             yield Disk(made.file, made.size_bytes, made.sha1, descriptor)
 
+    called = name or template_name(image)
     return Template(
-        name=name or template_name(image),
+        name=called,
         marks={
+            marks.TEMPLATE: called,
             DISK_MARK: found.identity(DISK),
             "saltflat.digest": str(image.digest),
             "saltflat.platform": str(image.platform),

@@ -8,9 +8,7 @@ starts or removes one does so alone, by a lock beside the keys (relays).
 
 from __future__ import annotations
 
-import secrets
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,64 +22,48 @@ from agent.host.relay.life import NO_LIFE, Life, read_life
 from agent.host.relay.status import reported_status
 from agent.host.status import ExitStatus
 from converter.errors import HypervisorError, NotFoundError, SaltflatError, UsageError
-from converter.events import Monitor, StepAdvanced, StepFinished, StepStarted
+from converter.events import Monitor
 from converter.machine.directory import no_machine
 from converter.machine.explain import translated_error
 from converter.machine.machines import MachineRecord, MachineRequest
 from converter.machine.model import MachineSpec
-from converter.machine.names import check_name, new_name
 from converter.machine.relays import Relays
 from converter.machine.state import CUT_END, Status
+from converter.machine.vsphere_making import Maker
+from converter.machine.vsphere_place import VspherePlace
 from converter.machine.vsphere_record import (
-    NAME_LENGTH,
     End,
     guest_document,
-    is_id,
-    is_machine,
-    marks_of,
     new_end,
     record_of,
-    spec_for_vsphere,
     spec_of,
-    uuid_of,
 )
-from converter.package.vmx import SERVICE_URI, check_serial
 from converter.vsphere import c_marks as marks
 from converter.vsphere.connection import Connection
-from converter.vsphere.datastore_files import DatastoreFiles
-from converter.vsphere.hardware import boot_medium, network_card, serial_line
-from converter.vsphere.inventory import Inventory
-from converter.vsphere.placement import Placement, find_datacenter, find_folder, place
-from converter.vsphere.survey import survey
-from converter.vsphere.templates import Template, import_template
+from converter.vsphere.templates import Template
 from converter.vsphere.vms import (
-    Clone,
     Vm,
-    clone,
     destroy,
+    is_id,
     look,
+    machine_id,
     power_off,
     power_on,
     set_extra,
     shut_guest_down,
-    template_devices,
+    uuid_of,
     vm_called,
     vm_with_uuid,
     vms_below,
     wait_until_off,
 )
-from tinykernel.media.record import Kind, Medium, load_media
-from tinykernel.record import BootImage
 
 STOP_SECONDS = 10.0  # docker's, between the stop signal and SIGKILL
 
 _GRACE_SECONDS = 10.0  # for a guest to die of SIGKILL and switch itself off, before it is cut
 _CUT_SECONDS = 60.0
-_ID_BYTES = 32
 _ID_DIGITS = "0123456789abcdef"
 _CUT = "its power was cut"
-_STEP = "boot medium"
-_ADVANCE_BYTES = 8 << 20  # between two events
 
 
 class VsphereMachines:
@@ -99,168 +81,40 @@ class VsphereMachines:
         serial: str | None,
         monitor: Monitor,
     ) -> None:
-        self._connect = connect
+        self.place = VspherePlace(connect)
         self._relays = relays
-        self._serial = serial
-        self._monitor = monitor
-        self._lock = threading.RLock()
-        self._opened: Connection | None = None
-        self._surveyed: Inventory | None = None
-
-    # --- the server ------------------------------------------------------------------------------
+        self._maker = Maker(self.place, relays, serial, monitor)
 
     @property
     def connection(self) -> Connection:
-        """The session. Raises as `connect`."""
-        with self._lock:
-            if self._opened is None:
-                self._opened = self._connect()
-            return self._opened
-
-    @property
-    def inventory(self) -> Inventory:
-        """The places that there are, as they were when they were needed first."""
-        with self._lock:
-            if self._surveyed is None:
-                self._surveyed = survey(self.connection)
-            return self._surveyed
-
-    @property
-    def folder(self) -> object:
-        """The folder of machines."""
-        wishes = self.connection.settings.wishes
-        datacenter = find_datacenter(self.inventory, wishes)
-        return find_folder(self.inventory, wishes, datacenter).reference
-
-    def _placement(self) -> Placement:
-        return place(self.inventory, self.connection.settings.wishes)
+        """The session."""
+        return self.place.connection
 
     def _vm(self, machine: str) -> Vm:
         """Return a machine's VM by its id. Raises NotFoundError."""
         found = vm_with_uuid(self.connection, uuid_of(machine)) if is_id(machine) else None
-        if found is None or found.extra.get(marks.MACHINE) != machine:
-            # The server may have changed a UUID that it found twice.
-            found = next((vm for vm in self._vms() if vm.extra[marks.MACHINE] == machine), None)
-        if found is None:
+        if found is None or machine_id(found) != machine:
             raise no_machine(machine)
         return found
 
     def _vms(self) -> Iterator[Vm]:
-        return (vm for vm in vms_below(self.connection, self.folder) if is_machine(vm))
+        return (
+            vm for vm in vms_below(self.connection, self.place.folder) if machine_id(vm) is not None
+        )
 
     # --- making ----------------------------------------------------------------------------------
 
     def check_name(self, name: str) -> None:
         """Refuse a name that cannot be; see Machines."""
-        check_name(name)
-        if len(name) > NAME_LENGTH:
-            raise UsageError(
-                f"{name[:NAME_LENGTH]!r}... is no name for a machine on vSphere.",
-                expected=f"at most {NAME_LENGTH} characters",
-            )
-        if vm_called(self.connection, self.folder, name) is not None:
-            raise UsageError(
-                f"The name {name} is taken on {self.connection.settings.address.host}.",
-                hint="Choose another one, or remove what has it.",
-            )
-        self._relays.check_name(name)
+        self._maker.check_name(name)
 
     def import_base(self, template: Template, spec: MachineSpec) -> str:
-        """Return the id of the template for a machine, made now if it is not there.
-
-        Raises UsageError for what `spec` cannot have on vSphere, and as import_template does.
-        """
-        self._require_clones()
-        spec_for_vsphere("0" * 2 * _ID_BYTES, spec)  # before anything that takes time
-        made = import_template(
-            self.connection, self._placement(), template, replace=False, monitor=self._monitor
-        )
-        return made.machine
+        """Return the id of the template for a machine; see Maker."""
+        return self._maker.import_base(template, spec)
 
     def create(self, request: MachineRequest) -> MachineRecord:
         """Make a machine of the template `request.base`; see Machines."""
-        connection, placement, base = self.connection, self._placement(), request.base
-        self._require_clones()
-        if self._serial is None:
-            raise UsageError(
-                "Where the machine's line is to lead is not said.",
-                expected="--serial telnet://HOST:PORT of a concentrator (saltflat vspc serve)",
-            )
-        check_serial(self._serial)
-        if base is None:
-            raise UsageError("A machine on vSphere needs a template.", expected="its id")
-        machine = secrets.token_hex(_ID_BYTES)
-        boot = request.spec.boot
-        request = replace(request, spec=spec_for_vsphere(machine, request.spec))
-        spec = request.spec
-        name = request.name or new_name({vm.name for vm in vms_below(connection, self.folder)})
-        self.check_name(name)
-        medium = _iso(boot)
-        files = self._files(placement)
-        path = f"{marks.BOOT_FOLDER}/{medium.sha256}{marks.BOOT_SUFFIX}"
-        self._ensure_medium(files, path, medium)
-        template = connection.machine(base)
-        mac = next((card.mac for card in spec.networking.cards), None)
-        devices = [
-            *network_card(
-                connection, template_devices(connection, template), placement.network, mac
-            ),
-            *boot_medium(files.full(path), placement.datastore),
-            *serial_line(self._serial, SERVICE_URI),
-        ]
-        wanted = Clone(
-            name=name,
-            instance_uuid=uuid_of(machine),
-            processors=spec.processors,
-            memory_mib=spec.memory_mib,
-            extra=marks_of(machine, request, files.full(path), time.time_ns()),
-            annotation=f"{request.image}\n{request.image_digest}",
-            devices=devices,
-        )
-        try:
-            vm = clone(connection, template, placement, wanted)
-        except HypervisorError as error:
-            if error.cause != "name-taken":
-                raise
-            raise UsageError(
-                f"The name {name} is taken on {connection.settings.address.host}.",
-                hint="Choose another one, or remove what has it.",
-            ) from error
-        self._ensure_medium(files, path, medium)  # gc may not have known that somebody needs it
-        return self._record(vm)
-
-    def _require_clones(self) -> None:
-        if not self.connection.about.is_vcenter:
-            raise HypervisorError(
-                f"{self.connection.about.name} makes no clones, which machines are.",
-                expected="a vCenter",
-                hint="Name the vCenter that has this host with --vsphere-url.",
-                cause="not-supported",
-            )
-
-    def _files(self, placement: Placement) -> DatastoreFiles:
-        return DatastoreFiles(
-            self.connection,
-            placement.datacenter,
-            self.inventory.path(placement.datacenter),
-            placement.datastore,
-        )
-
-    def _ensure_medium(self, files: DatastoreFiles, path: str, medium: Medium) -> None:
-        if files.size(path) == medium.size_bytes:
-            return
-        self._monitor(StepStarted(_STEP, medium.size_bytes))
-        shown = 0
-
-        def told(sent: int) -> None:
-            nonlocal shown
-            if sent - shown >= _ADVANCE_BYTES:
-                shown = sent
-                self._monitor(StepAdvanced(_STEP, sent))
-
-        with medium.path.open("rb") as file:
-            files.put(path, file, medium.size_bytes, told)
-        self._monitor(StepFinished(_STEP, f"{medium.size_bytes / 1e6:,.1f} MB"))
+        return self._record(self._maker.make(request))
 
     # --- looking ---------------------------------------------------------------------------------
 
@@ -271,8 +125,8 @@ class VsphereMachines:
 
     def find(self, name: str) -> MachineRecord:
         """Return the machine of this name, id or beginning of an id; see Machines."""
-        vm = vm_called(self.connection, self.folder, name)
-        if vm is None or not is_machine(vm):
+        vm = vm_called(self.connection, self.place.folder, name)
+        if vm is None or machine_id(vm) is None:
             vm = self._search(name)
         return self._whole(vm, self._record(vm))
 
@@ -508,14 +362,3 @@ class VsphereMachines:
             return
         with suppress(NotFoundError):
             set_extra(self.connection, vm, {marks.END: end.encode()})
-
-
-def _iso(boot: BootImage) -> Medium:
-    media = load_media(boot)
-    for medium in () if media is None else media.media:
-        if medium.kind is Kind.ISO:
-            return medium
-    raise NotFoundError(
-        f"The boot image {boot.id[:12]} has no ISO image for a machine to start from.",
-        hint=f"Make it with: saltflat boot build --media {Kind.ISO.value}",
-    )

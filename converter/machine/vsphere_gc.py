@@ -30,7 +30,7 @@ class Collected:
 def collect(machines: VsphereMachines, grace: timedelta, *, dry_run: bool) -> Sequence[Collected]:
     """Remove the leftovers that have been so for `grace`; with `dry_run` change nothing."""
     connection = machines.connection
-    found = list(find_leftovers(connection, machines.folder, list(_stores(machines)), grace))
+    found = list(find_leftovers(connection, machines.place.folder, list(_stores(machines)), grace))
     collected = []
     for one in found:
         removed = False
@@ -45,7 +45,7 @@ def collect(machines: VsphereMachines, grace: timedelta, *, dry_run: bool) -> Se
 
 def _stores(machines: VsphereMachines) -> Iterator[DatastoreFiles]:
     """Yield the datastores where boot media may be: the one that is named, or all."""
-    inventory, wishes = machines.inventory, machines.connection.settings.wishes
+    inventory, wishes = machines.place.inventory, machines.connection.settings.wishes
     datacenter = find_datacenter(inventory, wishes)
     if wishes.datastore is None:
         nodes = inventory.of(Kind.DATASTORE, below=datacenter)

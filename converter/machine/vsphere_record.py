@@ -7,13 +7,11 @@ specification, which are another host's, are but names.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from agent.host.relay.status import reported_status, status_json
 from agent.host.status import ExitStatus
@@ -29,8 +27,6 @@ from converter.vsphere.vms import Vm
 SCHEMA = 1
 NAME_LENGTH = 80  # vSphere's, and the roster's
 UNSEEN = "nobody has seen how its process ended"
-_ID = re.compile(r"[0-9a-f]{64}")
-_UUID_DIGITS = 32
 _DHCP = "dhcp"
 _LAST_OCTET_MASK = 0x3F  # 00:50:56:00:00:00 to :3f:ff:ff are for those who choose themselves
 
@@ -48,16 +44,6 @@ class End:
         status = status_json(self.status)
         document = {"status": status, "finished_ns": self.finished_ns, "reason": self.reason}
         return json.dumps({"schema": SCHEMA, **document}, sort_keys=True)
-
-
-def uuid_of(machine: str) -> str:
-    """Return the instanceUuid that a machine with this id is given."""
-    return str(UUID(machine[:_UUID_DIGITS]))
-
-
-def is_id(text: str) -> bool:
-    """Say whether a text is a machine's whole id."""
-    return _ID.fullmatch(text) is not None
 
 
 def spec_for_vsphere(machine: str, spec: MachineSpec) -> MachineSpec:
@@ -124,11 +110,6 @@ def guest_document(spec: MachineSpec, enrolment: Mapping[str, object]) -> str:
         network = {"interfaces": interfaces}
     document = json.loads(spec.guest.encode(spec.channel, None, network=network))
     return json.dumps({**document, **enrolment}, sort_keys=True)
-
-
-def is_machine(vm: Vm) -> bool:
-    """Say whether a virtual machine is one of ours."""
-    return not vm.is_template and is_id(vm.extra.get(marks.MACHINE, ""))
 
 
 def spec_of(vm: Vm) -> MachineSpec:

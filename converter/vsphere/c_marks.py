@@ -1,11 +1,13 @@
 """Names of the extra configuration by which machines say what they are (docs/formats.md).
 
-Templates have marks of their own (templates.py), which machines cloned of them may have inherited.
+Whatever is cloned of a template or a machine, by us or by hand, inherits its marks: each says what
+it is by something that a clone does not have, too.
 """
 
 from __future__ import annotations
 
-MACHINE = "saltflat.machine"  # the id: what makes a VM a machine
+TEMPLATE = "saltflat.template"  # its own name
+MACHINE = "saltflat.machine"  # its id, of which config.instanceUuid is the beginning
 IMAGE = "saltflat.image"
 DIGEST = "saltflat.digest"
 CREATED = "saltflat.created"  # nanoseconds since 1970, by the client's clock, as all times here

@@ -15,17 +15,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from converter.errors import HypervisorError, NotFoundError, UsageError
 from converter.vsphere import c_marks as marks
 from converter.vsphere.connection import Connection
 from converter.vsphere.datastore_files import PART, DatastoreFiles
-from converter.vsphere.templates import DISK_MARK
 from converter.vsphere.vms import (
     Vm,
     destroy,
     has_running_task,
     look,
+    machine_id,
     server_time,
     set_extra,
     vms_below,
@@ -51,14 +52,16 @@ class Leftover:
 
 def find_leftovers(
     connection: Connection,
-    folder: object,
+    folder: Any,  # noqa: ANN401 - pyvmomi's own
     stores: Sequence[DatastoreFiles],
     grace: timedelta,
 ) -> Iterator[Leftover]:
     """Yield the leftovers in the folder of machines and on datastores; changes nothing."""
     now = server_time(connection)
     for vm in vms_below(connection, folder):
-        found = _machine(vm, now, grace) or _template(connection, vm, now, grace)
+        found = _machine(vm, now, grace)
+        if found is None and vm.folder == folder._moId:  # where names are unique
+            found = _template(connection, vm, now, grace)
         if found is not None:
             yield found
     used = _used_media(connection)
@@ -105,7 +108,7 @@ def remove(
 
 
 def _machine(vm: Vm, now: datetime, grace: timedelta) -> Leftover | None:
-    if marks.MACHINE not in vm.extra or vm.extra.get(marks.AUTO_REMOVE) != marks.YES or vm.is_on:
+    if machine_id(vm) is None or vm.extra.get(marks.AUTO_REMOVE) != marks.YES or vm.is_on:
         return None
     why = "it removes itself and has ended"
     if marks.STARTED not in vm.extra:
@@ -118,8 +121,7 @@ def _machine(vm: Vm, now: datetime, grace: timedelta) -> Leftover | None:
 
 
 def _template(connection: Connection, vm: Vm, now: datetime, grace: timedelta) -> Leftover | None:
-    # A clone may have inherited the mark: the machine's own says that it is no template.
-    if DISK_MARK not in vm.extra or marks.MACHINE in vm.extra or vm.snapshots or vm.is_on:
+    if vm.extra.get(marks.TEMPLATE) != vm.name or vm.snapshots or vm.is_on:
         return None
     due = vm.created is not None and now - vm.created >= grace
     due = due and not has_running_task(connection, vm)

@@ -6,23 +6,28 @@ of objects that are gone come as NotFoundError with the cause object-gone.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from converter.errors import HypervisorError, NotFoundError, SaltflatError
+from converter.vsphere import c_marks
 from converter.vsphere import c_vsphere as c
 from converter.vsphere.connection import Connection, api, option_values, type_name
 from converter.vsphere.placement import Placement
 
+_ID = re.compile(r"[0-9a-f]{64}")
+_UUID_DIGITS = 32
 _TASK_SECONDS = 600.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 _PATHS = (
-    *("name", "config.extraConfig", "config.instanceUuid", "config.createDate"),
+    *("name", "parent", "config.extraConfig", "config.instanceUuid", "config.createDate"),
     *("config.template", "runtime.powerState", "snapshot.rootSnapshotList", "recentTask"),
 )
 
@@ -37,6 +42,7 @@ class Vm:
     reference: Any = field(compare=False, repr=False)
     id: str
     name: str
+    folder: str  # the id of what it is right in
     extra: Mapping[str, str] = field(repr=False)
     instance_uuid: str
     is_on: bool
@@ -44,6 +50,26 @@ class Vm:
     created: datetime | None
     snapshots: frozenset[str]
     tasks: tuple[Any, ...] = field(compare=False, repr=False, default=())
+
+
+def is_id(text: str) -> bool:
+    """Say whether a text is a machine's whole id."""
+    return _ID.fullmatch(text) is not None
+
+
+def uuid_of(machine: str) -> str:
+    """Return the instanceUuid that a machine with this id is given."""
+    return str(UUID(machine[:_UUID_DIGITS]))
+
+
+def machine_id(vm: Vm) -> str | None:
+    """Return the id of the machine of ours that a virtual machine is, None if it is none.
+
+    What somebody has cloned of a machine has its marks, but a UUID of its own.
+    """
+    machine = vm.extra.get(c_marks.MACHINE, "")
+    is_ours = is_id(machine) and uuid_of(machine) == vm.instance_uuid and not vm.is_template
+    return machine if is_ours else None
 
 
 def vms_below(connection: Connection, folder: object | None = None) -> Iterator[Vm]:
@@ -238,6 +264,7 @@ def _vm(reference: Any, values: Mapping[str, Any]) -> Vm:  # noqa: ANN401 - pyvm
         reference=reference,
         id=str(reference._moId),
         name=str(values.get("name", reference._moId)),
+        folder=str(values["parent"]._moId) if "parent" in values else "",
         extra={one.key: str(one.value) for one in values.get("config.extraConfig", ())},
         instance_uuid=str(values.get("config.instanceUuid", "")).lower(),
         is_on=values.get("runtime.powerState", c.POWERED_OFF) != c.POWERED_OFF,

@@ -157,8 +157,8 @@ def test_what_nobody_needs_goes_after_its_grace(place):
         unfinished = place.vm("unfinished", connection).reference
         task = unfinished.RemoveAllSnapshots_Task()  # as it is while it is imported
         connection.wait(task, doing="undo", timeout_seconds=20)
-        datacenter = client.inventory.find(Kind.DATACENTER, None)
-        datastore = client.inventory.find(Kind.DATASTORE, None, datacenter=datacenter)
+        datacenter = client.place.inventory.find(Kind.DATACENTER, None)
+        datastore = client.place.inventory.find(Kind.DATASTORE, None, datacenter=datacenter)
         files = DatastoreFiles(connection, datacenter, "DC0", datastore)
         unused = f"{marks.BOOT_FOLDER}/unused.iso"
         with (place.folder / "layout" / "oci-layout").open("rb") as file:
@@ -196,8 +196,8 @@ def test_a_medium_that_is_needed_while_it_is_collected_stays(place):
     """Another client makes a machine with it between the collector's two looks."""
     client = place.machines
     with client.connection as connection:
-        datacenter = client.inventory.find(Kind.DATACENTER, None)
-        datastore = client.inventory.find(Kind.DATASTORE, None, datacenter=datacenter)
+        datacenter = client.place.inventory.find(Kind.DATACENTER, None)
+        datastore = client.place.inventory.find(Kind.DATASTORE, None, datacenter=datacenter)
         wanted = f"{marks.BOOT_FOLDER}/wanted.iso"
         stays = place.vm("stays", connection)
 
@@ -213,7 +213,7 @@ def test_a_medium_that_is_needed_while_it_is_collected_stays(place):
         raced = Raced(connection, datacenter, "DC0", datastore)
         found = [
             one
-            for one in find_leftovers(connection, client.folder, [raced], timedelta())
+            for one in find_leftovers(connection, client.place.folder, [raced], timedelta())
             if one.name == raced.full(wanted)
         ]
         assert [remove(connection, one, client.remove_vm) for one in found] == [False]

@@ -30,7 +30,7 @@ from converter.machine.relays import Relays
 from converter.machine.vsphere import VsphereMachines
 from converter.vsphere import c_marks as marks
 from converter.vsphere.connection import Connection, open_connection
-from converter.vsphere.settings import Given, read_settings
+from converter.vsphere.settings import Given, Wishes, read_settings
 from converter.vsphere.trust import Trust
 from converter.vsphere.vms import Vm as Machine
 from converter.vsphere.vms import power_off, set_extra, vms_below
@@ -136,8 +136,8 @@ class Place:
     def vm(self, name: str, connection: Connection | None = None) -> Machine:
         """Return what the server has under a name; to be changed by a `connection` alone."""
         if connection is None:
-            with self.open() as connection:
-                return self.vm(name, connection)
+            with self.open() as opened:
+                return self.vm(name, opened)
         (found,) = [vm for vm in vms_below(connection) if vm.name == name]
         return found
 
@@ -155,6 +155,7 @@ class Place:
             username="me",
             password="correct horse",
             trust=Trust(insecure=True),
+            wishes=Wishes(network="VM Network"),
         )
         return open_connection(read_settings(given, {}))
 
