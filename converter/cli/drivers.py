@@ -64,6 +64,7 @@ class Driver:
         `session` is which vCenter, where that is not said by variables alone.
         """
         # pyvmomi, which most verbs can do without, comes with these.
+        from converter.cli.template_import import find_place  # noqa: PLC0415 - as said
         from converter.machine.relays import Relays  # noqa: PLC0415 - as said
         from converter.machine.vsphere import VsphereMachines  # noqa: PLC0415 - as said
         from converter.vsphere.connection import Connection, open_connection  # noqa: PLC0415 - as said
@@ -80,7 +81,7 @@ class Driver:
 
         elsewhere = None if self.relay is None else self.relay.address
         return VsphereMachines(
-            connect, Relays(self.relays, elsewhere), serial=serial, monitor=monitor
+            connect, find_place, Relays(self.relays, elsewhere), serial=serial, monitor=monitor
         )
 
 

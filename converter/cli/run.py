@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -31,7 +32,6 @@ from converter.cli.output import Output
 from converter.cli.run_options import RunOptions, run_options
 from converter.cli.stdin import claim_stdin
 from converter.cli.volume_options import VolumeOptions, volume_options
-from converter.cli.vsphere_template import image_template
 from converter.errors import UsageError
 from converter.export.exportable import (
     Exportable,
@@ -48,8 +48,13 @@ from converter.pipeline import Chain, ConvertOptions
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle import Bundle, read_bundle
 from converter.store.bundle_boot import bundle_boot_image
+from converter.store.layout import Store
 from converter.store.locks import using
 from converter.volume.volumes import Volumes
+from converter.vsphere.placement import Provisioning
+
+if TYPE_CHECKING:
+    from converter.machine.vsphere import VsphereMachines
 
 _NO_TERMINAL = (24, 80)  # rows and columns, as terminals have them that say nothing
 
@@ -250,10 +255,8 @@ def command(
             wanted = volumes.requests(spec.guest.image)
             spec = replace(spec, volumes=Volumes(driver.state_root).prepare(wanted))
         else:
-            exportable = _exportable(found, chain)
-            base = remote.import_base(
-                image_template(exportable, store, name=template_name, monitor=output.monitor), spec
-            )
+            remote.check_spec(spec)  # before anything that takes time
+            base = _base(remote, _exportable(found, chain), store, template_name, output)
         # Before the store is let go of: from here on the machine holds what it stands on.
         machine = machines.create(
             MachineRequest(
@@ -294,6 +297,26 @@ def _refuse_disks(volumes: VolumeOptions, disk_bytes: int | None) -> None:
             "A volume is a disk of this host, which a machine on vSphere cannot have.",
             expected="neither -v nor --mount",
         )
+
+
+def _base(
+    remote: VsphereMachines, source: Exportable, store: Store, name: str | None, output: Output
+) -> str:
+    """Return the id of the template for a machine, which is imported if it is not there."""
+    from converter.cli.template_import import Manner, bring  # noqa: PLC0415 - it loads pyvmomi
+
+    wished = remote.connection.settings.wishes.provisioning
+    _called, made = bring(
+        remote.connection,
+        remote.place.placement(),
+        source,
+        name=name,
+        manner=Manner() if wished is None else Manner(provisioning=Provisioning(wished)),
+        replace=False,
+        folder=store.root,
+        monitor=output.monitor,
+    )
+    return made.machine
 
 
 def _exportable(bundle: Bundle | None, chain: Chain | None) -> Exportable:

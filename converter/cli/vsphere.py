@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from agent.host.status import printable
-from converter.cli import vsphere_gc, vsphere_import
+from converter.cli import vsphere_gc, vsphere_import, vsphere_project
 from converter.cli.options import format_option
 from converter.cli.output import Output
 from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
@@ -28,6 +28,7 @@ def command() -> None:
 
 command.add_command(vsphere_import.command)
 command.add_command(vsphere_gc.command)
+command.add_command(vsphere_project.command)
 
 
 @command.command("check")

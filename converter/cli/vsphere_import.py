@@ -20,14 +20,13 @@ from converter.cli.options import (
 )
 from converter.cli.output import Output
 from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
-from converter.cli.vsphere_template import image_template
 from converter.errors import UsageError
 from converter.export.disks import DISK
 from converter.image.source import Origin
 from converter.pipeline import ConvertOptions
 from converter.store.locks import using
 from converter.vsphere.kept import KeptSessions
-from converter.vsphere.placement import Provisioning, place
+from converter.vsphere.placement import Provisioning
 from converter.vsphere.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)  # vSphere takes 80 characters
@@ -44,11 +43,32 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)  # vSphere take
 @click.option(
     "--provisioning",
     type=click.Choice([one.value for one in Provisioning]),
-    default="thin",
     envvar="SALTFLAT_VSPHERE_PROVISIONING",
     show_envvar=True,
+    help="How much of the datastore the disk takes from the beginning; else as the project says, "
+    "else thin.",
+)
+@click.option(
+    "--chunked",
+    is_flag=True,
+    envvar="SALTFLAT_VSPHERE_CHUNKED",
+    show_envvar=True,
+    help="Send the disk while it is deflated, without its length; untested on ESXi.",
+)
+@click.option(
+    "--delta",
+    is_flag=True,
+    envvar="SALTFLAT_VSPHERE_DELTA",
+    show_envvar=True,
+    help="Send a disk for each link of the chain, where the server takes that; untested on ESXi.",
+)
+@click.option(
+    "--tag/--no-tag",
+    default=True,
+    envvar="SALTFLAT_VSPHERE_TAG",
+    show_envvar=True,
     show_default=True,
-    help="How much of the datastore the disk takes from the beginning.",
+    help="Tag the template by the image's digest, where vCenter lets us.",
 )
 @click.option(
     "--replace",
@@ -69,7 +89,10 @@ def command(
     *,
     source: str,
     name: str | None,
-    provisioning: str,
+    provisioning: str | None,
+    chunked: bool,
+    delta: bool,
+    tag: bool,
     replace: bool,
     settings: Settings,
     kept: KeptSessions | None,
@@ -90,15 +113,19 @@ def command(
       saltflat vsphere import ./bundle --name web --vsphere-url root@esxi.example --format json
     """
     # pyvmomi, which most verbs can do without, comes with these.
+    from converter.cli.template_import import Manner, bring, find_place  # noqa: PLC0415 - as said
+    from converter.cli.template_import import tag as tag_template  # noqa: PLC0415 - as said
     from converter.vsphere.connection import open_connection  # noqa: PLC0415 - as said
-    from converter.vsphere.survey import survey  # noqa: PLC0415 - as said
-    from converter.vsphere.templates import import_template  # noqa: PLC0415 - as said
 
     if name is not None and not _NAME.fullmatch(name):
         raise UsageError(
             f"{name[:100]!a} is no name for a template.",
             expected="at most 80 letters, digits, and - . _ behind the first",
         )
+    if chunked and delta:
+        raise UsageError("--chunked and --delta exclude each other.", expected="one of them")
+    wished = provisioning or settings.wishes.provisioning or Provisioning.THIN
+    manner = Manner(provisioning=Provisioning(wished), is_chunked=chunked, is_delta=delta)
     warn_if_insecure(settings, output.monitor)
     reference = parse_argument(source)
     store = open_store(store_root)
@@ -107,8 +134,7 @@ def command(
         open_connection(settings, kept=kept) as connection,
         using(store, monitor=output.monitor),
     ):
-        inventory = survey(connection)
-        placement = place(inventory, settings.wishes)  # before anything that takes time
+        inventory, placement = find_place(connection)  # before anything that takes time
         found = find_exportable(
             source,
             reference,
@@ -118,19 +144,19 @@ def command(
             caching=caching,
             output=output,
         )
-        image = found.image
-        template = image_template(
+        called, made = bring(
+            connection,
+            placement,
             found,
-            store,
             name=name,
-            provisioning=Provisioning(provisioning),
+            manner=manner,
+            replace=replace,
+            folder=store.root,
             monitor=output.monitor,
         )
-        made = import_template(
-            connection, placement, template, replace=replace, monitor=output.monitor
-        )
-        path = f"{inventory.path(placement.folder)}/{template.name}"
-    sent = made.sent
+        tagged = tag_template(connection, made, found, output.monitor) if tag else None
+        path = f"{inventory.path(placement.folder)}/{called}"
+    image, sent = found.image, made.sent
     output.result(
         path,
         {
@@ -142,10 +168,16 @@ def command(
             "platform": str(image.platform),
             "disk": found.identity(DISK),
             "capacity": found.capacity_bytes,
-            "existed": sent is None,
+            "tag": tagged,
+            "existed": not sent,
             "sent": None
-            if sent is None
-            else {"size": sent.size_bytes, "sha1": sent.sha1, "compared": made.is_compared},
+            if not sent
+            else {
+                "size": sum(one.size_bytes for one in sent),
+                "sha1": sent[0].sha1 if len(sent) == 1 else None,
+                "disks": len(sent),
+                "compared": made.is_compared,
+            },
         },
     )
     return 0

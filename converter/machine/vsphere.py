@@ -30,7 +30,7 @@ from converter.machine.model import MachineSpec
 from converter.machine.relays import Relays
 from converter.machine.state import CUT_END, Status
 from converter.machine.vsphere_making import Maker
-from converter.machine.vsphere_place import VspherePlace
+from converter.machine.vsphere_place import FindPlace, VspherePlace
 from converter.machine.vsphere_record import (
     End,
     guest_document,
@@ -40,7 +40,6 @@ from converter.machine.vsphere_record import (
 )
 from converter.vsphere import c_marks as marks
 from converter.vsphere.connection import Connection
-from converter.vsphere.templates import Template
 from converter.vsphere.vms import (
     Vm,
     destroy,
@@ -76,12 +75,13 @@ class VsphereMachines:
     def __init__(
         self,
         connect: Callable[[], Connection],
+        find_place: FindPlace,
         relays: Relays,
         *,
         serial: str | None,
         monitor: Monitor,
     ) -> None:
-        self.place = VspherePlace(connect)
+        self.place = VspherePlace(connect, find_place)
         self._relays = relays
         self._maker = Maker(self.place, relays, serial, monitor)
 
@@ -108,9 +108,9 @@ class VsphereMachines:
         """Refuse a name that cannot be; see Machines."""
         self._maker.check_name(name)
 
-    def import_base(self, template: Template, spec: MachineSpec) -> str:
-        """Return the id of the template for a machine; see Maker."""
-        return self._maker.import_base(template, spec)
+    def check_spec(self, spec: MachineSpec) -> None:
+        """Raise UsageError, HypervisorError now for what `create` would refuse of `spec`."""
+        self._maker.check_spec(spec)
 
     def create(self, request: MachineRequest) -> MachineRecord:
         """Make a machine of the template `request.base`; see Machines."""

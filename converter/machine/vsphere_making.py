@@ -18,7 +18,6 @@ from converter.package.vmx import SERVICE_URI, check_serial
 from converter.vsphere import c_marks as marks
 from converter.vsphere.datastore_files import DatastoreFiles
 from converter.vsphere.hardware import boot_medium, network_card, serial_line
-from converter.vsphere.templates import Template, import_template
 from converter.vsphere.vms import (
     Clone,
     Vm,
@@ -58,27 +57,30 @@ class Maker:
             raise self._taken(name)
         self.relays.check_name(name)
 
-    def import_base(self, template: Template, spec: MachineSpec) -> str:
-        """Return the id of the template for a machine, made now if it is not there.
-
-        Raises UsageError for what `spec` cannot have on vSphere, and as import_template does.
-        """
-        self._require_all(spec)  # before anything that takes time
-        made = import_template(
-            self.place.connection,
-            self.place.placement(),
-            template,
-            replace=False,
-            monitor=self.monitor,
-        )
-        return made.machine
+    def check_spec(self, spec: MachineSpec) -> None:
+        """Raise UsageError, HypervisorError for what cannot be there, whatever there is."""
+        if self.serial is None:
+            raise UsageError(
+                "Where the machine's line is to lead is not said.",
+                expected="--serial telnet://HOST:PORT of a concentrator (saltflat vspc serve)",
+            )
+        check_serial(self.serial)
+        spec_for_vsphere("0" * 2 * _ID_BYTES, spec)
+        about = self.place.connection.about
+        if not about.is_vcenter:
+            raise HypervisorError(
+                f"{about.name} makes no clones, which machines are.",
+                expected="a vCenter",
+                hint="Name the vCenter that has this host with --vsphere-url.",
+                cause="not-supported",
+            )
 
     def make(self, request: MachineRequest) -> Vm:
         """Clone the template `request.base` as a machine, which does not run.
 
         Raises UsageError, NotFoundError without a boot medium, HypervisorError.
         """
-        self._require_all(request.spec)
+        self.check_spec(request.spec)
         if request.base is None:
             raise UsageError("A machine on vSphere needs a template.", expected="its id")
         medium = _iso(request.spec.boot)
@@ -138,24 +140,6 @@ class Maker:
             f"The name {name} is taken on {self.place.host}.",
             hint="Choose another one, or remove what has it.",
         )
-
-    def _require_all(self, spec: MachineSpec) -> None:
-        """Raise UsageError, HypervisorError for what cannot be, whatever is there."""
-        if self.serial is None:
-            raise UsageError(
-                "Where the machine's line is to lead is not said.",
-                expected="--serial telnet://HOST:PORT of a concentrator (saltflat vspc serve)",
-            )
-        check_serial(self.serial)
-        spec_for_vsphere("0" * 2 * _ID_BYTES, spec)
-        about = self.place.connection.about
-        if not about.is_vcenter:
-            raise HypervisorError(
-                f"{about.name} makes no clones, which machines are.",
-                expected="a vCenter",
-                hint="Name the vCenter that has this host with --vsphere-url.",
-                cause="not-supported",
-            )
 
     def _ensure_medium(self, files: DatastoreFiles, path: str, medium: Medium) -> None:
         if files.size(path) == medium.size_bytes:

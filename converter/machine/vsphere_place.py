@@ -9,16 +9,23 @@ from typing import Any
 from converter.vsphere.connection import Connection
 from converter.vsphere.datastore_files import DatastoreFiles
 from converter.vsphere.inventory import Inventory
-from converter.vsphere.placement import Placement, find_datacenter, find_folder, place
+from converter.vsphere.placement import Placement, find_datacenter, find_folder
 from converter.vsphere.survey import survey
+
+FindPlace = Callable[[Connection], tuple[Inventory, Placement]]
 
 
 class VspherePlace:
-    """A session that `connect` opens when it is needed first, and what is looked up by it once."""
+    """A session that `connect` opens when it is needed first, and what is looked up by it once.
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
+    `find_place` finds where new machines go, as templates do.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], find_place: FindPlace) -> None:
         """Take what opens the session; nothing is asked yet."""
         self._connect = connect
+        self._find_place = find_place
+        self._placement: Placement | None = None
         self._lock = threading.RLock()
         self._opened: Connection | None = None
         self._surveyed: Inventory | None = None
@@ -52,8 +59,11 @@ class VspherePlace:
         return find_folder(self.inventory, wishes, datacenter).reference
 
     def placement(self) -> Placement:
-        """Return where a new machine goes. Raises NotFoundError, UsageError."""
-        return place(self.inventory, self.connection.settings.wishes)
+        """Return where a new machine goes. Raises NotFoundError, UsageError, HypervisorError."""
+        with self._lock:
+            if self._placement is None:
+                self._surveyed, self._placement = self._find_place(self.connection)
+            return self._placement
 
     def files(self, placement: Placement) -> DatastoreFiles:
         """Return the files of the datastore that new machines are on."""

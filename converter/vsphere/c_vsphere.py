@@ -16,11 +16,29 @@ API_VERSION = "vim.version.version12"  # 6.7 in pyvmomi's own names
 OLDEST_RELEASE = "6.7"
 VCENTER_API_TYPE = "VirtualCenter"  # AboutInfo.apiType; hosts say HostAgent
 
+# The storage policies' service, "vSphere Storage Policy API", at the same server.
+PBM_PATH = "/pbm"  # as govmomi has it
+PBM_VERSION = "pbm.version.version1"
+
+# The tags' service, "vSphere Automation API", 6.5 and later: {"value": ANSWER} in JSON.
+REST_PATH = "/rest/com/vmware/cis"
+REST_SESSION_HEADER = "vmware-api-session-id"
+REST_BY_HEADER = "vmware-use-header-authn"  # so that no cookie is given
+REST_EXISTS = "com.vmware.vapi.std.errors.already_exists"
+TAG_CATEGORY = "saltflat"  # the one that our tags are in
+TAG_PRIVILEGES = (
+    "InventoryService.Tagging.CreateCategory",
+    "InventoryService.Tagging.CreateTag",
+    "InventoryService.Tagging.AttachTag",
+)
+
 # Folders that every datacenter has, under these names, whatever the language.
 VM_FOLDER = "vm"
 HOST_FOLDER = "host"
 DATASTORE_FOLDER = "datastore"
 NETWORK_FOLDER = "network"
+
+ROOT_POOL = "Resources"  # the pool that is all of a cluster or host is always called so
 
 # Types of managed objects.
 DATACENTER = "Datacenter"

@@ -26,7 +26,9 @@ from converter.vsphere.settings import Settings
 from converter.vsphere.trust import presented_thumbprint
 
 try:
-    from pyVmomi import SoapAdapter, VmomiSupport, vim, vmodl
+    from pyVmomi import SoapAdapter, VmomiSupport, vmodl
+    from pyVmomi import pbm as pbm  # noqa: PLC0414 - for others, who get it or this one's error
+    from pyVmomi import vim as vim  # noqa: PLC0414 - as said
 except ImportError as _missing:
     raise NotFoundError(
         "pyvmomi, by which vSphere is spoken to, is not installed.",
@@ -35,13 +37,12 @@ except ImportError as _missing:
     ) from _missing
 
 FAULTS = vmodl.MethodFault  # all that the API raises
-api: Any = vim  # its types, for the modules of this room
 
 # Servers end idle connections without a word, and a request that meets one cannot be told from one
 # that was carried out: so none is used again after more than a moment.
 _POOLED_SECONDS = 5
 _PRESENTED_SECONDS = 5.0  # to look at a certificate for an error message
-_FIRST_PAUSE_SECONDS = 0.05
+_FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 1.0
 _PAGE_OBJECTS = 500
 
@@ -176,6 +177,30 @@ class Connection:
             with suppress(vmodl.MethodFault, *TRANSPORT_ERRORS):
                 self.content.sessionManager.Logout()
         self._stub.DropConnections()
+
+    @contextmanager
+    def beside(self, path: str, version: str) -> Iterator[Any]:
+        """Yield a stub for another service of the same server, with this session.
+
+        `version` is that service's, in pyvmomi's own names.
+        """
+        session = self._stub.GetSessionId() or ""
+        address = self.settings.address
+        plain = address.scheme == "http"
+        stub = SoapAdapter.SoapStubAdapter(
+            host=address.host,
+            port=-address.port if plain else address.port,
+            path=path,
+            version=version,
+            sslContext=None if plain else self.settings.trust.context(),
+            httpConnectionTimeout=self.settings.timeout_seconds,
+            requestContext={"vcSessionCookie": session},  # where these services look for it
+        )
+        stub.SetSessionId(session)
+        try:
+            yield stub
+        finally:
+            stub.DropConnections()
 
     @contextmanager
     def doing(self, words: str) -> Iterator[None]:

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 
 from converter.errors import HypervisorError, NotFoundError, SaltflatError
 from converter.vsphere import c_vsphere as c
-from converter.vsphere.connection import Connection, api
+from converter.vsphere.connection import Connection, vim
 from converter.vsphere.faults import TRANSPORT_ERRORS, from_transport
 from converter.vsphere.inventory import Node
 
@@ -98,10 +98,10 @@ class DatastoreFiles:
 
     def listing(self, folder: str) -> Iterator[File]:
         """Yield the files right in a folder; none if there is no such folder."""
-        details = api.host.DatastoreBrowser.FileInfo.Details(
+        details = vim.host.DatastoreBrowser.FileInfo.Details(
             fileSize=True, modification=True, fileType=False, fileOwner=False
         )
-        specification = api.host.DatastoreBrowser.SearchSpec(details=details, matchPattern=["*"])
+        specification = vim.host.DatastoreBrowser.SearchSpec(details=details, matchPattern=["*"])
         doing = f"list the folder {folder}"
         browser: Any = self._connection.properties(self._datastore.reference, ["browser"])
         try:
@@ -111,7 +111,7 @@ class DatastoreFiles:
         except NotFoundError:
             return
         for one in found.file:
-            if isinstance(one, api.host.DatastoreBrowser.FolderInfo):
+            if isinstance(one, vim.host.DatastoreBrowser.FolderInfo):
                 continue
             moment = one.modification
             if moment.tzinfo is None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from converter.vsphere import c_vsphere as c
-from converter.vsphere.connection import Connection, api
+from converter.vsphere.connection import Connection, vim
 from converter.vsphere.inventory import Node
+from converter.vsphere.machine_spec import network_backing
 
 # Keys of devices that are being added are negative, to tell them apart within one request.
 _SATA_KEY, _MEDIUM_KEY, _SERIAL_KEY, _CARD_KEY = -101, -102, -103, -104
@@ -17,13 +18,13 @@ def network_card(
     connection: Connection, present: Sequence[Any], network: Node, mac: str | None
 ) -> Iterator[Any]:
     """Yield the changes that leave one card with the address `mac` on `network`; None for none."""
-    cards = [one for one in present if isinstance(one, api.vm.device.VirtualEthernetCard)]
+    cards = [one for one in present if isinstance(one, vim.vm.device.VirtualEthernetCard)]
     if mac is None:
         yield from (_change(card, "remove") for card in cards)
         return
     yield from (_change(card, "remove") for card in cards[1:])
-    card = cards[0] if cards else api.vm.device.VirtualVmxnet3(key=_CARD_KEY)
-    card.backing = _network_backing(connection, network)
+    card = cards[0] if cards else vim.vm.device.VirtualVmxnet3(key=_CARD_KEY)
+    card.backing = network_backing(connection, network.reference)
     card.addressType = c.MANUAL_ADDRESS
     card.macAddress = mac
     card.connectable = _connected()
@@ -32,12 +33,12 @@ def network_card(
 
 def boot_medium(path: str, datastore: Node) -> Iterator[Any]:
     """Yield what adds a drive with the ISO image `path` ("[datastore] folder/file")."""
-    yield _change(api.vm.device.VirtualAHCIController(key=_SATA_KEY, busNumber=0), "add")
-    drive = api.vm.device.VirtualCdrom(
+    yield _change(vim.vm.device.VirtualAHCIController(key=_SATA_KEY, busNumber=0), "add")
+    drive = vim.vm.device.VirtualCdrom(
         key=_MEDIUM_KEY,
         controllerKey=_SATA_KEY,
         unitNumber=0,
-        backing=api.vm.device.VirtualCdrom.IsoBackingInfo(
+        backing=vim.vm.device.VirtualCdrom.IsoBackingInfo(
             fileName=path, datastore=datastore.reference
         ),
         connectable=_connected(),
@@ -50,10 +51,10 @@ def serial_line(proxy: str, service: str) -> Iterator[Any]:
 
     `service` is what the port says that it is for.
     """
-    port = api.vm.device.VirtualSerialPort(
+    port = vim.vm.device.VirtualSerialPort(
         key=_SERIAL_KEY,
         yieldOnPoll=True,
-        backing=api.vm.device.VirtualSerialPort.URIBackingInfo(
+        backing=vim.vm.device.VirtualSerialPort.URIBackingInfo(
             direction=c.SERIAL_CLIENT, serviceURI=service, proxyURI=proxy
         ),
         connectable=_connected(),
@@ -65,30 +66,15 @@ def media_of(devices: Sequence[Any]) -> Iterator[str]:
     """Yield the paths of the ISO images in a machine's drives."""
     for one in devices:
         backing = getattr(one, "backing", None)
-        if isinstance(backing, api.vm.device.VirtualCdrom.IsoBackingInfo):
+        if isinstance(backing, vim.vm.device.VirtualCdrom.IsoBackingInfo):
             yield str(backing.fileName)
 
 
-def _network_backing(connection: Connection, network: Node) -> Any:  # noqa: ANN401 - pyvmomi's own
-    card = api.vm.device.VirtualEthernetCard
-    if network.kind == c.PORT_GROUP:
-        group = connection.properties(network.reference, ["key", "config.distributedVirtualSwitch"])
-        switch = connection.properties(group["config.distributedVirtualSwitch"], ["uuid"])
-        port = api.dvs.PortConnection(portgroupKey=group["key"], switchUuid=switch["uuid"])
-        return card.DistributedVirtualPortBackingInfo(port=port)
-    if network.kind == c.OPAQUE_NETWORK:
-        summary = connection.properties(network.reference, ["summary"])["summary"]
-        return card.OpaqueNetworkBackingInfo(
-            opaqueNetworkId=summary.opaqueNetworkId, opaqueNetworkType=summary.opaqueNetworkType
-        )
-    return card.NetworkBackingInfo(deviceName=network.name, network=network.reference)
-
-
 def _connected() -> Any:  # noqa: ANN401 - pyvmomi's own
-    return api.vm.device.VirtualDevice.ConnectInfo(
+    return vim.vm.device.VirtualDevice.ConnectInfo(
         startConnected=True, allowGuestControl=True, connected=True
     )
 
 
 def _change(device: Any, operation: str) -> Any:  # noqa: ANN401 - pyvmomi's own
-    return api.vm.device.VirtualDeviceSpec(operation=operation, device=device)
+    return vim.vm.device.VirtualDeviceSpec(operation=operation, device=device)

@@ -18,7 +18,7 @@ from uuid import UUID
 from converter.errors import HypervisorError, NotFoundError, SaltflatError
 from converter.vsphere import c_marks
 from converter.vsphere import c_vsphere as c
-from converter.vsphere.connection import Connection, api, option_values, type_name
+from converter.vsphere.connection import Connection, option_values, type_name, vim
 from converter.vsphere.placement import Placement
 
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -141,17 +141,18 @@ def clone(connection: Connection, template: Any, placement: Placement, wanted: C
             cause="unfinished",
         )
     host = placement.resources.host
-    specification = api.vm.CloneSpec(
-        location=api.vm.RelocateSpec(
+    specification = vim.vm.CloneSpec(
+        location=vim.vm.RelocateSpec(
             diskMoveType=c.CHILD_DISK,
             pool=placement.resources.pool.reference,
             datastore=placement.datastore.reference,
             host=None if host is None else host.reference,
+            profile=_profiles(placement.policy),
         ),
         snapshot=snapshot,
         template=False,
         powerOn=False,
-        config=api.vm.ConfigSpec(
+        config=vim.vm.ConfigSpec(
             instanceUuid=wanted.instance_uuid,
             numCPUs=wanted.processors,
             memoryMB=wanted.memory_mib,
@@ -172,7 +173,7 @@ def set_extra(connection: Connection, vm: Vm, values: Mapping[str, str]) -> None
     """Change extra configuration; an empty value removes what was there."""
     doing = f"change the machine {vm.name}"
     with connection.doing(doing):
-        task = vm.reference.ReconfigVM_Task(api.vm.ConfigSpec(extraConfig=option_values(values)))
+        task = vm.reference.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=option_values(values)))
     connection.wait(task, doing=doing, timeout_seconds=_TASK_SECONDS)
 
 
@@ -247,6 +248,10 @@ def _unless_so() -> Iterator[None]:
     except HypervisorError as error:
         if error.cause != "power-state":
             raise
+
+
+def _profiles(policy: str | None) -> list[Any]:
+    return [] if policy is None else [vim.vm.DefinedProfileSpec(profileId=policy)]
 
 
 def _look(connection: Connection, found: Any) -> Vm | None:  # noqa: ANN401 - pyvmomi's own

@@ -1,9 +1,10 @@
 """Imports that break off or are killed at random points: a whole template in the end, or nothing.
 
 Every second round, uploads break off after a random number of bytes, one to three times; with three
-the import fails, and no machine may be left. In the others the import is killed at a random
-instant, and imported again as a person would: what is told to be unfinished is replaced. Each round
-has a simulated vCenter (vcsim) of its own, which unlike a real one never ends a lease by itself.
+the import fails, and no machine may be left; the disk goes as one, in chunks, or link by link. In
+the others the import is killed at a random instant, and imported again as a person would: what is
+told to be unfinished is replaced. Each round has a simulated vCenter (vcsim) of its own, which
+unlike a real one never ends a lease by itself.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from tests.images.gotools import go_tools
 from tests.integration.vcsim import vcsim
 from tests.integration.vsphere_imports import Server, Source, cause, machines, make_source
 
-COUNT = 50
+COUNT = 100  # so that 50 uploads break off
+_WAYS = ((), ("--chunked",), ("--delta",))
 _ATTEMPTS = 3  # of an import
 _UNAVAILABLE = 8
 _LONGEST_SECONDS = 1.5  # an undisturbed import takes less on most machines
@@ -34,8 +36,9 @@ def run(count: int, seed: int) -> list[str]:
             state = folder / f"state-{number}"
             if number % 2 == 0:
                 cut, cuts = chooser.randrange(1, len(source.stream)), chooser.randint(1, _ATTEMPTS)
-                wrong = break_off(tools, source, state, cut_bytes=cut, cuts=cuts)
-                told = f"cut {cuts} times after {cut} bytes"
+                way = chooser.choice(_WAYS)
+                wrong = break_off(tools, source, state, *way, cut_bytes=cut, cuts=cuts)
+                told = f"cut {cuts} times after {cut} bytes {' '.join(way)}"
             else:
                 seconds = chooser.uniform(0.1, _LONGEST_SECONDS)
                 wrong = kill(tools, source, state, after_seconds=seconds)
@@ -44,11 +47,13 @@ def run(count: int, seed: int) -> list[str]:
     return failures
 
 
-def break_off(tools: Path, source: Source, state: Path, *, cut_bytes: int, cuts: int) -> list[str]:
+def break_off(
+    tools: Path, source: Source, state: Path, *options: str, cut_bytes: int, cuts: int
+) -> list[str]:
     """Import while the first `cuts` uploads break off after `cut_bytes`; return what was wrong."""
-    with vcsim(tools, "-cut", str(cut_bytes), "-cuts", str(cuts)) as address:
+    with vcsim(tools, "-delta", "-cut", str(cut_bytes), "-cuts", str(cuts)) as address:
         server = Server(f"http://{address}", source, state)
-        code, made, said = server()
+        code, made, said = server(*options)
         with server.open() as connection:
             left = machines(connection)
     wrong = []
@@ -59,7 +64,7 @@ def break_off(tools: Path, source: Source, state: Path, *, cut_bytes: int, cuts:
             wrong.append(f"it ended with {code}: {said}")
         if left:
             wrong.append(f"it left {', '.join(left)}")
-    elif code or not made["sent"]["compared"] or len(left) != 1:
+    elif code or made["sent"]["compared"] is ("--delta" in options) or len(left) != 1:
         wrong.append(f"it ended with {code}, {len(left)} machines: {said}")
     return wrong
 

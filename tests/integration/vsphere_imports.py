@@ -28,22 +28,28 @@ PASSWORD = "correct horse"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An image that is converted, and the stream that `export` makes of it."""
+    """An image of two links that is converted, and the file that `export` makes of it."""
 
     image: str
     store: Path
-    stream: bytes
+    file: Path
+
+    @property
+    def stream(self) -> bytes:
+        """The file's bytes."""
+        return self.file.read_bytes()
 
 
 def make_source(work: Path) -> Source:
     """Make the image in `work`, convert it, and export its disk."""
     writer = LayoutWriter(work / "layout")
     writer.layer(lambda tar: tar.file("noise", noise("import", NOISE_BYTES)), comment="noise")
+    writer.layer(lambda tar: tar.file("more", noise("more", 70_000)), comment="a link of its own")
     writer.finish(config={})
     image = f"oci:{work / 'layout'}:latest"
     export = ("export", image, "--type", "stream", "-o", os.fspath(work / "disk1.vmdk"))
     _saltflat(export, {"SALTFLAT_STORE": os.fspath(work / "store")}).check_returncode()
-    return Source(image, work / "store", (work / "disk1.vmdk").read_bytes())
+    return Source(image, work / "store", work / "disk1.vmdk")
 
 
 @dataclass(frozen=True, slots=True)

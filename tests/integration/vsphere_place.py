@@ -26,6 +26,7 @@ from unittest import mock
 
 from converter.cli.app import top
 from converter.cli.output import Output
+from converter.cli.template_import import find_place
 from converter.machine.relays import Relays
 from converter.machine.vsphere import VsphereMachines
 from converter.vsphere import c_marks as marks
@@ -130,7 +131,11 @@ class Place:
     def machines(self) -> VsphereMachines:
         """Another client: the library with a session of its own, as the command line makes it."""
         return VsphereMachines(
-            self.open, Relays(self.relays), serial=self.serial, monitor=lambda _event: None
+            self.open,
+            find_place,
+            Relays(self.relays),
+            serial=self.serial,
+            monitor=lambda _event: None,
         )
 
     def vm(self, name: str, connection: Connection | None = None) -> Machine:

@@ -240,7 +240,7 @@ RULES = {
         who=("converter.vsphere",),
         only=(
             *("converter.vsphere", "converter.errors", "converter.events", "converter.atomic"),
-            "pyVmomi",
+            *("converter.marked_yaml", "converter.sizes", "pyVmomi"),
         ),
         why="it knows a server; images, disks and machines are for whoever goes there",
     ),
