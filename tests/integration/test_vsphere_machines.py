@@ -44,6 +44,7 @@ def place(
         yield Place(address, folder, make_image(folder / "layout"), boot_media_store)
 
 
+@pytest.mark.verbs("run", "inspect", on="vcsim")
 def test_a_machine_is_a_clone_with_its_line_its_medium_and_its_card(place):
     machine = place.good("run", "-d", "--name", "web", "-l", "tier=front", place.image, "id")
     shown = place.inspect("web")
@@ -70,6 +71,7 @@ def test_a_machine_is_a_clone_with_its_line_its_medium_and_its_card(place):
     assert Roster(place.relays).resolve(vm.instance_uuid, None).name == "web"
 
 
+@pytest.mark.verbs("run", "stop", "ps", "wait", "restart", "kill", "start", "rm", on="vcsim")
 def test_its_life_goes_on_from_verb_to_verb(place):
     place.good("run", "-d", "--name", "job", "--network", "none", place.image)
     first = place.vm("job").extra[marks.GUEST_DOCUMENT]
@@ -91,6 +93,7 @@ def test_its_life_goes_on_from_verb_to_verb(place):
     assert Roster(place.relays).identity("job") is None
 
 
+@pytest.mark.verbs("run", on="vcsim")
 def test_a_name_is_taken_once(place):
     template = next(vm.name for vm in _templates(place))
     Roster(place.relays).add("by-hand", "501c62c0-f137-4aa0-8d3e-5c2b1e6f0a11")
@@ -101,6 +104,7 @@ def test_a_name_is_taken_once(place):
     place.good("rm", "-f", "mine")
 
 
+@pytest.mark.verbs("start", "rm", on="vcsim")
 def test_two_clients_that_start_and_remove_one_machine(place):
     """It is started once, with the key that the relay has; and removed once."""
     place.good("run", "-d", "--name", "both", place.image)

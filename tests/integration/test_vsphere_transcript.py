@@ -40,6 +40,7 @@ def place(
                 yield made
 
 
+@pytest.mark.verbs("run", on="fake")
 def test_run_is_the_process_with_its_output_and_its_exit_code(place):
     done = place("-q", "run", "--rm", place.image, "sh", "-c", "echo out; echo err >&2; exit 7")
     assert (done.returncode, done.stdout) == (7, "out\n"), done.stderr
@@ -47,6 +48,22 @@ def test_run_is_the_process_with_its_output_and_its_exit_code(place):
     assert client_folders(place) == []
 
 
+@pytest.mark.verbs(
+    "run",
+    "attach",
+    "exec",
+    "cp",
+    "inspect",
+    "ps",
+    "stop",
+    "logs",
+    "wait",
+    "start",
+    "restart",
+    "kill",
+    "rm",
+    on="fake",
+)
 def test_a_machine_in_the_background_from_its_start_to_its_removal(place, tmp_path):
     machine = place.good("run", "-d", "--name", "web", place.image, "sh", "-c", SERVER).strip()
     attached = place.begin("-q", "attach", "web")
@@ -68,8 +85,11 @@ def test_a_machine_in_the_background_from_its_start_to_its_removal(place, tmp_pa
     assert place.good("ps", "-a", "--format", "{{.Names}} {{.ExitCode}}") == "web 3\n"
     assert place.good("wait", "web") == "3\n"
     # Again, with a fresh key, and its power cut.
+    address = client.UnixAddress(place.relays / "relay.sock", "web")
     place.good("start", "web")
-    client.until_started(client.UnixAddress(place.relays / "relay.sock", "web"))
+    client.until_started(address)
+    place.good("restart", "web")
+    client.until_started(address)
     place.good("kill", "web")
     assert place.inspect("web")["exit_code"] == 128 + signal.SIGKILL
     place.good("rm", "web")
