@@ -66,19 +66,18 @@ def test_run_is_the_process_with_its_output_and_its_exit_code(place):
 )
 def test_a_machine_in_the_background_from_its_start_to_its_removal(place, tmp_path):
     machine = place.good("run", "-d", "--name", "web", place.image, "sh", "-c", SERVER).strip()
-    attached = place.begin("-q", "attach", "web")
-    assert place("-q", "exec", "web", "sh", "-c", "echo inside; exit 5").returncode == 5
-    (tmp_path / "there").write_text("brought\n")
-    place.good("cp", "-q", f"web:{tmp_path}/there", f"{tmp_path}/here")
-    assert (tmp_path / "here").read_text() == "brought\n"
-    shown = place.inspect("web")
-    assert (shown["id"], shown["status"], shown["exit_code"]) == (machine, "running", None)
-    assert place.good("ps", "--format", "{{.Names}} {{.State}}") == "web running\n"
-    assert place("-q", "stop", "web").stdout == "web\n"
-    # The attached client, too, had the last byte and the end.
-    assert attached.wait(30) == 3
-    assert attached.stdout is not None
-    assert attached.stdout.read().endswith("bye\n")
+    with place.begin("-q", "attach", "web") as attached:
+        assert place("-q", "exec", "web", "sh", "-c", "exit 5").returncode == 5
+        (tmp_path / "there").write_text("brought\n")
+        place.good("cp", "-q", f"web:{tmp_path}/there", f"{tmp_path}/here")
+        assert (tmp_path / "here").read_text() == "brought\n"
+        shown = place.inspect("web")
+        assert (shown["id"], shown["status"], shown["exit_code"]) == (machine, "running", None)
+        assert place.good("ps", "--format", "{{.Names}} {{.State}}") == "web running\n"
+        assert place.good("stop", "web") == "web\n"
+        # The attached client, too, had the last byte and the end.
+        assert attached.communicate(timeout=30)[0].endswith("bye\n")
+        assert attached.returncode == 3
     log = place("-q", "logs", "web")
     assert log.stdout == "up\nbye\n"
     assert log.stderr.endswith("err\n")
