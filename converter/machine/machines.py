@@ -9,13 +9,13 @@ it is removed.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.host.client import Address
+from agent.host.client import Address, Note, Output, Query
 from agent.host.errors import RelayError
 from agent.host.relay.life import HealthReport
 from agent.host.relay.status import status_json
@@ -229,8 +229,11 @@ class Machines(Protocol):
         Raises UsageError when it runs, unless `force`: then its power is cut first.
         """
 
-    def log_folder(self, machine: str) -> Path:
-        """Return the folder for agent.host.client.saved_logs; the machine may run or not."""
+    def saved_logs(self, machine: str, query: Query | None = None) -> Iterator[Output | Note]:
+        """Yield what is in the machine's log, as agent.host.client.saved_logs; it may run or not.
+
+        Raises as that does, and RelayError where the log is at a relay.
+        """
 
     def console(self, machine: str) -> str:
         """Return the last part of the guest's console."""

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.host.client import Address, UnixAddress, saved_network, saved_status
+from agent.host.client import (
+    Address,
+    Note,
+    Output,
+    Query,
+    UnixAddress,
+    logs,
+    saved_logs,
+    saved_network,
+    saved_status,
+)
 from agent.host.errors import ChannelError
 from agent.host.relay import SOCKET_NAME
 from agent.host.relay.roster import Enrolment, NoMachineError, Roster
@@ -81,7 +91,7 @@ class Relays:
         if self.directory is None:
             return None
         with suppress(ValueError, ChannelError):
-            return saved_status(self.log_folder(name))
+            return saved_status(self._roster().folder(name))
         return None
 
     def network(self, name: str) -> Any:  # noqa: ANN401  # a document
@@ -89,12 +99,14 @@ class Relays:
         if self.directory is None:
             return None
         with suppress(ValueError, ChannelError):
-            return saved_network(self.log_folder(name))
+            return saved_network(self._roster().folder(name))
         return None
 
-    def log_folder(self, name: str) -> Path:
-        """Return the folder of a machine's log. Raises UsageError when it is on another host."""
-        return Roster(self._directory()).folder(name)
+    def logs(self, name: str, query: Query | None) -> Iterator[Output | Note]:
+        """Yield what is in a machine's log, whether it runs or not. Raises RelayError."""
+        if self.directory is None:
+            return logs(self.address(name), query)
+        return saved_logs(self._roster().folder(name), query)
 
     def _directory(self) -> Path:
         if self.directory is None:

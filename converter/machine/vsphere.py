@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 
 from agent.host import client
-from agent.host.client import Address
+from agent.host.client import Address, Note, Output, Query
 from agent.host.errors import ChannelError, RelayError
 from agent.host.relay.life import NO_LIFE, Life, read_life
 from agent.host.relay.status import reported_status
@@ -226,9 +225,9 @@ class VsphereMachines:
             )
         return self._relays.address(vm.name)
 
-    def log_folder(self, machine: str) -> Path:
-        """Return the relay's folder. Raises UsageError when it is on another host."""
-        return self._relays.log_folder(self._vm(machine).name)
+    def saved_logs(self, machine: str, query: Query | None = None) -> Iterator[Output | Note]:
+        """Yield the log, from the relay's folder where that is on this host."""
+        return self._relays.logs(self._vm(machine).name, query)
 
     def console(self, machine: str) -> str:
         """Return nothing: a machine has no port that its console is written to."""

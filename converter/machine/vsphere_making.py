@@ -121,7 +121,6 @@ class Maker:
             processors=spec.processors,
             memory_mib=spec.memory_mib,
             extra=marks_of(machine, request, boot, time.time_ns()),
-            annotation=f"{request.image}\n{request.image_digest}",
             devices=[
                 *network_card(connection, present, placement.network, mac),
                 *boot_medium(boot, placement.datastore),

@@ -116,7 +116,6 @@ class Clone:
     processors: int
     memory_mib: int
     extra: Mapping[str, str] = field(repr=False)
-    annotation: str
     devices: Sequence[Any]
 
 
@@ -157,7 +156,6 @@ def clone(connection: Connection, template: Any, placement: Placement, wanted: C
             numCPUs=wanted.processors,
             memoryMB=wanted.memory_mib,
             firmware=c.EFI,
-            annotation=wanted.annotation,
             extraConfig=option_values(wanted.extra),
             deviceChange=list(wanted.devices),
         ),

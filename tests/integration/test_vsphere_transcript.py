@@ -21,7 +21,7 @@ from tests.integration.vsphere_place import Place, guests, make_image
 
 pytestmark = pytest.mark.integration
 
-SERVER = "trap 'echo bye; exit 3' TERM; echo up; echo err >&2; while :; do sleep 0.1; done"
+SERVER = "trap 'echo bye; exit 3' TERM; echo up; echo err >&2; while :; do echo on; sleep 0.1; done"
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,8 @@ def test_run_is_the_process_with_its_output_and_its_exit_code(place):
 def test_a_machine_in_the_background_from_its_start_to_its_removal(place, tmp_path):
     machine = place.good("run", "-d", "--name", "web", place.image, "sh", "-c", SERVER).strip()
     with place.begin("-q", "attach", "web") as attached:
+        assert attached.stdout is not None
+        assert attached.stdout.readline() == "on\n"  # from here on it sees all
         assert place("-q", "exec", "web", "sh", "-c", "exit 5").returncode == 5
         (tmp_path / "there").write_text("brought\n")
         place.good("cp", "-q", f"web:{tmp_path}/there", f"{tmp_path}/here")
@@ -79,7 +81,8 @@ def test_a_machine_in_the_background_from_its_start_to_its_removal(place, tmp_pa
         assert attached.communicate(timeout=30)[0].endswith("bye\n")
         assert attached.returncode == 3
     log = place("-q", "logs", "web")
-    assert log.stdout == "up\nbye\n"
+    assert log.stdout.startswith("up\non\n")
+    assert log.stdout.endswith("on\nbye\n")
     assert log.stderr.endswith("err\n")
     assert place.good("ps", "-a", "--format", "{{.Names}} {{.ExitCode}}") == "web 3\n"
     assert place.good("wait", "web") == "3\n"
