@@ -17,12 +17,14 @@ from converter.vsphere.settings import Settings
 
 @click.group("vsphere")
 def command() -> None:
-    """Look whether a vCenter or ESXi is ready for machines, and bring images there.
+    """Look whether a vCenter or ESXi is ready for machines, bring images there, and clean up.
 
     \b
     Examples:
       saltflat vsphere check --vsphere-url https://vcenter.example --vsphere-username me
       saltflat vsphere import debian:12 --vsphere-url https://vcenter.example --cluster prod
+      saltflat run --on vsphere debian:12 uname -a
+      saltflat vsphere gc --relays /var/lib/vspc
     """
 
 

@@ -29,6 +29,7 @@ from converter.vsphere.vms import set_extra, template_devices, vms_below
 from tests.integration.vcsim import vcsim
 from tests.integration.vsphere_imports import kind_of
 from tests.integration.vsphere_place import Place, make_image
+from tests.schemas import check
 
 pytestmark = pytest.mark.integration
 
@@ -189,6 +190,7 @@ def test_what_nobody_needs_goes_after_its_grace(place):
         assert Roster(place.relays).identity("gone") is None
 
         done = place.good("vsphere", "gc", "--grace", "0", "--format", "json")
+        check("vsphere-gc", json.loads(done))
         removed = {one["name"]: one["removed"] for one in json.loads(done)["leftovers"]}
         assert removed == {"unfinished": True, files.full(unused): True}
         assert collect(client, timedelta(), dry_run=True) == []

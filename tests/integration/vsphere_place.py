@@ -39,6 +39,7 @@ from tests.images import prepared
 from tests.images.layout import LayoutWriter
 from tests.images.tarball import noise
 from tests.integration.vspc.simulated_esxi import Host, Lab, Pollable, Vm
+from tests.schemas import check
 from tinykernel import zipapp
 
 MAIN_ONLY = ("root", "hostname", "volumes", "network")  # what the agent alone does not prepare
@@ -151,6 +152,7 @@ class Place:
         found: dict[str, Any] = json.loads(
             self.good("inspect", "--type", "machine", "--format", "json", name)
         )
+        check("machine", found)
         return found
 
     def open(self) -> Connection:
