@@ -91,7 +91,8 @@ class Relays:
         if self.directory is None:
             return None
         with suppress(ValueError, ChannelError):
-            return saved_status(self._roster().folder(name))
+            folder = self._folder(name)
+            return None if folder is None else saved_status(folder)
         return None
 
     def network(self, name: str) -> Any:  # noqa: ANN401  # a document
@@ -99,14 +100,21 @@ class Relays:
         if self.directory is None:
             return None
         with suppress(ValueError, ChannelError):
-            return saved_network(self._roster().folder(name))
+            folder = self._folder(name)
+            return None if folder is None else saved_network(folder)
         return None
 
     def logs(self, name: str, query: Query | None) -> Iterator[Output | Note]:
         """Yield what is in a machine's log, whether it runs or not. Raises RelayError."""
         if self.directory is None:
             return logs(self.address(name), query)
-        return saved_logs(self._roster().folder(name), query)
+        folder = self._folder(name)
+        return iter(()) if folder is None else saved_logs(folder, query)
+
+    def _folder(self, name: str) -> Path | None:
+        """Return a machine's folder, None where there is none, or the name is none."""
+        roster = self._roster()
+        return None if roster.identity(name) is None else roster.folder(name)
 
     def _directory(self) -> Path:
         if self.directory is None:

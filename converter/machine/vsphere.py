@@ -35,6 +35,7 @@ from converter.machine.vsphere_record import (
     guest_document,
     new_end,
     record_of,
+    relay_name,
     spec_of,
 )
 from converter.vsphere import c_marks as marks
@@ -150,7 +151,7 @@ class VsphereMachines:
         return record_of(
             vm,
             server=self.connection.settings.address.url,
-            end=None if vm.is_on else self._relays.end(vm.name),
+            end=None if vm.is_on else self._relays.end(relay_name(vm)),
         )
 
     def _whole(self, vm: Vm, record: MachineRecord) -> MachineRecord:
@@ -159,7 +160,7 @@ class VsphereMachines:
             return record
         life: Life = NO_LIFE
         with suppress(RelayError, SaltflatError, ValueError, KeyError):
-            life = read_life(client.describe(self._relays.address(vm.name))["life"])
+            life = read_life(client.describe(self._relays.address(relay_name(vm)))["life"])
         return replace(
             record,
             restarts=life.restarts,
@@ -167,7 +168,7 @@ class VsphereMachines:
             health=life.health,
             end=reported_status(life.end) if life.waits else record.end,
             finished_ns=life.ended_ns if life.waits else record.finished_ns,
-            network=self._relays.network(vm.name),
+            network=self._relays.network(relay_name(vm)),
         )
 
     # --- starting --------------------------------------------------------------------------------
@@ -187,7 +188,7 @@ class VsphereMachines:
                     hint="Remove it: saltflat rm",
                     cause="damaged",
                 ) from error
-            enrolment = self._relays.enrol(vm.name, vm.instance_uuid)
+            enrolment = self._relays.enrol(relay_name(vm), vm.instance_uuid)
             told = {
                 marks.GUEST_DOCUMENT: guest_document(spec, enrolment.document()),
                 marks.STARTED: str(time.time_ns()),
@@ -223,11 +224,11 @@ class VsphereMachines:
                 f"The machine {vm.name} was never started.",
                 hint=f"Start it with: saltflat start {vm.name}",
             )
-        return self._relays.address(vm.name)
+        return self._relays.address(relay_name(vm))
 
     def saved_logs(self, machine: str, query: Query | None = None) -> Iterator[Output | Note]:
         """Yield the log, from the relay's folder where that is on this host."""
-        return self._relays.logs(self._vm(machine).name, query)
+        return self._relays.logs(relay_name(self._vm(machine)), query)
 
     def console(self, machine: str) -> str:
         """Return nothing: a machine has no port that its console is written to."""
@@ -262,7 +263,7 @@ class VsphereMachines:
                 asked = spec_of(vm).guest.run.host_config.stop_seconds
             seconds = STOP_SECONDS if asked is None else asked
         try:
-            client.stop(self._relays.address(vm.name), seconds, number)
+            client.stop(self._relays.address(relay_name(vm)), seconds, number)
             asked_for = True
         except (RelayError, UsageError):
             asked_for = shut_guest_down(self.connection, vm)
@@ -279,13 +280,13 @@ class VsphereMachines:
             raise UsageError(f"The machine {vm.name} does not run.")
         if number != signal.SIGKILL:
             try:
-                client.send_signal(self._relays.address(vm.name), number)
+                client.send_signal(self._relays.address(relay_name(vm)), number)
             except RelayError as error:
                 raise self.explain(machine, error) from error
             return
         started = False
         with suppress(RelayError, UsageError):
-            address = self._relays.address(vm.name)
+            address = self._relays.address(relay_name(vm))
             described = client.describe(address)
             # In the guest it is a wish to end, though its process may just not be running.
             started = described["started"] is not None or described["life"]["waits"]
@@ -302,7 +303,7 @@ class VsphereMachines:
         end: ExitStatus | None = None
         if vm.is_on:
             with suppress(RelayError, UsageError):
-                end = client.wait(self._relays.address(vm.name))
+                end = client.wait(self._relays.address(relay_name(vm)))
             if end is not None and end.restarts:
                 return end
             wait_until_off(self.connection, vm, None)
@@ -333,7 +334,7 @@ class VsphereMachines:
                     )
                 power_off(self.connection, vm)
             # First, so that whatever is killed, no key is left without its machine.
-            self._relays.forget(vm.name, vm.instance_uuid)
+            self._relays.forget(relay_name(vm), vm.instance_uuid)
             try:
                 destroy(self.connection, vm)
             except NotFoundError as error:
@@ -352,7 +353,7 @@ class VsphereMachines:
     def _settle(self, vm: Vm, told: ExitStatus | None = None) -> End:
         """Write on a machine that is off how it ended, unless that is written there. Return it."""
         now = self._now(vm)
-        end = new_end(now, told or self._relays.end(now.name))
+        end = new_end(now, told or self._relays.end(relay_name(now)))
         self._write_end(now, end)
         return end
 

@@ -120,7 +120,7 @@ class Maker:
             instance_uuid=uuid_of(machine),
             processors=spec.processors,
             memory_mib=spec.memory_mib,
-            extra=marks_of(machine, request, boot, time.time_ns()),
+            extra=marks_of(machine, name, request, boot=boot, created_ns=time.time_ns()),
             devices=[
                 *network_card(connection, present, placement.network, mac),
                 *boot_medium(boot, placement.datastore),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.host.relay.status import reported_status, status_json
-from agent.host.status import ExitStatus
+from agent.host.status import ExitStatus, printable
 from converter.errors import UsageError
 from converter.machine.machines import MachineRecord, MachineRequest
 from converter.machine.model import Channel, MachineSpec
@@ -86,10 +86,13 @@ def _mac(machine: str) -> str:
     return f"00:50:56:{first & _LAST_OCTET_MASK:02x}:{second:02x}:{third:02x}"
 
 
-def marks_of(machine: str, request: MachineRequest, boot: str, created_ns: int) -> dict[str, str]:
+def marks_of(
+    machine: str, name: str, request: MachineRequest, *, boot: str, created_ns: int
+) -> dict[str, str]:
     """Return what is to be written on a new machine; `request.spec` is as it is there."""
     return {
         marks.MACHINE: machine,
+        marks.NAME: name,
         marks.IMAGE: request.image,
         marks.DIGEST: request.image_digest,
         marks.CREATED: str(created_ns),
@@ -112,9 +115,14 @@ def guest_document(spec: MachineSpec, enrolment: Mapping[str, object]) -> str:
     return json.dumps({**document, **enrolment}, sort_keys=True)
 
 
+def relay_name(vm: Vm) -> str:
+    """Return by which name a machine's relay knows it, whatever somebody calls the VM now."""
+    return vm.extra.get(marks.NAME, vm.name)
+
+
 def spec_of(vm: Vm) -> MachineSpec:
     """Return a machine's specification. Raises ValueError."""
-    document = json.loads(vm.extra.get(marks.SPEC, "null"))
+    document = _loads(vm.extra.get(marks.SPEC, "null"))
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise ValueError("no specification that this version knows")
     return read_spec(document)
@@ -133,7 +141,7 @@ def record_of(vm: Vm, *, server: str, end: ExitStatus | None) -> MachineRecord:
     }
     try:
         spec = spec_of(vm)
-        labels = {str(key): str(value) for key, value in json.loads(extra[marks.LABELS]).items()}
+        labels = {str(key): str(value) for key, value in _loads(extra[marks.LABELS]).items()}
         created_ns = int(extra[marks.CREATED])
         started = extra.get(marks.STARTED)
         started_ns = None if started is None else int(started)
@@ -141,7 +149,7 @@ def record_of(vm: Vm, *, server: str, end: ExitStatus | None) -> MachineRecord:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return MachineRecord(
             id=machine,
-            name=vm.name,
+            name=printable(vm.name),
             status=Status.DEAD,
             image="",
             image_digest="",
@@ -152,7 +160,7 @@ def record_of(vm: Vm, *, server: str, end: ExitStatus | None) -> MachineRecord:
     status = Status.CREATED if started is None else Status.EXITED
     return MachineRecord(
         id=machine,
-        name=vm.name,
+        name=printable(vm.name),
         status=Status.RUNNING if vm.is_on else status,
         image=extra.get(marks.IMAGE, ""),
         image_digest=extra.get(marks.DIGEST, ""),
@@ -176,7 +184,7 @@ def end_of(vm: Vm, told: ExitStatus | None) -> End:
     """
     written = vm.extra.get(marks.END)
     if written is not None:
-        document = json.loads(written)
+        document = _loads(written)
         status = reported_status(document["status"])
         if status is None:
             raise ValueError("an end that is none")
@@ -196,7 +204,15 @@ def new_end(vm: Vm, told: ExitStatus | None, *, reason: str = "") -> End:
 def _guest_status(text: str | None) -> ExitStatus | None:
     """Read what the guest wrote for its manager, who need not believe it."""
     try:
-        found = json.loads(text or "null")
+        found = _loads(text or "null")
         return reported_status(found) if isinstance(found, dict) else None
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
+
+
+def _loads(text: str) -> Any:  # noqa: ANN401  # whatever somebody wrote
+    """Parse JSON; ValueError for what is none, or too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON that is too deep") from error

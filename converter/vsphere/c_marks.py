@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TEMPLATE = "saltflat.template"  # its own name
 MACHINE = "saltflat.machine"  # its id, of which config.instanceUuid is the beginning
+NAME = "saltflat.name"  # which it was made with, and by which its relay knows it
 IMAGE = "saltflat.image"
 DIGEST = "saltflat.digest"
 CREATED = "saltflat.created"  # nanoseconds since 1970, by the client's clock, as all times here

@@ -19,7 +19,7 @@ import pytest
 
 from agent.host.relay.keys import read_key
 from agent.host.relay.roster import Roster
-from converter.errors import NotFoundError, SaltflatError, UsageError
+from converter.errors import HypervisorError, NotFoundError, SaltflatError, UsageError
 from converter.machine.vsphere_gc import collect
 from converter.vsphere import c_marks as marks
 from converter.vsphere.datastore_files import DatastoreFiles
@@ -136,6 +136,23 @@ def test_what_is_written_on_it_may_be_damaged(place):
     shown = place.inspect("odd")
     assert (shown["status"], shown["spec"]) == ("dead", None)
     place.good("rm", "-f", "odd")
+
+
+def test_a_host_alone_makes_no_machines(go_tools, place, tmp_path):
+    with vcsim(go_tools, "-esx") as address, pytest.raises(HypervisorError, match="no clones"):
+        replace(place, address=address).good("run", "-d", place.image)
+
+
+def test_a_vm_that_is_renamed_is_the_same_machine(place):
+    machine = place.good("run", "-d", "--name", "before", place.image).strip()
+    with place.open() as connection:
+        task = place.vm("before", connection).reference.Rename_Task("after this")
+        connection.wait(task, doing="rename", timeout_seconds=20)
+    place.good("restart", "after this")
+    assert place.inspect(machine)["name"] == "after this"
+    assert Roster(place.relays).identity("before") is not None
+    place.good("rm", "-f", "after this")
+    assert Roster(place.relays).identity("before") is None
 
 
 @pytest.mark.parametrize(

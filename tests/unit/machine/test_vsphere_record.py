@@ -37,9 +37,12 @@ def vm(make_spec) -> Vm:
     return Vm(
         reference=None,
         id="vm-1",
-        name="web",
+        name="web\x1b",
         folder="group-v1",
-        extra={**marks_of(MACHINE, request, "[ds] boot.iso", 5), marks.STARTED: "7"},
+        extra={
+            **marks_of(MACHINE, "web", request, boot="[ds] boot.iso", created_ns=5),
+            marks.STARTED: "7",
+        },
         instance_uuid=uuid_of(MACHINE),
         is_on=False,
         is_template=False,
@@ -54,7 +57,7 @@ def with_extra(vm: Vm, **extra: str) -> Vm:
 
 def test_a_machine_is_what_was_asked_for(vm):
     record = record_of(vm, server="https://vc", end=ExitStatus(7))
-    assert (record.id, record.name, record.status) == (MACHINE, "web", Status.EXITED)
+    assert (record.id, record.name, record.status) == (MACHINE, "web\ufffd", Status.EXITED)
     assert (record.labels, record.created_ns, record.started_ns) == ({"a": "b"}, 5, 7)
     assert (record.end, record.reason) == (ExitStatus(7), "")
     assert record.spec is not None
@@ -90,7 +93,7 @@ def test_how_it_ended_is_what_was_written_or_what_its_guest_says(vm, written, en
 
 
 @pytest.mark.parametrize("mark", ["SPEC", "LABELS", "CREATED", "STARTED", "END"])
-@pytest.mark.parametrize("value", ["", "{", "[]"])
+@pytest.mark.parametrize("value", ["", "{", "[]", "[" * 100_000])
 def test_a_damaged_mark_is_a_dead_machine(vm, mark, value):
     record = record_of(with_extra(vm, **{mark: value}), server="https://vc", end=None)
     assert record.status is Status.DEAD
