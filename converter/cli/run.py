@@ -213,6 +213,7 @@ def command(
     machines: Machines = driver.open(output.monitor) if remote is None else remote
     if remote is not None:
         _refuse_disks(volumes, disk_bytes)
+        remote.check_ready(to_attach=not detach)
     if name is not None:
         machines.check_name(name)  # before anything is fetched
     reference = parse_argument(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
@@ -79,21 +80,11 @@ def command(
     for one in found:
         what = "removed" if one.removed else "would be removed" if dry_run and one.due else "left"
         lines.append(f"{what:<17} {one.kind:<9} {printable(one.name)}  ({one.why})")
-    output.result(
-        "\n".join(lines),
-        {
+    if lines or output.format == "json":
+        document = {
             "schema": 1,
             "dry_run": dry_run,
-            "leftovers": [
-                {
-                    "kind": one.kind,
-                    "name": one.name,
-                    "why": one.why,
-                    "due": one.due,
-                    "removed": one.removed,
-                }
-                for one in found
-            ],
-        },
-    )
+            "leftovers": [asdict(one) for one in found],
+        }
+        output.result("\n".join(lines), document)
     return 0

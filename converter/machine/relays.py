@@ -29,6 +29,7 @@ from agent.host.relay.roster import Enrolment, NoMachineError, Roster
 from agent.host.status import ExitStatus
 from converter.errors import SaltflatError, UsageError
 
+_ANSWER_SECONDS = 10.0
 _WORK_SECONDS = 120.0  # of another process at the same machine
 
 
@@ -44,6 +45,14 @@ class Relays:
         if self.elsewhere is not None:
             return self.elsewhere(name)
         return UnixAddress(self._directory() / SOCKET_NAME, name)
+
+    def check_directory(self) -> None:
+        """Raise UsageError unless the keys are on this host."""
+        self._directory()
+
+    def check_answers(self, name: str) -> None:
+        """Raise RelayError unless somebody serves; `name` need be no machine."""
+        self.address(name).connect(_ANSWER_SECONDS).close()
 
     def check_name(self, name: str, uuid: str | None = None) -> None:
         """Raise UsageError for a name that another VM's line has."""

@@ -109,8 +109,18 @@ class VsphereMachines:
         self._maker.check_name(name)
 
     def check_spec(self, spec: MachineSpec) -> None:
-        """Raise UsageError, HypervisorError now for what `create` would refuse of `spec`."""
+        """Raise UsageError now for what `create` would refuse of `spec`."""
         self._maker.check_spec(spec)
+
+    def check_ready(self, *, to_attach: bool) -> None:
+        """Raise UsageError, HypervisorError now for what `create`, or attaching, would lack."""
+        self._maker.check_ready()
+        if not to_attach:
+            return
+        try:
+            self._relays.check_answers("")
+        except ChannelError as error:
+            raise _no_relay(error) from error
 
     def create(self, request: MachineRequest) -> MachineRecord:
         """Make a machine of the template `request.base`; see Machines."""
@@ -237,13 +247,9 @@ class VsphereMachines:
 
     def explain(self, machine: str, error: RelayError) -> SaltflatError:
         """Say what went wrong."""
+        del machine
         if isinstance(error, ChannelError):
-            return HypervisorError(
-                error.what,
-                expected="the relay of the machine",
-                hint="Start the concentrator: saltflat vspc serve --relays DIR --listen ...",
-                cause=error.kind,
-            )
+            return _no_relay(error)
         return translated_error(error, console="", log="", hypervisor_exit=None)
 
     # --- ending ----------------------------------------------------------------------------------
@@ -362,3 +368,12 @@ class VsphereMachines:
             return
         with suppress(NotFoundError):
             set_extra(self.connection, vm, {marks.END: end.encode()})
+
+
+def _no_relay(error: ChannelError) -> HypervisorError:
+    return HypervisorError(
+        error.what,
+        expected="the relay of the machine",
+        hint="Start the concentrator: saltflat vspc serve --relays DIR --listen ...",
+        cause=error.kind,
+    )

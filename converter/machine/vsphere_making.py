@@ -6,7 +6,7 @@ import secrets
 import time
 from dataclasses import dataclass, replace
 
-from converter.errors import HypervisorError, NotFoundError, UsageError
+from converter.errors import HypervisorError, IntegrityError, NotFoundError, UsageError
 from converter.events import Monitor, StepAdvanced, StepFinished, StepStarted
 from converter.machine.machines import MachineRequest
 from converter.machine.model import MachineSpec
@@ -27,11 +27,12 @@ from converter.vsphere.vms import (
     vm_called,
     vms_below,
 )
-from tinykernel.media.record import Kind, Medium, load_media
+from tinykernel.media.record import Kind, Medium, digest_of, read_media
 from tinykernel.record import BootImage
 
 _ID_BYTES = 32
 _NAME_ATTEMPTS = 8  # where nobody chose one, and others are faster
+_CONCENTRATORS = ("telnet://", "telnets://")
 _STEP = "boot medium"
 _ADVANCE_BYTES = 8 << 20  # between two events
 
@@ -57,15 +58,20 @@ class Maker:
             raise self._taken(name)
         self.relays.check_name(name)
 
-    def check_spec(self, spec: MachineSpec) -> None:
-        """Raise UsageError, HypervisorError for what cannot be there, whatever there is."""
+    def check_ready(self) -> None:
+        """Raise UsageError, HypervisorError for what no machine can do without."""
         if self.serial is None:
             raise UsageError(
                 "Where the machine's line is to lead is not said.",
                 expected="--serial telnet://HOST:PORT of a concentrator (saltflat vspc serve)",
             )
         check_serial(self.serial)
-        spec_for_vsphere("0" * 2 * _ID_BYTES, spec)
+        if not self.serial.startswith(_CONCENTRATORS):
+            raise UsageError(
+                f"{self.serial!r} is no concentrator, which the line of a machine leads to.",
+                expected="telnet://HOST:PORT or telnets://HOST:PORT",
+            )
+        self.relays.check_directory()
         about = self.place.connection.about
         if not about.is_vcenter:
             raise HypervisorError(
@@ -75,12 +81,16 @@ class Maker:
                 cause="not-supported",
             )
 
+    def check_spec(self, spec: MachineSpec) -> None:
+        """Raise UsageError for what a machine cannot have there."""
+        spec_for_vsphere("0" * 2 * _ID_BYTES, spec)
+
     def make(self, request: MachineRequest) -> Vm:
         """Clone the template `request.base` as a machine, which does not run.
 
         Raises UsageError, NotFoundError without a boot medium, HypervisorError.
         """
-        self.check_spec(request.spec)
+        self.check_ready()
         if request.base is None:
             raise UsageError("A machine on vSphere needs a template.", expected="its id")
         medium = _iso(request.spec.boot)
@@ -143,6 +153,12 @@ class Maker:
     def _ensure_medium(self, files: DatastoreFiles, path: str, medium: Medium) -> None:
         if files.size(path) == medium.size_bytes:
             return
+        if digest_of(medium.path) != medium.sha256:
+            raise IntegrityError(
+                f"The boot medium {medium.path} is damaged.",
+                expected=f"sha256 {medium.sha256}",
+                hint="Remove its folder and make it anew: saltflat boot build --media iso",
+            )
         self.monitor(StepStarted(_STEP, medium.size_bytes))
         shown = 0
 
@@ -158,7 +174,7 @@ class Maker:
 
 
 def _iso(boot: BootImage) -> Medium:
-    media = load_media(boot)
+    media = read_media(boot)  # proven when it is sent
     for medium in () if media is None else media.media:
         if medium.kind is Kind.ISO:
             return medium
