@@ -11,11 +11,11 @@ from __future__ import annotations
 import array
 import errno
 import fcntl
-import json
 import os
 import stat
 import termios
 
+from agent import bare_json as json
 from agent import bare_signal as signal
 from agent import bare_socket as socket
 from agent.hints import Callable, Dict, NoReturn, Optional, Sequence, Tuple

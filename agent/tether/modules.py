@@ -7,9 +7,9 @@ nothing: devices announce themselves (`uevents`).
 from __future__ import annotations
 
 import errno
-import json
 import os
 
+from agent import bare_json as json
 from agent.hints import Dict, Iterable, List, Mapping, Protocol, Set, Tuple
 from agent.tether import c_linux, syscalls
 from agent.tether.errors import StartError

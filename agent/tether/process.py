@@ -10,9 +10,9 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
-import json
 import os
 
+from agent import bare_json as json
 from agent import bare_signal as signal
 from agent import bare_socket as socket
 from agent.hints import Callable, List, Mapping, Optional

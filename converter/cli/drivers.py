@@ -64,9 +64,9 @@ class Driver:
         `session` is which vCenter, where that is not said by variables alone.
         """
         # pyvmomi, which most verbs can do without, comes with these.
-        from converter.cli.template_import import find_place  # noqa: PLC0415 - as said
         from converter.machine.relays import Relays  # noqa: PLC0415 - as said
         from converter.machine.vsphere import VsphereMachines  # noqa: PLC0415 - as said
+        from converter.template_import import find_place  # noqa: PLC0415 - as said
         from converter.vsphere.connection import Connection, open_connection  # noqa: PLC0415 - as said
 
         settings, kept = session or _settings(self.state_root)

@@ -32,6 +32,7 @@ from converter.cli.output import Output
 from converter.cli.run_options import RunOptions, run_options
 from converter.cli.stdin import claim_stdin
 from converter.cli.volume_options import VolumeOptions, volume_options
+from converter.convert_options import ConvertOptions
 from converter.errors import UsageError
 from converter.export.exportable import (
     Exportable,
@@ -304,7 +305,7 @@ def _base(
     remote: VsphereMachines, source: Exportable, store: Store, name: str | None, output: Output
 ) -> str:
     """Return the id of the template for a machine, which is imported if it is not there."""
-    from converter.cli.template_import import Manner, bring  # noqa: PLC0415 - it loads pyvmomi
+    from converter.template_import import Manner, bring  # noqa: PLC0415 - it loads pyvmomi
 
     wished = remote.connection.settings.wishes.provisioning
     _called, made = bring(

@@ -17,12 +17,13 @@ from converter.vsphere.settings import Settings
 
 @click.group("vsphere")
 def command() -> None:
-    """Look whether a vCenter or ESXi is ready for machines, bring images there, and clean up.
+    """Look whether a vCenter or ESXi is ready, bring images there, make projects, clean up.
 
     \b
     Examples:
       saltflat vsphere check --vsphere-url https://vcenter.example --vsphere-username me
       saltflat vsphere import debian:12 --vsphere-url https://vcenter.example --cluster prod
+      saltflat vsphere project create web --projects ./projects.yaml
       saltflat run --on vsphere debian:12 uname -a
       saltflat vsphere gc --relays /var/lib/vspc
     """

@@ -20,10 +20,10 @@ from converter.cli.options import (
 )
 from converter.cli.output import Output
 from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
+from converter.convert_options import ConvertOptions
 from converter.errors import UsageError
 from converter.export.disks import DISK
 from converter.image.source import Origin
-from converter.pipeline import ConvertOptions
 from converter.store.locks import using
 from converter.vsphere.kept import KeptSessions
 from converter.vsphere.placement import Provisioning
@@ -113,8 +113,8 @@ def command(
       saltflat vsphere import ./bundle --name web --vsphere-url root@esxi.example --format json
     """
     # pyvmomi, which most verbs can do without, comes with these.
-    from converter.cli.template_import import Manner, bring, find_place  # noqa: PLC0415 - as said
-    from converter.cli.template_import import tag as tag_template  # noqa: PLC0415 - as said
+    from converter.template_import import Manner, bring, find_place  # noqa: PLC0415 - as said
+    from converter.template_import import tag as tag_template  # noqa: PLC0415 - as said
     from converter.vsphere.connection import open_connection  # noqa: PLC0415 - as said
 
     if name is not None and not _NAME.fullmatch(name):

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -17,7 +17,6 @@ from converter.cli.stdin import claim_stdin
 from converter.errors import UsageError
 from converter.events import Monitor, Note
 from converter.vsphere.kept import KeptSessions
-from converter.vsphere.projects import Project, find_project, read_projects
 from converter.vsphere.settings import (
     DEFAULT_TIMEOUT_SECONDS,
     PASSWORD_VARIABLE,
@@ -27,6 +26,9 @@ from converter.vsphere.settings import (
     read_settings,
 )
 from converter.vsphere.trust import Trust, read_thumbprint
+
+if TYPE_CHECKING:
+    from converter.vsphere.projects import Project
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _PASSWORD_LIMIT_BYTES = 64 << 10
@@ -247,6 +249,9 @@ def _project() -> Callable[[Any], Any]:
 
 
 def _find_project(file: Path | None, name: str) -> Project:
+    # YAML comes with it, which who names no project does not wait for.
+    from converter.vsphere.projects import find_project, read_projects  # noqa: PLC0415 - as said
+
     path = projects_file(file)
     return find_project(read_projects(path), name, origin=str(path))
 

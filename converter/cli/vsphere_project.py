@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,8 +13,10 @@ from converter.cli.options import format_option
 from converter.cli.output import Output
 from converter.cli.vsphere_options import project_options, projects_file, warn_if_insecure
 from converter.vsphere.kept import KeptSessions
-from converter.vsphere.projects import Project, read_projects
 from converter.vsphere.settings import Settings
+
+if TYPE_CHECKING:
+    from converter.vsphere.projects import Project
 
 
 @click.group("project")
@@ -95,6 +97,8 @@ def list_projects(output: Output, *, projects: Path | None) -> int:
     Examples:
       saltflat vsphere project ls --format json
     """
+    from converter.vsphere.projects import read_projects  # noqa: PLC0415 - YAML comes with it
+
     found = [*read_projects(projects_file(projects)).values()]
     lines = []
     for project in found:

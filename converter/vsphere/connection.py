@@ -99,6 +99,7 @@ class Connection:
         """Prepare; `open_connection` makes one that is logged in."""
         address = settings.address
         self.settings = settings
+        self.content: Any = None  # until the first answer
         self.resumed = False  # whether a kept session was still good
         self._kept = kept
         self._logging_in = threading.Lock()
@@ -222,6 +223,8 @@ class Connection:
         """Return an object's name as far as it can be had, else its id. Raises nothing."""
         if not isinstance(thing, VmomiSupport.ManagedObject):
             return str(thing)
+        if self.content is None:
+            return _id(thing)
         with suppress(SaltflatError, vmodl.MethodFault, *TRANSPORT_ERRORS):
             for found in self._pages([_object_spec(thing)], {type_name(thing): ["name"]}):
                 if "name" in found.values:

@@ -103,7 +103,7 @@ def _project(name: str, marked: Marked, origin: str) -> Project:
             elif key == _LIMITS:
                 limits = _limits(value, origin)
             elif key == _URL:
-                url = _text(value)
+                url = _server(value)
             else:
                 raise _unknown(origin, key, value.line, (_URL, *_WISHES, _LIMITS))
         except ValueError as error:
@@ -149,6 +149,14 @@ def _text(marked: Marked) -> str:
     if not isinstance(marked.value, str) or not marked.value.strip():
         raise ValueError("it has to be a name or a path; put a number into quotes")
     return marked.value
+
+
+def _server(marked: Marked) -> str:
+    url = _text(marked)
+    user, at, _host = url.rpartition("://")[2].rpartition("@")
+    if at and ":" in user:
+        raise ValueError("a password has no place in this file; it goes where vsphere.md says")
+    return url
 
 
 def _megahertz(marked: Marked) -> int:

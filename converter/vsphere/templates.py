@@ -139,14 +139,15 @@ def _make(
         return None
     machine, sent, is_compared = filled
     try:
-        task = machine.CreateSnapshot_Task(
-            template.snapshot, "What machines are cloned of.", False, False
-        )
+        with connection.doing("make the snapshot"):
+            task = machine.CreateSnapshot_Task(
+                template.snapshot, "What machines are cloned of.", False, False
+            )
         connection.wait(task, doing="make the snapshot", timeout_seconds=_TASK_SECONDS)
+        _mark(connection, machine)
     except BaseException:
         _remove_quietly(connection, machine)
         raise
-    _mark(connection, machine)
     return Made(machine._moId, sent, is_compared)
 
 

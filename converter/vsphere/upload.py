@@ -15,7 +15,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import urlsplit
 
-from converter.errors import HypervisorError
+from converter.errors import HypervisorError, SaltflatError
 from converter.vsphere.c_vsphere import ANY_HOST, HTTP_PORT, HTTPS_PORT, STREAM_DISK_TYPE
 from converter.vsphere.settings import Settings
 from converter.vsphere.trust import Trust, read_thumbprint
@@ -91,7 +91,7 @@ def send_disk(
 
     With None for the size it goes in chunks. `told` is called with how many bytes have gone. Raises
     OSError and HTTPException when the connection breaks, HypervisorError when the host refuses the
-    disk, and what `write` raises.
+    disk, and what `write` raises; an OSError of its own as a SaltflatError.
     """
     connection = open_http(to, timeout_seconds)
     try:
@@ -106,7 +106,9 @@ def send_disk(
         try:
             write(cast("BinaryIO", body))
             sent = body.finish()
-        except OSError:
+        except OSError as error:
+            if not body.is_broken:
+                raise SaltflatError(f"The disk cannot be read here: {error}.") from error
             # A host that refuses says so and closes: what it says counts for more.
             with suppress(OSError, HTTPException):
                 _judge(connection.getresponse(), to)
@@ -133,6 +135,7 @@ class _Body(io.RawIOBase):
     def __init__(
         self, connection: HTTPConnection, told: Callable[[int], None], *, is_chunked: bool
     ) -> None:
+        self.is_broken = False  # the connection, not what is sent
         self._connection = connection
         self._told = told
         self._is_chunked = is_chunked
@@ -157,7 +160,7 @@ class _Body(io.RawIOBase):
         """Send what is left, and the end."""
         self._send_gathered()
         if self._is_chunked:
-            self._connection.send(b"0\r\n\r\n")
+            self._to_line(b"0\r\n\r\n")
         return Sent(self._size_bytes, self._sha1.hexdigest())
 
     def _send_gathered(self) -> None:
@@ -168,12 +171,19 @@ class _Body(io.RawIOBase):
     def _send(self, piece: bytearray | memoryview) -> None:
         self._sha1.update(piece)
         if self._is_chunked:
-            self._connection.send(b"%x\r\n" % len(piece))
-        self._connection.send(piece)
+            self._to_line(b"%x\r\n" % len(piece))
+        self._to_line(piece)
         if self._is_chunked:
-            self._connection.send(b"\r\n")
+            self._to_line(b"\r\n")
         self._size_bytes += len(piece)
         self._told(self._size_bytes)
+
+    def _to_line(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            self._connection.send(data)
+        except OSError:
+            self.is_broken = True
+            raise
 
 
 def _judge(answer: HTTPResponse, to: Destination) -> None:

@@ -1,5 +1,7 @@
 """Imports that break off or are killed at random points: a whole template in the end, or nothing.
 
+Before that the demo image is imported in every way, and what arrives is read and compared.
+
 Every second round, uploads break off after a random number of bytes, one to three times; with three
 the import fails, and no machine may be left; the disk goes as one, in chunks, or link by link. In
 the others the import is killed at a random instant, and imported again as a person would: what is
@@ -13,9 +15,20 @@ import random
 import tempfile
 from pathlib import Path
 
+from tests.images import prepared
 from tests.images.gotools import go_tools
 from tests.integration.vcsim import vcsim
-from tests.integration.vsphere_imports import Server, Source, cause, machines, make_source
+from tests.integration.vsphere_imports import (
+    Server,
+    Source,
+    cause,
+    contents,
+    is_same_disk,
+    machines,
+    make_source,
+    source_of,
+    top_link,
+)
 
 COUNT = 100  # so that 50 uploads break off
 _WAYS = ((), ("--chunked",), ("--delta",))
@@ -32,6 +45,7 @@ def run(count: int, seed: int) -> list[str]:
         folder = Path(name)
         source = make_source(folder)
         tools = go_tools()
+        failures += whole(tools, folder / "demo")
         for number in range(count):
             state = folder / f"state-{number}"
             if number % 2 == 0:
@@ -45,6 +59,29 @@ def run(count: int, seed: int) -> list[str]:
                 told = f"killed after {seconds:.3f} s"
             failures += [f"round {number}, {told}: {what}" for what in wrong]
     return failures
+
+
+def whole(tools: Path, folder: Path) -> list[str]:
+    """Import the demo image in every way; return what was wrong with the disks that arrived."""
+    kept = folder / "kept"
+    kept.mkdir(parents=True)
+    source = source_of(f"oci:{prepared.demo_layout()}:latest", folder)
+    disk = contents(top_link(source.store))
+    wrong = []
+    with vcsim(tools, "-delta", "-keep", str(kept)) as address:
+        server = Server(f"http://{address}", source, folder / "state")
+        for number, way in enumerate(_WAYS):
+            code, _made, said = server("--name", f"demo-{number}", *way)
+            arrived = sorted(kept.iterdir())
+            if code:
+                wrong.append(f"the demo image {' '.join(way)} ended with {code}: {said}")
+                continue
+            # Links are told apart by the names that they have for one another.
+            for at, one in enumerate(arrived, 1):
+                top = one.rename(folder / f"disk1-{at}.vmdk")
+            if contents(top) != disk or not is_same_disk(top, source.file):
+                wrong.append(f"the demo image {' '.join(way)} arrived as another disk")
+    return wrong
 
 
 def break_off(

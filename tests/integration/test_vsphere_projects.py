@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyVmomi import vim
 
-from converter.cli.template_import import find_place
 from converter.errors import HypervisorError, NotFoundError
+from converter.template_import import find_place
+from converter.vsphere.check import examine
 from converter.vsphere.connection import Connection, open_connection
 from converter.vsphere.machine_spec import add_storage_policy
 from converter.vsphere.settings import Given, Wishes, read_settings
@@ -72,7 +74,8 @@ def test_a_project_is_made_used_limited_and_removed(vcenter, saltflat, tmp_path)
         limits = {one.values["name"]: one.values.get(_LIMIT) for one in pools_there}
         assert limits == {"Resources": limits["Resources"], "teams": -1, "web": 2048}
         disks = _devices(machine["config.hardware.device"], vim.vm.device.VirtualDisk)
-        assert [one.backing.datastore._moId for one in disks] == [_datastore(connection)]
+        made = [(one.backing.datastore._moId, one.backing.thinProvisioned) for one in disks]
+        assert made == [(_datastore(connection), False)]
     code, _none, said = project("rm", "2G")
     assert (code, cause(said)) == (6, "not-empty")
     idle = [f"{pools}/idle", "/DC0/vm/teams/idle"]
@@ -90,7 +93,9 @@ projects:
     resource-pool: teams/{name}
     folder: teams/{name}
     datastore: LocalDS_1
+    network: nowhere  # the variable for another one counts before it
     storage-policy: {POLICY}
+    provisioning: thick
     limits:
       memory: {memory}
 """
@@ -159,6 +164,13 @@ def test_a_policy_is_found_by_name(vcenter):
             find_policy(connection, "gold")
         assert caught.value.cause == "no-storage-policy"
         assert POLICY in str(caught.value.expected)
+    for name, verdict in ((POLICY, "ok"), ("gold", "failed")):
+        with session(vcenter, replace(CLUSTER, storage_policy=name)) as connection:
+            found = {one.subject: one for one in examine(connection)}
+        assert (found["storage policy"].verdict.value, found["datastore"].verdict.value) == (
+            verdict,
+            "ok",
+        )
 
 
 def test_a_policy_goes_to_the_machine_and_its_disks():

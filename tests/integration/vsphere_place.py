@@ -26,9 +26,9 @@ from unittest import mock
 
 from converter.cli.app import top
 from converter.cli.output import Output
-from converter.cli.template_import import find_place
 from converter.machine.relays import Relays
 from converter.machine.vsphere import VsphereMachines
+from converter.template_import import find_place
 from converter.vsphere import c_marks as marks
 from converter.vsphere.connection import Connection, open_connection
 from converter.vsphere.settings import Given, Wishes, read_settings

@@ -48,18 +48,19 @@ RULES = {
         who=("agent.wire", "agent.tether"),
         only=(
             *("agent.wire", "agent.tether", "agent.values", "agent.hints"),
-            *("agent.bare_socket", "agent.bare_signal"),
+            *("agent.bare_socket", "agent.bare_signal", "agent.bare_json"),
         ),
         why="they run in guests that have Python and nothing else",
     ),
     "guest-lean": Rule(
         who=("agent.wire", "agent.tether"),
         never=(
-            *("argparse", "dataclasses", "inspect", "logging", "pathlib", "random", "shutil"),
-            *("signal", "socket", "string", "subprocess", "tempfile", "textwrap", "threading"),
+            *("argparse", "dataclasses", "enum", "inspect", "json", "logging", "pathlib", "random"),
+            *("re", "shutil", "signal", "socket", "string", "subprocess", "tempfile", "textwrap"),
+            *("threading",),
             *("traceback", "typing"),
         ),
-        unless=("agent.tether.alone",),  # not in the boot image
+        unless=("agent.tether.alone", "agent.tether.debug"),  # not in the usual boot image
         why="the agent has a budget of memory; others beside it have what is needed of these",
     ),
     "wire-alone": Rule(
@@ -240,14 +241,17 @@ RULES = {
         who=("converter.vsphere",),
         only=(
             *("converter.vsphere", "converter.errors", "converter.events", "converter.atomic"),
-            *("converter.marked_yaml", "converter.sizes", "pyVmomi"),
+            *("converter.marked_yaml", "converter.sizes", "pyVmomi", "typing_extensions"),
         ),
         why="it knows a server; images, disks and machines are for whoever goes there",
     ),
     "vsphere-on-request": Rule(
         who=("converter",),
         never=("converter.vsphere",),
-        unless=("converter.vsphere", "converter.machine", "converter.cli"),
+        unless=(
+            *("converter.vsphere", "converter.machine", "converter.cli"),
+            "converter.template_import",
+        ),
         why="whatever is made for vSphere is made without one",
     ),
     "supervisor-lean": Rule(

@@ -29,6 +29,7 @@ func main() {
 	secure := flag.Bool("tls", false, "serve TLS, with the certificate of Go's own tests")
 	login := flag.String("login", "", "NAME:PASSWORD to insist on; else anything is right")
 	deny := flag.String("deny", "", "privileges that nobody has, with commas between")
+	fault := flag.String("fault", "", "METHOD:FAULT, what a method answers instead of doing anything")
 	cut := flag.Int64("cut", 0, "bytes after which an upload of a disk breaks off")
 	cuts := flag.Int64("cuts", 1, "how many uploads break off, before the others do not")
 	keep := flag.String("keep", "", "folder to store uploaded disks in")
@@ -62,9 +63,8 @@ func main() {
 	if *deny != "" {
 		limit(model.Map(), strings.Split(*deny, ","))
 	}
-	if *delta {
-		branch(model.Map())
-	}
+	fail(model.Map(), strings.Split(*deny, ","), *fault)
+	read(model.Map(), *delta)
 	server := service.NewServer()
 	if *keep != "" {
 		server.Config.Handler = &keeping{handler: server.Config.Handler, folder: *keep}

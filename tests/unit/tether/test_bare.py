@@ -1,4 +1,4 @@
-"""The agent's own `socket` and `signal`: what they have is as the standard modules have it."""
+"""The agent's own `socket`, `signal` and `json`: what they have is as the standard ones have it."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def test_a_connection_is_taken(tmp_path):
             assert caller.recv(8) == b"hello"
 
 
-def test_neither_brings_enumerations():
-    program = "import sys; from agent import bare_signal, bare_socket; print(*sys.modules)"
+def test_none_brings_enumerations():
+    ours = "bare_json, bare_signal, bare_socket"
+    program = f"import sys; from agent import {ours}; print(*sys.modules)"
     run = subprocess.run(
         [sys.executable, "-S", "-P", "-c", program],
         env={"PYTHONPATH": ":".join(sys.path)},
@@ -65,4 +66,4 @@ def test_neither_brings_enumerations():
         timeout=60,
         check=True,
     )
-    assert not {"enum", "signal", "socket", "selectors"} & set(run.stdout.split())
+    assert not {"enum", "json", "re", "signal", "socket", "selectors"} & set(run.stdout.split())

@@ -55,6 +55,7 @@ def test_a_project_is_defaults_and_limits():
         (b"schema: 1\nprojects:\n  web:\n    netwrk: lan\n", "line 4: there is no member 'netwrk'"),
         (b"schema: 1\nprojects:\n  web:\n    host: 7\n", "line 4: host: it has to be a name"),
         (b"schema: 1\nprojects:\n  web:\n    url: ' '\n", "line 4: url: it has to be a name"),
+        (b"schema: 1\nprojects:\n  web:\n    url: me:pw@v.example\n", "line 4: url: a password"),
         (b"schema: 1\nprojects:\n  web:\n    provisioning: fat\n", "line 4: provisioning: .* thin"),
         (
             b"schema: 1\nprojects:\n  w:\n    limits:\n      memory: 1k\n",

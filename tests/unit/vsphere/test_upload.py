@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import socket
 import threading
@@ -11,7 +12,7 @@ from typing import BinaryIO
 
 import pytest
 
-from converter.errors import HypervisorError
+from converter.errors import HypervisorError, SaltflatError
 from converter.vsphere.settings import Given, read_settings
 from converter.vsphere.trust import Trust
 from converter.vsphere.upload import Destination, destination, send_disk
@@ -95,6 +96,17 @@ def test_a_disk_of_unknown_length_goes_in_chunks():
     assert (sent.size_bytes, sent.sha1) == (3_333_300, hashlib.sha1(received).hexdigest())
     assert told[-1] == 3_333_300
     assert len(told) == 4  # gathered to pieces of a mebibyte
+
+
+def test_a_disk_that_cannot_be_read_is_not_told_as_a_broken_line():
+    def fail(_file: BinaryIO) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        to = Destination("127.0.0.1", server.getsockname()[1], "/x", False, Trust())
+        with pytest.raises(SaltflatError, match="cannot be read here") as caught:
+            send_disk(to, fail, None, timeout_seconds=20, told=lambda _: None)
+    assert caught.value.cause is None
 
 
 def _zeros(size: int) -> Callable[[BinaryIO], None]:

@@ -1,7 +1,7 @@
-"""An image's disk as a template: what a verb needs for it between a session and a result.
+"""An image's disk as a template: all there is to it between a session and a result.
 
 Knows images' disks and vSphere, which do not know each other. It loads pyvmomi: to be imported when
-a verb needs it.
+there is something to bring.
 """
 
 from __future__ import annotations

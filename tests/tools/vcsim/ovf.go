@@ -11,23 +11,37 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// branching asks for the parents of a disk, too (parentRef), each before its children and for the same device. No
-// server was seen to do it: the API says only that several files may be asked for.
-type branching struct {
+// reading makes disks as they are to be provisioned, which the simulator by itself checks and forgets. If it branches
+// it asks for the parents of a disk, too (parentRef), each before its children and for the same device. No server was
+// seen to do that: the API says only that several files may be asked for.
+type reading struct {
 	*simulator.OvfManager
+	branches bool
 }
 
-func branch(registry *simulator.Registry) {
+func read(registry *simulator.Registry, branches bool) {
 	reference := *registry.Get(vim25.ServiceInstance).(*simulator.ServiceInstance).Content.OvfManager
-	registry.Put(&branching{registry.Get(reference).(*simulator.OvfManager)})
+	registry.Put(&reading{registry.Get(reference).(*simulator.OvfManager), branches})
 }
 
 // CreateImportSpec is the method of that name of the vSphere API.
-func (m *branching) CreateImportSpec(ctx *simulator.Context, request *types.CreateImportSpec) soap.HasFault {
+func (m *reading) CreateImportSpec(ctx *simulator.Context, request *types.CreateImportSpec) soap.HasFault {
 	answer := m.OvfManager.CreateImportSpec(ctx, request)
 	body := answer.(*methods.CreateImportSpecBody)
 	envelope, err := ovf.Unmarshal(strings.NewReader(request.OvfDescriptor))
 	if err != nil || body.Res == nil {
+		return answer
+	}
+	provisioning := request.Cisp.GetOvfCreateImportSpecParams().DiskProvisioning
+	spec := body.Res.Returnval.ImportSpec.(*types.VirtualMachineImportSpec)
+	for _, change := range spec.ConfigSpec.DeviceChange {
+		device := change.GetVirtualDeviceConfigSpec().Device.GetVirtualDevice()
+		if backing, ok := device.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok {
+			backing.ThinProvisioned = types.NewBool(provisioning == "thin")
+			backing.EagerlyScrub = types.NewBool(provisioning == "eagerZeroedThick")
+		}
+	}
+	if !m.branches {
 		return answer
 	}
 	files := map[string]ovf.File{}
