@@ -45,7 +45,7 @@ from converter.launch import machine_spec, root_of_bundle, root_of_chain
 from converter.machine.foreground import run_in_foreground
 from converter.machine.machines import MachineRequest, Machines
 from converter.machine.model import Channel
-from converter.pipeline import Chain, ConvertOptions
+from converter.pipeline import Chain
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle import Bundle, read_bundle
 from converter.store.bundle_boot import bundle_boot_image

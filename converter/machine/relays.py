@@ -6,7 +6,7 @@ beside `saltflat vspc serve`. Whoever only talks to one needs the relay alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,16 @@ from agent.host.client import (
     Output,
     Query,
     UnixAddress,
+    describe,
     logs,
     saved_logs,
     saved_network,
     saved_status,
 )
-from agent.host.errors import ChannelError
+from agent.host.errors import ChannelError, RelayError
 from agent.host.relay import SOCKET_NAME
 from agent.host.relay.roster import Enrolment, NoMachineError, Roster
+from agent.host.relay.status import reported_status
 from agent.host.status import ExitStatus
 from converter.errors import SaltflatError, UsageError
 
@@ -96,15 +98,15 @@ class Relays:
             yield
 
     def end(self, name: str) -> ExitStatus | None:
-        """Return how the process of the last boot ended, as far as this host knows."""
-        if self.directory is None:
-            return None
-        with suppress(ValueError, ChannelError):
+        """Return how the process of the last boot ended, as far as the relay knows."""
+        with suppress(ValueError, RelayError):
+            if self.directory is None:
+                return reported_status(describe(self.address(name))["ended"])
             folder = self._folder(name)
             return None if folder is None else saved_status(folder)
         return None
 
-    def network(self, name: str) -> Any:  # noqa: ANN401  # a document
+    def network(self, name: str) -> Mapping[str, Any] | None:
         """Return what the guest said last of its network, as far as this host knows."""
         if self.directory is None:
             return None

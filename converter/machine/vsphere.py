@@ -31,12 +31,15 @@ from converter.machine.state import CUT_END, Status
 from converter.machine.vsphere_making import Maker
 from converter.machine.vsphere_place import FindPlace, VspherePlace
 from converter.machine.vsphere_record import (
+    UNSEEN_END,
     End,
+    end_of,
     guest_document,
-    new_end,
     record_of,
     relay_name,
     spec_of,
+    without_end,
+    written_end,
 )
 from converter.vsphere import c_marks as marks
 from converter.vsphere.connection import Connection
@@ -161,8 +164,16 @@ class VsphereMachines:
         return record_of(
             vm,
             server=self.connection.settings.address.url,
-            end=None if vm.is_on else self._relays.end(relay_name(vm)),
+            end=self._relay_end(vm),
         )
+
+    def _relay_end(self, vm: Vm) -> ExitStatus | None:
+        """Return how a machine ended as its relay knows it, where that is not written on it."""
+        if vm.is_on or marks.END in vm.extra or marks.STARTED not in vm.extra:
+            return None
+        with suppress(UsageError):  # nobody said where the relay is
+            return self._relays.end(relay_name(vm))
+        return None
 
     def _whole(self, vm: Vm, record: MachineRecord) -> MachineRecord:
         """Return a machine with what its relay knows of it, if that answers."""
@@ -354,20 +365,30 @@ class VsphereMachines:
                 hint="Look at its tasks in the client.",
             )
         with suppress(NotFoundError):
-            self._write_end(self._now(vm), End(CUT_END, time.time_ns(), _CUT))
+            self._settle(vm, otherwise=End(CUT_END, time.time_ns(), _CUT))
 
-    def _settle(self, vm: Vm, told: ExitStatus | None = None) -> End:
-        """Write on a machine that is off how it ended, unless that is written there. Return it."""
+    def _settle(
+        self, vm: Vm, told: ExitStatus | None = None, *, otherwise: End = UNSEEN_END
+    ) -> End:
+        """Write on a machine that is off how it ended, unless that is written there. Return it.
+
+        `told` is by its relay, `otherwise` counts where neither relay nor guest know. That nobody
+        does is not written: somebody else may.
+        """
         now = self._now(vm)
-        end = new_end(now, told or self._relays.end(relay_name(now)))
-        self._write_end(now, end)
+        if now.is_on or marks.STARTED not in now.extra:
+            return End(told, 0) if told else otherwise
+        with suppress(ValueError, KeyError, TypeError):
+            if (written := written_end(now)) is not None:
+                return written
+        end = end_of(without_end(now), told or self._relay_end(now))
+        if end is UNSEEN_END:
+            end = otherwise
+        if end is not UNSEEN_END:
+            end = replace(end, finished_ns=time.time_ns())
+            with suppress(NotFoundError):
+                set_extra(self.connection, now, {marks.END: end.encode(now)})
         return end
-
-    def _write_end(self, vm: Vm, end: End) -> None:
-        if marks.END in vm.extra or marks.STARTED not in vm.extra or vm.is_on:
-            return
-        with suppress(NotFoundError):
-            set_extra(self.connection, vm, {marks.END: end.encode()})
 
 
 def _no_relay(error: ChannelError) -> HypervisorError:

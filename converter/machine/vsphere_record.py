@@ -7,7 +7,6 @@ specification, which are another host's, are but names.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,17 +32,25 @@ _LAST_OCTET_MASK = 0x3F  # 00:50:56:00:00:00 to :3f:ff:ff are for those who choo
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a machine's last run ended, as it is written on it."""
+    """How a machine's last run ended, and when: 0 where nobody wrote it down."""
 
     status: ExitStatus
     finished_ns: int
     reason: str = ""
 
-    def encode(self) -> str:
-        """Return the mark's value."""
-        status = status_json(self.status)
-        document = {"status": status, "finished_ns": self.finished_ns, "reason": self.reason}
-        return json.dumps({"schema": SCHEMA, **document}, sort_keys=True)
+    def encode(self, vm: Vm) -> str:
+        """Return the mark's value for the run that has ended, so that it is no later one's."""
+        document = {
+            "schema": SCHEMA,
+            "started": vm.extra.get(marks.STARTED),
+            "status": status_json(self.status),
+            "finished_ns": self.finished_ns,
+            "reason": self.reason,
+        }
+        return json.dumps(document, sort_keys=True)
+
+
+UNSEEN_END = End(UNKNOWN_END, 0, UNSEEN)
 
 
 def spec_for_vsphere(machine: str, spec: MachineSpec) -> MachineSpec:
@@ -180,25 +187,32 @@ def record_of(vm: Vm, *, server: str, end: ExitStatus | None) -> MachineRecord:
 def end_of(vm: Vm, told: ExitStatus | None) -> End:
     """Return how a machine that is off ended: as is written on it, as the relay or guest told.
 
-    The time is 0 where nobody wrote it down. Raises ValueError, KeyError for a mark that is none.
+    Raises ValueError, KeyError, TypeError for a mark that is none.
     """
-    written = vm.extra.get(marks.END)
+    written = written_end(vm)
     if written is not None:
-        document = _loads(written)
-        status = reported_status(document["status"])
-        if status is None:
-            raise ValueError("an end that is none")
-        return End(status, int(document["finished_ns"]), str(document["reason"]))
+        return written
     status = told or _guest_status(vm.extra.get(marks.GUEST_STATUS))
-    return End(UNKNOWN_END, 0, UNSEEN) if status is None else End(status, 0)
+    return UNSEEN_END if status is None else End(status, 0)
 
 
-def new_end(vm: Vm, told: ExitStatus | None, *, reason: str = "") -> End:
-    """Return the end to write on a machine that has just ended."""
-    found = end_of(vm, told)
-    return replace(
-        found, finished_ns=found.finished_ns or time.time_ns(), reason=reason or found.reason
-    )
+def without_end(vm: Vm) -> Vm:
+    """Return a machine as if no end were written on it."""
+    return replace(vm, extra={key: vm.extra[key] for key in vm.extra if key != marks.END})
+
+
+def written_end(vm: Vm) -> End | None:
+    """Return the end of a machine's last run that is written on it. Raises as `end_of`."""
+    written = vm.extra.get(marks.END)
+    if written is None:
+        return None
+    document = _loads(written)
+    status = reported_status(document["status"])
+    if status is None:
+        raise ValueError("an end that is none")
+    end = End(status, int(document["finished_ns"]), str(document["reason"]))
+    # Whoever saw an earlier run's end may have been slow to write it.
+    return end if document["started"] == vm.extra.get(marks.STARTED) else None
 
 
 def _guest_status(text: str | None) -> ExitStatus | None:

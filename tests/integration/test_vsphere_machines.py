@@ -25,6 +25,7 @@ from converter.vsphere import c_marks as marks
 from converter.vsphere.datastore_files import DatastoreFiles
 from converter.vsphere.inventory import Kind
 from converter.vsphere.leftovers import find_leftovers, remove
+from converter.vsphere.survey import survey
 from converter.vsphere.vms import set_extra, template_devices, vms_below
 from tests.integration.vcsim import vcsim
 from tests.integration.vsphere_imports import kind_of
@@ -141,6 +142,17 @@ def test_what_is_written_on_it_may_be_damaged(place):
 def test_a_host_alone_makes_no_machines(go_tools, place, tmp_path):
     with vcsim(go_tools, "-esx") as address, pytest.raises(HypervisorError, match="no clones"):
         replace(place, address=address).good("run", "-d", place.image)
+
+
+def test_a_card_on_a_distributed_switch(place):
+    other = replace(place, others={"SALTFLAT_VSPHERE_NETWORK": "DC0_DVPG0"})
+    other.good("run", "-d", "--name", "switched", place.image)
+    with place.open() as connection:
+        devices = template_devices(connection, place.vm("switched", connection).reference)
+        (card,) = [one for one in devices if kind_of(one) == "VirtualVmxnet3"]
+        network = survey(connection).find(Kind.NETWORK, "DC0_DVPG0")
+    assert card.backing.port.portgroupKey == network.id
+    place.good("rm", "-f", "switched")
 
 
 def test_a_vm_that_is_renamed_is_the_same_machine(place):

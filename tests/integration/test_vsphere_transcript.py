@@ -76,7 +76,10 @@ def test_a_machine_in_the_background_from_its_start_to_its_removal(place, tmp_pa
         shown = place.inspect("web")
         assert (shown["id"], shown["status"], shown["exit_code"]) == (machine, "running", None)
         assert place.good("ps", "--format", "{{.Names}} {{.State}}") == "web running\n"
-        assert place.good("stop", "web") == "web\n"
+        # From a host that has no keys, by the relay alone.
+        apart = replace(place, others={"SALTFLAT_VSPC_RELAYS": ""})
+        relay = f"unix:{place.relays}/relay.sock"
+        assert apart.good("stop", "--relay", relay, "web") == "web\n"
         # The attached client, too, had the last byte and the end.
         assert attached.communicate(timeout=30)[0].endswith("bye\n")
         assert attached.returncode == 3

@@ -80,16 +80,19 @@ def test_what_is_cloned_of_a_machine_by_hand_is_none(vm):
         ({"GUEST_STATUS": '{"type": "exited", "code": 3}'}, ExitStatus(3), ""),
         ({"GUEST_STATUS": '{"type": "exited", "code": 300}'}, UNKNOWN_END, UNSEEN),
         ({"GUEST_STATUS": "[" * 100_000}, UNKNOWN_END, UNSEEN),
-        (
-            {"END": End(ExitStatus(9), 11, "because").encode(), "GUEST_STATUS": "{}"},
-            ExitStatus(9),
-            "because",
-        ),
     ],
 )
-def test_how_it_ended_is_what_was_written_or_what_its_guest_says(vm, written, end, reason):
+def test_how_it_ended_is_what_its_guest_says_if_it_can_be(vm, written, end, reason):
     record = record_of(with_extra(vm, **written), server="https://vc", end=None)
     assert (record.end, record.reason) == (end, reason)
+
+
+def test_an_end_that_is_written_is_that_of_one_run(vm):
+    ended = with_extra(vm, END=End(ExitStatus(9), 11, "because").encode(vm), GUEST_STATUS="{}")
+    record = record_of(ended, server="https://vc", end=ExitStatus(1))
+    assert (record.end, record.finished_ns, record.reason) == (ExitStatus(9), 11, "because")
+    later = record_of(with_extra(ended, STARTED="8"), server="https://vc", end=ExitStatus(1))
+    assert (later.end, later.finished_ns, later.reason) == (ExitStatus(1), None, "")
 
 
 @pytest.mark.parametrize("mark", ["SPEC", "LABELS", "CREATED", "STARTED", "END"])
