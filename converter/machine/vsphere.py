@@ -43,17 +43,14 @@ from converter.machine.vsphere_record import (
 )
 from converter.vsphere import c_marks as marks
 from converter.vsphere.connection import Connection
+from converter.vsphere.vm import Vm, is_id, machine_id, uuid_of
 from converter.vsphere.vms import (
-    Vm,
     destroy,
-    is_id,
     look,
-    machine_id,
     power_off,
     power_on,
     set_extra,
     shut_guest_down,
-    uuid_of,
     vm_called,
     vm_with_uuid,
     vms_below,

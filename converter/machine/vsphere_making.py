@@ -18,15 +18,8 @@ from converter.package.vmx import SERVICE_URI, check_serial
 from converter.vsphere import c_marks as marks
 from converter.vsphere.datastore_files import DatastoreFiles
 from converter.vsphere.hardware import boot_medium, network_card, serial_line
-from converter.vsphere.vms import (
-    Clone,
-    Vm,
-    clone,
-    template_devices,
-    uuid_of,
-    vm_called,
-    vms_below,
-)
+from converter.vsphere.vm import Vm, uuid_of
+from converter.vsphere.vms import Clone, clone, template_devices, vm_called, vms_below
 from tinykernel.media.record import Kind, Medium, digest_of, read_media
 from tinykernel.record import BootImage
 

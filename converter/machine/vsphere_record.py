@@ -21,7 +21,7 @@ from converter.machine.spec_json import read_spec, spec_document
 from converter.machine.state import UNKNOWN_END, Status
 from converter.network.model import Card, CardModel, Networking
 from converter.vsphere import c_marks as marks
-from converter.vsphere.vms import Vm
+from converter.vsphere.vm import Vm
 
 SCHEMA = 1
 NAME_LENGTH = 80  # vSphere's, and the roster's

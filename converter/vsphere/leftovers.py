@@ -21,16 +21,8 @@ from converter.errors import HypervisorError, NotFoundError, UsageError
 from converter.vsphere import c_marks as marks
 from converter.vsphere.connection import Connection
 from converter.vsphere.datastore_files import PART, DatastoreFiles
-from converter.vsphere.vms import (
-    Vm,
-    destroy,
-    has_running_task,
-    look,
-    machine_id,
-    server_time,
-    set_extra,
-    vms_below,
-)
+from converter.vsphere.vm import Vm, machine_id
+from converter.vsphere.vms import destroy, has_running_task, look, server_time, set_extra, vms_below
 
 _NONCE_BYTES = 6
 

@@ -33,7 +33,7 @@ from converter.vsphere import c_marks as marks
 from converter.vsphere.connection import Connection, open_connection
 from converter.vsphere.settings import Given, Wishes, read_settings
 from converter.vsphere.trust import Trust
-from converter.vsphere.vms import Vm as Machine
+from converter.vsphere.vm import Vm as Machine
 from converter.vsphere.vms import power_off, set_extra, vms_below
 from tests.images import prepared
 from tests.images.layout import LayoutWriter

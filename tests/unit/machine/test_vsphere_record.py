@@ -23,7 +23,7 @@ from converter.machine.vsphere_record import (
 )
 from converter.network.model import Card, Networking, PortRequest
 from converter.vsphere import c_marks as marks
-from converter.vsphere.vms import Vm, machine_id, uuid_of
+from converter.vsphere.vm import Vm, machine_id, uuid_of
 
 MACHINE = "c0ffee" * 10 + "abcd"
 
