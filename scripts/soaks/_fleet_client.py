@@ -1,4 +1,4 @@
-"""One of the clients of a fleet: python _fleet_client.py PLAN NUMBER COUNT SEED.
+"""One of the clients of a fleet: python _fleet_client.py PLAN NUMBER COUNT SEED [churn].
 
 Prints a line when it has made them, waits for one, and prints one JSON object: the names that it
 `made` and `removed`, and `failures`, a sentence each.
@@ -33,10 +33,14 @@ def names(count: int) -> Sequence[str]:
 
 def main() -> None:
     """Make, list, stop and remove; print what came of it."""
-    plan, number, count, seed = json.loads(Path(sys.argv[1]).read_text()), *map(int, sys.argv[2:])
+    plan = json.loads(Path(sys.argv[1]).read_text())
+    number, count, seed = map(int, sys.argv[2:5])
     folder = Path(plan["folder"])
     place = Place(plan["address"], folder, plan["image"], folder / "store")
     client = _Client(place.machines, plan)
+    if sys.argv[5:] == ["churn"]:
+        print("begins", flush=True)
+        churn(client)
     wanted = [
         name
         for index, name in enumerate(names(count))
@@ -59,6 +63,17 @@ def main() -> None:
             for name in left:
                 client.remove(name)
     print(json.dumps({"made": client.made, "removed": client.removed, "failures": client.failures}))
+
+
+def churn(client: _Client) -> None:
+    """Make, stop and remove machines until somebody kills us."""
+    while True:
+        for name in ("one", "two"):
+            client.make(name)
+        for name in ("one", "two"):
+            client.stop(name)
+        for name in ("one", "two"):
+            client.remove(name)
 
 
 class _Client:
