@@ -48,16 +48,17 @@ RULES = {
         who=("agent.wire", "agent.tether"),
         only=(
             *("agent.wire", "agent.tether", "agent.values", "agent.hints"),
-            *("agent.bare_socket", "agent.bare_signal", "agent.bare_json"),
+            *("agent.bare_socket", "agent.bare_signal", "agent.bare_json", "agent.bare_tools"),
+            "agent.bare_hashes",
         ),
         why="they run in guests that have Python and nothing else",
     ),
     "guest-lean": Rule(
         who=("agent.wire", "agent.tether"),
         never=(
-            *("argparse", "dataclasses", "enum", "inspect", "json", "logging", "pathlib", "random"),
-            *("re", "shutil", "signal", "socket", "string", "subprocess", "tempfile", "textwrap"),
-            *("threading",),
+            *("argparse", "array", "collections", "contextlib", "dataclasses", "enum", "functools"),
+            *("hashlib", "hmac", "inspect", "json", "logging", "pathlib", "random", "re", "shutil"),
+            *("signal", "socket", "string", "subprocess", "tempfile", "textwrap", "threading"),
             *("traceback", "typing"),
         ),
         unless=("agent.tether.alone", "agent.tether.debug"),  # not in the usual boot image
