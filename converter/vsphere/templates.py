@@ -7,6 +7,8 @@ killed when.
 
 from __future__ import annotations
 
+import dataclasses
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from converter.vsphere.placement import Placement, Provisioning
 from converter.vsphere.upload import Destination, Sent, destination, send_disk
 
 DISK_MARK = "saltflat.disk"  # the mark that tells one disk from another
+IMPORT_MARK = "saltflat.import"  # whose work a machine is, so that nobody removes another's
 _ATTEMPTS = 3
 # What is worth another attempt: a line that broke, a lease that ended. Not a wrong certificate.
 _PASSING = frozenset({"unreachable", "no-answer", "object-gone"})
@@ -112,6 +115,8 @@ def import_template(
                 cause="unfinished",
             )
         _remove(connection, there)
+    marks = {**template.marks, IMPORT_MARK: secrets.token_hex(8)}
+    template = dataclasses.replace(template, marks=marks)
     for number, way in enumerate(template.ways, 1):
         with way() as content:
             made = _make(connection, placement, template, content, monitor)
@@ -134,11 +139,11 @@ def _make(
     monitor: Monitor,
 ) -> Made | None:
     """Make a template of `content`, None if the server does not take it in that form."""
-    filled = _fill(connection, placement, template, content, monitor)
-    if filled is None:
-        return None
-    machine, sent, is_compared = filled
     try:
+        filled = _fill(connection, placement, template, content, monitor)
+        if filled is None:
+            return None
+        machine, sent, is_compared = filled
         with connection.doing("make the snapshot"):
             task = machine.CreateSnapshot_Task(
                 template.snapshot, "What machines are cloned of.", False, False
@@ -146,7 +151,7 @@ def _make(
         connection.wait(task, doing="make the snapshot", timeout_seconds=_TASK_SECONDS)
         _mark(connection, machine)
     except BaseException:
-        _remove_quietly(connection, machine)
+        _remove_own(connection, placement, template)
         raise
     return Made(machine._moId, sent, is_compared)
 
@@ -197,12 +202,13 @@ def _attempt(
         return None
     host = placement.resources.host
     pool: Any = placement.resources.pool.reference
-    with connection.doing(f"make the machine {template.name}"):
-        reference = pool.ImportVApp(
-            spec, placement.folder.reference, None if host is None else host.reference
-        )
-    lease = Lease(connection, reference)
+    lease = None
     try:
+        with connection.doing(f"make the machine {template.name}"):
+            reference = pool.ImportVApp(
+                spec, placement.folder.reference, None if host is None else host.reference
+            )
+        lease = Lease(connection, reference)
         places = [destination(*lease.disk_url(key), connection.settings) for key in keys]
         sent = []
         with lease.kept_alive():
@@ -213,8 +219,9 @@ def _attempt(
         is_compared = len(sent) == 1 and lease.compare(sent[0].size_bytes, sent[0].sha1)
         lease.complete()
     except BaseException:
-        lease.abort()
-        _remove_quietly(connection, lease.machine)  # what the server did not remove by itself
+        if lease is not None:
+            lease.abort()
+        _remove_own(connection, placement, template)  # what the server did not remove by itself
         raise
     return lease.machine, sent, is_compared
 
@@ -308,6 +315,20 @@ def _remove(connection: Connection, machine: Any) -> None:  # noqa: ANN401 - pyv
     connection.wait(task, doing="remove the unfinished machine", timeout_seconds=_TASK_SECONDS)
 
 
-def _remove_quietly(connection: Connection, machine: Any) -> None:  # noqa: ANN401 - pyvmomi's own
+def _remove_own(connection: Connection, placement: Placement, template: Template) -> None:
+    """Remove the machine that this import has made, if it is there. Raises nothing of vSphere's.
+
+    It is found by name and mark: whoever is interrupted while the server makes it never hears its
+    id.
+    """
     with suppress(SaltflatError):
-        _remove(connection, machine)
+        with connection.doing(f"look for {template.name}"):
+            machine = connection.content.searchIndex.FindChild(
+                placement.folder.reference, template.name
+            )
+        if machine is None or type_name(machine) != VIRTUAL_MACHINE:
+            return
+        about = connection.properties(machine, ["config.extraConfig"])
+        marks = {one.key: one.value for one in about.get("config.extraConfig", ())}
+        if marks.get(IMPORT_MARK) == template.marks[IMPORT_MARK]:
+            _remove(connection, machine)

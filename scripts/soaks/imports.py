@@ -2,17 +2,22 @@
 
 Before that the demo image is imported in every way, and what arrives is read and compared.
 
-Every second round, uploads break off after a random number of bytes, one to three times; with three
+Every fourth round, uploads break off after a random number of bytes, one to three times; with three
 the import fails, and no machine may be left; the disk goes as one, in chunks, or link by link. In
-the others the import is killed at a random instant, and imported again as a person would: what is
-told to be unfinished is replaced. Each round has a simulated vCenter (vcsim) of its own, which
-unlike a real one never ends a lease by itself.
+another fourth the import is killed at a random instant, and imported again as a person would: what
+is told to be unfinished is replaced. In the third it is told to end (SIGINT or SIGTERM) at a random
+instant: there is a whole template then, or nothing. In the last two import the same at once: one
+makes it, the other finds it or an error. Each round has a simulated vCenter (vcsim) of its own,
+which unlike a real one never ends a lease by itself.
 """
 
 from __future__ import annotations
 
 import random
+import signal
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.images import prepared
@@ -30,11 +35,11 @@ from tests.integration.vsphere_imports import (
     top_link,
 )
 
-COUNT = 100  # so that 50 uploads break off
+COUNT = 200  # so that 50 uploads break off
 _WAYS = ((), ("--chunked",), ("--delta",))
 _ATTEMPTS = 3  # of an import
-_UNAVAILABLE = 8
-_LONGEST_SECONDS = 1.5  # an undisturbed import takes less on most machines
+_UNAVAILABLE, _INTERRUPTED = 8, 130
+_FIRST_SHARE, _LAST_SHARE = 0.3, 1.1  # of an undisturbed import's time: when it is disturbed
 
 
 def run(count: int, seed: int) -> list[str]:
@@ -46,19 +51,33 @@ def run(count: int, seed: int) -> list[str]:
         source = make_source(folder)
         tools = go_tools()
         failures += whole(tools, folder / "demo")
+        undisturbed = _seconds(tools, source, folder / "state")
         for number in range(count):
             state = folder / f"state-{number}"
-            if number % 2 == 0:
+            kind = number % 4
+            if kind == 0:
                 cut, cuts = chooser.randrange(1, len(source.stream)), chooser.randint(1, _ATTEMPTS)
                 way = chooser.choice(_WAYS)
                 wrong = break_off(tools, source, state, *way, cut_bytes=cut, cuts=cuts)
                 told = f"cut {cuts} times after {cut} bytes {' '.join(way)}"
+            elif kind == 3:
+                lag = undisturbed * chooser.uniform(0, _FIRST_SHARE)
+                wrong, told = together(tools, source, state, lag), f"two, one {lag:.3f} s later"
             else:
-                seconds = chooser.uniform(0.1, _LONGEST_SECONDS)
-                wrong = kill(tools, source, state, after_seconds=seconds)
-                told = f"killed after {seconds:.3f} s"
+                seconds = undisturbed * chooser.uniform(_FIRST_SHARE, _LAST_SHARE)
+                end = kill if kind == 1 else interrupt
+                wrong = end(tools, source, state, after_seconds=seconds)
+                told = f"{end.__name__} after {seconds:.3f} s"
             failures += [f"round {number}, {told}: {what}" for what in wrong]
     return failures
+
+
+def _seconds(tools: Path, source: Source, state: Path) -> float:
+    """Return how long an import takes here and now."""
+    with vcsim(tools) as address:
+        started = time.perf_counter()
+        Server(f"http://{address}", source, state)()
+        return time.perf_counter() - started
 
 
 def whole(tools: Path, folder: Path) -> list[str]:
@@ -124,3 +143,41 @@ def kill(tools: Path, source: Source, state: Path, *, after_seconds: float) -> l
     if len(left) != 1 or snapshots != [made["digest"]]:
         return [f"there are {len(left)} machines with the snapshots {snapshots}"]
     return []
+
+
+def interrupt(tools: Path, source: Source, state: Path, *, after_seconds: float) -> list[str]:
+    """Tell an import to end, and return what was wrong with what it left."""
+    number = signal.SIGINT if int(after_seconds * 1000) % 2 else signal.SIGTERM
+    with vcsim(tools) as address:
+        server = Server(f"http://{address}", source, state)
+        code = server.killed(after_seconds, number)
+        with server.open() as connection:
+            left = machines(connection)
+    whole_ones = [one for one in left.values() if one.get("snapshot.rootSnapshotList")]
+    if len(whole_ones) == len(left) == 1:  # it was told when nothing was left to do
+        return []
+    # Before it has begun to listen to signals, Python's own way to end counts for SIGTERM.
+    if code in (_INTERRUPTED, -signal.SIGTERM, -signal.SIGINT) and not left:
+        return []
+    return [f"{number.name}: it ended with {code} and left {len(left)}, {len(whole_ones)} whole"]
+
+
+def together(tools: Path, source: Source, state: Path, lag_seconds: float) -> list[str]:
+    """Import by two at once, one of them a while later, and return what was wrong."""
+    with vcsim(tools) as address, ThreadPoolExecutor(2) as two:
+        clients = [Server(f"http://{address}", source, state / name) for name in ("a", "b")]
+        first = two.submit(clients[0])
+        time.sleep(lag_seconds)
+        ends = [two.submit(clients[1]).result(), first.result()]
+        with clients[0].open() as connection:
+            left = machines(connection)
+    wrong = [
+        f"one ended with {code}: {said}"
+        for code, _made, said in ends
+        if code and cause(said) not in ("name-taken", "unfinished")
+    ]
+    if not any(code == 0 for code, _made, _said in ends):
+        wrong.append("none of the two made it")
+    if [bool(one.get("snapshot.rootSnapshotList")) for one in left.values()] != [True]:
+        wrong.append(f"they left {', '.join(left) or 'nothing'}")
+    return wrong

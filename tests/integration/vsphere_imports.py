@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -93,8 +94,8 @@ class Server:
         result = json.loads(done.stdout) if done.stdout else {}
         return done.returncode, result, done.stderr.decode()
 
-    def killed(self, after_seconds: float) -> None:
-        """Import the source and kill that after a while, if it has not ended."""
+    def killed(self, after_seconds: float, number: int = signal.SIGKILL) -> int:
+        """Import the source, send that a signal after a while, and return how it ended."""
         with subprocess.Popen(
             [*prepared.SALTFLAT, "-q", "vsphere", "import", self.source.image],
             env={**os.environ, **self.environment},
@@ -103,7 +104,8 @@ class Server:
         ) as running:
             with suppress(subprocess.TimeoutExpired):
                 running.wait(after_seconds)
-            running.kill()
+            running.send_signal(number)
+            return running.wait(100)
 
     def open(self) -> Connection:
         """Open a session of the test's own."""
