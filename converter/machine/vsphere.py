@@ -1,4 +1,4 @@
-"""Machines of a vCenter: what converter.machine.machines promises, by clones of templates.
+"""Machines on vSphere: what converter.machine.machines promises, on children of templates' disks.
 
 All that is known of a machine stands on it (vsphere_record), but for its key, which its relay has
 alone. So any number of commands may be at work, on any hosts, and any of them may be killed. Two at
@@ -228,7 +228,7 @@ class VsphereMachines:
 
     def _now(self, vm: Vm) -> Vm:
         try:
-            return look(self.connection, vm)
+            return look(self.connection, vm.reference)
         except NotFoundError as error:
             raise no_machine(vm.name) from error
 

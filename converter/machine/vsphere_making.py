@@ -16,10 +16,11 @@ from converter.machine.vsphere_place import VspherePlace
 from converter.machine.vsphere_record import NAME_LENGTH, marks_of, spec_for_vsphere
 from converter.package.vmx import SERVICE_URI, check_serial
 from converter.vsphere import c_marks as marks
+from converter.vsphere.cloning import Clone, inherited_devices, make_clone
 from converter.vsphere.datastore_files import DatastoreFiles
 from converter.vsphere.hardware import boot_medium, network_card, serial_line
 from converter.vsphere.vm import Vm, uuid_of
-from converter.vsphere.vms import Clone, clone, template_devices, vm_called, vms_below
+from converter.vsphere.vms import vm_called, vms_below
 from tinykernel.media.record import Kind, Medium, digest_of, read_media
 from tinykernel.record import BootImage
 
@@ -65,14 +66,6 @@ class Maker:
                 expected="telnet://HOST:PORT or telnets://HOST:PORT",
             )
         self.relays.check_directory()
-        about = self.place.connection.about
-        if not about.is_vcenter:
-            raise HypervisorError(
-                f"{about.name} makes no clones, which machines are.",
-                expected="a vCenter",
-                hint="Name the vCenter that has this host with --vsphere-url.",
-                cause="not-supported",
-            )
 
     def check_spec(self, spec: MachineSpec) -> None:
         """Raise UsageError for what a machine cannot have there."""
@@ -116,11 +109,11 @@ class Maker:
         spec = request.spec
         template = connection.machine(base)
         mac = next((card.mac for card in spec.networking.cards), None)
-        present = template_devices(connection, template)
+        present = inherited_devices(connection, template)
         assert self.serial is not None
         wanted = Clone(
             name=name,
-            instance_uuid=uuid_of(machine),
+            uuid=uuid_of(machine),
             processors=spec.processors,
             memory_mib=spec.memory_mib,
             extra=marks_of(machine, name, request, boot=boot, created_ns=time.time_ns()),
@@ -131,7 +124,7 @@ class Maker:
             ],
         )
         try:
-            return clone(connection, template, placement, wanted)
+            return make_clone(connection, template, placement, wanted)
         except HypervisorError as error:
             if error.cause != "name-taken":
                 raise

@@ -86,7 +86,7 @@ def remove(
         if leftover.files is not None:
             return _remove_medium(connection, leftover.files, leftover.name)
         assert leftover.vm is not None
-        vm = look(connection, leftover.vm)
+        vm = look(connection, leftover.vm.reference)
         started_again = vm.extra.get(marks.NOTED) != leftover.vm.extra.get(marks.NOTED)
         if vm.is_on or started_again or (leftover.kind == "template" and vm.snapshots):
             return False

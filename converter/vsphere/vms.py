@@ -1,4 +1,4 @@
-"""Virtual machines of ours on a server: find, clone, change, switch on and off, destroy.
+"""Virtual machines of ours on a server: find, change, switch on and off, destroy.
 
 What a machine is stands on it as extra configuration (vm.py). An object that is gone is a
 NotFoundError with the cause object-gone.
@@ -7,16 +7,14 @@ NotFoundError with the cause object-gone.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from converter.errors import HypervisorError, NotFoundError, SaltflatError
 from converter.vsphere import c_vsphere as c
 from converter.vsphere.connection import Connection, option_values, type_name, vim
-from converter.vsphere.placement import Placement
 from converter.vsphere.vm import Vm
 
 _TASK_SECONDS = 600.0
@@ -50,9 +48,9 @@ def vm_with_uuid(connection: Connection, instance_uuid: str) -> Vm | None:
     return _look(connection, found)
 
 
-def look(connection: Connection, vm: Vm) -> Vm:
-    """Return a machine as it is now. Raises NotFoundError when it is gone."""
-    return _vm(vm.reference, connection.properties(vm.reference, _PATHS))
+def look(connection: Connection, reference: Any) -> Vm:  # noqa: ANN401 - pyvmomi's own
+    """Return a virtual machine as it is now. Raises NotFoundError when it is gone."""
+    return _vm(reference, connection.properties(reference, _PATHS))
 
 
 def has_running_task(connection: Connection, vm: Vm) -> bool:
@@ -61,66 +59,6 @@ def has_running_task(connection: Connection, vm: Vm) -> bool:
         connection.properties(task, ["info.state"]).get("info.state") in c.TASK_RUNNING
         for task in vm.tasks
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clone:
-    """What a linked clone is to be. `devices` change the template's, as hardware.py makes them."""
-
-    name: str
-    instance_uuid: str
-    processors: int
-    memory_mib: int
-    extra: Mapping[str, str] = field(repr=False)
-    devices: Sequence[Any]
-
-
-def template_devices(connection: Connection, template: Any) -> Sequence[Any]:  # noqa: ANN401 - pyvmomi's own
-    """Return the devices that a template has."""
-    found = connection.properties(template, ["config.hardware.device"])
-    return tuple(found.get("config.hardware.device", ()))
-
-
-def clone(connection: Connection, template: Any, placement: Placement, wanted: Clone) -> Vm:  # noqa: ANN401 - pyvmomi's own
-    """Clone a template's snapshot with a child disk, which the server makes; return the machine.
-
-    One request makes all of it, so a machine that is there is whole. Raises HypervisorError when
-    the template has no snapshot, with the cause name-taken when the name is.
-    """
-    paths = ["snapshot.currentSnapshot"]
-    snapshot = connection.properties(template, paths).get(*paths)
-    if snapshot is None:
-        raise HypervisorError(
-            f"The template for {wanted.name} has no snapshot to clone: it is unfinished.",
-            hint="saltflat vsphere import --replace makes it anew.",
-            cause="unfinished",
-        )
-    host = placement.resources.host
-    specification = vim.vm.CloneSpec(
-        location=vim.vm.RelocateSpec(
-            diskMoveType=c.CHILD_DISK,
-            pool=placement.resources.pool.reference,
-            datastore=placement.datastore.reference,
-            host=None if host is None else host.reference,
-            profile=_profiles(placement.policy),
-        ),
-        snapshot=snapshot,
-        template=False,
-        powerOn=False,
-        config=vim.vm.ConfigSpec(
-            instanceUuid=wanted.instance_uuid,
-            numCPUs=wanted.processors,
-            memoryMB=wanted.memory_mib,
-            firmware=c.EFI,
-            extraConfig=option_values(wanted.extra),
-            deviceChange=list(wanted.devices),
-        ),
-    )
-    doing = f"make the machine {wanted.name}"
-    with connection.doing(doing):
-        task = template.CloneVM_Task(placement.folder.reference, wanted.name, specification)
-    made = connection.wait(task, doing=doing, timeout_seconds=_TASK_SECONDS)
-    return _vm(made, connection.properties(made, _PATHS))
 
 
 def set_extra(connection: Connection, vm: Vm, values: Mapping[str, str]) -> None:
@@ -202,10 +140,6 @@ def _unless_so() -> Iterator[None]:
     except HypervisorError as error:
         if error.cause != "power-state":
             raise
-
-
-def _profiles(policy: str | None) -> list[Any]:
-    return [] if policy is None else [vim.vm.DefinedProfileSpec(profileId=policy)]
 
 
 def _look(connection: Connection, found: Any) -> Vm | None:  # noqa: ANN401 - pyvmomi's own

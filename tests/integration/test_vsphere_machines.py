@@ -19,14 +19,14 @@ import pytest
 
 from agent.host.relay.keys import read_key
 from agent.host.relay.roster import Roster
-from converter.errors import HypervisorError, NotFoundError, SaltflatError, UsageError
+from converter.errors import NotFoundError, SaltflatError, UsageError
 from converter.machine.vsphere_gc import collect
 from converter.vsphere import c_marks as marks
 from converter.vsphere.datastore_files import DatastoreFiles
 from converter.vsphere.inventory import Kind
 from converter.vsphere.leftovers import find_leftovers, remove
 from converter.vsphere.survey import survey
-from converter.vsphere.vms import set_extra, template_devices, vms_below
+from converter.vsphere.vms import set_extra, vms_below
 from tests.integration.vcsim import vcsim
 from tests.integration.vsphere_imports import kind_of
 from tests.integration.vsphere_place import Place, make_image
@@ -54,7 +54,7 @@ def test_a_machine_is_a_clone_with_its_line_its_medium_and_its_card(place):
     assert (shown["labels"], shown["command"]) == ({"tier": "front"}, ["id"])
     with place.open() as connection:
         vm = place.vm("web", connection)
-        devices = {kind_of(one): one for one in template_devices(connection, vm.reference)}
+        devices = {kind_of(one): one for one in inherited(connection, vm)}
     line = devices["VirtualSerialPort"].backing
     assert (line.direction, line.serviceURI, line.proxyURI) == ("client", "saltflat", place.serial)
     card = devices["VirtualVmxnet3"]
@@ -139,16 +139,28 @@ def test_what_is_written_on_it_may_be_damaged(place):
     place.good("rm", "-f", "odd")
 
 
-def test_a_host_alone_makes_no_machines(go_tools, place, tmp_path):
-    with vcsim(go_tools, "-esx") as address, pytest.raises(HypervisorError, match="no clones"):
-        replace(place, address=address).good("run", "-d", place.image)
+def test_a_host_without_vcenter_makes_a_child_of_the_disk(go_tools, place):
+    with vcsim(go_tools, "-esx") as address:
+        alone = replace(place, address=address)
+        alone.good("run", "-d", "--name", "alone", place.image)
+        with alone.open() as connection:
+            vm = alone.vm("alone", connection)
+            devices = {kind_of(one): one for one in inherited(connection, vm)}
+            (template,) = [one for one in vms_below(connection) if one.snapshots]
+            uuid = connection.properties(vm.reference, ["config.uuid"])["config.uuid"]
+        assert uuid == vm.instance_uuid  # which such a host tells the concentrator
+        disk = devices["VirtualDisk"]
+        assert disk.backing.parent.fileName.startswith(f"[LocalDS_0] {template.name}/")
+        assert disk.capacityInBytes == 16 << 30
+        assert {"VirtualSerialPort", "VirtualVmxnet3", "VirtualCdrom"} <= set(devices)
+        alone.good("rm", "-f", "alone")
 
 
 def test_a_card_on_a_distributed_switch(place):
     other = replace(place, others={"SALTFLAT_VSPHERE_NETWORK": "DC0_DVPG0"})
     other.good("run", "-d", "--name", "switched", place.image)
     with place.open() as connection:
-        devices = template_devices(connection, place.vm("switched", connection).reference)
+        devices = inherited(connection, place.vm("switched", connection))
         (card,) = [one for one in devices if kind_of(one) == "VirtualVmxnet3"]
         network = survey(connection).find(Kind.NETWORK, "DC0_DVPG0")
     assert card.backing.port.portgroupKey == network.id
@@ -259,3 +271,8 @@ def test_a_medium_that_is_needed_while_it_is_collected_stays(place):
 def _templates(place):
     with place.open() as connection:
         return [vm for vm in vms_below(connection) if vm.is_template]
+
+
+def inherited(connection, vm):
+    found = connection.properties(vm.reference, ["config.hardware.device"])
+    return found["config.hardware.device"]
