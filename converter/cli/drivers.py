@@ -17,7 +17,6 @@ import click
 
 from converter.cli.options import open_machines, state_option
 from converter.cli.relay_address import RelayPlace
-from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
 from converter.errors import UsageError
 from converter.events import Monitor
 from converter.machine.machines import Machines
@@ -63,7 +62,8 @@ class Driver:
 
         `session` is which vCenter, where that is not said by variables alone.
         """
-        # pyvmomi, which most verbs can do without, comes with these.
+        # pyvmomi, which verbs here can do without, comes with these.
+        from converter.cli.vsphere_options import warn_if_insecure  # noqa: PLC0415 - as said
         from converter.machine.relays import Relays  # noqa: PLC0415 - as said
         from converter.machine.vsphere import VsphereMachines  # noqa: PLC0415 - as said
         from converter.template_import import find_place  # noqa: PLC0415 - as said
@@ -87,6 +87,8 @@ class Driver:
 
 def _settings(state_root: Path) -> tuple[Settings, KeptSessions | None]:
     """Read the variables of the vSphere options, by those options themselves."""
+
+    from converter.cli.vsphere_options import vsphere_options  # noqa: PLC0415 - as above
 
     @click.command("vsphere-settings")
     @vsphere_options

@@ -34,11 +34,6 @@ from converter.cli.stdin import claim_stdin
 from converter.cli.volume_options import VolumeOptions, volume_options
 from converter.convert_options import ConvertOptions
 from converter.errors import UsageError
-from converter.export.exportable import (
-    Exportable,
-    exportable_of_bundle,
-    exportable_of_image,
-)
 from converter.image.reference import BundleReference
 from converter.image.source import Origin
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
@@ -52,9 +47,9 @@ from converter.store.bundle_boot import bundle_boot_image
 from converter.store.layout import Store
 from converter.store.locks import using
 from converter.volume.volumes import Volumes
-from converter.vsphere.placement import Provisioning
 
 if TYPE_CHECKING:
+    from converter.export.exportable import Exportable
     from converter.machine.vsphere import VsphereMachines
 
 _NO_TERMINAL = (24, 80)  # rows and columns, as terminals have them that say nothing
@@ -305,7 +300,9 @@ def _base(
     remote: VsphereMachines, source: Exportable, store: Store, name: str | None, output: Output
 ) -> str:
     """Return the id of the template for a machine, which is imported if it is not there."""
-    from converter.template_import import Manner, bring  # noqa: PLC0415 - it loads pyvmomi
+    # pyvmomi, which runs here can do without, comes with these.
+    from converter.template_import import Manner, bring  # noqa: PLC0415 - as said
+    from converter.vsphere.placement import Provisioning  # noqa: PLC0415 - as said
 
     wished = remote.connection.settings.wishes.provisioning
     _called, made = bring(
@@ -323,6 +320,11 @@ def _base(
 
 def _exportable(bundle: Bundle | None, chain: Chain | None) -> Exportable:
     """Return the disk of the one that there is."""
+    from converter.export.exportable import (  # noqa: PLC0415 - runs here do without
+        exportable_of_bundle,
+        exportable_of_image,
+    )
+
     if bundle is not None:
         return exportable_of_bundle(bundle, image_of_bundle(bundle))
     assert chain is not None

@@ -244,7 +244,8 @@ class _Guest:
             listener.bind(os.fspath(line))
             listener.listen()
             listener.settimeout(30)
-            command = [sys.executable, agent, "--config", path, "--channel", f"unix:{line}"]
+            command: list[str | Path] = [sys.executable, agent, "--config", path]
+            command += ["--channel", f"unix:{line}"]
             with (folder / f"{vm.id}.log").open("ab") as log:
                 self.process = subprocess.Popen(command, stderr=log)
             self._line = _Line(listener.accept()[0], self.host)
