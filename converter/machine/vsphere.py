@@ -38,6 +38,7 @@ from converter.machine.vsphere_record import (
     record_of,
     relay_name,
     spec_of,
+    told_network,
     without_end,
     written_end,
 )
@@ -186,7 +187,7 @@ class VsphereMachines:
             health=life.health,
             end=reported_status(life.end) if life.waits else record.end,
             finished_ns=life.ended_ns if life.waits else record.finished_ns,
-            network=self._relays.network(relay_name(vm)),
+            network=self._relays.network(relay_name(vm)) or told_network(vm),
         )
 
     # --- starting --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agent.host.relay.network_news import network_news
 from agent.host.relay.status import reported_status, status_json
 from agent.host.status import ExitStatus, printable
 from converter.errors import UsageError
@@ -213,6 +214,15 @@ def written_end(vm: Vm) -> End | None:
     end = End(status, int(document["finished_ns"]), str(document["reason"]))
     # Whoever saw an earlier run's end may have been slow to write it.
     return end if document["started"] == vm.extra.get(marks.STARTED) else None
+
+
+def told_network(vm: Vm) -> Mapping[str, Any] | None:
+    """Return what the guest says of its network by vSphere; None if nothing, or nothing legible."""
+    try:
+        found = _loads(vm.extra.get(marks.GUEST_NETWORK) or "null")
+    except ValueError:
+        return None
+    return network_news(found) if isinstance(found, dict) else None
 
 
 def _guest_status(text: str | None) -> ExitStatus | None:

@@ -20,6 +20,7 @@ from converter.machine.vsphere_record import (
     marks_of,
     record_of,
     spec_for_vsphere,
+    told_network,
 )
 from converter.network.model import Card, Networking, PortRequest
 from converter.vsphere import c_marks as marks
@@ -93,6 +94,19 @@ def test_an_end_that_is_written_is_that_of_one_run(vm):
     assert (record.end, record.finished_ns, record.reason) == (ExitStatus(9), 11, "because")
     later = record_of(with_extra(ended, STARTED="8"), server="https://vc", end=ExitStatus(1))
     assert (later.end, later.finished_ns, later.reason) == (ExitStatus(1), None, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ('{"interfaces": [{"name": "eth0", "addresses": ["10.0.0.9/24", "x"]}]}', ["10.0.0.9/24"]),
+        ("[" * 100_000, None),
+        ("[]", None),
+    ],
+)
+def test_what_a_guest_says_of_its_network_is_cleaned(vm, text, addresses):
+    told = told_network(with_extra(vm, GUEST_NETWORK=text))
+    assert (told and told["interfaces"][0]["addresses"]) == addresses
 
 
 @pytest.mark.parametrize("mark", ["SPEC", "LABELS", "CREATED", "STARTED", "END"])
