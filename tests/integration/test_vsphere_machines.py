@@ -130,6 +130,15 @@ def test_two_clients_that_start_and_remove_one_machine(place):
             client.connection.close()
 
 
+def test_several_at_once_by_one_command(place):
+    names = ("one", "two", "three", "four")
+    for name in names:
+        place.good("run", "-d", "--name", name, place.image)
+    assert place.good("stop", *names).split() == list(names)
+    assert place.good("rm", *names).split() == list(names)
+    assert Roster(place.relays).identity("four") is None
+
+
 def test_what_is_written_on_it_may_be_damaged(place):
     place.good("run", "-d", "--name", "odd", place.image)
     with place.open() as connection:
