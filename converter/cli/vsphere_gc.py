@@ -14,6 +14,7 @@ from converter.cli.health_options import Duration
 from converter.cli.options import format_option
 from converter.cli.output import Output
 from converter.cli.vsphere_options import vsphere_options
+from converter.events import Note
 from converter.vsphere.kept import KeptSessions
 from converter.vsphere.settings import Settings
 
@@ -64,6 +65,7 @@ def command(
     goes when that is --grace ago: with -d nobody else removes it. A template goes when its import
     has not ended for as long and the server is not at work on it; a boot medium when no machine
     starts from it. What is left for later is shown, too. Run it now and then, as from cron.
+    The exit code is 1 if something could not be removed; the others are.
 
     \b
     Examples:
@@ -80,6 +82,8 @@ def command(
     for one in found:
         what = "removed" if one.removed else "would be removed" if dry_run and one.due else "left"
         lines.append(f"{what:<17} {one.kind:<9} {printable(one.name)}  ({one.why})")
+        if one.error:
+            output.monitor(Note(f"{printable(one.name)} stays: {one.error}", warning=True))
     if lines or output.format == "json":
         document = {
             "schema": 1,
@@ -87,4 +91,4 @@ def command(
             "leftovers": [asdict(one) for one in found],
         }
         output.result("\n".join(lines), document)
-    return 0
+    return int(any(one.error for one in found))

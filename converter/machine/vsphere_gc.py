@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from converter.errors import SaltflatError
 from converter.machine.vsphere import VsphereMachines
 from converter.vsphere.datastore_files import DatastoreFiles
 from converter.vsphere.inventory import Kind
@@ -18,28 +19,37 @@ from converter.vsphere.placement import find_datacenter
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """A leftover and what became of it. `due`: it may go; `removed`: it is gone, by us."""
+    """A leftover and what became of it. `due`: it may go; `removed`: it is gone, by us.
+
+    `error` is a sentence where it could not be removed, or noted, else empty.
+    """
 
     kind: str
     name: str
     why: str
     due: bool
     removed: bool
+    error: str = ""
 
 
 def collect(machines: VsphereMachines, grace: timedelta, *, dry_run: bool) -> Sequence[Collected]:
-    """Remove the leftovers that have been so for `grace`; with `dry_run` change nothing."""
+    """Remove the leftovers that have been so for `grace`; with `dry_run` change nothing.
+
+    What cannot be removed does not keep the others.
+    """
     connection = machines.connection
     found = list(find_leftovers(connection, machines.place.folder, list(_stores(machines)), grace))
     collected = []
     for one in found:
-        removed = False
-        if not dry_run:
-            if one.is_due:
+        removed, error = False, ""
+        try:
+            if one.is_due and not dry_run:
                 removed = remove(connection, one, machines.remove_vm)
-            else:
+            elif not dry_run:
                 note(connection, one)
-        collected.append(Collected(one.kind, one.name, one.why, one.is_due, removed))
+        except SaltflatError as wrong:
+            error = wrong.what
+        collected.append(Collected(one.kind, one.name, one.why, one.is_due, removed, error))
     return collected
 
 

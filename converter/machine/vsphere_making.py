@@ -77,6 +77,7 @@ class Maker:
         Raises UsageError, NotFoundError without a boot medium, HypervisorError.
         """
         self.check_ready()
+        self.check_spec(request.spec)
         if request.base is None:
             raise UsageError("A machine on vSphere needs a template.", expected="its id")
         medium = _iso(request.spec.boot)

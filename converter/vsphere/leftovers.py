@@ -132,7 +132,11 @@ def _remove_medium(connection: Connection, files: DatastoreFiles, full: str) -> 
     either it finds none under the name and sends another one, or we see its machine here.
     """
     path = full.partition("] ")[2]
-    if PART in path or marks.UNUSED in path:
+    wanted, set_aside, _nonce = path.partition(marks.UNUSED)
+    if set_aside and files.full(wanted) in _used_media(connection) and files.size(wanted) is None:
+        files.rename(path, wanted)  # whoever set it aside was killed before it could do that
+        return False
+    if PART in path or set_aside:
         files.delete(path)
         return True
     aside = f"{path}{marks.UNUSED}{secrets.token_hex(_NONCE_BYTES)}"

@@ -274,6 +274,11 @@ def test_a_medium_that_is_needed_while_it_is_collected_stays(place):
         ]
         assert [remove(connection, one, client.remove_vm) for one in found] == [False]
         assert files.size(wanted) == 10
+        # Or the collector was killed while it was set aside: the next one puts it back.
+        files.rename(wanted, f"{wanted}{marks.UNUSED}killed")
+        again = find_leftovers(connection, client.place.folder, [files], timedelta())
+        assert [remove(connection, one, client.remove_vm) for one in again] == [False]
+        assert files.size(wanted) == 10
         assert [one.name for one in files.listing(marks.BOOT_FOLDER) if "unused" in one.name] == []
 
 
