@@ -19,7 +19,7 @@ import pytest
 
 from agent.host.relay.keys import read_key
 from agent.host.relay.roster import Roster
-from converter.errors import NotFoundError, SaltflatError, UsageError
+from converter.errors import HypervisorError, NotFoundError, SaltflatError, UsageError
 from converter.machine.vsphere_gc import collect
 from converter.vsphere import c_marks as marks
 from converter.vsphere.datastore_files import DatastoreFiles
@@ -212,6 +212,9 @@ def test_what_nobody_needs_goes_after_its_grace(place):
         unfinished = place.vm("unfinished", connection).reference
         task = unfinished.RemoveAllSnapshots_Task()  # as it is while it is imported
         connection.wait(task, doing="undo", timeout_seconds=20)
+        with pytest.raises(HypervisorError, match="unfinished") as refused:
+            other.good("run", "-d", place.image)
+        assert "vsphere import --replace" in (refused.value.hint or "")
         datacenter = client.place.inventory.find(Kind.DATACENTER, None)
         datastore = client.place.inventory.find(Kind.DATASTORE, None, datacenter=datacenter)
         files = DatastoreFiles(connection, datacenter, "DC0", datastore)
