@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -26,13 +23,10 @@ from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
 from converter.convert_options import ConvertOptions
 from converter.errors import UsageError
 from converter.export.disks import DISK
-from converter.export.settings import Export
-from converter.export.template import DISK_NAME, NETWORK, template_disk, template_name
 from converter.image.source import Origin
 from converter.store.locks import using
-from converter.vmdk.compression import best
 from converter.vsphere.kept import KeptSessions
-from converter.vsphere.placement import Provisioning, place
+from converter.vsphere.placement import Provisioning
 from converter.vsphere.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)  # vSphere takes 80 characters
@@ -49,11 +43,32 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)  # vSphere take
 @click.option(
     "--provisioning",
     type=click.Choice([one.value for one in Provisioning]),
-    default="thin",
     envvar="SALTFLAT_VSPHERE_PROVISIONING",
     show_envvar=True,
+    help="How much of the datastore the disk takes from the beginning; else as the project says, "
+    "else thin.",
+)
+@click.option(
+    "--chunked",
+    is_flag=True,
+    envvar="SALTFLAT_VSPHERE_CHUNKED",
+    show_envvar=True,
+    help="Send the disk while it is deflated, without its length; untested on ESXi.",
+)
+@click.option(
+    "--delta",
+    is_flag=True,
+    envvar="SALTFLAT_VSPHERE_DELTA",
+    show_envvar=True,
+    help="Send a disk for each link of the chain, where the server takes that; untested on ESXi.",
+)
+@click.option(
+    "--tag/--no-tag",
+    default=True,
+    envvar="SALTFLAT_VSPHERE_TAG",
+    show_envvar=True,
     show_default=True,
-    help="How much of the datastore the disk takes from the beginning.",
+    help="Tag the template by the image's digest, where vCenter lets us.",
 )
 @click.option(
     "--replace",
@@ -74,7 +89,10 @@ def command(
     *,
     source: str,
     name: str | None,
-    provisioning: str,
+    provisioning: str | None,
+    chunked: bool,
+    delta: bool,
+    tag: bool,
     replace: bool,
     settings: Settings,
     kept: KeptSessions | None,
@@ -95,20 +113,19 @@ def command(
       saltflat vsphere import ./bundle --name web --vsphere-url root@esxi.example --format json
     """
     # pyvmomi, which most verbs can do without, comes with these.
+    from converter.template_import import Manner, bring, find_place  # noqa: PLC0415 - as said
+    from converter.template_import import tag as tag_template  # noqa: PLC0415 - as said
     from converter.vsphere.connection import open_connection  # noqa: PLC0415 - as said
-    from converter.vsphere.survey import survey  # noqa: PLC0415 - as said
-    from converter.vsphere.templates import (  # noqa: PLC0415 - as said
-        DISK_MARK,
-        Disk,
-        Template,
-        import_template,
-    )
 
     if name is not None and not _NAME.fullmatch(name):
         raise UsageError(
             f"{name[:100]!a} is no name for a template.",
             expected="at most 80 letters, digits, and - . _ behind the first",
         )
+    if chunked and delta:
+        raise UsageError("--chunked and --delta exclude each other.", expected="one of them")
+    wished = provisioning or settings.wishes.provisioning or Provisioning.THIN
+    manner = Manner(provisioning=Provisioning(wished), is_chunked=chunked, is_delta=delta)
     warn_if_insecure(settings, output.monitor)
     reference = parse_argument(source)
     store = open_store(store_root)
@@ -117,8 +134,7 @@ def command(
         open_connection(settings, kept=kept) as connection,
         using(store, monitor=output.monitor),
     ):
-        inventory = survey(connection)
-        placement = place(inventory, settings.wishes)  # before anything that takes time
+        inventory, placement = find_place(connection)  # before anything that takes time
         found = find_exportable(
             source,
             reference,
@@ -128,41 +144,19 @@ def command(
             caching=caching,
             output=output,
         )
-        image = found.image
-        called = name or template_name(image)
-        codec = best(None)
-        export = Export(
-            kind="stream",
-            source=found,
-            file_name=DISK_NAME,
-            codec=codec,
-            threads=len(os.sched_getaffinity(0)),
+        called, made = bring(
+            connection,
+            placement,
+            found,
+            name=name,
+            manner=manner,
+            replace=replace,
+            folder=store.root,
+            monitor=output.monitor,
         )
-
-        @contextmanager
-        def disk() -> Iterator[Disk]:
-            with template_disk(export, store.root, output.monitor) as made:
-                descriptor = made.descriptor.decode()
-                yield Disk(made.file, made.size_bytes, made.sha1, descriptor)
-
-        template = Template(
-            name=called,
-            marks={
-                DISK_MARK: found.identity(DISK),
-                "saltflat.digest": str(image.digest),
-                "saltflat.platform": str(image.platform),
-                "saltflat.reference": image.reference,
-            },
-            snapshot=str(image.digest),
-            network=NETWORK,
-            provisioning=Provisioning(provisioning),
-            make_disk=disk,
-        )
-        made = import_template(
-            connection, placement, template, replace=replace, monitor=output.monitor
-        )
+        tagged = tag_template(connection, made, found, output.monitor) if tag else None
         path = f"{inventory.path(placement.folder)}/{called}"
-    sent = made.sent
+    image, sent = found.image, made.sent
     output.result(
         path,
         {
@@ -174,10 +168,16 @@ def command(
             "platform": str(image.platform),
             "disk": found.identity(DISK),
             "capacity": found.capacity_bytes,
-            "existed": sent is None,
+            "tag": tagged,
+            "existed": not sent,
             "sent": None
-            if sent is None
-            else {"size": sent.size_bytes, "sha1": sent.sha1, "compared": made.is_compared},
+            if not sent
+            else {
+                "size": sum(one.size_bytes for one in sent),
+                "sha1": sent[0].sha1 if len(sent) == 1 else None,
+                "disks": len(sent),
+                "compared": made.is_compared,
+            },
         },
     )
     return 0

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -27,14 +27,39 @@ from converter.vsphere.settings import (
 )
 from converter.vsphere.trust import Trust, read_thumbprint
 
+if TYPE_CHECKING:
+    from converter.vsphere.projects import Project
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _PASSWORD_LIMIT_BYTES = 64 << 10
+_PROJECTS_FILE = "saltflat/projects.yaml"
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def vsphere_options(command: _Command) -> _Command:
     """Add them; the command gets `settings` (Settings) and `kept` (KeptSessions or None)."""
+    return _with_options(command, [*_reaching(), _projects_file(), _project(), *_placing()])
 
+
+def project_options(command: _Command) -> _Command:
+    """Add them to a command with an argument `project`; it gets also `known` (Project)."""
+    options = [*_reaching(), _projects_file(), *_placing()]
+    return _with_options(command, options, tells_project=True)
+
+
+def projects_file(given: Path | None) -> Path:
+    """Return the file that projects are read from, where `given` is None the usual one."""
+    if given is not None:
+        return given
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    # "If relative, consider the path invalid and ignore it" (XDG Base Directory Specification).
+    base = Path(config) if config.startswith("/") else Path.home() / ".config"
+    return base / _PROJECTS_FILE
+
+
+def _with_options(
+    command: _Command, options: list[Callable[[Any], Any]], *, tells_project: bool = False
+) -> _Command:
     @functools.wraps(command)
     def with_settings(
         *args: object,
@@ -55,11 +80,15 @@ def vsphere_options(command: _Command) -> _Command:
         folder: str | None,
         datastore: str | None,
         network: str | None,
+        storage_policy: str | None,
+        projects: Path | None,
+        project: str | None,
         **others: object,
     ) -> object:
         _refuse_password_in_arguments(vsphere_url)
+        known = None if project is None else _find_project(projects, project)
         given = Given(
-            url=vsphere_url,
+            url=vsphere_url or (None if known is None else known.url),
             username=vsphere_username,
             password=_password(vsphere_password_file, from_stdin=vsphere_password_stdin),
             trust=Trust(
@@ -73,15 +102,18 @@ def vsphere_options(command: _Command) -> _Command:
                 cluster=cluster,
                 host=host,
                 network=network,
-            ),
+                storage_policy=storage_policy,
+            ).over(Wishes() if known is None else known.wishes),
             timeout_seconds=vsphere_timeout,
         )
         settings: Settings = read_settings(given, os.environ)
         kept = KeptSessions(state_root) if keep_session else None
+        if tells_project:
+            others["known"] = known
         return command(*args, settings=settings, kept=kept, **others)
 
     wrapped = state_option(cast("_Command", with_settings))
-    for option in reversed([*_reaching(), *_placing()]):
+    for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped
 
@@ -178,6 +210,11 @@ def _placing() -> list[Callable[[Any], Any]]:
         "folder": "Folder for machines.",
         "datastore": "Datastore for disks.",
         "network": "Network that machines are connected to.",
+        "storage-policy": "Storage policy that disks are made by; only datastores that keep it.",
+    }
+    untold = {
+        "folder": "Without it, the datacenter's own.",
+        "storage-policy": "Without it, the datastore's own.",
     }
     return [
         click.option(
@@ -185,12 +222,38 @@ def _placing() -> list[Callable[[Any], Any]]:
             metavar="NAME|PATH",
             envvar=f"SALTFLAT_VSPHERE_{name.upper().replace('-', '_')}",
             show_envvar=True,
-            help=f"{text} Not needed where there is only one."
-            if name != "folder"
-            else f"{text} Without it, the datacenter's own.",
+            help=f"{text} {untold.get(name, 'Not needed where there is only one.')}",
         )
         for name, text in told.items()
     ]
+
+
+def _projects_file() -> Callable[[Any], Any]:
+    return click.option(
+        "--projects",
+        type=click.Path(dir_okay=False, path_type=Path),
+        envvar="SALTFLAT_VSPHERE_PROJECTS",
+        show_envvar=True,
+        help=f"The file of projects; else $XDG_CONFIG_HOME/{_PROJECTS_FILE}.",
+    )
+
+
+def _project() -> Callable[[Any], Any]:
+    return click.option(
+        "--project",
+        metavar="NAME",
+        envvar="SALTFLAT_VSPHERE_PROJECT",
+        show_envvar=True,
+        help="A project, whose places and defaults count behind these options.",
+    )
+
+
+def _find_project(file: Path | None, name: str) -> Project:
+    # YAML comes with it, which who names no project does not wait for.
+    from converter.vsphere.projects import find_project, read_projects  # noqa: PLC0415 - as said
+
+    path = projects_file(file)
+    return find_project(read_projects(path), name, origin=str(path))
 
 
 def _refuse_password_in_arguments(url: str | None) -> None:

@@ -22,10 +22,10 @@ from converter.vmdk.c_vmdk import CREATE_TYPE_MONOLITHIC_FLAT
 from converter.vmdk.chain import Chain, open_chain
 from converter.vmdk.compression import Compressor
 from converter.vmdk.content_id import content_id, long_content_id
-from converter.vmdk.descriptor import link_descriptor, render
+from converter.vmdk.descriptor import ParentRef, link_descriptor, render
 from converter.vmdk.flat_writer import FlatWriter
 from converter.vmdk.scratch import WritableWriter
-from converter.vmdk.stream import StreamWriter
+from converter.vmdk.stream import GRAIN_BYTES, StreamWriter
 from converter.vmdk.writing import DiskWriter, LinkSummary
 
 DISK = "disk"  # the content has one id, whatever it is wrapped in
@@ -47,17 +47,53 @@ def pipe_stream(export: Export, file: BinaryIO, monitor: Monitor) -> None:
 
 def stream_disk(export: Export, file: BinaryIO, monitor: Monitor) -> LinkSummary:
     """Write one streamOptimized disk to `file`, as `pipe_stream`, and say what came of it."""
-    identity = export.source.identity(DISK)
     with Compressor(export.codec, threads=export.threads) as compressor:
-        writer = StreamWriter(
+        return stream_link(
+            export.source,
+            None,
             file,
-            capacity_bytes=export.source.capacity_bytes,
-            cid=content_id(identity),
-            long_content_id=long_content_id(identity),
-            file_name=export.file_name,
+            name=export.file_name,
+            parent=None,
             compressor=compressor,
+            monitor=monitor,
         )
-        return copy_disk(export.source, writer, step=export.file_name, monitor=monitor)
+
+
+def stream_link(
+    source: Exportable,
+    link: int | None,
+    file: BinaryIO,
+    *,
+    name: str,
+    parent: str | None,
+    compressor: Compressor,
+    monitor: Monitor,
+) -> LinkSummary:
+    """Write a streamOptimized disk called `name` of what a link changes, with None of all there is.
+
+    `link` is a number of `source.links`, `parent` what the disk of the link below it is called.
+    Raises as `copy_disk`.
+    """
+    identity = source.identity(DISK) if link is None else source.links[link].link_id
+    below = source.links[link - 1].link_id if link else ""
+    writer = StreamWriter(
+        file,
+        capacity_bytes=source.capacity_bytes,
+        cid=content_id(identity),
+        long_content_id=long_content_id(identity),
+        parent=None if parent is None else ParentRef(content_id(below), parent),
+        file_name=name,
+        compressor=compressor,
+    )
+    if link is None:
+        return copy_disk(source, writer, step=name, monitor=monitor)
+    with open_source(source, links=link + 1) as chain:
+        monitor(StepStarted(name))
+        for offset, data in chain.changes(GRAIN_BYTES):
+            writer.write(offset, data)
+        summary = writer.finish()
+        monitor(StepFinished(name, f"{summary.size_bytes / 1e6:,.1f} MB"))
+    return summary
 
 
 def write_flat(export: Export, folder: Path, monitor: Monitor) -> None:

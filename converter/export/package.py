@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from converter import __version__
-from converter.events import Monitor, StepFinished, StepStarted
+from converter.events import Monitor
 from converter.export.companions import companions
-from converter.export.disks import DISK, copy_disk, new_file, open_source
+from converter.export.disks import new_file, stream_link
 from converter.export.settings import Export, Firmware, MachineSettings, PackageSettings
 from converter.package.descriptor import encode_descriptor
 from converter.package.manifest import encode_manifest
@@ -37,10 +37,8 @@ from converter.package.provenance import Subject
 from converter.package.signing import Signer
 from converter.vmdk.chain import open_chain
 from converter.vmdk.compression import Compressor
-from converter.vmdk.content_id import content_id, long_content_id
-from converter.vmdk.descriptor import ParentRef
-from converter.vmdk.stream import GRAIN_BYTES, StreamWriter
-from converter.vmdk.writing import LinkSummary, put
+from converter.vmdk.stream import GRAIN_BYTES
+from converter.vmdk.writing import put
 
 DESCRIPTOR_ENDING, MANIFEST_ENDING, CERTIFICATE_ENDING = ".ovf", ".mf", ".cert"
 _LARGEST = 10**15  # more digits than any file's size has
@@ -145,8 +143,14 @@ def _write(
         for number, disk in enumerate(planned.disks[len(disks) :]):
             link = number if settings.is_delta else None
             with target.member(disk.file.name) as file:
-                summary = _write_disk(
-                    named, disk, link, file, compressor=compressor, monitor=monitor
+                summary = stream_link(
+                    export.source,
+                    link,
+                    cast("BinaryIO", file),
+                    name=disk.file.name,
+                    parent=disk.parent,
+                    compressor=compressor,
+                    monitor=monitor,
                 )
             digests[disk.file.name] = file.sha256
             subjects.append(Subject(disk.file.name, file.sha256))
@@ -229,39 +233,6 @@ def _without_addresses(document: bytes) -> Mapping[str, Any]:
     for interface in (loaded.get("network") or {}).get("interfaces", ()):
         interface.pop("mac", None)
     return loaded
-
-
-def _write_disk(
-    export: Export,
-    disk: PackageDisk,
-    link: int | None,
-    file: HashedFile,
-    *,
-    compressor: Compressor,
-    monitor: Monitor,
-) -> LinkSummary:
-    """Write what the image's link of that number changes, or with None all that the disk holds."""
-    source = export.source
-    identity = source.identity(DISK) if link is None else source.links[link].link_id
-    below = source.links[link - 1].link_id if link else ""
-    writer = StreamWriter(
-        cast("BinaryIO", file),
-        capacity_bytes=disk.capacity_bytes,
-        cid=content_id(identity),
-        long_content_id=long_content_id(identity),
-        parent=None if disk.parent is None else ParentRef(content_id(below), disk.parent),
-        file_name=disk.file.name,
-        compressor=compressor,
-    )
-    if link is None:
-        return copy_disk(source, writer, step=disk.file.name, monitor=monitor)
-    with open_source(source, links=link + 1) as chain:
-        monitor(StepStarted(disk.file.name))
-        for offset, data in chain.changes(GRAIN_BYTES):
-            writer.write(offset, data)
-        summary = writer.finish()
-        monitor(StepFinished(disk.file.name, f"{summary.size_bytes / 1e6:,.1f} MB"))
-    return summary
 
 
 def _copy(path: Path, file: HashedFile) -> None:

@@ -1,34 +1,32 @@
-"""What a template on vSphere is made of: one streamOptimized disk, and the machine around it.
+"""What a template on vSphere is made of: streamOptimized disks, and the machine around them.
 
-The disk lies in a file without a name until it is sent: its length has to be known before its first
-byte goes, and it may have to go twice. Deflating it twice would cost more than keeping it.
+Owns the ways in which the disks can be had. A disk whose length has to be known before its first
+byte goes lies in a file without a name until it has gone, maybe more than once: deflating it twice
+would cost more than keeping it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from converter import __version__
 from converter.atomic import TEMP_PREFIX
 from converter.events import Monitor
-from converter.export.disks import stream_disk
+from converter.export.disks import stream_disk, stream_link
 from converter.export.settings import Export
 from converter.image.model import Image
 from converter.package.descriptor import encode_descriptor
 from converter.package.model import Package, PackageDisk, PackageFile, portable_stem
+from converter.vmdk.compression import Compressor
 from converter.vmdk.stream import GRAIN_BYTES
 from converter.vmdk.writing import put
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 NETWORK = "network"  # the descriptor's name for it; whoever deploys says which one it is
 DISK_NAME = "disk1.vmdk"  # in the stream, too: the same bytes whatever the template is called
@@ -36,16 +34,31 @@ DISK_NAME = "disk1.vmdk"  # in the stream, too: the same bytes whatever the temp
 _MEMORY_MIB = 512
 _PROCESSORS = 1
 _DIGEST_DIGITS = 12
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateStream:
+    """A disk that can be written now, as often as need be; None for a size that is not known."""
+
+    size_bytes: int | None
+    write: Callable[[BinaryIO], None]
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateDisk:
-    """The stream in `file`, and the descriptor of a machine with it alone."""
+    """A disk by its name in the descriptor; `open` makes it ready to be written."""
 
-    file: BinaryIO
-    size_bytes: int
-    sha1: str  # what vSphere has for what it received
-    descriptor: bytes
+    name: str
+    open: Callable[[], AbstractContextManager[TemplateStream]]
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateContent:
+    """The descriptor of a machine, and its disks, each behind the one that it stands on."""
+
+    descriptor: str
+    disks: tuple[TemplateDisk, ...]
 
 
 def template_name(image: Image) -> str:
@@ -56,53 +69,109 @@ def template_name(image: Image) -> str:
 
 
 @contextmanager
-def template_disk(export: Export, folder: Path, monitor: Monitor) -> Iterator[TemplateDisk]:
-    """Yield what a template is made of, in a nameless file of `folder`. Raises as `copy_disk`."""
+def kept_disk(export: Export, folder: Path, monitor: Monitor) -> Iterator[TemplateContent]:
+    """Yield a machine with one disk, which lies in a nameless file of `folder` until the end.
+
+    Raises as `copy_disk`.
+    """
+    with _nameless(folder) as file:
+        summary = stream_disk(export, file, monitor)
+        disk = PackageDisk(
+            file=PackageFile(name=export.file_name, size_bytes=summary.size_bytes),
+            capacity_bytes=export.source.capacity_bytes,
+            populated_bytes=summary.grains * GRAIN_BYTES,
+        )
+        stream = TemplateStream(summary.size_bytes, partial(_copy, file))
+        yield TemplateContent(
+            _descriptor(export, [disk]), (TemplateDisk(disk.file.name, lambda: _as_is(stream)),)
+        )
+
+
+@contextmanager
+def passing_disk(export: Export, monitor: Monitor) -> Iterator[TemplateContent]:
+    """Yield a machine with one disk, which is deflated while it is written, and kept nowhere.
+
+    Writing it raises as `copy_disk`.
+    """
+
+    def write(file: BinaryIO) -> None:
+        stream_disk(export, file, monitor)
+
+    disk = PackageDisk(
+        file=PackageFile(name=export.file_name), capacity_bytes=export.source.capacity_bytes
+    )
+    yield TemplateContent(
+        _descriptor(export, [disk]),
+        (TemplateDisk(disk.file.name, lambda: _as_is(TemplateStream(None, write))),),
+    )
+
+
+@contextmanager
+def linked_disks(export: Export, folder: Path, monitor: Monitor) -> Iterator[TemplateContent]:
+    """Yield a machine whose disk stands on others, one for each link of the chain.
+
+    Each lies in a nameless file of `folder` while it is open. Opening one raises as `copy_disk`.
+    """
+    source = export.source
+    names = [f"{export.stem}-{number}.vmdk" for number in range(1, len(source.links) + 1)]
+    disks = [
+        PackageDisk(
+            file=PackageFile(name=name), capacity_bytes=source.capacity_bytes, parent=parent
+        )
+        for name, parent in zip(names, [None, *names[:-1]], strict=True)
+    ]
+    with Compressor(export.codec, threads=export.threads) as compressor:
+
+        @contextmanager
+        def ready(number: int) -> Iterator[TemplateStream]:
+            with _nameless(folder) as file:
+                summary = stream_link(
+                    source,
+                    number,
+                    file,
+                    name=names[number],
+                    parent=disks[number].parent,
+                    compressor=compressor,
+                    monitor=monitor,
+                )
+                yield TemplateStream(summary.size_bytes, partial(_copy, file))
+
+        yield TemplateContent(
+            _descriptor(export, disks),
+            tuple(TemplateDisk(name, partial(ready, each)) for each, name in enumerate(names)),
+        )
+
+
+def _descriptor(export: Export, disks: list[PackageDisk]) -> str:
+    image = export.source.image
+    lines = (image.reference, str(image.digest), str(image.platform), f"saltflat {__version__}")
+    package = Package(
+        name=template_name(image),
+        product=image.reference,
+        version=str(image.digest),
+        annotation="\n".join(lines),
+        memory_mib=_MEMORY_MIB,
+        processors=_PROCESSORS,
+        disks=disks,
+        networks=[NETWORK],
+    )
+    return encode_descriptor(package).decode()
+
+
+@contextmanager
+def _as_is(stream: TemplateStream) -> Iterator[TemplateStream]:
+    yield stream
+
+
+@contextmanager
+def _nameless(folder: Path) -> Iterator[BinaryIO]:
     prefix = f"{TEMP_PREFIX}{os.getpid()}-"  # where the system cannot do without a name at first
     with tempfile.TemporaryFile(dir=folder, prefix=prefix, buffering=0) as file:
-        hashed = _Hashed(cast("BinaryIO", file))
-        summary = stream_disk(export, cast("BinaryIO", hashed), monitor)
-        source = export.source
-        image = source.image
-        lines = (image.reference, str(image.digest), str(image.platform), f"saltflat {__version__}")
-        package = Package(
-            name=template_name(image),
-            product=image.reference,
-            version=str(image.digest),
-            annotation="\n".join(lines),
-            memory_mib=_MEMORY_MIB,
-            processors=_PROCESSORS,
-            disks=[
-                PackageDisk(
-                    file=PackageFile(name=export.file_name, size_bytes=hashed.size_bytes),
-                    capacity_bytes=source.capacity_bytes,
-                    populated_bytes=summary.grains * GRAIN_BYTES,
-                )
-            ],
-            networks=[NETWORK],
-        )
-        yield TemplateDisk(
-            cast("BinaryIO", file),
-            hashed.size_bytes,
-            hashed.sha1.hexdigest(),
-            encode_descriptor(package),
-        )
+        yield cast("BinaryIO", file)
 
 
-class _Hashed(io.RawIOBase):
-    """Passes what is written on, and knows its SHA-1 and how much it was."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.sha1 = hashlib.sha1(usedforsecurity=False)
-        self.size_bytes = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Buffer, /) -> int:
-        view = memoryview(data).cast("B")
-        self.size_bytes += len(view)
-        self.sha1.update(view)
-        put(self._file, view)
-        return len(view)
+def _copy(kept: BinaryIO, file: BinaryIO) -> None:
+    kept.seek(0)
+    buffer = memoryview(bytearray(_PIECE_BYTES))  # one for all: fresh memory costs more
+    while count := kept.readinto(buffer):  # type: ignore[attr-defined]  # an unbuffered file's
+        put(file, buffer[:count])

@@ -78,7 +78,9 @@ def _references(root: ET.Element, package: Package) -> None:
     references = ET.SubElement(root, "References")
     for number, file in enumerate(package.files, 1):
         attributes = {"ovf:id": f"file{number}", "ovf:href": file.name}
-        ET.SubElement(references, "File", {**attributes, "ovf:size": str(file.size_bytes)})
+        if file.size_bytes is not None:
+            attributes["ovf:size"] = str(file.size_bytes)
+        ET.SubElement(references, "File", attributes)
 
 
 def _disk_section(root: ET.Element, package: Package) -> None:
@@ -92,8 +94,9 @@ def _disk_section(root: ET.Element, package: Package) -> None:
             "ovf:capacity": str(disk.capacity_bytes),
             "ovf:capacityAllocationUnits": c.UNITS_BYTE,
             "ovf:format": c.DISK_FORMAT,
-            "ovf:populatedSize": str(disk.populated_bytes),
         }
+        if disk.populated_bytes is not None:
+            attributes["ovf:populatedSize"] = str(disk.populated_bytes)
         if disk.parent is not None:
             attributes["ovf:parentRef"] = _disk_id(package, disk.parent)
         ET.SubElement(section, "Disk", attributes)

@@ -23,10 +23,10 @@ def portable_stem(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageFile:
-    """A file of the package: its name, beside the descriptor, and its size."""
+    """A file of the package: its name, beside the descriptor, and its size, None if unknown."""
 
     name: str
-    size_bytes: int
+    size_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name or _OTHER.search(self.name):
@@ -37,13 +37,13 @@ class PackageFile:
 class PackageDisk:
     """A disk in a streamOptimized file.
 
-    `populated_bytes` is how much of `capacity_bytes` the file fills. `parent` is the file name of
-    the disk that has what this one has not.
+    `populated_bytes` is how much of `capacity_bytes` the file fills, None if that is not known.
+    `parent` is the file name of the disk that has what this one has not.
     """
 
     file: PackageFile
     capacity_bytes: int
-    populated_bytes: int
+    populated_bytes: int | None = None
     parent: str | None = None
 
 

@@ -16,11 +16,29 @@ API_VERSION = "vim.version.version12"  # 6.7 in pyvmomi's own names
 OLDEST_RELEASE = "6.7"
 VCENTER_API_TYPE = "VirtualCenter"  # AboutInfo.apiType; hosts say HostAgent
 
+# The storage policies' service, "vSphere Storage Policy API", at the same server.
+PBM_PATH = "/pbm"  # as govmomi has it
+PBM_VERSION = "pbm.version.version1"
+
+# The tags' service, "vSphere Automation API", 6.5 and later: {"value": ANSWER} in JSON.
+REST_PATH = "/rest/com/vmware/cis"
+REST_SESSION_HEADER = "vmware-api-session-id"
+REST_BY_HEADER = "vmware-use-header-authn"  # so that no cookie is given
+REST_EXISTS = "com.vmware.vapi.std.errors.already_exists"
+TAG_CATEGORY = "saltflat"  # the one that our tags are in
+TAG_PRIVILEGES = (
+    "InventoryService.Tagging.CreateCategory",
+    "InventoryService.Tagging.CreateTag",
+    "InventoryService.Tagging.AttachTag",
+)
+
 # Folders that every datacenter has, under these names, whatever the language.
 VM_FOLDER = "vm"
 HOST_FOLDER = "host"
 DATASTORE_FOLDER = "datastore"
 NETWORK_FOLDER = "network"
+
+ROOT_POOL = "Resources"  # the pool that is all of a cluster or host is always called so
 
 # Types of managed objects.
 DATACENTER = "Datacenter"
@@ -99,3 +117,17 @@ DATASTORE_PRIVILEGES = {
     "Datastore.FileManagement": "run",
 }
 NETWORK_PRIVILEGES = {"Network.Assign": "import, run"}
+
+# Files of a datastore over HTTP, at the server that has the session ("vSphere Web Services SDK
+# Programming Guide", "Access to a datastore by HTTP"): /folder/PATH?dcPath=DATACENTER&dsName=NAME
+FOLDER_PATH = "/folder"
+FOLDER_DATACENTER = "dcPath"
+FOLDER_DATASTORE = "dsName"
+
+# VirtualMachineRelocateDiskMoveOptions: a new disk on top of the snapshot's, which stays shared.
+CHILD_DISK = "createNewChildDiskBacking"
+POWERED_OFF = "poweredOff"  # VirtualMachinePowerState; a suspended machine has not ended
+TASK_RUNNING = ("queued", "running")  # TaskInfoState
+MANUAL_ADDRESS = "manual"  # VirtualEthernetCard.addressType
+SERIAL_CLIENT = "client"  # VirtualDeviceURIBackingOptionDirection: the host connects
+EFI = "efi"  # GuestOsDescriptorFirmwareType

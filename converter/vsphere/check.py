@@ -22,6 +22,7 @@ from converter.vsphere.placement import (
     find_network,
     find_resources,
 )
+from converter.vsphere.storage_policy import find_policy
 from converter.vsphere.survey import survey
 
 _T = TypeVar("_T")
@@ -50,6 +51,8 @@ class Finding:
 def examine(connection: Connection) -> Iterator[Finding]:
     """Yield what was found. Raises what a request may raise where the session is at fault."""
     yield from _session(connection)
+    if connection.about.is_vcenter:
+        yield _tags(connection)
     looking = _Looking()
     inventory = survey(connection)
     wishes = connection.settings.wishes
@@ -73,8 +76,14 @@ def examine(connection: Connection) -> Iterator[Finding]:
         return
     yield _privileges(connection, inventory, resources.pool, "resource pool", c.POOL_PRIVILEGES)
     chosen = resources
+    fitting = None
+    if wishes.storage_policy is not None:
+        finding, fitting = _policy(connection, wishes.storage_policy)
+        yield finding
     datastore = looking.at(
-        "datastore", inventory, lambda: find_datastore(inventory, wishes, datacenter, chosen)
+        "datastore",
+        inventory,
+        lambda: find_datastore(inventory, wishes, datacenter, chosen, fitting=fitting),
     )
     yield from looking.found()
     if datastore is not None:
@@ -101,10 +110,7 @@ class _Looking:
         try:
             node = look()
         except SaltflatError as error:
-            parts = [error.what, error.expected and f"Expected: {error.expected}."]
-            self._findings.append(
-                Finding(subject, Verdict.FAILED, " ".join(filter(None, parts)), error.hint or "")
-            )
+            self._findings.append(_failed(subject, error))
             return None
         self._findings.append(Finding(subject, Verdict.OK, inventory.path(node)))
         return node
@@ -112,6 +118,11 @@ class _Looking:
     def found(self) -> Iterator[Finding]:
         yield from self._findings
         self._findings.clear()
+
+
+def _failed(subject: str, error: SaltflatError) -> Finding:
+    parts = [error.what, error.expected and f"Expected: {error.expected}."]
+    return Finding(subject, Verdict.FAILED, " ".join(filter(None, parts)), error.hint or "")
 
 
 def _session(connection: Connection) -> Iterator[Finding]:
@@ -147,13 +158,9 @@ def _privileges(
     if not connection.about.is_vcenter:
         needed = {name: uses for name, uses in needed.items() if name not in c.VCENTER_PRIVILEGES}
     try:
-        with connection.doing(f"say what {connection.settings.username} may do"):
-            answers = connection.content.authorizationManager.HasPrivilegeOnEntities(
-                [node.reference], connection.session_key, list(needed)
-            )
+        granted = _granted(connection, node.reference, list(needed))
     except SaltflatError as error:
         return Finding(subject, Verdict.WARNING, error.what)
-    granted = {one.privId for answer in answers for one in answer.privAvailability if one.isGranted}
     missing = [f"{name} ({uses})" for name, uses in needed.items() if name not in granted]
     if not missing:
         return Finding(subject, Verdict.OK, f"all {len(needed)} on {inventory.path(node)}")
@@ -163,6 +170,42 @@ def _privileges(
         f"missing on {inventory.path(node)}: {', '.join(missing)}",
         "Give the user a role with them on that object, or on one above it that is propagated.",
     )
+
+
+def _tags(connection: Connection) -> Finding:
+    """Ask whether import could tag; a template without a tag is as good."""
+    subject, root = "tag privileges", connection.content.rootFolder
+    try:
+        granted = _granted(connection, root, list(c.TAG_PRIVILEGES))
+    except SaltflatError as error:
+        return Finding(subject, Verdict.WARNING, error.what)
+    missing = [name for name in c.TAG_PRIVILEGES if name not in granted]
+    if not missing:
+        return Finding(subject, Verdict.OK, f"all {len(c.TAG_PRIVILEGES)} on /")
+    remedy = "Give the user a role with them on vCenter itself, or import with --no-tag."
+    return Finding(subject, Verdict.WARNING, f"missing on /: {', '.join(missing)}", remedy)
+
+
+def _granted(connection: Connection, thing: object, names: Sequence[str]) -> frozenset[str]:
+    """Return those of some privileges that the session has on an object."""
+    with connection.doing(f"say what {connection.settings.username} may do"):
+        answers = connection.content.authorizationManager.HasPrivilegeOnEntities(
+            [thing], connection.session_key, list(names)
+        )
+    return frozenset(
+        one.privId for answer in answers for one in answer.privAvailability if one.isGranted
+    )
+
+
+def _policy(connection: Connection, name: str) -> tuple[Finding, frozenset[str] | None]:
+    """Look for a storage policy; return also the datastores that keep it, None if unknown."""
+    subject = "storage policy"
+    try:
+        policy = find_policy(connection, name)
+    except SaltflatError as error:
+        return _failed(subject, error), None
+    detail = f"{name}, kept by {len(policy.datastores)} datastores"
+    return Finding(subject, Verdict.OK, detail), policy.datastores
 
 
 def _space(connection: Connection, node: Node) -> Finding:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from http.client import HTTPException
 from types import TracebackType
 from typing import Any
@@ -25,7 +26,9 @@ from converter.vsphere.settings import Settings
 from converter.vsphere.trust import presented_thumbprint
 
 try:
-    from pyVmomi import SoapAdapter, VmomiSupport, vim, vmodl
+    from pyVmomi import SoapAdapter, VmomiSupport, vmodl
+    from pyVmomi import pbm as pbm  # noqa: PLC0414 - for others, who get it or this one's error
+    from pyVmomi import vim as vim  # noqa: PLC0414 - as said
 except ImportError as _missing:
     raise NotFoundError(
         "pyvmomi, by which vSphere is spoken to, is not installed.",
@@ -39,7 +42,7 @@ FAULTS = vmodl.MethodFault  # all that the API raises
 # that was carried out: so none is used again after more than a moment.
 _POOLED_SECONDS = 5
 _PRESENTED_SECONDS = 5.0  # to look at a certificate for an error message
-_FIRST_PAUSE_SECONDS = 0.05
+_FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 1.0
 _PAGE_OBJECTS = 500
 
@@ -96,6 +99,7 @@ class Connection:
         """Prepare; `open_connection` makes one that is logged in."""
         address = settings.address
         self.settings = settings
+        self.content: Any = None  # until the first answer
         self.resumed = False  # whether a kept session was still good
         self._kept = kept
         self._logging_in = threading.Lock()
@@ -153,6 +157,20 @@ class Connection:
             current = self.content.sessionManager.currentSession
         return str(current.key)
 
+    def service_time(self) -> datetime:
+        """Return the server's clock; to be asked for within `doing`."""
+        moment: datetime = self._service.CurrentTime()
+        return moment
+
+    def machine(self, identifier: str) -> Any:  # noqa: ANN401 - pyvmomi's own
+        """Return the virtual machine with an id ("vm-12"); whether it is there is not asked."""
+        return vim.VirtualMachine(identifier, self._stub)
+
+    @property
+    def cookie(self) -> str:
+        """Return what makes an HTTP request to the same server one of this session. A secret."""
+        return str(self._stub.cookie)
+
     def close(self) -> None:
         """Log out unless the session is kept, and end the connections. Raises nothing."""
         self._stub.log_in_again = None
@@ -160,6 +178,30 @@ class Connection:
             with suppress(vmodl.MethodFault, *TRANSPORT_ERRORS):
                 self.content.sessionManager.Logout()
         self._stub.DropConnections()
+
+    @contextmanager
+    def beside(self, path: str, version: str) -> Iterator[Any]:
+        """Yield a stub for another service of the same server, with this session.
+
+        `version` is that service's, in pyvmomi's own names.
+        """
+        session = self._stub.GetSessionId() or ""
+        address = self.settings.address
+        plain = address.scheme == "http"
+        stub = SoapAdapter.SoapStubAdapter(
+            host=address.host,
+            port=-address.port if plain else address.port,
+            path=path,
+            version=version,
+            sslContext=None if plain else self.settings.trust.context(),
+            httpConnectionTimeout=self.settings.timeout_seconds,
+            requestContext={"vcSessionCookie": session},  # where these services look for it
+        )
+        stub.SetSessionId(session)
+        try:
+            yield stub
+        finally:
+            stub.DropConnections()
 
     @contextmanager
     def doing(self, words: str) -> Iterator[None]:
@@ -181,6 +223,8 @@ class Connection:
         """Return an object's name as far as it can be had, else its id. Raises nothing."""
         if not isinstance(thing, VmomiSupport.ManagedObject):
             return str(thing)
+        if self.content is None:
+            return _id(thing)
         with suppress(SaltflatError, vmodl.MethodFault, *TRANSPORT_ERRORS):
             for found in self._pages([_object_spec(thing)], {type_name(thing): ["name"]}):
                 if "name" in found.values:
@@ -202,11 +246,16 @@ class Connection:
             pages = self._pages([_object_spec(thing) for thing in things], {kind: paths})
             return {found.id: found.values for found in pages}
 
-    def everything(self, kinds: Mapping[str, Sequence[str]]) -> Iterator[Found]:
-        """Yield all objects of some types, named as the API does, with some of their properties."""
+    def everything(
+        self, kinds: Mapping[str, Sequence[str]], *, below: object | None = None
+    ) -> Iterator[Found]:
+        """Yield all objects of some types, named as the API does, with some of their properties.
+
+        Of those below the folder `below`, if one is given.
+        """
         with self.doing("list its inventory"):
             view = self.content.viewManager.CreateContainerView(
-                self.content.rootFolder, [_type(kind) for kind in kinds], recursive=True
+                below or self.content.rootFolder, [_type(kind) for kind in kinds], recursive=True
             )
             try:
                 collector = vmodl.query.PropertyCollector
@@ -230,11 +279,12 @@ class Connection:
         end = time.monotonic() + timeout_seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            info = self.properties(task, ["info"])["info"]
-            if info.state == vim.TaskInfo.State.success:
-                return info.result
-            if info.state == vim.TaskInfo.State.error:
-                raise from_fault(info.error, doing=doing, named=self.name_of)
+            # By path: what some servers' tasks say they are about, pyvmomi does not take.
+            info = self.properties(task, ["info.state", "info.result", "info.error"])
+            if info.get("info.state") == vim.TaskInfo.State.success:
+                return info.get("info.result")
+            if info.get("info.state") == vim.TaskInfo.State.error:
+                raise from_fault(info["info.error"], doing=doing, named=self.name_of)
             if time.monotonic() + pause > end:
                 raise HypervisorError(
                     f"vSphere has not managed to {doing} in {timeout_seconds:g} seconds; its task "

@@ -15,6 +15,7 @@ from converter.errors import NotFoundError, UsageError
 from converter.vsphere import c_vsphere as c
 
 _LISTED = 12  # of a long list, in an error
+_ROOT_POOL = f"/{c.ROOT_POOL}/"
 
 
 class Kind(enum.Enum):
@@ -142,6 +143,13 @@ class Inventory:
             cause=f"no-{kind.words.replace(' ', '-')}",
         )
 
+    def child(self, node: Node, name: str, kinds: Sequence[str]) -> Node | None:
+        """Return what is called so right below a node and is of one of the API's types."""
+        for one in self._nodes.values():
+            if one.parent == node.id and one.name == name and one.kind in kinds:
+                return one
+        return None
+
     def root_pool(self, compute: Node) -> Node:
         """Return the resource pool that is all of a cluster or host. Raises NotFoundError."""
         for node in self._nodes.values():
@@ -189,6 +197,8 @@ class Inventory:
         path = self.path(node)
         if wish.startswith("/"):
             return _matches(path, wish)
+        if kind is Kind.POOL and _matches(path.partition(_ROOT_POOL)[2], wish):
+            return True  # below the cluster's or host's own, as projects name theirs
         bases = ["/"]
         if datacenter is not None:
             bases.append(f"{self.path(datacenter)}/")

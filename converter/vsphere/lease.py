@@ -17,7 +17,7 @@ from converter.vsphere.connection import FAULTS, Connection
 from converter.vsphere.faults import from_fault
 
 _READY_SECONDS = 300.0  # DRS and storage DRS have to choose first
-_FIRST_PAUSE_SECONDS = 0.05
+_FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 1.0
 _ALIVE_SECONDS = 20.0  # of the 300 that servers wait
 

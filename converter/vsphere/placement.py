@@ -33,25 +33,37 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """All that a machine needs a place in."""
+    """All that a machine needs a place in. `policy` is the id of its storage policy, if any."""
 
     datacenter: Node
     resources: Resources
     folder: Node
     datastore: Node
     network: Node
+    policy: str | None = None
 
 
-def place(inventory: Inventory, wishes: Wishes) -> Placement:
-    """Return where a machine goes. Raises NotFoundError and UsageError, as each step does."""
+def place(
+    inventory: Inventory,
+    wishes: Wishes,
+    *,
+    policy: str | None = None,
+    datastores: frozenset[str] | None = None,
+) -> Placement:
+    """Return where a machine goes. Raises NotFoundError and UsageError, as each step does.
+
+    `policy` is the id of the storage policy that is wished for, `datastores` the ids of those that
+    can keep it: no other is taken then.
+    """
     datacenter = find_datacenter(inventory, wishes)
     resources = find_resources(inventory, wishes, datacenter)
     return Placement(
         datacenter,
         resources,
         folder=find_folder(inventory, wishes, datacenter),
-        datastore=find_datastore(inventory, wishes, datacenter, resources),
+        datastore=find_datastore(inventory, wishes, datacenter, resources, fitting=datastores),
         network=find_network(inventory, wishes, datacenter, resources),
+        policy=policy,
     )
 
 
@@ -120,16 +132,23 @@ def find_folder(inventory: Inventory, wishes: Wishes, datacenter: Node) -> Node:
 
 
 def find_datastore(
-    inventory: Inventory, wishes: Wishes, datacenter: Node, resources: Resources
+    inventory: Inventory,
+    wishes: Wishes,
+    datacenter: Node,
+    resources: Resources,
+    *,
+    fitting: frozenset[str] | None = None,
 ) -> Node:
-    """Return the datastore for disks, of those that the hosts have."""
+    """Return the datastore for disks, of those that the hosts have and whose ids are `fitting`."""
+    reached = resources.compute.datastores
     return _find_reached(
         inventory,
         datacenter,
         resources,
         kind=Kind.DATASTORE,
         name=wishes.datastore,
-        reached=resources.compute.datastores,
+        reached=reached if fitting is None else reached & fitting,
+        besides="" if fitting is None else f" and the policy {wishes.storage_policy} allows",
     )
 
 
@@ -155,12 +174,16 @@ def _find_reached(
     kind: Kind,
     name: str | None,
     reached: frozenset[str],
+    besides: str = "",
 ) -> Node:
-    """Return the node of that kind and name; `reached` are the ids of those that the hosts have."""
+    """Return the node of that kind and name; `reached` are the ids of those that the hosts have.
+
+    `besides` says in an error what else they are.
+    """
     return inventory.find(
         kind,
         name,
         datacenter=datacenter,
         among=[node for node in inventory.of(kind, below=datacenter) if node.id in reached],
-        place=f"that {inventory.path(resources.compute)} has",
+        place=f"that {inventory.path(resources.compute)} has{besides}",
     )

@@ -20,6 +20,7 @@ PASSWORD_VARIABLE = "SALTFLAT_VSPHERE_PASSWORD"  # noqa: S105 - a variable's nam
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _SCHEMES = {"https": HTTPS_PORT, "http": HTTP_PORT}
 _TRUE = frozenset({"1", "true"})  # as govc has it
+_NOT_GOVC = frozenset({"storage_policy", "provisioning"})  # wishes that it has no variables for
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """Where machines are to be, by name or path; None leaves it to the inventory."""
+    """Where machines are to be, by name or path; None leaves it to the inventory.
+
+    `provisioning` is how their disks are made, one of the values of placement.Provisioning.
+    """
 
     datacenter: str | None = None
     datastore: str | None = None
@@ -49,6 +53,8 @@ class Wishes:
     cluster: str | None = None
     host: str | None = None
     network: str | None = None
+    storage_policy: str | None = None
+    provisioning: str | None = None
 
     def over(self, others: Wishes) -> Wishes:
         """Return these wishes, and of `others` what these leave open."""
@@ -201,6 +207,7 @@ class _Govc:
                 **{
                     one.name: environment.get(f"GOVC_{one.name.upper()}") or None
                     for one in fields(Wishes)
+                    if one.name not in _NOT_GOVC
                 }
             ),
         )

@@ -7,21 +7,25 @@ killed when.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from converter.errors import HypervisorError, SaltflatError
 from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStarted
 from converter.vsphere.c_vsphere import VIRTUAL_MACHINE
-from converter.vsphere.connection import Connection, import_parameters, option_values, type_name
+from converter.vsphere.connection import Connection, import_parameters, type_name
 from converter.vsphere.faults import TRANSPORT_ERRORS, from_fault, from_transport
 from converter.vsphere.lease import Lease
+from converter.vsphere.machine_spec import add_adapter, add_marks, add_storage_policy
 from converter.vsphere.placement import Placement, Provisioning
-from converter.vsphere.upload import destination, send_disk
+from converter.vsphere.upload import Destination, Sent, destination, send_disk
 
 DISK_MARK = "saltflat.disk"  # the mark that tells one disk from another
+IMPORT_MARK = "saltflat.import"  # whose work a machine is, so that nobody removes another's
 _ATTEMPTS = 3
 # What is worth another attempt: a line that broke, a lease that ended. Not a wrong certificate.
 _PASSING = frozenset({"unreachable", "no-answer", "object-gone"})
@@ -30,34 +34,57 @@ _ADVANCE_BYTES = 32 << 20  # between two events
 _STEP = "upload"
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A streamOptimized disk to be sent, and the descriptor (OVF) of the machine that gets it."""
+class Stream(Protocol):
+    """A streamOptimized disk that can be written now; None for a size that is not known."""
 
-    file: BinaryIO
-    size_bytes: int
-    sha1: str
-    descriptor: str
+    @property
+    def size_bytes(self) -> int | None: ...
+
+    @property
+    def write(self) -> Callable[[BinaryIO], None]: ...
+
+
+class Disk(Protocol):
+    """A disk by its name in the descriptor. Opened for each attempt to send it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def open(self) -> Callable[[], AbstractContextManager[Stream]]: ...
+
+
+class Content(Protocol):
+    """A machine's descriptor (OVF) and its disks, each behind the one that it stands on."""
+
+    @property
+    def descriptor(self) -> str: ...
+
+    @property
+    def disks(self) -> Sequence[Disk]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """What is to be there. `network` is the descriptor's name for the one that machines are on."""
+    """What is to be there. `network` is the descriptor's name for the one that machines are on.
+
+    `ways` are the forms in which the disk can be had. The first one that the server takes is sent.
+    """
 
     name: str
     marks: Mapping[str, str]
     snapshot: str
     network: str
     provisioning: Provisioning
-    make_disk: Callable[[], AbstractContextManager[Disk]]
+    ways: Sequence[Callable[[], AbstractContextManager[Content]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A template that is there. `sent` is None for one that was there already."""
+    """A template that is there. Nothing was `sent` for one that was there already."""
 
     machine: str  # its id
-    sent: Disk | None = None
+    sent: Sequence[Sent] = ()
     is_compared: bool = False
 
 
@@ -88,18 +115,45 @@ def import_template(
                 cause="unfinished",
             )
         _remove(connection, there)
-    with template.make_disk() as disk:
-        machine, is_compared = _fill(connection, placement, template, disk, monitor)
-        try:
+    marks = {**template.marks, IMPORT_MARK: secrets.token_hex(8)}
+    template = dataclasses.replace(template, marks=marks)
+    for number, way in enumerate(template.ways, 1):
+        with way() as content:
+            made = _make(connection, placement, template, content, monitor)
+        if made is not None:
+            return made
+        if number < len(template.ways):
+            monitor(Note("vSphere takes no disks that stand on others here: it goes as one disk."))
+    raise HypervisorError(
+        "vSphere made a machine of the description that lacks its disks.",
+        expected="a place to send each to",
+        cause="not-supported",
+    )
+
+
+def _make(
+    connection: Connection,
+    placement: Placement,
+    template: Template,
+    content: Content,
+    monitor: Monitor,
+) -> Made | None:
+    """Make a template of `content`, None if the server does not take it in that form."""
+    try:
+        filled = _fill(connection, placement, template, content, monitor)
+        if filled is None:
+            return None
+        machine, sent, is_compared = filled
+        with connection.doing("make the snapshot"):
             task = machine.CreateSnapshot_Task(
                 template.snapshot, "What machines are cloned of.", False, False
             )
-            connection.wait(task, doing="make the snapshot", timeout_seconds=_TASK_SECONDS)
-        except BaseException:
-            _remove_quietly(connection, machine)
-            raise
+        connection.wait(task, doing="make the snapshot", timeout_seconds=_TASK_SECONDS)
         _mark(connection, machine)
-        return Made(machine._moId, disk, is_compared)
+    except BaseException:
+        _remove_own(connection, placement, template)
+        raise
+    return Made(machine._moId, sent, is_compared)
 
 
 def _is_whole(connection: Connection, machine: object, template: Template) -> bool:
@@ -122,13 +176,13 @@ def _fill(
     connection: Connection,
     placement: Placement,
     template: Template,
-    disk: Disk,
+    content: Content,
     monitor: Monitor,
-) -> tuple[Any, bool]:
-    """Make the machine and send its disk, again from the beginning if the way there breaks."""
+) -> tuple[Any, Sequence[Sent], bool] | None:
+    """Make the machine and send its disks, again from the beginning if the way there breaks."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return _attempt(connection, placement, template, disk, monitor)
+            return _attempt(connection, placement, template, content, monitor)
         except SaltflatError as error:
             if attempt == _ATTEMPTS or error.cause not in _PASSING:
                 raise
@@ -140,55 +194,84 @@ def _attempt(
     connection: Connection,
     placement: Placement,
     template: Template,
-    disk: Disk,
+    content: Content,
     monitor: Monitor,
-) -> tuple[Any, bool]:
-    spec, key = _import_spec(connection, placement, template, disk)
+) -> tuple[Any, Sequence[Sent], bool] | None:
+    spec, keys = _import_spec(connection, placement, template, content)
+    if len(keys) < len(content.disks):
+        return None
     host = placement.resources.host
     pool: Any = placement.resources.pool.reference
-    with connection.doing(f"make the machine {template.name}"):
-        reference = pool.ImportVApp(
-            spec, placement.folder.reference, None if host is None else host.reference
-        )
-    lease = Lease(connection, reference)
+    lease = None
     try:
-        url, thumbprint = lease.disk_url(key)
-        to = destination(url, thumbprint, connection.settings)
-        monitor(StepStarted(_STEP, disk.size_bytes))
-        shown = 0
-
-        def told(sent: int) -> None:
-            nonlocal shown
-            lease.tell(100 * sent // disk.size_bytes)
-            if sent - shown >= _ADVANCE_BYTES:
-                shown = sent
-                monitor(StepAdvanced(_STEP, sent))
-
+        with connection.doing(f"make the machine {template.name}"):
+            reference = pool.ImportVApp(
+                spec, placement.folder.reference, None if host is None else host.reference
+            )
+        lease = Lease(connection, reference)
+        places = [destination(*lease.disk_url(key), connection.settings) for key in keys]
+        sent = []
         with lease.kept_alive():
-            try:
-                send_disk(
-                    to,
-                    disk.file,
-                    disk.size_bytes,
-                    timeout_seconds=connection.settings.timeout_seconds,
-                    told=told,
-                )
-            except TRANSPORT_ERRORS as error:
-                raise from_transport(error, url=f"https://{to}", doing="take the disk") from error
-        is_compared = lease.compare(disk.size_bytes, disk.sha1)
+            for number, (disk, to) in enumerate(zip(content.disks, places, strict=True)):
+                shares = (number / len(places), (number + 1) / len(places))
+                sent.append(_send(connection, lease, disk, to, shares=shares, monitor=monitor))
+        # What a server notes of several disks that went to one place is not known.
+        is_compared = len(sent) == 1 and lease.compare(sent[0].size_bytes, sent[0].sha1)
         lease.complete()
     except BaseException:
-        lease.abort()
-        _remove_quietly(connection, lease.machine)  # what the server did not remove by itself
+        if lease is not None:
+            lease.abort()
+        _remove_own(connection, placement, template)  # what the server did not remove by itself
         raise
-    monitor(StepFinished(_STEP, f"{disk.size_bytes / 1e6:,.1f} MB"))
-    return lease.machine, is_compared
+    return lease.machine, sent, is_compared
+
+
+def _send(
+    connection: Connection,
+    lease: Lease,
+    disk: Disk,
+    to: Destination,
+    *,
+    shares: tuple[float, float],
+    monitor: Monitor,
+) -> Sent:
+    """Send one disk, with which the whole advances from one share (0 to 1) to the other."""
+    begin, end = shares
+    with disk.open() as stream:
+        size_bytes = stream.size_bytes
+        monitor(StepStarted(_STEP, size_bytes))
+        shown = 0
+
+        def told(done: int) -> None:
+            nonlocal shown
+            lease.tell(
+                int(100 * (begin + (end - begin) * (done / size_bytes if size_bytes else 0)))
+            )
+            if done - shown >= _ADVANCE_BYTES:
+                shown = done
+                monitor(StepAdvanced(_STEP, done))
+
+        try:
+            sent = send_disk(
+                to,
+                stream.write,
+                size_bytes,
+                timeout_seconds=connection.settings.timeout_seconds,
+                told=told,
+            )
+        except TRANSPORT_ERRORS as error:
+            raise from_transport(error, url=f"https://{to}", doing="take the disk") from error
+    monitor(StepFinished(_STEP, f"{sent.size_bytes / 1e6:,.1f} MB"))
+    return sent
 
 
 def _import_spec(
-    connection: Connection, placement: Placement, template: Template, disk: Disk
-) -> tuple[Any, str]:
-    """Let the server make of the descriptor what it takes; return that, and the disk's key."""
+    connection: Connection, placement: Placement, template: Template, content: Content
+) -> tuple[Any, list[str]]:
+    """Let the server make of the descriptor what it takes; return that, and the disks' keys.
+
+    There are fewer keys than disks where it does not want all of them.
+    """
     host = placement.resources.host
     parameters = import_parameters(
         name=template.name,
@@ -198,7 +281,7 @@ def _import_spec(
     )
     with connection.doing("read the machine's description"):
         made = connection.content.ovfManager.CreateImportSpec(
-            disk.descriptor,
+            content.descriptor,
             placement.resources.pool.reference,
             placement.datastore.reference,
             parameters,
@@ -208,11 +291,12 @@ def _import_spec(
             made.error[0], doing="make the machine as described", named=connection.name_of
         )
     configuration = made.importSpec.configSpec
-    configuration.extraConfig = [
-        *(configuration.extraConfig or ()),
-        *option_values(template.marks),
-    ]
-    return made.importSpec, str(made.fileItem[0].deviceId)
+    add_marks(configuration, template.marks)
+    if placement.policy is not None:
+        add_storage_policy(configuration, placement.policy)
+    add_adapter(connection, configuration, placement.network.reference)
+    keys = {item.path: str(item.deviceId) for item in made.fileItem}
+    return made.importSpec, [keys[disk.name] for disk in content.disks if disk.name in keys]
 
 
 def _mark(connection: Connection, machine: Any) -> None:  # noqa: ANN401 - pyvmomi's own
@@ -231,6 +315,20 @@ def _remove(connection: Connection, machine: Any) -> None:  # noqa: ANN401 - pyv
     connection.wait(task, doing="remove the unfinished machine", timeout_seconds=_TASK_SECONDS)
 
 
-def _remove_quietly(connection: Connection, machine: Any) -> None:  # noqa: ANN401 - pyvmomi's own
+def _remove_own(connection: Connection, placement: Placement, template: Template) -> None:
+    """Remove the machine that this import has made, if it is there. Raises nothing of vSphere's.
+
+    It is found by name and mark: whoever is interrupted while the server makes it never hears its
+    id.
+    """
     with suppress(SaltflatError):
-        _remove(connection, machine)
+        with connection.doing(f"look for {template.name}"):
+            machine = connection.content.searchIndex.FindChild(
+                placement.folder.reference, template.name
+            )
+        if machine is None or type_name(machine) != VIRTUAL_MACHINE:
+            return
+        about = connection.properties(machine, ["config.extraConfig"])
+        marks = {one.key: one.value for one in about.get("config.extraConfig", ())}
+        if marks.get(IMPORT_MARK) == template.marks[IMPORT_MARK]:
+            _remove(connection, machine)

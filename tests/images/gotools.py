@@ -68,6 +68,6 @@ def go_tools() -> Path:
             }
             subprocess.run(command, check=True, cwd=TOOLS, timeout=900, env=environment)
 
-    sources = [TOOLS / name for name in ("go.mod", "go.sum", "registry/main.go", "vcsim/main.go")]
+    sources = [TOOLS / "go.mod", TOOLS / "go.sum", *sorted(TOOLS.glob("*/*.go"))]
     key = fingerprint(sources)
     return cached(cache_folder(), "gotools", key, build)

@@ -15,6 +15,7 @@ from scripts.soaks import (
     entries,
     execs,
     exits,
+    fleet,
     flood,
     headers,
     kill,
@@ -62,6 +63,11 @@ def test_a_hundred_and_twenty_of_ten_thousand_execs(tool: Callable[[str], str]) 
         tool(name)
     assert execs.COUNT == 10_000
     assert execs.run(120, seed=3) == []
+
+
+def test_six_of_a_hundred_machines_of_two_clients(go_tools: Path, boot_media_store: Path) -> None:
+    assert fleet.COUNT == 100
+    assert fleet.run(6, seed=5) == []
 
 
 @pytest.mark.root

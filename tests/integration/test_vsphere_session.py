@@ -213,3 +213,12 @@ def test_what_is_no_vsphere_is_told_so(status, body):
             server.shutdown()
             serving.join()
     assert caught.value.cause == "not-vsphere"
+
+
+def test_a_fault_of_the_first_request_is_told_like_any_other(go_tools):
+    fault = ("-fault", "RetrieveServiceContent:NoPermission")
+    with vcsim(go_tools, *fault) as address, pytest.raises(AuthError) as caught:
+        open_connection(
+            read_settings(Given(url=f"http://me:pw@{address}", trust=Trust(insecure=True)), {})
+        )
+    assert caught.value.cause == "no-permission"

@@ -252,14 +252,22 @@ RULES = {
         who=("converter.vsphere",),
         only=(
             *("converter.vsphere", "converter.errors", "converter.events", "converter.atomic"),
-            "pyVmomi",
+            *("converter.marked_yaml", "converter.sizes", "pyVmomi", "typing_extensions"),
         ),
         why="it knows a server; images, disks and machines are for whoever goes there",
+    ),
+    "machine-record-pure": Rule(
+        who=("converter.machine.vsphere_record", "converter.vsphere.vm"),
+        never=("os", "socket", "subprocess", "converter.vsphere.connection", "pyVmomi"),
+        why="what stands on a machine can be read without a server",
     ),
     "vsphere-on-request": Rule(
         who=("converter",),
         never=("converter.vsphere",),
-        unless=("converter.vsphere", "converter.machine", "converter.cli"),
+        unless=(
+            *("converter.vsphere", "converter.machine", "converter.cli"),
+            "converter.template_import",
+        ),
         why="whatever is made for vSphere is made without one",
     ),
     "supervisor-lean": Rule(

@@ -29,8 +29,13 @@ func main() {
 	secure := flag.Bool("tls", false, "serve TLS, with the certificate of Go's own tests")
 	login := flag.String("login", "", "NAME:PASSWORD to insist on; else anything is right")
 	deny := flag.String("deny", "", "privileges that nobody has, with commas between")
+	fault := flag.String("fault", "", "METHOD:FAULT, what a method answers instead of doing anything")
 	cut := flag.Int64("cut", 0, "bytes after which an upload of a disk breaks off")
 	cuts := flag.Int64("cuts", 1, "how many uploads break off, before the others do not")
+	keep := flag.String("keep", "", "folder to store uploaded disks in")
+	delta := flag.Bool("delta", false, "take disks that stand on others in a descriptor")
+	plain := flag.Bool("plain", false, "serve the vSphere API alone: no tags, no storage policies")
+	opaque := flag.Int("opaque", 0, "networks of NSX")
 	flag.Parse()
 
 	model := simulator.VPX()
@@ -39,13 +44,16 @@ func main() {
 	} else {
 		model.Cluster = *clusters
 		model.ClusterHost = 2
+		model.OpaqueNetwork = *opaque
 	}
 	model.Datastore = *datastores
 	model.Machine = 0
 	if err := model.Create(); err != nil {
 		log.Fatal(err)
 	}
+	offer(model.Map())
 	service := model.Service
+	service.RegisterEndpoints = !*plain
 	if *secure {
 		service.TLS = new(tls.Config)
 	}
@@ -55,7 +63,12 @@ func main() {
 	if *deny != "" {
 		limit(model.Map(), strings.Split(*deny, ","))
 	}
+	fail(model.Map(), strings.Split(*deny, ","), *fault)
+	read(model.Map(), *delta)
 	server := service.NewServer()
+	if *keep != "" {
+		server.Config.Handler = &keeping{handler: server.Config.Handler, folder: *keep}
+	}
 	if *cut > 0 {
 		breaking := &cutting{handler: server.Config.Handler, bytes: *cut}
 		breaking.left.Store(*cuts)

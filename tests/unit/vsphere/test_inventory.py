@@ -32,6 +32,7 @@ def tree() -> Inventory:
     add("HostSystem", "/A/host/c1/h1")
     add("ResourcePool", "/A/host/c1/Resources")
     add("ResourcePool", "/A/host/c1/Resources/dev")
+    add("ResourcePool", "/A/host/c1/Resources/dev/web")
     add("ComputeResource", "/A/host/lone", **lone)
     add("HostSystem", "/A/host/lone/lone")
     add("ResourcePool", "/A/host/lone/Resources")
@@ -57,6 +58,7 @@ A = TREE.find(Kind.DATACENTER, "A")
         (Kind.POOL, "c1/Resources", "/A/host/c1/Resources"),
         (Kind.POOL, "c1/*/dev", "/A/host/c1/Resources/dev"),
         (Kind.POOL, "dev", "/A/host/c1/Resources/dev"),
+        (Kind.POOL, "dev/web", "/A/host/c1/Resources/dev/web"),
         (Kind.FOLDER, "team", "/A/vm/team"),
         (Kind.FOLDER, "team/vm", "/A/vm/team/vm"),
         (Kind.FOLDER, "vm/team", "/A/vm/team"),
