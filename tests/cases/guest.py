@@ -28,7 +28,7 @@ from converter.machine.qemu_command import Accelerator, base_arguments
 from converter.store.bundle import read_bundle
 from tests.cases.observe import Sight, observe
 from tests.cases.oracle import MEMORY_MIB
-from tests.cases.rows import HOST_NAME, Row
+from tests.cases.rows import BASE, HOST_NAME, Row
 from tests.images import cases, prepared
 from tests.images.cache import ROOT
 from tinykernel.cpio import directory, regular, write_newc
@@ -43,14 +43,14 @@ _BESIDE = tuple(Path(__file__).with_name(name) for name in ("lives.py", "observe
 class Fault:
     """A mistake in the agent: in one module, the text `old`, which is there once, becomes `new`.
 
-    The rows of one `part` of the table are run first, for one of them should see it.
+    The row `shown_by` is run first, for it should see it; the base's, where none is named.
     """
 
     name: str
     module: str
     old: str
     new: str
-    part: str = ""
+    shown_by: str = BASE
 
     def source(self) -> str:
         """Return the whole wrong module."""
@@ -130,7 +130,7 @@ def ask(
                 "name": fault.name,
                 "module": fault.module,
                 "source": fault.source(),
-                "rows": sorted(faulty_rows, key=lambda row: by_id[row].part != fault.part),
+                "rows": sorted(faulty_rows, key=lambda row: row != fault.shown_by),
             }
             for fault in faults
         ],
