@@ -24,7 +24,7 @@ from converter.cli.run_options import OPTION_NAMES, read_options
 from converter.errors import SaltflatError
 from converter.identity import identity_of
 from converter.launch import Root, root_of_bundle
-from converter.machine.qemu_command import Accelerator, base_arguments
+from converter.machine.qemu_command import KERNEL_COMMAND_LINE, Accelerator, base_arguments
 from converter.store.bundle import read_bundle
 from tests.cases.observe import Sight, observe
 from tests.cases.oracle import MEMORY_MIB
@@ -193,7 +193,7 @@ def _boot(wanted: Mapping[str, Any], root: Root, work: Path) -> list[dict[str, A
     initrd.write_bytes(packed + bytes(-len(packed) % 4) + extra)
     command = [
         *base_arguments(Accelerator("tcg", (7, 2)), boot.parent / "vmlinuz", initrd),
-        *("-append", "console=ttyS1 quiet loglevel=4 panic=-1 no_timer_check"),
+        *("-append", KERNEL_COMMAND_LINE),
         *("-m", str(MEMORY_MIB)),
         *("-chardev", f"file,id=answers,path={answers}"),
         *("-device", "isa-serial,chardev=answers,index=0"),
