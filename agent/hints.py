@@ -7,8 +7,6 @@ alias is good for annotations alone, and a base does what the standard one does.
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 __all__ = [
     "TYPE_CHECKING",
     "Any",
@@ -74,15 +72,52 @@ else:
         def __init__(self, name: str) -> None:
             self.__name__ = name
 
+    from _collections import _tuplegetter
+
+    class _Record(tuple):
+        """What every tuple with names can do, of what `collections.namedtuple` can."""
+
+        __slots__ = ()
+
+        def __new__(cls, *places: Any, **names: Any) -> Any:
+            if names or len(places) != len(cls._fields):
+                places = _completed(cls, places, names)
+            return tuple.__new__(cls, places)
+
+        def __repr__(self) -> str:
+            fields = ("{}={!r}".format(*each) for each in zip(self._fields, self))
+            return "{}({})".format(type(self).__name__, ", ".join(fields))
+
+        def __getnewargs__(self) -> Tuple[Any, ...]:
+            return tuple(self)
+
+        def _replace(self, **changes: Any) -> Any:
+            """Return a tuple like this one but for the changes."""
+            made = type(self)(*(changes.pop(*each) for each in zip(self._fields, self)))
+            if changes:
+                raise ValueError("{} has no {}".format(type(self).__name__, ", ".join(changes)))
+            return made
+
+    def _completed(cls: Any, places: Tuple[Any, ...], names: Dict[str, Any]) -> Tuple[Any, ...]:
+        values = {**cls._field_defaults, **dict(zip(cls._fields, places)), **names}
+        given = len(places) + len(names)
+        if (
+            set(values) != set(cls._fields)
+            or given > len(cls._fields)
+            or names.keys() & set(cls._fields[: len(places)])
+        ):
+            raise TypeError("{} is made of {}".format(cls.__name__, ", ".join(cls._fields)))
+        return tuple(values[field] for field in cls._fields)
+
     class _NamedTupleMeta(type):
-        """Make a `collections.namedtuple` of a class with annotations, as the standard one does."""
+        """Make a tuple with names of a class with annotations, as the standard one does."""
 
         def __new__(cls, name: str, bases: Tuple[type, ...], namespace: Dict[str, Any]) -> type:
-            fields = namespace["__annotations__"]
-            defaults = [namespace.pop(field) for field in fields if field in namespace]
-            made = namedtuple(name, fields, defaults=defaults, module=namespace["__module__"])
-            for key, value in namespace.items():
-                setattr(made, key, value)
-            return made
+            fields = tuple(namespace["__annotations__"])
+            defaults = {field: namespace.pop(field) for field in fields if field in namespace}
+            namespace.update(__slots__=(), _fields=fields, _field_defaults=defaults)
+            for place, field in enumerate(fields):
+                namespace[field] = _tuplegetter(place, None)
+            return type(name, (_Record,), namespace)
 
     NamedTuple = type.__new__(_NamedTupleMeta, "NamedTuple", (), {})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converter.convert_options import ConvertOptions
 from converter.errors import SaltflatError, UsageError
 from converter.events import Monitor, Note, ignore
 from converter.image.model import Image
@@ -20,7 +21,7 @@ from converter.image.reference import BundleReference, ImageReference, parse_sou
 from converter.image.source import Origin, Source, SourceOptions, open_source
 from converter.layer.limits import DEFAULT_LIMITS, Limits
 from converter.linkcache import NO_CACHE, LinkCache
-from converter.pipeline import Chain, ConvertOptions, find_converted
+from converter.pipeline import Chain, find_converted
 from converter.pipeline import convert as convert_image
 from converter.policy import Policy
 from converter.store.bundle import is_bundle_of, write_bundle

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
 from converter import __version__
+from converter.convert_options import ConvertOptions
 from converter.errors import SaltflatError
 from converter.events import (
     CONVERT,
@@ -34,19 +35,18 @@ from converter.ext4.filesystem import FileSystem
 from converter.ext4.geometry import Geometry
 from converter.ext4.state import dump_state, load_states
 from converter.ext4.writer import write_layer
-from converter.groups import DEFAULT_MAX_LINKS, group_layers
+from converter.groups import group_layers
 from converter.identity import identity_of
-from converter.image.fetch import PARALLEL_FETCHES, fetch_blob
+from converter.image.fetch import fetch_blob
 from converter.image.files import Content, whole_file
 from converter.image.model import Image, Layer
 from converter.image.source import Source
 from converter.layer.changeset import read_changes
 from converter.layer.decompress import open_layer
 from converter.layer.entry import Entry
-from converter.layer.limits import DEFAULT_LIMITS, Limits
+from converter.layer.limits import Limits
 from converter.layer.tar import read_entries
 from converter.linkcache import NO_CACHE, LinkCache
-from converter.policy import ANYTHING, Policy
 from converter.rootfs.apply import apply_layers
 from converter.store.chains import find_chain
 from converter.store.images import is_recorded, record_image
@@ -67,21 +67,6 @@ from converter.vmdk.sparse import LinkWriter, ParentRef
 
 PARALLEL_OFFERS = 2
 _ADVANCE_BYTES = 1 << 20  # of progress between two events
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertOptions:
-    """How a chain is made.
-
-    What determines its bytes, its most links, what a layer may have, how many layers are
-    fetched at a time, and which images may be converted at all.
-    """
-
-    parameters: ChainParameters = field(default_factory=ChainParameters)
-    max_links: int = DEFAULT_MAX_LINKS
-    limits: Limits = DEFAULT_LIMITS
-    parallel_fetches: int = PARALLEL_FETCHES
-    policy: Policy = ANYTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.wire.c_frame import OLDEST_VERSION, PROTOCOL_VERSION
 from converter.errors import IntegrityError, NotFoundError
 
 SCHEMA = 1
@@ -156,6 +155,9 @@ def read_record(folder: Path) -> BootImage:
 
 def protocol_fault(identity: str, protocol: int) -> IntegrityError | None:
     """Return why this saltflat cannot talk to that boot image's tether; None when it can."""
+    # It brings the whole protocol along, and many verbs only look whether a record is there.
+    from agent.wire.c_frame import OLDEST_VERSION, PROTOCOL_VERSION  # noqa: PLC0415 - see above
+
     if OLDEST_VERSION <= protocol <= PROTOCOL_VERSION:
         return None
     older = protocol < OLDEST_VERSION

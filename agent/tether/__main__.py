@@ -6,10 +6,10 @@ machine is switched off. Never returns as PID 1, because the kernel panics witho
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 
+from agent.bare_tools import partial
 from agent.hints import Callable, Optional, Sequence, Tuple
 from agent.tether import c_linux, disks, log, syscalls
 from agent.tether.errors import StartError
@@ -53,7 +53,7 @@ def main(at_end: Optional[Callable[[bool], None]] = None) -> None:
         failed = True
         log.error(log.describe(error))
     finally:
-        _power_off(() if at_end is None else (functools.partial(at_end, failed),))
+        _power_off(() if at_end is None else (partial(at_end, failed),))
 
 
 def _serve(command_line: str, started: float) -> None:
@@ -78,7 +78,7 @@ def _mount_agent_world() -> None:
     for kind, target, flags in AGENT_MOUNTS:
         os.makedirs(target, exist_ok=True)
         syscalls.mount(kind, target, kind, flags)
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+    with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
         file.write("-1000")  # the process's appetite must never cost the agent's life
 
 

@@ -12,7 +12,8 @@ from agent import bare_socket as socket
 from agent.hints import Dict, Iterator, Optional, Tuple
 from agent.tether import c_nd_option, c_netlink
 from agent.tether.netlink import split_messages
-from agent.tether.network_config import MAX_ENTRIES, is_domain, is_host_address
+from agent.tether.network_config import MAX_ENTRIES, is_host_address
+from agent.tether.patterns import is_domain
 
 _LINK_LOCAL = b"\xfe\x80"  # fe80::/10, of which 54 bits are zero (RFC 4291, 2.5.6)
 _MAX_DOMAIN = 253

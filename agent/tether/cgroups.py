@@ -33,7 +33,7 @@ class ControlGroup:
     def oom_kills(self) -> int:
         """Return how many processes of the group the kernel has killed for want of memory."""
         try:
-            with open(os.path.join(self.path, "memory.events"), encoding="ascii") as file:
+            with open(os.path.join(self.path, "memory.events"), encoding="utf-8") as file:
                 return count_oom_kills(file.read())
         except OSError:
             return 0  # the kernel has no memory controller
@@ -66,5 +66,5 @@ def count_oom_kills(text: str) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)

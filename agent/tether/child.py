@@ -8,14 +8,14 @@ cannot be traced, and has closed every descriptor but its own before it goes any
 
 from __future__ import annotations
 
-import array
 import errno
 import fcntl
-import json
 import os
 import stat
+import struct
 import termios
 
+from agent import bare_json as json
 from agent import bare_signal as signal
 from agent import bare_socket as socket
 from agent.hints import Callable, Dict, NoReturn, Optional, Sequence, Tuple
@@ -134,7 +134,7 @@ def _become(plan: Plan, pipes: Optional[Pipes], report: socket.socket) -> NoRetu
         _take_pipes(pipes, identity)
     else:
         _take_terminal(plan, identity, report)
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+    with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
         file.write(str(job.run.host.oom_score_adj))  # the agent's own is not for the process
     if plan.builtin:
         privileges.become(identity, None if plan.as_it_is else privileges.DEFAULT_CAPABILITIES)
@@ -211,7 +211,7 @@ def _take_terminal(plan: Plan, identity: accounts.Identity, report: socket.socke
     os.fchmod(slave, 0o620)
     if plan.is_main:
         world.bind_console(os.ttyname(slave))
-    descriptors = array.array("i", [master, slave])
+    descriptors = struct.pack("2i", master, slave)
     report.sendmsg([b"{}"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
     for descriptor in (0, 1, 2):
         os.dup2(slave, descriptor)

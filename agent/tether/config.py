@@ -7,9 +7,7 @@ its path in the document.
 
 from __future__ import annotations
 
-import json
-import re
-
+from agent import bare_json as json
 from agent.hints import Mapping, Optional, Tuple, Union
 from agent.tether.errors import StartError
 from agent.tether.fields import Arguments
@@ -23,6 +21,7 @@ from agent.tether.fields import wrong as _wrong
 from agent.tether.health import IMAGE_NAMES, HealthCheck, parse_health
 from agent.tether.host_config import DEFAULTS, HostConfig, parse_host_config
 from agent.tether.network_config import NONE, NetworkConfig, parse_network
+from agent.tether.patterns import is_host_name, is_serial_device, is_serial_number, is_uuid
 from agent.values import dataclass, replace
 
 SCHEMA = 1
@@ -38,11 +37,6 @@ _MACHINE_MEMBERS = ("root", "hostname", "volumes", "network")
 _OWN_HOST_CONFIG = frozenset(
     ("groups", "limits", "no_new_privileges", "oom_score_adj", "stop_signal", "stop_seconds")
 )
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
-_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z", re.ASCII)
-_SERIAL_NUMBER = re.compile(r"[a-z0-9-]{1,64}\Z", re.ASCII)
-_SERIAL_DEVICE = re.compile(r"/dev/tty[A-Za-z]{1,4}[0-9]{1,3}\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -221,7 +215,7 @@ def parse_channel(document: Mapping[str, object]) -> Union[VirtioSerial, Serial,
         return VirtioSerial(name)
     if kind == "serial":
         device = _text(channel, "device", "channel.device")
-        if not _SERIAL_DEVICE.match(device):
+        if not is_serial_device(device):
             raise _wrong("channel.device", "a serial line such as /dev/ttyS0")
         return Serial(device)
     if kind == "vsock":
@@ -277,10 +271,10 @@ def output_rules(document: Mapping[str, object]) -> Tuple[OutputRules, Optional[
 def parse_job(document: Mapping[str, object]) -> Job:
     """Check and return everything else that the document says."""
     uuid = _text(_object(document, "root", "root"), "uuid", "root.uuid").lower()
-    if not _UUID.match(uuid):
+    if not is_uuid(uuid):
         raise _wrong("root.uuid", "a UUID of 36 characters")
     host_name = _text(document, "hostname", "hostname")
-    if not _HOST_NAME.match(host_name):
+    if not is_host_name(host_name):
         raise _wrong("hostname", "1 to 64 letters, digits, dots, dashes or underscores")
     return Job(
         root_uuid=uuid,
@@ -390,7 +384,7 @@ def _parse_volumes(value: object) -> Tuple[Volume, ...]:
         if not isinstance(entry, dict):
             raise _wrong(field, "an object")
         serial = _text(entry, "serial", field + ".serial").lower()
-        if not _SERIAL_NUMBER.match(serial):
+        if not is_serial_number(serial):
             raise _wrong(field + ".serial", "1 to 64 letters, digits or dashes")
         path = _text(entry, "path", field + ".path")
         if not path.startswith("/"):

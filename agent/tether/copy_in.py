@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 
+from agent.bare_tools import suppress
 from agent.hints import Callable, Dict, List, Optional, Tuple
 from agent.tether import c_tar
 from agent.values import dataclass, field

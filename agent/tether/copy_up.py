@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 
+from agent.bare_tools import suppress
 from agent.hints import Dict, Iterator, List, NamedTuple, Tuple, Union
 
 # Attributes of this kind are seen by nobody without CAP_SYS_ADMIN.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import select
-from contextlib import suppress
 
 from agent import bare_signal as signal
+from agent.bare_tools import suppress
 from agent.hints import List, Mapping, Optional, Tuple
 from agent.tether import log, syscalls
 from agent.tether.errors import StartError

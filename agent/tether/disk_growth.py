@@ -69,7 +69,7 @@ def parse_uevent(message: bytes) -> Dict[str, str]:
 def rescan(path: str) -> None:
     """Have the kernel ask a SCSI device for its size by this file; it announces another one."""
     try:
-        with open(path, "w", encoding="ascii") as file:
+        with open(path, "w", encoding="utf-8") as file:
             file.write("1")
     except OSError as error:
         log.error("{}: {}".format(path, error.strerror))

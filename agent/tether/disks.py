@@ -208,10 +208,10 @@ def scan_scsi(address: str) -> None:
     """
     for host in sorted(os.listdir(SCSI_HOSTS)) if os.path.isdir(SCSI_HOSTS) else ():
         try:
-            with open(os.path.join(SCSI_HOSTS, host, "proc_name"), encoding="ascii") as file:
+            with open(os.path.join(SCSI_HOSTS, host, "proc_name"), encoding="utf-8") as file:
                 if file.read().strip() == "ahci":
                     continue
-            with open(os.path.join(SCSI_HOSTS, host, "scan"), "w", encoding="ascii") as file:
+            with open(os.path.join(SCSI_HOSTS, host, "scan"), "w", encoding="utf-8") as file:
                 file.write(address)
         except OSError as error:
             log.error("{} could not be scanned: {}".format(host, error.strerror))

@@ -7,10 +7,10 @@ is: the host makes it anew for each boot, or once for a machine, and it is erase
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import struct
 
+from agent.bare_hashes import blake2b
 from agent.tether import log
 
 RNDADDENTROPY = 0x40085203  # linux/random.h: _IOW('R', 0x03, int [2])
@@ -24,7 +24,7 @@ def seed(key: bytes, device: str = "/dev/urandom") -> None:
 
     The key does not follow from it, so nothing that the pool gives away betrays it.
     """
-    data = hashlib.blake2b(key=key, person=_PERSON, digest_size=_SEED_BYTES).digest()
+    data = blake2b(key=key, person=_PERSON, digest_size=_SEED_BYTES).digest()
     try:
         descriptor = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -6,13 +6,12 @@ the host is told. PID 1's own beginning and end are `__main__`'s.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import gc
 import os
 import resource
 import time
 
+from agent.bare_tools import ExitStack, partial
 from agent.hints import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence
 from agent.tether import config, disks, log, resolve, syscalls, volumes, world
 from agent.tether.clock import Clock
@@ -65,7 +64,7 @@ def serve(
                 raise fault
             job = config.parse_job(document)
             report = None if shared is None else shared.report_network
-            with contextlib.ExitStack() as stack:
+            with ExitStack() as stack:
                 network = _make_network(job, report)
                 if network is not None:
                     stack.enter_context(network)
@@ -163,7 +162,7 @@ def _health(job: config.Job) -> Optional[Callable[..., HealthMonitor]]:
         return None
     from agent.tether import probes  # noqa: PLC0415 - others do not pay its memory
 
-    return functools.partial(probes.HealthMonitor, *found)
+    return partial(probes.HealthMonitor, *found)
 
 
 def _remove_initramfs(needed: Sequence[str]) -> None:

@@ -6,8 +6,7 @@ in the log: what happens over the channel to the host does not depend on this.
 
 from __future__ import annotations
 
-import json
-
+from agent import bare_json as json
 from agent.hints import Mapping, Optional
 from agent.tether import c_linux, log
 from agent.tether.errors import StartError

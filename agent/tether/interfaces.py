@@ -182,7 +182,7 @@ def _tell_kernel(name: str, wanted: Interface) -> None:
     for setting, value in settings.items():
         try:
             path = os.path.join(SETTINGS, setting.format(name))
-            with open(path, "w", encoding="ascii") as file:
+            with open(path, "w", encoding="utf-8") as file:
                 file.write(value)
         except FileNotFoundError:
             if wanted.has_ipv6:

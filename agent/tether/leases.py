@@ -13,11 +13,11 @@ from agent.tether.network_config import (
     MTU,
     Prefix,
     Route,
-    is_domain,
     is_host_address,
     parse_address,
     parse_prefix,
 )
+from agent.tether.patterns import is_domain
 from agent.values import dataclass
 
 FOREVER = 0xFFFFFFFF  # RFC 2131: a lease without an end

@@ -9,8 +9,9 @@ import os
 
 from agent.hints import Dict, Mapping
 from agent.tether.errors import StartError
-from agent.tether.relayed import MAX_FAILURE
+from agent.wire.c_frame import CONTROL_LIMIT
 
+MAX_FAILURE = CONTROL_LIMIT // 32  # letters; JSON escapes may cost six bytes each
 MAIN = 0  # the number of the main process
 MAX_NUMBER = 1e9  # above any signal, any size and 30 years of seconds
 

@@ -7,9 +7,9 @@ nothing: devices announce themselves (`uevents`).
 from __future__ import annotations
 
 import errno
-import json
 import os
 
+from agent import bare_json as json
 from agent.hints import Dict, Iterable, List, Mapping, Protocol, Set, Tuple
 from agent.tether import c_linux, syscalls
 from agent.tether.errors import StartError
@@ -126,7 +126,7 @@ def read_pci_ids(folder: str = PCI_DEVICES) -> List[PciId]:
     for address in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         values = []
         for name in ("vendor", "device"):
-            with open(os.path.join(folder, address, name), encoding="ascii") as file:
+            with open(os.path.join(folder, address, name), encoding="utf-8") as file:
                 values.append(int(file.read(), 16))
         ids.append((values[0], values[1]))
     return ids

@@ -6,12 +6,12 @@ network with the agent, and has no right to change it unless the run gives it on
 
 from __future__ import annotations
 
-import functools
 import select
 import time
 from types import TracebackType
 
 from agent import bare_socket as socket
+from agent.bare_tools import partial
 from agent.hints import Callable, Dict, List, Mapping, Optional, Tuple
 from agent.tether import c_netlink, dhcp, log, modules, netlink
 from agent.tether.advertised import AdvertisedNames
@@ -264,7 +264,7 @@ class MachineNetwork:
                 poller.watch(
                     card.client.descriptor,
                     select.EPOLLIN,
-                    functools.partial(self._take_events, card),
+                    partial(self._take_events, card),
                 )
         assert self._listener is not None
         poller.watch(self._listener.fileno(), select.EPOLLIN, self._addresses_changed)

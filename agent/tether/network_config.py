@@ -6,12 +6,11 @@ it, or without interfaces, leaves the machine its loopback alone.
 
 from __future__ import annotations
 
-import re
-
 from agent import bare_socket as socket
 from agent.hints import Dict, List, Mapping, Optional, Tuple
 from agent.tether import fields
 from agent.tether.fields import wrong
+from agent.tether.patterns import is_domain, is_mac
 from agent.values import dataclass
 
 MAX_INTERFACES = 10  # of a machine of vSphere's
@@ -20,9 +19,6 @@ MTU = (68, 65535)  # RFC 791's least, and the most that a header can say
 WAIT_SECONDS = 10.0
 BITS: Mapping[int, int] = {socket.AF_INET: 32, socket.AF_INET6: 128}
 ANYWHERE: Mapping[int, bytes] = {family: bytes(bits // 8) for family, bits in BITS.items()}
-
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z", re.ASCII)
-_DOMAIN = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -129,11 +125,6 @@ def parse_address(text: str) -> bytes:
         raise ValueError("{!r} is no IP address".format(text)) from error
 
 
-def is_domain(text: str) -> bool:
-    """Say whether a text may stand in resolv.conf as a domain."""
-    return _DOMAIN.match(text) is not None
-
-
 def is_host_address(packed: bytes) -> bool:
     """Say whether an address may be an interface's: one host's, and not this machine's itself."""
     if len(packed) == 4:
@@ -143,7 +134,7 @@ def is_host_address(packed: bytes) -> bool:
 
 def _parse_interface(entry: Mapping[str, object], field: str) -> Interface:
     mac = fields.text(entry, "mac", field + ".mac").lower().replace("-", ":")
-    if not _MAC.match(mac) or int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
+    if not is_mac(mac) or int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
         raise wrong(field + ".mac", "the MAC address of one interface, as 02:42:ac:11:00:02")
     mtu = entry.get("mtu")
     addresses = []

@@ -6,8 +6,7 @@ bytes are `relayed`'s matter.
 
 from __future__ import annotations
 
-from collections import deque
-
+from agent.bare_tools import deque
 from agent.hints import Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
 from agent.tether.errors import StartError
 from agent.tether.messages import MAIN, describe_exit, describe_failure

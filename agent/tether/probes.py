@@ -8,13 +8,12 @@ nothing: the supervisor's loop calls it.
 from __future__ import annotations
 
 import binascii
-import contextlib
 import os
 import select
 import time
-from collections import deque
 
 from agent import bare_signal as signal
+from agent.bare_tools import deque, suppress
 from agent.hints import Callable, Deque, Dict, List, Mapping, Optional
 from agent.tether.companion import Tell
 from agent.tether.errors import StartError
@@ -68,7 +67,7 @@ class Probe:
         self._overdue_ns = timeout_ns
         if self._status is None:
             for kill in (os.killpg, os.kill):  # a group it has only once it leads a session
-                with contextlib.suppress(ProcessLookupError):
+                with suppress(ProcessLookupError):
                     kill(self.pid, signal.SIGKILL)
 
     def abandon(self) -> None:

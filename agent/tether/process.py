@@ -7,15 +7,15 @@ the process is the supervisor's.
 
 from __future__ import annotations
 
-import array
-import contextlib
 import fcntl
-import json
 import os
+import struct
 
+from agent import bare_json as json
 from agent import bare_signal as signal
 from agent import bare_socket as socket
-from agent.hints import Callable, List, Mapping, Optional
+from agent.bare_tools import suppress
+from agent.hints import Callable, List, Mapping, Optional, Tuple
 from agent.tether import c_linux, child, device_rules, syscalls, volumes, world
 from agent.tether.child import Builtin, Pipes, Plan
 from agent.tether.config import Job
@@ -32,6 +32,7 @@ NAMESPACES = (
 )
 
 MAX_REPORT_BYTES = 65536
+_INT_BYTES = 4  # of a descriptor
 
 # Four times the usual: process and agent take turns on a processor, and more is done in each.
 PIPE_BYTES = 262144
@@ -70,7 +71,7 @@ class Launch:
         self._report = report
         self._ends = ends
         self._with_stdin = with_stdin
-        self._terminal = array.array("i")
+        self._terminal: Tuple[int, ...] = ()
 
     @property
     def descriptor(self) -> int:
@@ -86,7 +87,7 @@ class Launch:
             try:
                 message, ancillary, _, _ = self._report.recvmsg(
                     MAX_REPORT_BYTES,
-                    socket.CMSG_SPACE(2 * self._terminal.itemsize),
+                    socket.CMSG_SPACE(2 * _INT_BYTES),
                     socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT,
                 )
             except BlockingIOError:
@@ -95,7 +96,7 @@ class Launch:
                 return self._running()
             for level, kind, data in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    self._terminal.frombytes(data)
+                    self._terminal += struct.unpack("%di" % (len(data) // _INT_BYTES), data)
             failure = json.loads(message.decode("utf-8"))
             if failure:
                 self._abandon()
@@ -212,7 +213,7 @@ def is_ending(pid: int) -> bool:
 
 
 def _is_exiting(path: str) -> bool:
-    with open(path, encoding="ascii", errors="replace") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         fields = file.read().rpartition(")")[2].split()
     return bool(int(fields[6]) & c_linux.PF_EXITING)
 
@@ -257,7 +258,7 @@ def _open_pipes(opened: List[int], *, with_stdin: bool) -> Pipes:
     def pipe() -> tuple[int, int]:
         ends = os.pipe()
         opened.extend(ends)
-        with contextlib.suppress(OSError):  # a limit: then it is as large as any
+        with suppress(OSError):  # a limit: then it is as large as any
             fcntl.fcntl(ends[0], c_linux.F_SETPIPE_SZ, PIPE_BYTES)
         return ends
 

@@ -9,26 +9,25 @@ as over. Nothing is dropped on the way: a host that does not take the output hol
 from __future__ import annotations
 
 import fcntl
-import functools
 import os
 import select
 import sys
 import termios
 
 from agent import bare_signal as signal
+from agent.bare_tools import partial
 from agent.hints import Callable, Dict, Optional
 from agent.tether import log, terminal
 from agent.tether.errors import StartError
 from agent.tether.poller import Poller
 from agent.tether.process import Launch, Process
 from agent.tether.standard_input import StandardInput
-from agent.wire import CONTROL_LIMIT, STDERR, STDIN, STDOUT, Endpoint, stream_of
+from agent.wire import STDERR, STDIN, STDOUT, Endpoint, stream_of
 
 # What is read of an output at once. A pipe holds as much: each read of a full one wakes its writer,
 # who takes the processor, and what comes back from that has lost its place in every cache.
 READ_BYTES = 262144
 PIECE_BYTES = 131072  # of that, for the endpoint: a frame's payload at most, not copied once more
-MAX_FAILURE = CONTROL_LIMIT // 32  # letters; JSON escapes may cost six bytes each
 
 
 class Relayed:
@@ -326,7 +325,7 @@ class Relayed:
             mask |= select.EPOLLIN
         if self._input is not None and self._input.descriptor == descriptor and self._input.pending:
             mask |= select.EPOLLOUT
-        self._poller.watch(descriptor, mask, functools.partial(self._serve, descriptor))
+        self._poller.watch(descriptor, mask, partial(self._serve, descriptor))
 
     def _serve(self, descriptor: int, ready: int) -> None:
         if descriptor in self._outputs and ready & ~select.EPOLLOUT:

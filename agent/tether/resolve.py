@@ -9,7 +9,6 @@ here as it does there; each has a row in tests/unit/tether/test_tether_resolve.p
 from __future__ import annotations
 
 import posixpath
-import re
 
 from agent import bare_signal as signal
 from agent.hints import Dict, List, Tuple
@@ -20,7 +19,8 @@ from agent.tether.health import HealthCheck
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-_REALTIME_SIGNAL = re.compile(r"RT(MIN|MAX)(?:([+-])([0-9]{1,2}))?\Z", re.ASCII)
+# RTMIN and RTMAX, or RTMIN+3: a number of one or two digits.
+_REALTIME = {"RTMIN": signal.SIGRTMIN, "RTMAX": signal.SIGRTMAX}
 
 
 def resolve_arguments(image: ImageConfig, run: RunConfig) -> Arguments:
@@ -125,10 +125,13 @@ def _signal_number(name: str) -> int | None:
     if name.isascii() and name.isdigit():
         number = int(name)
         return number if 1 <= number <= signal.SIGRTMAX else None
-    realtime = _REALTIME_SIGNAL.match(name)
-    if realtime:
-        base = signal.SIGRTMIN if realtime.group(1) == "MIN" else signal.SIGRTMAX
-        offset = int(realtime.group(3) or 0)
-        number = base + (offset if realtime.group(2) == "+" else -offset)
+    base, offset = _REALTIME.get(name[:5]), name[5:]
+    if base is not None and (not offset or _is_offset(offset)):
+        number = base + int(offset or 0)
         return number if signal.SIGRTMIN <= number <= signal.SIGRTMAX else None
     return signal.NAMES.get(name)
+
+
+def _is_offset(text: str) -> bool:
+    digits = text[1:]
+    return text[0] in "+-" and 1 <= len(digits) <= 2 and digits.isascii() and digits.isdigit()

@@ -6,9 +6,9 @@ another run is `life`'s matter.
 
 from __future__ import annotations
 
-import functools
 import os
 
+from agent.bare_tools import partial
 from agent.hints import List, Mapping, Optional, Tuple
 from agent.tether import config, copy_in, copy_out, process, syscalls
 from agent.tether.cgroups import ControlGroup
@@ -82,11 +82,9 @@ class Runs:
             return process.start_beside(config.parse_exec(message, job), main, cgroup=group)
         asked = config.parse_copy(message)
         takes = message["type"] == "copy-in"
-        copy = functools.partial(
-            copy_out.run, asked.path, follow=asked.follow, shallow=asked.shallow
-        )
+        copy = partial(copy_out.run, asked.path, follow=asked.follow, shallow=asked.shallow)
         if takes:
-            copy = functools.partial(copy_in.run, asked.path)
+            copy = partial(copy_in.run, asked.path)
         copying = replace(job, run=config.RunConfig(stdin=takes))  # with Docker's own rights
         return process.start_beside(copying, main, cgroup=group, builtin=copy)
 

@@ -145,7 +145,7 @@ def _unbind(driver: str) -> bool:
     found = False
     for name in os.listdir(driver) if os.path.isdir(driver) else ():
         if os.path.exists(os.path.join(driver, name, "subsystem")):  # a link to a device
-            with open(os.path.join(driver, "unbind"), "w", encoding="ascii") as file:
+            with open(os.path.join(driver, "unbind"), "w", encoding="utf-8") as file:
                 file.write(name)
             found = True
     return found

@@ -7,9 +7,9 @@ means to a pipe and to a terminal. It does not close the descriptor.
 from __future__ import annotations
 
 import os
-from collections import deque
 from itertools import islice
 
+from agent.bare_tools import deque
 from agent.hints import Deque, Union
 from agent.tether import terminal
 

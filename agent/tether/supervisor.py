@@ -10,14 +10,13 @@ acknowledged that, or is not there.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import select
 import time
-from contextlib import ExitStack
 
 from agent import bare_signal as signal
+from agent.bare_tools import ExitStack, partial
 from agent.hints import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
 from agent.tether import log
 from agent.tether.companion import Companion
@@ -195,7 +194,7 @@ class Supervisor:
             self._endpoint,
             self._poller,
             on_start=lambda _: life.started(),
-            on_over=functools.partial(self._end_life, life),
+            on_over=partial(self._end_life, life),
             keeps_streams=True,
         )
         self._add_child(process)

@@ -6,11 +6,11 @@ path. Numbers and layouts come from `c_linux`.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
 
+from agent.bare_tools import suppress
 from agent.hints import Union
 from agent.tether import c_bpf, c_linux
 
@@ -140,7 +140,7 @@ def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
             raise
         for name in os.listdir("/proc/self/fd"):  # a kernel before 5.9
             if first <= int(name) <= last:
-                with contextlib.suppress(OSError):  # the one that listed them
+                with suppress(OSError):  # the one that listed them
                     os.close(int(name))
 
 

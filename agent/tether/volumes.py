@@ -9,9 +9,8 @@ puts them where they belong (`place`, `finish`) once the rest of its world is th
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 
-from agent.hints import Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from agent.hints import Dict, Mapping, Optional, Sequence, Tuple
 from agent.tether import copy_up, disks, log, syscalls
 from agent.tether.config import Volume
 from agent.tether.errors import StartError
@@ -154,16 +153,19 @@ def _resolve(volume: Volume) -> str:
     return target
 
 
-@contextmanager
-def _explained(volume: Volume, what: str) -> Iterator[None]:
+class _explained:  # noqa: N801 - a function to who uses it
     """Turn an OSError into a StartError that names the volume."""
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or error
-        raise StartError(
-            "volume", "the volume for {} {}: {}".format(volume.path, what, why)
-        ) from error
+
+    def __init__(self, volume: Volume, what: str) -> None:
+        self._what = "the volume for {} {}".format(volume.path, what)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, OSError):
+            why = error.strerror or error
+            raise StartError("volume", "{}: {}".format(self._what, why)) from error
 
 
 def _read(path: str) -> Optional[bytes]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import functools
 import os
 import stat
 
 from agent import bare_socket as socket
+from agent.bare_tools import partial
 from agent.hints import Iterator, List, Mapping, Sequence, Tuple
 from agent.tether import c_linux, syscalls, volumes
 from agent.tether.c_linux import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_STRICTATIME
@@ -169,8 +169,8 @@ def build(
     _make_devices()
     if host.privileged:
         _make_machine_devices()
-    added = [(mount.target, functools.partial(_apply, mount)) for mount in own]
-    added += [(one.volume.path, functools.partial(volumes.place, (one,))) for one in held]
+    added = [(mount.target, partial(_apply, mount)) for mount in own]
+    added += [(one.volume.path, partial(volumes.place, (one,))) for one in held]
     for _, put in sorted(added, key=lambda one: one[0].count("/")):
         put()
     for path, tree in files.items():

@@ -6,9 +6,8 @@ travel in the same order, for they are about the same things.
 
 from __future__ import annotations
 
-import json
-from collections import deque
-
+from agent import bare_json as json
+from agent.bare_tools import deque
 from agent.hints import Deque, Dict, Optional
 from agent.wire.c_frame import (
     CONTROL,

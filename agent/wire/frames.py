@@ -7,10 +7,9 @@ finds its way back after any garbage, and hands out as console text what was bet
 
 from __future__ import annotations
 
-import hashlib
-from hmac import compare_digest
 from zlib import crc32
 
+from agent.bare_hashes import blake2b, compare_digest
 from agent.hints import Callable, Iterator, NamedTuple, Optional, Tuple, Union
 from agent.wire.c_frame import (
     FRAME_OVERHEAD,
@@ -49,7 +48,7 @@ class Sealer:
 
     def __init__(self, key: bytes) -> None:
         # Keying costs a compression round; a copy of the keyed state does not.
-        self.keyed = hashlib.blake2b(key=key, digest_size=TAG_SIZE, person=TAG_PERSON)
+        self.keyed = blake2b(key=key, digest_size=TAG_SIZE, person=TAG_PERSON)
 
     def parts(self, frame: Frame) -> Tuple[bytes, bytes, bytes]:
         """Return the header, payload and tag that go on the line, one after the other."""

@@ -5,8 +5,7 @@ Owns the payloads of HELLO, HELLO_ACK and REFUSE, and the derivation of keys; no
 
 from __future__ import annotations
 
-import hmac
-
+from agent.bare_hashes import hmac_sha256
 from agent.hints import NamedTuple, Optional, Tuple
 from agent.wire.c_frame import (
     GREETING,
@@ -32,7 +31,7 @@ def derive(key: bytes, label: bytes, *parts: bytes) -> bytes:
     if len(key) != KEY_SIZE:
         raise ValueError("the key must be %d bytes, not %d" % (KEY_SIZE, len(key)))
     text = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    return hmac.new(key, b"saltflat wire\0" + label + b"\0" + text, "sha256").digest()
+    return hmac_sha256(key, b"saltflat wire\0" + label + b"\0" + text)
 
 
 class KeyPair:

@@ -6,8 +6,7 @@ which are the carried ones and the dropped. Offsets are of the second kind.
 
 from __future__ import annotations
 
-from collections import deque
-
+from agent.bare_tools import deque
 from agent.hints import Deque, Optional, Tuple, Union
 from agent.wire.c_frame import GAP, MAX_COUNT, Flag, FrameType
 from agent.wire.events import ProtocolError

@@ -6,8 +6,7 @@ line that changes.
 
 from __future__ import annotations
 
-from collections import deque
-
+from agent.bare_tools import deque
 from agent.hints import Deque, Optional
 from agent.wire.c_frame import FIRST_PAYLOAD, MIN_PAYLOAD
 

@@ -10,8 +10,7 @@ are numbered only when they are taken for sending.
 
 from __future__ import annotations
 
-from collections import deque
-
+from agent.bare_tools import deque
 from agent.hints import Deque, Dict, NamedTuple, Optional, Tuple
 from agent.wire.c_frame import (
     DATA_FRAMES,

@@ -17,9 +17,9 @@ from converter.cli.options import (
     store_option,
 )
 from converter.cli.output import Output
+from converter.convert_options import ConvertOptions
 from converter.image.source import Origin
 from converter.library import BundleTarget
-from converter.pipeline import ConvertOptions
 from converter.store.bundle_boot import bundle_boot
 from converter.store.locks import using
 

@@ -23,6 +23,7 @@ from converter.cli.options import (
 )
 from converter.cli.output import Output
 from converter.cli.package_options import PackageOptions, package_options
+from converter.convert_options import ConvertOptions
 from converter.errors import AuthError, UnavailableError, UsageError
 from converter.export.exportable import Exportable
 from converter.export.kinds import EXPORT_TYPES, make_export
@@ -31,7 +32,6 @@ from converter.export.target import check_target
 from converter.image.reference import BundleReference, SourceReference
 from converter.image.source import Origin
 from converter.package.c_provenance import SUFFIX
-from converter.pipeline import ConvertOptions
 from converter.store.layout import Store
 from converter.store.locks import using
 from converter.vmdk.compression import LEVELS, Codec, best

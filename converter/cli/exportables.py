@@ -5,10 +5,10 @@ from __future__ import annotations
 from converter.cli.caching import Caching
 from converter.cli.images import convert_source, hold_bundle_to, image_of_bundle
 from converter.cli.output import Output
+from converter.convert_options import ConvertOptions
 from converter.export.exportable import Exportable, exportable_of_bundle, exportable_of_image
 from converter.image.reference import BundleReference, SourceReference
 from converter.image.source import Origin
-from converter.pipeline import ConvertOptions
 from converter.store.bundle import read_bundle
 from converter.store.layout import Store
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from converter import library
 from converter.cli.caching import Caching, open_cache
 from converter.cli.registries import access_for
 from converter.cli.stdin import claim_stdin
+from converter.convert_options import ConvertOptions
 from converter.errors import IntegrityError, NotFoundError
 from converter.events import Monitor
 from converter.image.c_oci import MAX_DOCUMENT_BYTES
@@ -24,11 +25,12 @@ from converter.image.reference import (
     parse_source,
 )
 from converter.image.source import Origin, Source
-from converter.library import BundleTarget, Converted
-from converter.pipeline import ConvertOptions
 from converter.policy import ANYTHING, Policy
 from converter.store.bundle import Bundle, read_bundle
 from converter.store.layout import Store
+
+if TYPE_CHECKING:
+    from converter.library import BundleTarget, Converted
 
 
 def parse_argument(text: str) -> SourceReference:
@@ -54,6 +56,8 @@ def open_image(
 
     A copy of an archive that cannot be read in place lies in `store`, if there is one.
     """
+    from converter import library  # noqa: PLC0415 - as in convert_source
+
     parse_argument(text)
     with library.open_image(text, origin, store=store, monitor=monitor) as opened:
         yield opened
@@ -75,6 +79,9 @@ def convert_source(
 
     `named` is the registry that a password is for, if it is not the image's.
     """
+    # It brings all that writes file systems along; a bundle is converted already.
+    from converter import library  # noqa: PLC0415 - see above
+
     reference = parse_argument(text)
     host = reference.host if isinstance(reference, RegistryReference) else ""
     named = named or host

@@ -14,11 +14,8 @@ from click.core import ParameterSource
 from converter.cli.options import size
 from converter.errors import NotFoundError, UsageError
 from converter.export.exportable import Exportable
-from converter.export.guest import guest_document, host_name, mac_address
 from converter.export.settings import Firmware, MachineSettings
 from converter.image.platform import Platform
-from converter.machine.model import KEY_BYTES
-from converter.package.vmx import check_serial
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle_boot import BundleBoot, bundle_boot_image
 from converter.store.layout import Store
@@ -52,6 +49,8 @@ class MachineOptions:
                 expected="it beside a type that is a machine, such as vmx or ova",
             )
         if self.serial:
+            from converter.package.vmx import check_serial  # noqa: PLC0415 - as in settings
+
             check_serial(self.serial)
         if self.memory < _LEAST_MEMORY_BYTES:
             raise UsageError(
@@ -66,6 +65,13 @@ class MachineOptions:
 
         Raises as `boot_medium`.
         """
+        # Only who makes machines waits for what is about them.
+        from converter.export.guest import (  # noqa: PLC0415 - see above
+            guest_document,
+            host_name,
+            mac_address,
+        )
+
         mac, hostname = mac_address(source), self.hostname or host_name(name)
         return MachineSettings(
             boot_medium=self.boot_medium(store, source.image.platform, source.boot, medium),
@@ -214,16 +220,21 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 def _read_options(*, key_file: Path | None, hostname: str | None, **own: Any) -> MachineOptions:  # noqa: ANN401  # click's values
-    if hostname is not None and host_name(hostname) != hostname:
-        raise UsageError(
-            f"--hostname {hostname!r} is no host name.",
-            expected="1 to 63 letters, digits, dots and dashes, a letter or digit at both ends",
-        )
+    if hostname is not None:
+        from converter.export.guest import host_name  # noqa: PLC0415 - as in settings
+
+        if host_name(hostname) != hostname:
+            raise UsageError(
+                f"--hostname {hostname!r} is no host name.",
+                expected="1 to 63 letters, digits, dots and dashes, a letter or digit at both ends",
+            )
     key = None if key_file is None else _read_key(key_file)
     return MachineOptions(key=key, hostname=hostname, **own)
 
 
 def _read_key(path: Path) -> bytes:
+    from converter.machine.model import KEY_BYTES  # noqa: PLC0415 - as in settings
+
     with path.open("rb") as file:
         text = file.read(_KEY_FILE_BYTES)
     try:

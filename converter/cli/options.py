@@ -11,6 +11,7 @@ import click
 
 from converter.cli.output import Output
 from converter.cli.registries import registry_options
+from converter.convert_options import ConvertOptions
 from converter.errors import SaltflatError
 from converter.events import Monitor
 from converter.groups import DEFAULT_MAX_LINKS
@@ -19,7 +20,6 @@ from converter.image.platform import Platform
 from converter.image.source import Origin, SourceOptions
 from converter.layer.limits import DEFAULT_LIMITS, RATIO_FREE_BYTES, Limits
 from converter.machine.state_root import default_state_root
-from converter.pipeline import ConvertOptions
 from converter.policy import ANYTHING, Policy
 from converter.sizes import parse_size
 from converter.store.layout import Store, default_store

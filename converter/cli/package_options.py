@@ -12,8 +12,6 @@ import click
 from converter.cli.machine_options import gathered
 from converter.errors import UsageError
 from converter.export.settings import PackageSettings
-from converter.package.properties import property_sections
-from converter.package.signing import load_signer
 from tinykernel.media.record import Kind
 
 _MEDIA = {"iso": Kind.ISO, "disk": Kind.STREAM}
@@ -53,6 +51,10 @@ class PackageOptions:
         Raises UsageError for a line that no server has and for what cannot be a property, and as
         the signer does.
         """
+        # Only who makes packages waits for what is about them.
+        from converter.package.properties import property_sections  # noqa: PLC0415 - see above
+        from converter.package.signing import load_signer  # noqa: PLC0415 - see above
+
         property_sections({}, asked=self.variables)
         if not self.network.strip():
             raise UsageError("--network-name is empty.", expected="the name of a network")

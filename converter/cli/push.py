@@ -20,11 +20,11 @@ from converter.cli.options import (
     store_option,
 )
 from converter.cli.output import Output
+from converter.convert_options import ConvertOptions
 from converter.errors import NotFoundError
 from converter.image.model import Image
 from converter.image.reference import BundleReference
 from converter.image.source import Origin
-from converter.pipeline import ConvertOptions
 from converter.registry.artifacts import ArtifactRepository
 from converter.registry.client import RegistryClient
 from converter.store.bundle import Bundle, read_bundle

@@ -27,6 +27,7 @@ from converter.cli.output import Output
 from converter.cli.run_options import RunOptions, run_options
 from converter.cli.stdin import claim_stdin
 from converter.cli.volume_options import VolumeOptions, volume_options
+from converter.convert_options import ConvertOptions
 from converter.errors import UsageError
 from converter.image.reference import BundleReference
 from converter.image.source import Origin
@@ -34,7 +35,6 @@ from converter.launch import machine_spec, root_of_bundle, root_of_chain
 from converter.machine.foreground import run_in_foreground
 from converter.machine.machines import MachineRequest
 from converter.machine.model import Channel
-from converter.pipeline import ConvertOptions
 from converter.store.bootimages import boot_image_for
 from converter.store.bundle import read_bundle
 from converter.store.bundle_boot import bundle_boot_image

@@ -23,12 +23,12 @@ from converter.cli.options import (
 )
 from converter.cli.output import Output
 from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
+from converter.convert_options import ConvertOptions
 from converter.errors import UsageError
 from converter.export.disks import DISK
 from converter.export.settings import Export
 from converter.export.template import DISK_NAME, NETWORK, template_disk, template_name
 from converter.image.source import Origin
-from converter.pipeline import ConvertOptions
 from converter.store.locks import using
 from converter.vmdk.compression import best
 from converter.vsphere.kept import KeptSessions

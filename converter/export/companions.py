@@ -8,17 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from converter.events import Monitor, StepFinished, StepStarted
 from converter.export.settings import Export
 from converter.package.c_provenance import SUFFIX
-from converter.package.provenance import (
-    CodecUsed,
-    ExportMade,
-    LinkMade,
-    Subject,
-    encode_provenance,
-)
+
+if TYPE_CHECKING:
+    from converter.package.provenance import Subject
 
 
 def write_companions(
@@ -33,8 +30,10 @@ def write_companions(
 
     `codec_counts`: the disks' bytes depend on the export's codec. Raises OSError.
     """
-    subjects = []
+    subjects: list[Subject] = []
     if export.tells_provenance:
+        from converter.package.provenance import Subject  # noqa: PLC0415 - as in _statement
+
         step = f"digests of {len(disks)} files"
         monitor(StepStarted(step))
         subjects = [Subject(name, _sha256(folder / name)) for name in disks]
@@ -58,6 +57,14 @@ def companions(
 
 
 def _statement(export: Export, subjects: Sequence[Subject], *, codec_counts: bool) -> bytes:
+    # A flat disk, whose start counts, tells nothing unless it is asked to.
+    from converter.package.provenance import (  # noqa: PLC0415 - see above
+        CodecUsed,
+        ExportMade,
+        LinkMade,
+        encode_provenance,
+    )
+
     source, codec = export.source, export.codec
     used = CodecUsed(codec.library, codec.version, codec.level) if codec_counts else None
     made = ExportMade(

@@ -9,13 +9,30 @@ from typing import BinaryIO
 
 from converter.events import Monitor
 from converter.export.disks import FLAT_ENDING, pipe_stream, write_flat, write_sparse, write_stream
-from converter.export.package import write_ova, write_ovf
 from converter.export.settings import Export
 from converter.export.target import fill_target
-from converter.export.vmx import write_vmx
 
 Write = Callable[[Export, Path, Monitor], None]
 Pipe = Callable[[Export, BinaryIO, Monitor], None]
+
+
+# A third of a small export's time is starting, so what makes machines is loaded for those alone.
+def _write_vmx(export: Export, folder: Path, monitor: Monitor) -> None:
+    from converter.export.vmx import write_vmx  # noqa: PLC0415 - see above
+
+    write_vmx(export, folder, monitor)
+
+
+def _write_ovf(export: Export, folder: Path, monitor: Monitor) -> None:
+    from converter.export.package import write_ovf  # noqa: PLC0415 - see above
+
+    write_ovf(export, folder, monitor)
+
+
+def _write_ova(export: Export, folder: Path, monitor: Monitor) -> None:
+    from converter.export.package import write_ova  # noqa: PLC0415 - see above
+
+    write_ova(export, folder, monitor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +70,9 @@ EXPORT_TYPES: Mapping[str, ExportType] = {
     # Reading all zeros of a large disk would take longer than writing its data.
     "flat": ExportType(write=write_flat, endings=(FLAT_ENDING,), tells_provenance=False),
     "sparse": ExportType(write=write_sparse),
-    "vmx": ExportType(write=write_vmx, suffix=".vmx", is_folder=True, is_machine=True),
+    "vmx": ExportType(write=_write_vmx, suffix=".vmx", is_folder=True, is_machine=True),
     "ovf": ExportType(
-        write=write_ovf,
+        write=_write_ovf,
         suffix=".ovf",
         is_folder=True,
         is_machine=True,
@@ -63,7 +80,7 @@ EXPORT_TYPES: Mapping[str, ExportType] = {
         is_compressed=True,
     ),
     "ova": ExportType(
-        write=write_ova, suffix=".ova", is_machine=True, is_package=True, is_compressed=True
+        write=_write_ova, suffix=".ova", is_machine=True, is_package=True, is_compressed=True
     ),
 }
 

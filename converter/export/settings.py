@@ -5,10 +5,13 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from converter.export.exportable import Exportable
-from converter.package.signing import Signer
 from converter.vmdk.compression import Codec
+
+if TYPE_CHECKING:
+    from converter.package.signing import Signer  # most exports sign nothing
 
 
 class Firmware(enum.StrEnum):

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,8 @@ def retry_after_seconds(
         return None
     if text.strip().isdecimal():
         return float(text.strip()[:9])
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - slow to load, seldom needed
+
     try:
         until = parsedate_to_datetime(text)
     except ValueError:

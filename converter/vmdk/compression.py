@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -95,7 +94,12 @@ class Compressor:
             raise ValueError(f"codec {codec} on {threads} threads")
         self.codec = codec
         self.batches_max = 1 if threads == 1 else _BATCHES_PER_THREAD * threads
-        self._pool = ThreadPoolExecutor(threads, "deflate") if threads > 1 else None
+        self._pool: ThreadPoolExecutor | None = None
+        if threads > 1:
+            # Who has no threads does not wait for what they need.
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - see above
+
+            self._pool = ThreadPoolExecutor(threads, "deflate")
 
     def __enter__(self) -> Self:
         """Return the compressor itself."""

@@ -30,13 +30,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.atomic import TEMP_PREFIX
+from converter.convert_options import ConvertOptions
 from converter.errors import SaltflatError
 from converter.events import ignore
 from converter.image.files import Folder
 from converter.image.layout import LayoutSource
 from converter.image.platform import Platform
 from converter.image.reference import LayoutReference, parse_source
-from converter.pipeline import ConvertOptions, convert
+from converter.pipeline import convert
 from converter.store.bundle import read_bundle, write_bundle
 from converter.store.gc import collect_garbage
 from converter.store.inventory import take_inventory

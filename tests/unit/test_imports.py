@@ -48,18 +48,20 @@ RULES = {
         who=("agent.wire", "agent.tether"),
         only=(
             *("agent.wire", "agent.tether", "agent.values", "agent.hints"),
-            *("agent.bare_socket", "agent.bare_signal"),
+            *("agent.bare_socket", "agent.bare_signal", "agent.bare_json", "agent.bare_tools"),
+            "agent.bare_hashes",
         ),
         why="they run in guests that have Python and nothing else",
     ),
     "guest-lean": Rule(
         who=("agent.wire", "agent.tether"),
         never=(
-            *("argparse", "dataclasses", "inspect", "logging", "pathlib", "random", "shutil"),
+            *("argparse", "array", "collections", "contextlib", "dataclasses", "enum", "functools"),
+            *("hashlib", "hmac", "inspect", "json", "logging", "pathlib", "random", "re", "shutil"),
             *("signal", "socket", "string", "subprocess", "tempfile", "textwrap", "threading"),
             *("traceback", "typing"),
         ),
-        unless=("agent.tether.alone",),  # not in the boot image
+        unless=("agent.tether.alone", "agent.tether.debug"),  # not in the usual boot image
         why="the agent has a budget of memory; others beside it have what is needed of these",
     ),
     "wire-alone": Rule(

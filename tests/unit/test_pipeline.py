@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from converter.convert_options import ConvertOptions
 from converter.errors import IntegrityError, PolicyError
 from converter.events import ignore
 from converter.identity import identity_of
 from converter.image.files import Content
 from converter.image.model import Descriptor, Digest, Image, ImageConfig, Layer, Manifest, Platform
 from converter.image.sink import CheckedSink
-from converter.pipeline import ConvertOptions, convert
+from converter.pipeline import convert
 from converter.policy import Policy
 from converter.store.layout import Store
 from converter.store.links import ChainParameters, LinkRecord, PendingLink

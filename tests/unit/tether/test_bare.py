@@ -1,7 +1,10 @@
-"""The agent's own `socket` and `signal`: what they have is as the standard modules have it."""
+"""The agent's own `socket`, `signal` and more: what they have is as the standard ones have it."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import hmac
 import signal
 import socket
 import subprocess
@@ -9,7 +12,7 @@ import sys
 
 import pytest
 
-from agent import bare_signal, bare_socket
+from agent import bare_hashes, bare_signal, bare_socket, bare_tools
 
 
 @pytest.mark.parametrize(("ours", "standard"), [(bare_socket, socket), (bare_signal, signal)])
@@ -55,8 +58,9 @@ def test_a_connection_is_taken(tmp_path):
             assert caller.recv(8) == b"hello"
 
 
-def test_neither_brings_enumerations():
-    program = "import sys; from agent import bare_signal, bare_socket; print(*sys.modules)"
+def test_none_brings_enumerations():
+    ours = "bare_hashes, bare_json, bare_signal, bare_socket, bare_tools"
+    program = f"import sys; from agent import {ours}; print(*sys.modules)"
     run = subprocess.run(
         [sys.executable, "-S", "-P", "-c", program],
         env={"PYTHONPATH": ":".join(sys.path)},
@@ -65,4 +69,95 @@ def test_neither_brings_enumerations():
         timeout=60,
         check=True,
     )
-    assert not {"enum", "signal", "socket", "selectors"} & set(run.stdout.split())
+    theirs = {"collections", "contextlib", "enum", "functools", "hashlib", "hmac", "json", "re"}
+    theirs |= {"signal", "socket", "selectors"}
+    assert not theirs & set(run.stdout.split())
+
+
+@pytest.mark.parametrize("size", [0, 1, 32, 64])
+def test_hmac_is_the_standard_ones(size):
+    key, text = bytes(range(size)), b"what is said"
+    assert bare_hashes.hmac_sha256(key, text) == hmac.digest(key, text, "sha256")
+
+
+def test_a_longer_key_is_refused():
+    with pytest.raises(ValueError, match="65 bytes"):
+        bare_hashes.hmac_sha256(bytes(65), b"")
+
+
+def test_hashes_are_the_standard_ones():
+    settings = {"key": b"k" * 32, "person": b"somebody", "digest_size": 16}
+    assert (
+        bare_hashes.blake2b(b"x", **settings).digest() == hashlib.blake2b(b"x", **settings).digest()
+    )
+    assert bare_hashes.compare_digest(b"a", b"a")
+    assert not bare_hashes.compare_digest(b"a", b"b")
+
+
+class _Leaving:
+    """A context that notes its end in `seen`, and may swallow what comes, or raise."""
+
+    def __init__(self, name, seen, *, swallows=False, raises=None):
+        self.name, self.seen, self.swallows, self.raises = name, seen, swallows, raises
+
+    def __enter__(self):
+        return self.name
+
+    def __exit__(self, kind, error, trace):
+        self.seen.append((self.name, kind))
+        if self.raises is not None:
+            raise self.raises(self.name)
+        return self.swallows
+
+
+def life_of(module, plan, failure):
+    """Return what happens when a stack of the `plan`'s contexts is left, with `failure` or none."""
+    seen = []
+    try:
+        with module.ExitStack() as stack:
+            for number, settings in enumerate(plan):
+                assert stack.enter_context(_Leaving(number, seen, **settings)) == number
+            stack.callback(seen.append, "called")
+            if failure is not None:
+                raise failure("it")
+        end = "went on"
+    except Exception as error:
+        end = type(error), error.args
+    return seen, end
+
+
+PLANS = [
+    [],
+    [{}, {}],
+    [{"swallows": True}, {}],
+    [{}, {"swallows": True}],
+    [{"raises": KeyError}, {}],
+    [{}, {"raises": KeyError}],
+    [{"swallows": True}, {"raises": KeyError}],
+    [{"raises": OSError}, {"raises": KeyError}],
+    [{"raises": OSError}, {"swallows": True}, {"raises": KeyError}],
+]
+
+
+@pytest.mark.parametrize("failure", [None, ValueError])
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_stack_is_left_as_the_standard_one(plan, failure):
+    assert life_of(bare_tools, plan, failure) == life_of(contextlib, plan, failure)
+
+
+def test_a_stack_can_be_closed_early():
+    seen = []
+    stack = bare_tools.ExitStack()
+    stack.callback(seen.append, 1)
+    stack.close()
+    stack.close()
+    assert seen == [1]
+
+
+def test_suppress_passes_others_on():
+    with bare_tools.suppress(OSError, KeyError):
+        raise FileNotFoundError
+    with pytest.raises(ValueError, match="mine"), bare_tools.suppress(OSError):
+        raise ValueError("mine")
+    with bare_tools.suppress(OSError):
+        pass

@@ -104,7 +104,7 @@ def test_streams_and_who_writes_them():
     table, _states = tables("Streams")
     stated = names(table, "stream")
     assert stated == {name: getattr(c_frame, name) for name in stated}
-    for role in c_frame.Role:
+    for role in c_frame.SENDS:
         writer = role.name.lower()
         assert c_frame.SENDS[role] == tuple(
             int(row["stream"]) for row in table if row["written by"] == writer
