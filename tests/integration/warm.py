@@ -55,7 +55,7 @@ class Warm:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command in this folder until it has ended and nobody holds its stdout and stderr.
 
-        Raises TimeoutExpired, when it has been killed.
+        Raises TimeoutExpired, when it has been killed, and RuntimeError when there can be none.
         """
         with self._lock:
             orders = self._orders or self._start()
@@ -75,6 +75,8 @@ class Warm:
             out, err, told = _converse(ends, stdin, time.monotonic() + timeout_seconds)
             number, _, code = told.partition(b" ")
             if not code:
+                if not number and self._has_ended():
+                    raise RuntimeError("the process that is forked has ended; its stderr says why")
                 if number:
                     os.kill(int(number), signal.SIGKILL)
                     ends[-1].readall()  # until it is told
@@ -94,6 +96,12 @@ class Warm:
         atexit.register(self._stop)
         return self._orders
 
+    def _has_ended(self) -> bool:
+        assert self._server is not None
+        with suppress(subprocess.TimeoutExpired):
+            self._server.wait(0.5)
+        return self._server.returncode is not None
+
     def _stop(self) -> None:
         assert self._orders is not None
         assert self._server is not None
@@ -110,7 +118,7 @@ def _converse(ends: Sequence[FileIO], stdin: bytes, deadline: float) -> list[byt
     Returns early, when it is too late.
     """
     writer, *readers = ends
-    come = {reader: bytearray() for reader in readers}
+    come = {reader.fileno(): bytearray() for reader in readers}
     left = memoryview(stdin)
     with selectors.DefaultSelector() as waiting:
         for reader in readers:
@@ -129,10 +137,10 @@ def _converse(ends: Sequence[FileIO], stdin: bytes, deadline: float) -> list[byt
                         writer.close()
                 else:
                     data = os.read(key.fd, _PIECE_BYTES)
-                    come[key.fileobj] += data
+                    come[key.fd] += data
                     if not data:
                         waiting.unregister(key.fileobj)
-    return [bytes(come[reader]) for reader in readers]
+    return [bytes(data) for data in come.values()]
 
 
 def serve() -> None:
@@ -161,14 +169,14 @@ def _is_fork(orders: socket.socket) -> bool:
     """Fork for each order; return True in a fork, which has all that the order gives."""
     running: dict[int, tuple[int, int]] = {}  # by what is readable at its end: number, told
     while True:
-        ready, _, _ = select.select([orders, *running], [], [])
+        ready, _, _ = select.select([orders.fileno(), *running], [], [])
         for ended in set(ready) & running.keys():
             number, told = running.pop(ended)
             _, status = os.waitpid(number, 0)
             _tell(told, str(os.waitstatus_to_exitcode(status)))
             os.close(told)
             os.close(ended)
-        if orders not in ready:
+        if orders.fileno() not in ready:
             continue
         data, descriptors, _, _ = socket.recv_fds(orders, 1, _ORDER_DESCRIPTORS)
         if not data:
