@@ -6,10 +6,10 @@ path. Numbers and layouts come from `c_linux`.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 
+from agent import bare_ctypes as ctypes
 from agent.bare_tools import suppress
 from agent.hints import Union
 from agent.tether import c_bpf, c_linux

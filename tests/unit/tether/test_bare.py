@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import hashlib
 import hmac
 import signal
@@ -12,7 +14,7 @@ import sys
 
 import pytest
 
-from agent import bare_hashes, bare_signal, bare_socket, bare_tools
+from agent import bare_ctypes, bare_hashes, bare_signal, bare_socket, bare_tools
 
 
 @pytest.mark.parametrize(("ours", "standard"), [(bare_socket, socket), (bare_signal, signal)])
@@ -59,7 +61,7 @@ def test_a_connection_is_taken(tmp_path):
 
 
 def test_none_brings_enumerations():
-    ours = "bare_hashes, bare_json, bare_signal, bare_socket, bare_tools"
+    ours = "bare_ctypes, bare_hashes, bare_json, bare_signal, bare_socket, bare_tools"
     program = f"import sys; from agent import {ours}; print(*sys.modules)"
     run = subprocess.run(
         [sys.executable, "-S", "-P", "-c", program],
@@ -69,8 +71,18 @@ def test_none_brings_enumerations():
         timeout=60,
         check=True,
     )
-    theirs = {"collections", "contextlib", "enum", "functools", "hashlib", "hmac", "json", "re"}
-    theirs |= {"signal", "socket", "selectors"}
+    theirs = {
+        "collections",
+        "contextlib",
+        "ctypes",
+        "enum",
+        "functools",
+        "hashlib",
+        "hmac",
+        "json",
+        "re",
+    }
+    theirs |= {"json", "re", "selectors", "signal", "socket"}
     assert not theirs & set(run.stdout.split())
 
 
@@ -161,3 +173,17 @@ def test_suppress_passes_others_on():
         raise ValueError("mine")
     with bare_tools.suppress(OSError):
         pass
+
+
+def test_the_c_library_is_called_as_by_the_standard_module():
+    ours, theirs = bare_ctypes.CDLL(None, use_errno=True), ctypes.CDLL(None, use_errno=True)
+    found = []
+    for module, library in ((bare_ctypes, ours), (ctypes, theirs)):
+        library.syscall.restype = module.c_long
+        wrong = library.syscall(module.c_long(99_999), module.c_char_p(b"x")), module.get_errno()
+        text = module.create_string_buffer(b"a\0b")
+        at = module.addressof(text)
+        length = library.strnlen(module.c_ulong(at), module.c_ulong(3))
+        found.append((wrong, bytes(text), length, library.abs(module.c_int(-3))))
+    assert found[0] == found[1] == ((-1, errno.ENOSYS), b"a\0b\0", 1, 3)
+    assert not hasattr(ours, "no_such_function")
