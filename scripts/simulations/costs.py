@@ -31,28 +31,28 @@ class Costs:
     each byte of content; to bring one back `pull_seconds` and so much for each byte on the way.
     """
 
-    worker_seconds: float = 0.028
-    task_seconds: float = 0.0122
-    link_seconds: float = 0.0054
+    worker_seconds: float = 0.0657
+    task_seconds: float = 0.0
+    link_seconds: float = 0.00739
     blob_byte_seconds: float = 0.0
-    content_byte_seconds: float = 3.34e-9
-    file_seconds: float = 1.83e-5
-    file_below_seconds: float = 0.0
-    content_processors: float = 0.62
-    other_processors: float = 0.35
-    fetch_seconds: float = 0.0067
-    fetch_byte_seconds: float = 1.56e-9
-    fetch_processors: float = 0.70
-    record_seconds: float = 0.0076
+    content_byte_seconds: float = 3.16e-9
+    file_seconds: float = 2.28e-5
+    file_below_seconds: float = 2.47e-6
+    content_processors: float = 0.589
+    other_processors: float = 0.386
+    fetch_seconds: float = 0.00333
+    fetch_byte_seconds: float = 1.65e-9
+    fetch_processors: float = 1.12
+    record_seconds: float = 0.011
     disk_bytes: float = 1.05
-    disk_file_bytes: float = 185.0
-    disk_link_bytes: float = 319_700.0
-    sent_bytes: float = 0.96
-    state_bytes: float = 5.6
-    push_seconds: float = 0.02
-    push_byte_seconds: float = 4.0e-9
-    pull_seconds: float = 0.02
-    pull_byte_seconds: float = 6.0e-9
+    disk_file_bytes: float = 225.0
+    disk_link_bytes: float = 320_000.0
+    sent_bytes: float = 0.905
+    state_bytes: float = 15.6
+    push_seconds: float = 0.12
+    push_byte_seconds: float = 1.2e-8
+    pull_seconds: float = 0.067
+    pull_byte_seconds: float = 1.8e-9
 
     def content_seconds(self, blob_bytes: int, content_bytes: int, files: int) -> float:
         """Return what a conversion takes for its content."""
