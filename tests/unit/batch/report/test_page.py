@@ -72,6 +72,19 @@ def test_what_tables_leave_out_they_count() -> None:
     assert b"3 more</td>" in few
 
 
+def test_a_batch_of_nothing_has_a_page_too() -> None:
+    nothing = replace(
+        SMALL,
+        images=(replace(SMALL.images[3], digest="", links=()),),
+        spans=(),
+        total=replace(SMALL.total, at_seconds=0.0),
+    )
+    for record in (nothing, replace(nothing, images=())):
+        timeline, chains = pictures(record)
+        assert not [rect for each in (timeline, chains) for rect in each.iter(f"{SVG}rect")][2:]
+        assert ET.fromstring(encode_html(record)).tag == "html"
+
+
 def test_it_says_what_failed_and_why() -> None:
     words = "".join(ET.fromstring(encode_html(SMALL)).itertext())
     assert "3 done, 1 failed" in words
