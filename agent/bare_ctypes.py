@@ -11,6 +11,7 @@ from agent.hints import TYPE_CHECKING, Any, Optional
 
 __all__ = [
     "CDLL",
+    "CFUNCTYPE",
     "addressof",
     "c_char_p",
     "c_int",
@@ -23,6 +24,7 @@ __all__ = [
 if TYPE_CHECKING:
     from ctypes import (
         CDLL,
+        CFUNCTYPE,
         addressof,
         c_char_p,
         c_int,
@@ -45,16 +47,16 @@ else:
     class c_char(_SimpleCData):  # noqa: N801 - their names in the library
         _type_ = "c"
 
-    class c_char_p(_SimpleCData):  # noqa: N801
+    class c_char_p(_SimpleCData):  # noqa: N801 - as c_char
         _type_ = "z"
 
-    class c_int(_SimpleCData):  # noqa: N801
+    class c_int(_SimpleCData):  # noqa: N801 - as c_char
         _type_ = "i"
 
-    class c_long(_SimpleCData):  # noqa: N801
+    class c_long(_SimpleCData):  # noqa: N801 - as c_char
         _type_ = "l"
 
-    class c_ulong(_SimpleCData):  # noqa: N801
+    class c_ulong(_SimpleCData):  # noqa: N801 - as c_char
         _type_ = "L"
 
     class CDLL:
@@ -72,6 +74,11 @@ else:
             function = self._function((name, self))
             setattr(self, name, function)
             return function
+
+    def CFUNCTYPE(result: Any, *arguments: Any) -> Any:  # noqa: N802 - its name in the library
+        """Return the kind of functions that take these and return that; called with an address."""
+        settings = {"_flags_": FUNCFLAG_CDECL, "_restype_": result, "_argtypes_": arguments}
+        return type("Function", (CFuncPtr,), settings)
 
     def create_string_buffer(data: bytes) -> Any:
         """Return memory that holds `data` and a NUL."""

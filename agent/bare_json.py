@@ -40,7 +40,7 @@ else:
             start = len(text) - len(text.lstrip(_SPACE))
             try:
                 value, end = _scan(text, start)
-            except StopIteration:
+            except (StopIteration, SystemError):  # the latter where nobody has loaded json
                 end = -1
             if end < 0 or text[end:].strip(_SPACE):
                 from json import loads as explain  # noqa: PLC0415 - it raises, and says where

@@ -25,6 +25,7 @@ from converter.export.template import (
     template_name,
 )
 from converter.vmdk.compression import best
+from converter.vsphere import c_marks
 from converter.vsphere.cluster_host import settle_host
 from converter.vsphere.connection import Connection
 from converter.vsphere.inventory import Inventory
@@ -91,6 +92,7 @@ def bring(
     template = Template(
         name=called,
         marks={
+            c_marks.TEMPLATE: called,
             DISK_MARK: source.identity(DISK),
             "saltflat.digest": str(image.digest),
             "saltflat.platform": str(image.platform),

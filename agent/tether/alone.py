@@ -15,7 +15,6 @@ import socket
 
 from agent.hints import Callable, Mapping, Optional, Sequence
 from agent.tether import (
-    c_linux,
     channel,
     config,
     copy_in,
@@ -27,10 +26,11 @@ from agent.tether import (
     resolve,
     sources,
     syscalls,
+    vmware,
 )
 from agent.tether.channel import Transport
 from agent.tether.errors import CANNOT_START, StartError
-from agent.tether.guestinfo import GuestInfo, open_guestinfo
+from agent.tether.guestinfo import GuestInfo, open_hypervisor
 from agent.tether.line import guest_line
 from agent.tether.messages import MAIN, describe_failure
 from agent.tether.renewals import Renewals
@@ -126,9 +126,8 @@ def _serve(where: str, named: Optional[str]) -> int:
 
 def _find_guestinfo(loader: modules.Loader) -> Optional[GuestInfo]:
     """Return VMware's variables, if this is VMware's machine."""
-    if c_linux.PCI_VMWARE_VMCI not in modules.read_pci_ids():
-        return None
-    return open_guestinfo(loader)
+    ids = modules.read_pci_ids()
+    return open_hypervisor(loader, ids).guestinfo if vmware.is_here(ids) else None
 
 
 def _choose_source(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 
 # asm/unistd_64.h
+SYS_mmap = 9
+SYS_mprotect = 10
 SYS_capset = 126
 SYS_mount = 165
 SYS_umount2 = 166
@@ -17,6 +19,7 @@ SYS_sethostname = 170
 SYS_delete_module = 176
 SYS_setns = 308
 SYS_finit_module = 313
+SYS_seccomp = 317
 SYS_bpf = 321
 SYS_open_tree = 428
 SYS_move_mount = 429
@@ -70,11 +73,23 @@ LINUX_REBOOT_MAGIC2 = 0x28121969
 LINUX_REBOOT_CMD_CAD_OFF = 0x00000000
 LINUX_REBOOT_CMD_POWER_OFF = 0x4321FEDC
 
+# asm-generic/mman-common.h, linux/mman.h
+PROT_READ = 1
+PROT_WRITE = 2
+PROT_EXEC = 4
+MAP_PRIVATE = 0x2
+MAP_ANONYMOUS = 0x20
+
 # linux/prctl.h
 PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+
+# linux/seccomp.h, linux/filter.h
+SECCOMP_SET_MODE_FILTER = 1
+SOCK_FILTER_BYTES = 8
+SOCK_FPROG = struct.Struct("=H6xQ")  # count of instructions, their address
 
 # linux/capability.h
 LINUX_CAPABILITY_VERSION_3 = 0x20080522

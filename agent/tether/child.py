@@ -128,6 +128,8 @@ def _become(plan: Plan, pipes: Optional[Pipes], report: socket.socket) -> NoRetu
         _read_account_file("/etc/group"),
         added=() if plan.builtin else job.run.host.groups,
     )
+    if job.call_filter:  # while we may
+        syscalls.filter_system_calls(job.call_filter)
     os.umask(0o022)
     os.setsid()
     if pipes:

@@ -52,6 +52,10 @@ class Clock:
         if isinstance(there, int) and 0 <= there < 1 << 63:
             self._compare(there)
 
+    def step(self, there_ns: int) -> None:
+        """Take the time of somebody who has told it at once."""
+        self._settle(there_ns, took_ns=0)
+
     def _ask(self) -> None:
         if self._tries < MOST_TRIES:
             self._tries += 1
@@ -66,9 +70,12 @@ class Clock:
         if took > LONGEST_EXCHANGE_NS:
             self._ask()
             return
+        self._settle(there_ns, took_ns=took)
+
+    def _settle(self, there_ns: int, *, took_ns: int) -> None:
         wall = self._wall_ns()
-        behind = there_ns + took // 2 - wall  # the answer was on its way for a half
-        if abs(behind) <= TOLERANCE_NS + took // 2:
+        behind = there_ns + took_ns // 2 - wall  # the answer was on its way for a half
+        if abs(behind) <= TOLERANCE_NS + took_ns // 2:
             return
         try:
             self._set_wall(wall + behind)

@@ -156,6 +156,7 @@ class Job:
     run: RunConfig
     volumes: Tuple[Volume, ...] = ()
     network: NetworkConfig = NONE
+    call_filter: bytes = b""  # of its processes' system calls, where there is one
 
 
 def load_document(raw: bytes) -> Mapping[str, object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from agent.hints import TYPE_CHECKING, Optional, Tuple
-from agent.tether import c_linux, channel, config, disks, entropy, log, modules, sources
+from agent.tether import channel, config, disks, entropy, modules, sources, vmware
 from agent.tether.errors import StartError
 from agent.tether.line import guest_line
 from agent.tether.messages import MAIN, describe_failure
@@ -18,7 +18,7 @@ from agent.tether.uevents import UeventListener
 from agent.values import dataclass
 
 if TYPE_CHECKING:
-    from agent.tether.guestinfo import GuestInfo
+    from agent.tether.guestinfo import Hypervisor
 
 _CHANNEL_DRIVERS = (
     (config.VirtioSerial, modules.PORT_DRIVERS),
@@ -48,30 +48,28 @@ def serve(command_line: str, *, root: str, mounts: Tuple[str, ...], started: flo
     """
     with UeventListener() as events:
         machine = Machine(modules.read_order(), events, root, mounts, started)
-        shared = _open_guestinfo(machine.loader)
+        hypervisor = _open_hypervisor(machine.loader)
         try:
-            _serve_host(command_line, machine, shared)
+            _serve_host(command_line, machine, hypervisor)
         except StartError as error:
-            if shared is not None:
-                shared.report(describe_failure(MAIN, error))
+            if hypervisor is not None:
+                hypervisor.guestinfo.report(describe_failure(MAIN, error))
             raise
 
 
-def _open_guestinfo(loader: modules.ModuleLoader) -> Optional[GuestInfo]:
-    """Return VMware's variables, if this is VMware's machine; a guest runs without them as well."""
-    if c_linux.PCI_VMWARE_VMCI not in modules.read_pci_ids():
+def _open_hypervisor(loader: modules.ModuleLoader) -> Optional[Hypervisor]:
+    """Return the ways to VMware's hypervisor, if this is VMware's machine."""
+    ids = modules.read_pci_ids()
+    if not vmware.is_here(ids):
         return None
     from agent.tether import guestinfo  # noqa: PLC0415 - other machines do not pay its memory
 
-    try:
-        return guestinfo.open_guestinfo(loader)
-    except StartError as error:
-        log.error("guestinfo cannot be used: {}".format(error.message))
-        return None
+    return guestinfo.open_hypervisor(loader, ids)
 
 
-def _serve_host(command_line: str, machine: Machine, shared: Optional[GuestInfo]) -> None:
+def _serve_host(command_line: str, machine: Machine, hypervisor: Optional[Hypervisor]) -> None:
     """Read the config, open the channel, and report whatever happens through it."""
+    shared = None if hypervisor is None else hypervisor.guestinfo
     source = sources.choose_source(command_line, machine.loader, shared)
     document = config.load_document(source.read())
     source.forget()
@@ -100,5 +98,5 @@ def _serve_host(command_line: str, machine: Machine, shared: Optional[GuestInfo]
         fault=fault,
         linger_seconds=rules.linger_seconds,
         renew=renewals.look if source.renews else None,  # else the guest can sleep
-        shared=shared,
+        hypervisor=hypervisor,
     )

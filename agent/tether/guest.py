@@ -25,8 +25,9 @@ from agent.tether.supervisor import Supervisor
 from agent.wire import ProtocolError
 
 if TYPE_CHECKING:
+    from agent.tether.attendance import Attendance
     from agent.tether.contact import Machine
-    from agent.tether.guestinfo import GuestInfo
+    from agent.tether.guestinfo import Hypervisor
     from agent.tether.network import MachineNetwork, Report
     from agent.tether.probes import HealthMonitor
 
@@ -41,7 +42,7 @@ def serve(
     fault: Optional[StartError],
     linger_seconds: float,
     renew: Optional[Callable[[], Optional[bytes]]],
-    shared: Optional[GuestInfo],
+    hypervisor: Optional[Hypervisor],
 ) -> None:
     """Do the job in the document and report over the line, on which the host is greeted.
 
@@ -57,18 +58,19 @@ def serve(
         line,
         linger_seconds=linger_seconds,
         renew=renew,
-        report=None if shared is None else shared.report,
+        report=None if hypervisor is None else hypervisor.guestinfo.report,
     ) as supervisor:
         try:
             if fault is not None:
                 raise fault
             job = config.parse_job(document)
-            report = None if shared is None else shared.report_network
+            attendance = _attend(job, machine, hypervisor)
             with ExitStack() as stack:
+                report = None if attendance is None else attendance.report_network
                 network = _make_network(job, report)
                 if network is not None:
                     stack.enter_context(network)
-                _run(job, machine, supervisor, network, shared)
+                _run(job, machine, supervisor, network, attendance)
         except StartError as error:
             log.error("{}: {}".format(error.kind, error.message))
             supervisor.report_failure(error)
@@ -77,6 +79,17 @@ def serve(
         except Exception as error:  # a fault of ours is the host's business as well
             log.error(log.describe(error))
             supervisor.report_failure(StartError("internal", log.describe(error)))
+
+
+def _attend(
+    job: config.Job, machine: Machine, hypervisor: Optional[Hypervisor]
+) -> Optional[Attendance]:
+    """Return what the machine's hypervisor gets beside guestinfo, if it is VMware's."""
+    if hypervisor is None:
+        return None
+    from agent.tether.attendance import Attendance  # noqa: PLC0415 - others do not pay its memory
+
+    return Attendance(hypervisor, host_name=job.host_name, root=machine.root)
 
 
 def _make_network(job: config.Job, report: Optional[Report]) -> Optional[MachineNetwork]:
@@ -93,7 +106,7 @@ def _run(
     machine: Machine,
     supervisor: Supervisor,
     network: Optional[MachineNetwork],
-    shared: Optional[GuestInfo],
+    attendance: Optional[Attendance],
 ) -> None:
     """Start the job's process and supervise it to its end; StartError when it does not start."""
     loader, events = machine.loader, machine.events
@@ -111,6 +124,8 @@ def _run(
     if network is not None:
         network.wait()
         supervisor.accompany(network)
+    if attendance is not None:
+        job = attendance.confine(job)
     runs = Runs(
         job,
         root=machine.root,
@@ -130,14 +145,8 @@ def _run(
         supervisor.listen("clock", clock.take)
         for look in (clock.compare, growth.look):
             supervisor.listen("look", look)
-        if shared is not None:
-            from agent.tether.requests import GuestRequests  # noqa: PLC0415 - as guestinfo
-
-            def resumed() -> None:
-                clock.compare({})
-                growth.look({})
-
-            supervisor.accompany(GuestRequests(shared.tell, stop=supervisor.stop, resumed=resumed))
+        if attendance is not None:
+            supervisor.accompany(attendance.begin(supervisor, clock, growth))
         _remove_initramfs(() if network is None else network.needed_files())
         supervisor.supervise(
             launch,

@@ -7,11 +7,18 @@ in the log: what happens over the channel to the host does not depend on this.
 from __future__ import annotations
 
 from agent import bare_json as json
-from agent.hints import Mapping, Optional
-from agent.tether import c_linux, log
+from agent.bare_tools import partial
+from agent.hints import Callable, List, Mapping, Optional, Sequence
+from agent.tether import log, vmx_socket
+from agent.tether.backdoor import Ports, open_backdoor
+from agent.tether.c_rpci import (
+    GUESTRPC_RPCI_VSOCK_LISTEN_PORT,
+    GUESTRPC_TCLO_VSOCK_LISTEN_PORT,
+)
 from agent.tether.errors import StartError
-from agent.tether.modules import VSOCK_DRIVERS, Loader
-from agent.tether.rpci import RefusalError, Rpci, RpciError
+from agent.tether.modules import VSOCK_DRIVERS, Loader, PciId, drivers_for
+from agent.tether.rpci import BackdoorWay, RefusalError, Rpci, RpciError, SocketWay
+from agent.tether.tclo_lines import BackdoorLine, SocketLine, TcloLine
 
 CONFIG = "guestinfo.saltflat.config"
 OVF_ENVIRONMENT = "guestinfo.ovfEnv"  # written by vCenter at each power-on
@@ -41,9 +48,9 @@ class GuestInfo:
         """Set a variable. Raises RpciError."""
         self._rpci.call(b"info-set " + name.encode("ascii") + b" " + value)
 
-    def tell(self, call: str) -> None:
+    def call(self, request: bytes) -> None:
         """Make a call whose answer says nothing. Raises RpciError."""
-        self._rpci.call(call.encode("ascii"))
+        self._rpci.call(request)
 
     def source(self) -> GuestInfoSource:
         """Return the variable that holds the document."""
@@ -121,11 +128,37 @@ def _is_taken(value: bytes) -> bool:
     return value.strip(b" \0") in (b"", TAKEN)
 
 
-def open_guestinfo(loader: Loader) -> GuestInfo:
-    """Return the variables of a VMware machine, its VMCI driver loaded.
+class Hypervisor:
+    """The two ways to the hypervisor, and what is to be had by them."""
 
-    Raises StartError("module") when the kernel refuses the driver.
-    """
-    for name in VSOCK_DRIVERS[c_linux.PCI_VMWARE_VMCI]:
-        loader.load(name)
-    return GuestInfo(Rpci())
+    def __init__(self, find_backdoor: Callable[[], Optional[Ports]] = open_backdoor) -> None:
+        self._find = find_backdoor
+        self._ports: List[Optional[Ports]] = []  # what was found, once somebody has looked
+        connect = partial(vmx_socket.connect, GUESTRPC_RPCI_VSOCK_LISTEN_PORT)
+        self.guestinfo = GuestInfo(Rpci((SocketWay(connect), BackdoorWay(self.find_backdoor))))
+
+    def find_backdoor(self) -> Optional[Ports]:
+        """Return the backdoor's ports, None where there is none. A child looks, the first time."""
+        if not self._ports:
+            self._ports.append(self._find())
+        return self._ports[0]
+
+    def open_line(self) -> TcloLine:
+        """Return a line on which the hypervisor makes requests. Raises OSError."""
+        try:
+            return SocketLine(vmx_socket.connect(GUESTRPC_TCLO_VSOCK_LISTEN_PORT))
+        except OSError:
+            ports = self.find_backdoor()
+            if ports is None:
+                raise
+        return BackdoorLine(ports)
+
+
+def open_hypervisor(loader: Loader, ids: Sequence[PciId]) -> Hypervisor:
+    """Return the ways to the hypervisor of a machine with these devices, their drivers loaded."""
+    try:
+        for name in drivers_for(ids, VSOCK_DRIVERS):
+            loader.load(name)
+    except StartError as error:
+        log.error("no virtual sockets: {}".format(error.message))
+    return Hypervisor()

@@ -35,6 +35,7 @@ class HostConfig:
     privileged: bool = False
     no_new_privileges: bool = False
     open_system_paths: bool = False
+    open_hypervisor: bool = False
     read_only: bool = False
     tmpfs: Tuple[Tuple[str, str], ...] = ()
     shm_bytes: int = SHM_BYTES
@@ -72,6 +73,7 @@ def parse_host_config(document: object) -> HostConfig:
         privileged=_flag(document, "privileged"),
         no_new_privileges=_flag(document, "no_new_privileges"),
         open_system_paths=_flag(document, "open_system_paths"),
+        open_hypervisor=_flag(document, "open_hypervisor"),
         read_only=_flag(document, "read_only"),
         tmpfs=_parse_tmpfs(document),
         shm_bytes=_whole(document, "shm_bytes", 1, MAX_SIZE, SHM_BYTES),

@@ -118,15 +118,33 @@ class MainLife:
     def stop(self, seconds: Optional[float] = None, number: Optional[int] = None) -> None:
         """End it for good: the stop signal, or `number`, and SIGKILL to all after `seconds`."""
         self._restarts.stop()
-        if self._forget_restart() or self.process is None or self.process.status is not None:
-            return
-        self.process.signal(number or self._stop_signal or STOP_SIGNAL)
-        self._kill_at = self._clock() + (self._stop_seconds if seconds is None else seconds)
+        if not self._forget_restart():
+            self._end_in_order(seconds, number)
+
+    def restart(self) -> bool:
+        """End it as `stop` does, and start it again; return False when it ends for good already."""
+        if self.over or self._restarts.is_over:
+            return False
+        if self._again_at is not None:
+            self._again_at = self._clock()
+        else:
+            self._restarts.want()
+            self._end_in_order()
+        return True
 
     def kill(self) -> None:
         """End it for good, and all that runs beside it."""
         self._restarts.stop()
-        if not self._forget_restart() and self.process is not None:
+        if not self._forget_restart():
+            self._end_now()
+
+    def _end_in_order(self, seconds: Optional[float] = None, number: Optional[int] = None) -> None:
+        if self.process is not None and self.process.status is None:
+            self.process.signal(number or self._stop_signal or STOP_SIGNAL)
+            self._kill_at = self._clock() + (self._stop_seconds if seconds is None else seconds)
+
+    def _end_now(self) -> None:
+        if self.process is not None:
             self.process.signal(signal.SIGKILL)
             self._kill_all()
 
@@ -157,7 +175,7 @@ class MainLife:
         """Let the timers run."""
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
-            self.kill()
+            self._end_now()
         if self.health is not None:
             self.health.tick(now)
 

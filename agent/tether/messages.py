@@ -5,9 +5,10 @@ docs/protocol.md has their members; what a host says that makes no sense is igno
 
 from __future__ import annotations
 
+import math
 import os
 
-from agent.hints import Dict, Mapping
+from agent.hints import Dict, Mapping, Optional
 from agent.tether.errors import StartError
 from agent.wire.c_frame import CONTROL_LIMIT
 
@@ -50,3 +51,12 @@ def number_in(message: Mapping[str, object], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return -1
     return value if 0 <= value <= MAX_NUMBER else -1  # NaN fails both comparisons
+
+
+def seconds_in(message: Mapping[str, object]) -> Optional[float]:
+    """Return what a wish to stop says, None for the run's own time."""
+    asked = message.get("timeout_seconds")
+    if asked == -1 and not isinstance(asked, bool):
+        return math.inf
+    seconds = number_in(message, "timeout_seconds")
+    return seconds if seconds >= 0 else None

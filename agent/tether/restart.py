@@ -42,6 +42,7 @@ class Restarts:
         self.count = 0
         self._delay = 0.0
         self._is_over = False  # the next end is the last
+        self._is_wanted = False  # another start, at the next end, whatever the policy
         self._was_signalled = False  # by the user, whatever for
 
     def delay_after(self, code: int, ran_seconds: float) -> Optional[float]:
@@ -50,7 +51,14 @@ class Restarts:
         `code` is the process's exit code as a shell has it, `ran_seconds` how long it ran. Counts
         the restart.
         """
-        if self._is_over or not self._wants_another(code):
+        if self._is_over:
+            return None
+        if self._is_wanted:
+            self._is_wanted = False
+            self._delay = 0.0
+            self.count += 1
+            return self._delay
+        if not self._wants_another(code):
             return None
         if ran_seconds >= GOOD_RUN_SECONDS:
             self._delay = 0.0
@@ -65,6 +73,10 @@ class Restarts:
         if name == ON_FAILURE:
             return code != 0 and (not retries or self.count < retries)
         return name == ALWAYS
+
+    def want(self) -> None:
+        """Learn that the user wants it to end and to be started again, whatever the policy."""
+        self._is_wanted = True
 
     def stop(self) -> None:
         """Learn that the user wants it to end."""

@@ -23,7 +23,7 @@ from agent.tether.companion import Companion
 from agent.tether.errors import StartError
 from agent.tether.life import MainLife
 from agent.tether.line import Line
-from agent.tether.messages import MAIN, describe_failure, number_in
+from agent.tether.messages import MAIN, describe_failure, number_in, seconds_in
 from agent.tether.others import Others, Starter, has_left
 from agent.tether.poller import Poller
 from agent.tether.process import Launch
@@ -58,6 +58,8 @@ STOP_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGPWR)  # SIGINT is Ctrl
 # How often a new key is looked for: a host that is not there may have lost the old one.
 RENEW_AWAY_SECONDS = 2.0
 RENEW_SECONDS = 10.0
+# Or as much later at most: a turn of the loop that comes anyway is soon enough.
+RENEW_SLACK = 0.5
 NONCE_BYTES = 32
 
 
@@ -244,11 +246,12 @@ class Supervisor:
 
     # --- another key -----------------------------------------------------------------------------
 
-    def _renew_at(self) -> Optional[float]:
-        """Return when to look for another key."""
+    def _renew_at(self, times: float = 1.0) -> Optional[float]:
+        """Return when to look for another key, or `times` as long after the last look."""
         if self._renew is None:
             return None
-        return self._looked_at + (RENEW_AWAY_SECONDS if self._endpoint.away else RENEW_SECONDS)
+        seconds = RENEW_AWAY_SECONDS if self._endpoint.away else RENEW_SECONDS
+        return self._looked_at + seconds * times
 
     def _look_for_key(self, now: float) -> None:
         due = self._renew_at()
@@ -293,7 +296,8 @@ class Supervisor:
     def _wait_seconds(self, wake_at: Optional[float]) -> float:
         if self._line.has_more:
             return 0.0
-        times = [wake_at, self._others.deadline(), self._renew_at(), self._line.deadline()]
+        times = [wake_at, self._others.deadline(), self._line.deadline()]
+        times.append(self._renew_at(1 + RENEW_SLACK))
         if self._life is not None:
             times.append(self._life.deadline(heard=not self._endpoint.away))
         times += [companion.due() for companion in self._companions]
@@ -389,7 +393,7 @@ class Supervisor:
             elif process is not None:
                 process.signal(wanted)
         elif kind == "stop" and life is not None:
-            life.stop(_seconds_in(message), wanted or None)
+            life.stop(seconds_in(message), wanted or None)
         elif kind == "power-off" and life is not None:
             self._hurried = True
             life.kill()
@@ -400,6 +404,10 @@ class Supervisor:
         """End the main process for good, as a wish of the machine's own."""
         if self._life is not None:
             self._life.stop()
+
+    def restart(self) -> bool:
+        """End the main process and start it again, as a wish of the machine's; say whether so."""
+        return self._life is not None and self._life.restart()
 
     # --- signals and children --------------------------------------------------------------------
 
@@ -436,12 +444,3 @@ def _nothing(_mask: int) -> None:
 
 def _nothing_left() -> None:
     """Do nothing: the kernel has killed the rest of the main process's PID namespace."""
-
-
-def _seconds_in(message: Mapping[str, object]) -> Optional[float]:
-    """Return what a wish to stop says, None for the run's own time."""
-    asked = message.get("timeout_seconds")
-    if asked == -1 and not isinstance(asked, bool):
-        return math.inf
-    seconds = number_in(message, "timeout_seconds")
-    return seconds if seconds >= 0 else None

@@ -46,6 +46,19 @@ def keep_freed_memory(size: int) -> None:
         mallopt(c_linux.M_TRIM_THRESHOLD, size)
 
 
+def map_code(machine_code: bytes) -> int:
+    """Put machine code where it can be called, and nobody writes to it any more; its address.
+
+    Nothing gives it back.
+    """
+    size, private = len(machine_code), c_linux.MAP_PRIVATE | c_linux.MAP_ANONYMOUS
+    protection = c_linux.PROT_READ | c_linux.PROT_WRITE
+    address = _call(c_linux.SYS_mmap, 0, size, protection, private, -1, 0)
+    _libc.memcpy(ctypes.c_long(address), ctypes.c_char_p(machine_code), ctypes.c_long(size))
+    _call(c_linux.SYS_mprotect, address, size, c_linux.PROT_READ | c_linux.PROT_EXEC)
+    return address
+
+
 def mount(
     source: str | None, target: str, kind: str | None, flags: int = 0, options: str | None = None
 ) -> None:
@@ -205,6 +218,17 @@ def attach_device_program(group: int, program: bytes) -> None:
         _call(c_linux.SYS_bpf, c_bpf.PROG_ATTACH, attributes, len(attributes))
     finally:
         os.close(descriptor)  # the group keeps the program
+
+
+def filter_system_calls(program: bytes) -> None:
+    """Have the kernel ask a classic BPF program about each call from now on, as seccomp(2).
+
+    What this process starts is asked about, too. Needs CAP_SYS_ADMIN.
+    """
+    code = ctypes.create_string_buffer(program)
+    count = len(program) // c_linux.SOCK_FILTER_BYTES
+    described = c_linux.SOCK_FPROG.pack(count, ctypes.addressof(code))
+    _call(c_linux.SYS_seccomp, c_linux.SECCOMP_SET_MODE_FILTER, 0, described)
 
 
 def drop_bounding_capability(capability: int) -> None:

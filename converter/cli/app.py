@@ -53,7 +53,7 @@ _VERBS = {
     "boot": ("boot", "Build and list boot images."),
     "volume": ("volume", "Make, list and remove volumes."),
     "store": ("store", "List, check and clean what is kept."),
-    "vsphere": ("vsphere", "Check a vSphere, and bring images there as templates."),
+    "vsphere": ("vsphere", "Check a vSphere, bring images there as templates, and clean up."),
     "vspc": ("vspc", "Serve the serial ports of vSphere's machines."),
     "doctor": ("doctor", "Say what is missing on this host."),
 }

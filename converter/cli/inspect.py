@@ -11,13 +11,12 @@ from pathlib import Path
 import click
 
 from converter.atomic import write_atomic
+from converter.cli.drivers import Driver, driver_option
 from converter.cli.images import image_of_bundle, open_image
 from converter.cli.machine_rows import paragraph
 from converter.cli.options import (
     format_option,
-    open_machines,
     source_options,
-    state_option,
 )
 from converter.cli.output import Output
 from converter.cli.reach import complete_machine
@@ -56,7 +55,7 @@ _DRAWINGS = {".svg": encode_svg, ".html": encode_html}
     help="Also draw where each link of a bundle holds what, and name its heaviest files.",
 )
 @source_options
-@state_option
+@driver_option
 @format_option
 @click.pass_obj
 def command(
@@ -66,7 +65,7 @@ def command(
     kind: str | None,
     map_file: Path | None,
     origin: Origin,
-    state_root: Path,
+    driver: Driver,
 ) -> int:
     """Show the machine, image or bundle SOURCE: how it does, what it runs, its layers or links.
 
@@ -86,7 +85,7 @@ def command(
     """
     draw = None if map_file is None else _drawing(map_file)
     if kind in {None, "machine"} and draw is None:
-        record = _find_machine(output, state_root, source, must=kind is not None)
+        record = _find_machine(output, driver, source, must=kind is not None)
         if record is not None:
             output.result(paragraph(record, time.time_ns()), record.to_json())
             return 0
@@ -133,14 +132,12 @@ def _draw_map(output: Output, bundle: Bundle, file: Path, draw: Callable[[DiskMa
         ) from error
 
 
-def _find_machine(
-    output: Output, state_root: Path, name: str, *, must: bool
-) -> MachineRecord | None:
+def _find_machine(output: Output, driver: Driver, name: str, *, must: bool) -> MachineRecord | None:
     """Return the machine of that name; None when there is none, which is an error if it `must`."""
     if not must and MACHINE_NAME.fullmatch(name) is None:
         return None
     try:
-        return open_machines(state_root, output.monitor).find(name)
+        return driver.open(output.monitor).find(name)
     except NotFoundError:
         if must:
             raise

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from agent.host.client import Note, Output, Query, lines, logs, saved_logs
+from agent.host.client import Note, Output, Query, lines, logs
 from converter import events
 from converter.cli import output as cli_output
 from converter.cli.moments import read_moment, timestamp
@@ -99,8 +99,8 @@ def _entries(
         with explained(machines, record.id):
             yield logs(machines.address(record.id), query, follow=True)
     elif record.status is not Status.CREATED:
-        # From the disk: that needs no relay, so nothing is started for it.
-        yield saved_logs(machines.log_folder(record.id), query)
+        with explained(machines, record.id):
+            yield machines.saved_logs(record.id, query)
     else:
         yield ()
 

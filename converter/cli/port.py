@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from converter.cli.options import open_machines, state_option
+from converter.cli.drivers import Driver, driver_option
 from converter.cli.output import Output
 from converter.cli.reach import machine_argument
 from converter.errors import NotFoundError
@@ -16,9 +14,9 @@ from converter.network.publish import parse_expose, port_order
 @click.command("port")
 @machine_argument
 @click.argument("port", required=False, metavar="[PORT[/PROTOCOL]]")
-@state_option
+@driver_option
 @click.pass_obj
-def command(output: Output, *, machine: str, port: str | None, state_root: Path) -> int:
+def command(output: Output, *, machine: str, port: str | None, driver: Driver) -> int:
     """Print the published ports of the running MACHINE, or where one of its ports is.
 
     \b
@@ -27,7 +25,7 @@ def command(output: Output, *, machine: str, port: str | None, state_root: Path)
       saltflat port web 80
       saltflat port dns 53/udp
     """
-    record = open_machines(state_root, output.monitor).find(machine)
+    record = driver.open(output.monitor).find(machine)
     bindings = sorted(record.ports, key=lambda binding: (port_order(binding.name), binding.host))
     if port is None:
         lines = [f"{binding.name} -> {binding.host}" for binding in bindings]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
+from converter.cli.drivers import Driver, driver_option
 from converter.cli.filters import passes, read_filters, shows_all
 from converter.cli.machine_rows import HEADINGS, TABLE, row
-from converter.cli.options import open_machines, state_option
 from converter.cli.output import Output
 from converter.cli.templates import read_template
 from converter.errors import UsageError
@@ -45,7 +44,7 @@ from converter.machine.machines import MachineRecord, Status
     show_default=True,
     help="table, json, or a line with placeholders like {{.Names}}, also behind table.",
 )
-@state_option
+@driver_option
 @click.pass_obj
 def command(
     output: Output,
@@ -57,7 +56,7 @@ def command(
     no_trunc: bool,
     filters: tuple[str, ...],
     form: str,
-    state_root: Path,
+    driver: Driver,
 ) -> int:
     """List the machines that run, or with -a all, the newest first.
 
@@ -88,7 +87,7 @@ def command(
     every = every or last is not None or shows_all(wanted)
     records: Sequence[MachineRecord] = [
         record
-        for record in open_machines(state_root, output.monitor).list()
+        for record in driver.open(output.monitor).list()
         if (every or record.status is Status.RUNNING) and passes(record, wanted)
     ][:last]
     now_ns = time.time_ns()

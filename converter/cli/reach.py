@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,7 +17,8 @@ from click.shell_completion import CompletionItem
 
 from agent.host.client import Address
 from agent.host.errors import AbortedError, CopyError, DetachedError, RelayError
-from converter.cli.options import open_machines, state_option
+from converter.cli.drivers import Driver, driver_option
+from converter.cli.options import open_machines
 from converter.cli.output import Output
 from converter.cli.relay_address import RelayPlace, relay_errors, relay_options
 from converter.errors import SaltflatError, UsageError
@@ -29,14 +30,14 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Place:
-    """Where machines are looked for: this host's, or one `relay`'s, which only knows addresses."""
+    """Where machines are looked for: a driver's, or one `relay`'s, which only knows addresses."""
 
     open: Callable[[], Machines]
     relay: RelayPlace | None
 
-    @property
+    @functools.cached_property
     def machines(self) -> Machines:
-        """This host's machines."""
+        """The driver's machines."""
         return self.open()
 
     def running(self, name: str) -> Reached:
@@ -96,17 +97,23 @@ def explained(machines: Machines, machine: str) -> Iterator[None]:
 
 
 def place_options(command: _Command) -> _Command:
-    """Add --state, --relay and its kin; the command gets them as `place`."""
+    """Add --state, --on, --relay and their kin; the command gets them as `place`.
+
+    A relay is all that there is, unless the machines are on vSphere: then it is where their lines
+    lead.
+    """
 
     @functools.wraps(command)
     def with_place(
-        *args: object, state_root: Path, relay: RelayPlace | None, **others: object
+        *args: object, driver: Driver, relay: RelayPlace | None, **others: object
     ) -> object:
         output: Output = click.get_current_context().obj
-        place = Place(functools.partial(open_machines, state_root, output.monitor), relay)
+        if not driver.is_here:
+            driver, relay = replace(driver, relay=relay), None
+        place = Place(functools.partial(driver.open, output.monitor), relay)
         return command(*args, place=place, **others)
 
-    return relay_options(state_option(cast("_Command", with_place)))
+    return relay_options(driver_option(cast("_Command", with_place)))
 
 
 def machine_argument(command: _Command) -> _Command:

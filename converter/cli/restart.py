@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from converter.cli.drivers import Driver, driver_option
 from converter.cli.each import for_each
-from converter.cli.options import open_machines, state_option
 from converter.cli.output import Output
 from converter.cli.reach import machines_argument, timeout_option
 from converter.errors import UsageError
@@ -17,10 +15,10 @@ from converter.machine.machines import Status
 @click.command("restart")
 @machines_argument
 @timeout_option
-@state_option
+@driver_option
 @click.pass_obj
 def command(
-    output: Output, *, names: tuple[str, ...], timeout: float | None, state_root: Path
+    output: Output, *, names: tuple[str, ...], timeout: float | None, driver: Driver
 ) -> int:
     """Stop machines as `stop` does, and start them again on their own disks.
 
@@ -33,7 +31,7 @@ def command(
       saltflat restart web
       saltflat restart -t 0 db web
     """
-    machines = open_machines(state_root, output.monitor)
+    machines = driver.open(output.monitor)
 
     def restart(name: str) -> str:
         record = machines.find(name)

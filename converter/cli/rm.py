@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from converter.cli.drivers import Driver, driver_option
 from converter.cli.each import for_each
-from converter.cli.options import open_machines, state_option
 from converter.cli.output import Output
 from converter.cli.reach import machines_argument
 from converter.errors import UsageError
@@ -18,10 +16,10 @@ from converter.machine.machines import Status
 @machines_argument
 @click.option("-f", "--force", is_flag=True, help="Also machines that run: their power is cut.")
 @click.option("-v", "--volumes", is_flag=True, help="Remove their anonymous volumes, too.")
-@state_option
+@driver_option
 @click.pass_obj
 def command(
-    output: Output, *, names: tuple[str, ...], force: bool, volumes: bool, state_root: Path
+    output: Output, *, names: tuple[str, ...], force: bool, volumes: bool, driver: Driver
 ) -> int:
     """Remove machines with their disks and logs; images and named volumes stay.
 
@@ -34,7 +32,7 @@ def command(
       saltflat rm -f -v web
       saltflat rm $(saltflat ps -aq --filter status=exited)
     """
-    machines = open_machines(state_root, output.monitor)
+    machines = driver.open(output.monitor)
 
     def remove(name: str) -> str:
         record = machines.find(name)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from agent.host.status import ExitStatus
 from converter.cli.attaching import Seat, Seated, relayed, terminal_size
 from converter.cli.caching import Caching, cache_options
-from converter.cli.images import convert_source, hold_bundle_to, parse_argument
+from converter.cli.drivers import Driver, driver_option
+from converter.cli.images import (
+    convert_source,
+    hold_bundle_to,
+    image_of_bundle,
+    parse_argument,
+)
 from converter.cli.network_options import NetworkOptions, network_options
 from converter.cli.options import (
     conversion_options,
     detach_keys_option,
-    open_machines,
     open_store,
     sig_proxy_option,
     size,
     source_options,
-    state_option,
     store_option,
 )
 from converter.cli.output import Output
@@ -28,18 +33,24 @@ from converter.cli.run_options import RunOptions, run_options
 from converter.cli.stdin import claim_stdin
 from converter.cli.volume_options import VolumeOptions, volume_options
 from converter.convert_options import ConvertOptions
-from converter.errors import UsageError
+from converter.errors import HypervisorError, UsageError
 from converter.image.reference import BundleReference
 from converter.image.source import Origin
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
 from converter.machine.foreground import run_in_foreground
-from converter.machine.machines import MachineRequest
+from converter.machine.machines import MachineRequest, Machines
 from converter.machine.model import Channel
+from converter.pipeline import Chain
 from converter.store.bootimages import boot_image_for
-from converter.store.bundle import read_bundle
+from converter.store.bundle import Bundle, read_bundle
 from converter.store.bundle_boot import bundle_boot_image
+from converter.store.layout import Store
 from converter.store.locks import using
 from converter.volume.volumes import Volumes
+
+if TYPE_CHECKING:
+    from converter.export.exportable import Exportable
+    from converter.machine.vsphere import VsphereMachines
 
 _NO_TERMINAL = (24, 80)  # rows and columns, as terminals have them that say nothing
 
@@ -109,7 +120,24 @@ _NO_TERMINAL = (24, 80)  # rows and columns, as terminals have them that say not
 @source_options
 @detach_keys_option
 @sig_proxy_option
-@state_option
+@click.option(
+    "--serial",
+    metavar="URI",
+    envvar="SALTFLAT_SERIAL",
+    show_envvar=True,
+    help="With --on vsphere: where the machine's line leads, telnet://HOST:PORT or "
+    "telnets://HOST:PORT of a concentrator (saltflat vspc serve), as hosts reach it.",
+)
+@click.option(
+    "--template",
+    "template_name",
+    metavar="NAME",
+    envvar="SALTFLAT_VSPHERE_TEMPLATE",
+    show_envvar=True,
+    help="With --on vsphere: the template's name, imported if it is not there; else the image's "
+    "with 12 digits of its digest.",
+)
+@driver_option
 @store_option
 @click.pass_obj
 def command(
@@ -134,7 +162,9 @@ def command(
     origin: Origin,
     detach_keys: bytes,
     sig_proxy: bool,
-    state_root: Path,
+    serial: str | None,
+    template_name: str | None,
+    driver: Driver,
     store_root: Path,
 ) -> int:
     """Run the image or bundle SOURCE in a virtual machine, as docker run would in a container.
@@ -175,32 +205,37 @@ def command(
             hint="Remove the file, or name another one with --cidfile.",
         )
     store = open_store(store_root)
-    machines = open_machines(state_root, output.monitor)
+    remote = None if driver.is_here else driver.vsphere(output.monitor, serial=serial)
+    machines: Machines = driver.open(output.monitor) if remote is None else remote
+    if remote is not None:
+        _refuse_disks(volumes, disk_bytes)
+        remote.check_ready(to_attach=not detach)
     if name is not None:
         machines.check_name(name)  # before anything is fetched
     reference = parse_argument(source)
     size_at_start = (terminal_size() or _NO_TERMINAL) if options.tty else None
     with using(store, monitor=output.monitor):
+        found: Bundle | None
+        chain: Chain | None
         if isinstance(reference, BundleReference):
             hold_bundle_to(conversion.policy, reference)
             found = read_bundle(reference.path)
-            root = root_of_bundle(found)
+            root, chain = root_of_bundle(found), None
             if boot_name is None and found.boot is not None:
                 boot = bundle_boot_image(store, root.platform, found.boot)
             else:
                 boot = boot_image_for(store, root.platform, boot_name)
         else:
             boot = boot_image_for(store, origin.platform, boot_name)
-            root = root_of_chain(
-                convert_source(
-                    source,
-                    store,
-                    origin=origin,
-                    conversion=conversion,
-                    caching=caching,
-                    monitor=output.monitor,
-                ).chain
-            )
+            chain = convert_source(
+                source,
+                store,
+                origin=origin,
+                conversion=conversion,
+                caching=caching,
+                monitor=output.monitor,
+            ).chain
+            root, found = root_of_chain(chain), None
         spec = machine_spec(
             root,
             boot,
@@ -211,17 +246,25 @@ def command(
             hostname=options.hostname,
             disk_bytes=disk_bytes,
         )
-        mounts = Volumes(state_root).prepare(volumes.requests(spec.guest.image))
+        spec = replace(spec, networking=network.networking(spec.guest.image))
+        base = None
+        if remote is None:
+            wanted = volumes.requests(spec.guest.image)
+            spec = replace(spec, volumes=Volumes(driver.state_root).prepare(wanted))
+        else:
+            remote.check_spec(spec)  # before anything that takes time
+            base = _base(remote, _exportable(found, chain), store, template_name, output)
         # Before the store is let go of: from here on the machine holds what it stands on.
         machine = machines.create(
             MachineRequest(
-                spec=replace(spec, volumes=mounts, networking=network.networking(spec.guest.image)),
+                spec=spec,
                 image=source,
                 image_digest=root.digest,
                 store=store.root,
                 name=name,
                 auto_remove=auto_remove,
                 labels=dict(options.labels),
+                base=base,
             )
         )
     if cidfile is not None:
@@ -235,6 +278,66 @@ def command(
         return run_in_foreground(machines, machine, seated, monitor=output.monitor)
 
     return relayed(output, seat, relay)
+
+
+def _refuse_disks(volumes: VolumeOptions, disk_bytes: int | None) -> None:
+    """Raise UsageError for disks that a machine on vSphere cannot have."""
+    if disk_bytes is not None:
+        raise UsageError(
+            "A machine on vSphere has the image's disk, which cannot be larger in a clone.",
+            expected="no --storage-opt",
+            hint="Convert the image with a larger --capacity.",
+        )
+    # What the image itself names is on the machine's own disk there.
+    if volumes.requests({}):
+        raise UsageError(
+            "A volume is a disk of this host, which a machine on vSphere cannot have.",
+            expected="neither -v nor --mount",
+        )
+
+
+def _base(
+    remote: VsphereMachines, source: Exportable, store: Store, name: str | None, output: Output
+) -> str:
+    """Return the id of the template for a machine, which is imported if it is not there."""
+    # pyvmomi, which runs here can do without, comes with these.
+    from converter.template_import import Manner, bring  # noqa: PLC0415 - as said
+    from converter.vsphere.placement import Provisioning  # noqa: PLC0415 - as said
+
+    wished = remote.connection.settings.wishes.provisioning
+    try:
+        _called, made = bring(
+            remote.connection,
+            remote.place.placement(),
+            source,
+            name=name,
+            manner=Manner() if wished is None else Manner(provisioning=Provisioning(wished)),
+            replace=False,
+            folder=store.root,
+            monitor=output.monitor,
+        )
+    except HypervisorError as error:
+        if error.cause != "unfinished":
+            raise
+        raise HypervisorError(
+            error.what,
+            hint="Wait for the other import. If there is none: saltflat vsphere import --replace",
+            cause=error.cause,
+        ) from error
+    return made.machine
+
+
+def _exportable(bundle: Bundle | None, chain: Chain | None) -> Exportable:
+    """Return the disk of the one that there is."""
+    from converter.export.exportable import (  # noqa: PLC0415 - runs here do without
+        exportable_of_bundle,
+        exportable_of_image,
+    )
+
+    if bundle is not None:
+        return exportable_of_bundle(bundle, image_of_bundle(bundle))
+    assert chain is not None
+    return exportable_of_image(chain.image, chain.parameters, chain.links, chain.disks)
 
 
 def _disk_bytes(settings: tuple[str, ...]) -> int | None:

@@ -191,7 +191,7 @@ def read_options(
     """Check the values as docker does. Raises UsageError that names the option."""
     if pid not in (None, "", "host"):
         raise UsageError(f"--pid {pid!r} is not possible.", expected="--pid host, or no --pid")
-    no_new_privileges, open_system_paths = _security(security_options)
+    no_new_privileges, open_system_paths, open_hypervisor = _security(security_options)
     host = HostConfig(
         groups=tuple(groups),
         limits=_limits(limits),
@@ -200,6 +200,7 @@ def read_options(
         privileged=privileged,
         no_new_privileges=no_new_privileges,
         open_system_paths=open_system_paths,
+        open_hypervisor=open_hypervisor,
         read_only=read_only,
         tmpfs=_tmpfs(tmpfs),
         shm_bytes=shm_size or SHM_BYTES,  # docker: 0 is the default
@@ -264,9 +265,9 @@ def _capabilities(option: str, names: Sequence[str]) -> tuple[str, ...]:
     return wanted
 
 
-def _security(settings: Sequence[str]) -> tuple[bool, bool]:
-    """Return whether new privileges are forbidden, and whether system paths are open."""
-    no_new_privileges = open_system_paths = False
+def _security(settings: Sequence[str]) -> tuple[bool, bool, bool]:
+    """Return whether new privileges are forbidden, and system paths and the hypervisor open."""
+    no_new_privileges = open_system_paths = open_hypervisor = False
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator:
@@ -275,16 +276,18 @@ def _security(settings: Sequence[str]) -> tuple[bool, bool]:
             no_new_privileges = value.lower() != "false"
         elif (key, value) == ("systempaths", "unconfined"):
             open_system_paths = True
+        elif (key, value) == ("seccomp", "unconfined"):
+            open_hypervisor = True
         elif (key, value) not in _ALREADY_SO:
             raise UsageError(
                 f"--security-opt {setting!r} is not possible.",
                 expected="no-new-privileges[=true|false] or systempaths=unconfined; there are no "
                 "profiles of seccomp, AppArmor or SELinux in the machine",
             )
-    return no_new_privileges, open_system_paths
+    return no_new_privileges, open_system_paths, open_hypervisor
 
 
-_ALREADY_SO = {("seccomp", "unconfined"), ("apparmor", "unconfined"), ("label", "disable")}
+_ALREADY_SO = {("apparmor", "unconfined"), ("label", "disable")}
 
 
 def _tmpfs(settings: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import click
 
 from converter.cli.attaching import Seat, attach_seat
+from converter.cli.drivers import Driver, driver_option
 from converter.cli.each import for_each
-from converter.cli.options import detach_keys_option, open_machines, sig_proxy_option, state_option
+from converter.cli.options import detach_keys_option, sig_proxy_option
 from converter.cli.output import Output
 from converter.cli.reach import explained, machines_argument
 from converter.errors import UsageError
@@ -22,7 +22,7 @@ from converter.machine.machines import Machines, Status
 @click.option("-i", "--interactive", is_flag=True, help="Attach, and pass standard input on.")
 @sig_proxy_option
 @detach_keys_option
-@state_option
+@driver_option
 @click.pass_obj
 def command(
     output: Output,
@@ -32,7 +32,7 @@ def command(
     interactive: bool,
     sig_proxy: bool,
     detach_keys: bytes,
-    state_root: Path,
+    driver: Driver,
 ) -> int:
     """Start machines that were created or have ended; each boots on its own disk, as it left it.
 
@@ -48,7 +48,7 @@ def command(
       saltflat start -ai shell
       saltflat start db cache web
     """
-    machines = open_machines(state_root, output.monitor)
+    machines = driver.open(output.monitor)
     if attached or interactive:
         output.passes_exit_code = True
         if len(names) != 1:

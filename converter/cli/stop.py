@@ -37,9 +37,10 @@ def command(
     That is the one of run --stop-signal, else the image's, else TERM. None is started again.
 
     A machine that has ended already is no error. A guest that does not answer has its power cut.
-    Disks and logs stay; `start` goes on with them. Behind --relay nobody can cut a machine's power:
-    there a guest that does not answer is an error. Names are printed as machines end. With several
-    machines the exit code is 1 if one could not be stopped; the others are.
+    Disks and logs stay; `start` goes on with them. Behind --relay, unless it is on vSphere, nobody
+    can cut a machine's power: there a guest that does not answer is an error. Names are printed as
+    machines end. With several machines the exit code is 1 if one could not be stopped; the others
+    are.
 
     \b
     Examples:

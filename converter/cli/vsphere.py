@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from agent.host.status import printable
-from converter.cli import vsphere_import, vsphere_project
+from converter.cli import vsphere_gc, vsphere_import, vsphere_project
 from converter.cli.options import format_option
 from converter.cli.output import Output
 from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
@@ -17,17 +17,20 @@ from converter.vsphere.settings import Settings
 
 @click.group("vsphere")
 def command() -> None:
-    """Look whether a vCenter or ESXi is ready for machines, bring images there, make projects.
+    """Look whether a vCenter or ESXi is ready, bring images there, make projects, clean up.
 
     \b
     Examples:
       saltflat vsphere check --vsphere-url https://vcenter.example --vsphere-username me
       saltflat vsphere import debian:12 --vsphere-url https://vcenter.example --cluster prod
       saltflat vsphere project create web --projects ./projects.yaml
+      saltflat run --on vsphere debian:12 uname -a
+      saltflat vsphere gc --relays /var/lib/vspc
     """
 
 
 command.add_command(vsphere_import.command)
+command.add_command(vsphere_gc.command)
 command.add_command(vsphere_project.command)
 
 

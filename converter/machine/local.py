@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.host import client
-from agent.host.client import Address
+from agent.host.client import Address, Note, Output, Query
 from agent.host.errors import RelayError
 from agent.host.relay import SOCKET_NAME
 from agent.host.status import ExitStatus
@@ -184,9 +184,9 @@ class LocalMachines:
         finally:
             os.close(lock)
 
-    def log_folder(self, machine: str) -> Path:
-        """Return the relay's folder."""
-        return self._registry.folder(machine).relay
+    def saved_logs(self, machine: str, query: Query | None = None) -> Iterator[Output | Note]:
+        """Yield the log from the disk: that needs no relay, so none is started for it."""
+        return client.saved_logs(self._registry.folder(machine).relay, query)
 
     def console(self, machine: str) -> str:
         """Return the last part of the guest's console."""

@@ -1,20 +1,21 @@
 """The one interface to machines, whoever runs them. Owns requests and records; runs nothing.
 
-converter.machine.local has it for QEMU on this host. A machine has an id of 64 hexadecimal digits
-that nobody chooses, and a name that is its own among its kind. It is created once, started any
-number of times, and stays, with its disk and its log, until it is removed.
+converter.machine.local has it for QEMU on this host, converter.machine.vsphere for a vCenter. A
+machine has an id of 64 hexadecimal digits that nobody chooses, and a name that is its own among its
+kind. It is created once, started any number of times, and stays, with its disk and its log, until
+it is removed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.host.client import Address
+from agent.host.client import Address, Note, Output, Query
 from agent.host.errors import RelayError
 from agent.host.relay.life import HealthReport
 from agent.host.relay.status import status_json
@@ -39,7 +40,9 @@ class MachineRequest:
     `image` is what the user called the image and `image_digest` its manifest's digest; both are
     only told again. `store` is the store's folder: the links and the boot image of `spec` that lie
     there stay there for as long as the machine exists, so call `create` inside `using(store)`.
-    Without a `name` the machine gets one. With `auto_remove` it goes when it has ended.
+    Without a `name` the machine gets one. With `auto_remove` it goes when it has ended. `base` is
+    the driver's own name for the disk that the machine's begins with, where that is not
+    `spec.chain`.
     """
 
     spec: MachineSpec
@@ -49,6 +52,7 @@ class MachineRequest:
     name: str | None = None
     auto_remove: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    base: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,8 +229,11 @@ class Machines(Protocol):
         Raises UsageError when it runs, unless `force`: then its power is cut first.
         """
 
-    def log_folder(self, machine: str) -> Path:
-        """Return the folder for agent.host.client.saved_logs; the machine may run or not."""
+    def saved_logs(self, machine: str, query: Query | None = None) -> Iterator[Output | Note]:
+        """Yield what is in the machine's log, as agent.host.client.saved_logs; it may run or not.
+
+        Raises as that does, and RelayError where the log is at a relay.
+        """
 
     def console(self, machine: str) -> str:
         """Return the last part of the guest's console."""

@@ -117,3 +117,17 @@ DATASTORE_PRIVILEGES = {
     "Datastore.FileManagement": "run",
 }
 NETWORK_PRIVILEGES = {"Network.Assign": "import, run"}
+
+# Files of a datastore over HTTP, at the server that has the session ("vSphere Web Services SDK
+# Programming Guide", "Access to a datastore by HTTP"): /folder/PATH?dcPath=DATACENTER&dsName=NAME
+FOLDER_PATH = "/folder"
+FOLDER_DATACENTER = "dcPath"
+FOLDER_DATASTORE = "dsName"
+
+# VirtualMachineRelocateDiskMoveOptions: a new disk on top of the snapshot's, which stays shared.
+CHILD_DISK = "createNewChildDiskBacking"
+POWERED_OFF = "poweredOff"  # VirtualMachinePowerState; a suspended machine has not ended
+TASK_RUNNING = ("queued", "running")  # TaskInfoState
+MANUAL_ADDRESS = "manual"  # VirtualEthernetCard.addressType
+SERIAL_CLIENT = "client"  # VirtualDeviceURIBackingOptionDirection: the host connects
+EFI = "efi"  # GuestOsDescriptorFirmwareType

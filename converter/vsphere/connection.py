@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from http.client import HTTPException
 from types import TracebackType
 from typing import Any
@@ -156,6 +157,20 @@ class Connection:
             current = self.content.sessionManager.currentSession
         return str(current.key)
 
+    def service_time(self) -> datetime:
+        """Return the server's clock; to be asked for within `doing`."""
+        moment: datetime = self._service.CurrentTime()
+        return moment
+
+    def machine(self, identifier: str) -> Any:  # noqa: ANN401 - pyvmomi's own
+        """Return the virtual machine with an id ("vm-12"); whether it is there is not asked."""
+        return vim.VirtualMachine(identifier, self._stub)
+
+    @property
+    def cookie(self) -> str:
+        """Return what makes an HTTP request to the same server one of this session. A secret."""
+        return str(self._stub.cookie)
+
     def close(self) -> None:
         """Log out unless the session is kept, and end the connections. Raises nothing."""
         self._stub.log_in_again = None
@@ -231,11 +246,16 @@ class Connection:
             pages = self._pages([_object_spec(thing) for thing in things], {kind: paths})
             return {found.id: found.values for found in pages}
 
-    def everything(self, kinds: Mapping[str, Sequence[str]]) -> Iterator[Found]:
-        """Yield all objects of some types, named as the API does, with some of their properties."""
+    def everything(
+        self, kinds: Mapping[str, Sequence[str]], *, below: object | None = None
+    ) -> Iterator[Found]:
+        """Yield all objects of some types, named as the API does, with some of their properties.
+
+        Of those below the folder `below`, if one is given.
+        """
         with self.doing("list its inventory"):
             view = self.content.viewManager.CreateContainerView(
-                self.content.rootFolder, [_type(kind) for kind in kinds], recursive=True
+                below or self.content.rootFolder, [_type(kind) for kind in kinds], recursive=True
             )
             try:
                 collector = vmodl.query.PropertyCollector
@@ -259,11 +279,12 @@ class Connection:
         end = time.monotonic() + timeout_seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            info = self.properties(task, ["info"])["info"]
-            if info.state == vim.TaskInfo.State.success:
-                return info.result
-            if info.state == vim.TaskInfo.State.error:
-                raise from_fault(info.error, doing=doing, named=self.name_of)
+            # By path: what some servers' tasks say they are about, pyvmomi does not take.
+            info = self.properties(task, ["info.state", "info.result", "info.error"])
+            if info.get("info.state") == vim.TaskInfo.State.success:
+                return info.get("info.result")
+            if info.get("info.state") == vim.TaskInfo.State.error:
+                raise from_fault(info["info.error"], doing=doing, named=self.name_of)
             if time.monotonic() + pause > end:
                 raise HypervisorError(
                     f"vSphere has not managed to {doing} in {timeout_seconds:g} seconds; its task "

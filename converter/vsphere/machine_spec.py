@@ -35,7 +35,7 @@ def add_adapter(connection: Connection, configuration: Any, network: object) -> 
         return False
     adapter = vim.vm.device.VirtualVmxnet3(
         key=-100,  # any negative one, until the server gives it its own
-        backing=_backing(connection, network),
+        backing=network_backing(connection, network),
         addressType="generated",
         connectable=vim.vm.device.VirtualDevice.ConnectInfo(
             startConnected=True, allowGuestControl=True, connected=False
@@ -46,7 +46,7 @@ def add_adapter(connection: Connection, configuration: Any, network: object) -> 
     return True
 
 
-def _backing(connection: Connection, network: object) -> Any:  # noqa: ANN401 - pyvmomi's own
+def network_backing(connection: Connection, network: object) -> Any:  # noqa: ANN401 - pyvmomi's own
     """Return how an adapter names its network, which each kind of network has its own way for."""
     card, kind = vim.vm.device.VirtualEthernetCard, type_name(network)
     if kind == OPAQUE_NETWORK:

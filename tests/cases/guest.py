@@ -24,11 +24,11 @@ from converter.cli.run_options import OPTION_NAMES, read_options
 from converter.errors import SaltflatError
 from converter.identity import identity_of
 from converter.launch import Root, root_of_bundle
-from converter.machine.qemu_command import Accelerator, base_arguments
+from converter.machine.qemu_command import KERNEL_COMMAND_LINE, Accelerator, base_arguments
 from converter.store.bundle import read_bundle
 from tests.cases.observe import Sight, observe
 from tests.cases.oracle import MEMORY_MIB
-from tests.cases.rows import HOST_NAME, Row
+from tests.cases.rows import BASE, HOST_NAME, Row
 from tests.images import cases, prepared
 from tests.images.cache import ROOT
 from tinykernel.cpio import directory, regular, write_newc
@@ -43,14 +43,14 @@ _BESIDE = tuple(Path(__file__).with_name(name) for name in ("lives.py", "observe
 class Fault:
     """A mistake in the agent: in one module, the text `old`, which is there once, becomes `new`.
 
-    The rows of one `part` of the table are run first, for one of them should see it.
+    The row `shown_by` is run first, for it should see it; the base's, where none is named.
     """
 
     name: str
     module: str
     old: str
     new: str
-    part: str = ""
+    shown_by: str = BASE
 
     def source(self) -> str:
         """Return the whole wrong module."""
@@ -130,7 +130,7 @@ def ask(
                 "name": fault.name,
                 "module": fault.module,
                 "source": fault.source(),
-                "rows": sorted(faulty_rows, key=lambda row: by_id[row].part != fault.part),
+                "rows": sorted(faulty_rows, key=lambda row: row != fault.shown_by),
             }
             for fault in faults
         ],
@@ -193,7 +193,7 @@ def _boot(wanted: Mapping[str, Any], root: Root, work: Path) -> list[dict[str, A
     initrd.write_bytes(packed + bytes(-len(packed) % 4) + extra)
     command = [
         *base_arguments(Accelerator("tcg", (7, 2)), boot.parent / "vmlinuz", initrd),
-        *("-append", "console=ttyS1 quiet loglevel=4 panic=-1 no_timer_check"),
+        *("-append", KERNEL_COMMAND_LINE),
         *("-m", str(MEMORY_MIB)),
         *("-chardev", f"file,id=answers,path={answers}"),
         *("-device", "isa-serial,chardev=answers,index=0"),

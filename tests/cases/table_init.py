@@ -100,13 +100,17 @@ def _under_fault(
 def _answers(
     names: list[str], wanted: dict[str, Any]
 ) -> Generator[tuple[str, dict[str, Any]], None, None]:
-    """Yield the answers to these rows, of which some with a life may change places."""
-    for has_life, some in itertools.groupby(names, wanted["lives"].__contains__):
-        if has_life:
-            rows = {name: wanted["lives"][name] for name in some}
-            yield from lives.answers(rows, together=LIVES_OF_A_FAULT)
-        else:
-            yield from ((name, _answer(wanted["documents"][name])) for name in some)
+    """Yield the answers to these rows, the first of which is run by itself.
+
+    Of the others some with a life may change places.
+    """
+    for part in (names[:1], names[1:]):
+        for has_life, some in itertools.groupby(part, wanted["lives"].__contains__):
+            if has_life:
+                rows = {name: wanted["lives"][name] for name in some}
+                yield from lives.answers(rows, together=LIVES_OF_A_FAULT)
+            else:
+                yield from ((name, _answer(wanted["documents"][name])) for name in some)
 
 
 def _break(module: ModuleType, source: str) -> None:

@@ -313,7 +313,7 @@ def booted(
         if initrd is not None:
             arguments[arguments.index("-initrd") + 1] = str(initrd)
         if vsock:
-            stack.enter_context(vsock_device(folder / "vsock", path))
+            stack.enter_context(vsock_device(folder / "vsock", {PORT: path}))
             arguments = _without_port(arguments) + vsock_arguments(folder / "vsock", memory_mib)
         arguments = change([*arguments, *devices])
         machine = QemuProcess(arguments, machine_folder, temporary=False)

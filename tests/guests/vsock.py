@@ -16,7 +16,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,11 +104,11 @@ class _Memory:
 class _Device:
     """One connection of QEMU's, which is one machine."""
 
-    def __init__(self, qemu: socket.socket, target: Path) -> None:
+    def __init__(self, qemu: socket.socket, targets: Mapping[int, Path]) -> None:
         self._qemu = qemu
         self._memory = _Memory()
         self._queues = (_Queue(), _Queue())
-        self.streams = Streams(GUEST_CID, target)
+        self.streams = Streams(GUEST_CID, targets)
 
     def serve(self, ends: threading.Event) -> None:
         while not ends.is_set():
@@ -254,8 +254,8 @@ class _Device:
 
 
 @contextlib.contextmanager
-def vsock_device(path: Path, target: Path) -> Iterator[None]:
-    """Be the host side of the device whose chardev is at `path`; the guest reaches `target`."""
+def vsock_device(path: Path, targets: Mapping[int, Path]) -> Iterator[None]:
+    """Be the host side of the device whose chardev is at `path`; the guest reaches `targets`."""
     ends = threading.Event()
 
     def run(listener: UnixListener) -> None:
@@ -267,7 +267,7 @@ def vsock_device(path: Path, target: Path) -> Iterator[None]:
             with contextlib.closing(accepted):
                 qemu = socket.socket(fileno=os.dup(accepted.fileno()))
                 qemu.setblocking(True)
-                with qemu, contextlib.closing(_Device(qemu, target)) as device:
+                with qemu, contextlib.closing(_Device(qemu, targets)) as device:
                     device.serve(ends)
 
     with UnixListener(path) as listener:

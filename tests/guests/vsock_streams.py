@@ -1,6 +1,6 @@
 """The host's end of virtual sockets, packet by packet: what travels in a virtio-vsock's queues.
 
-Owns the streams between ports of the guest and a unix socket of this host, with their credit; how
+Owns the streams between ports of the guest and unix sockets of this host, with their credit; how
 packets get into the guest and out of it is `vsock`'s matter. virtio 1.2, 5.10.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,7 @@ from pathlib import Path
 # flags, buf_alloc, fwd_cnt.
 _HEADER = struct.Struct("<QQIIIHHIII")
 HEADER_BYTES = _HEADER.size
-HOST_CID = 2
-PORT = 1025  # of the host, the only one that somebody listens to
+PORT = 1025  # of the host, where it listens for a machine's line
 _STREAM = 1
 _REQUEST, _RESPONSE, _RST, _SHUTDOWN, _RW, _CREDIT_UPDATE, _CREDIT_REQUEST = range(1, 8)
 _BUFFER_BYTES = 262144
@@ -26,6 +26,7 @@ _BUFFER_BYTES = 262144
 @dataclass
 class _Stream:
     port: int  # the guest's
+    there: tuple[int, int]  # the CID and the port that it believes to be connected to
     connection: socket.socket
     peer_buffer: int = 0
     peer_forwarded: int = 0
@@ -39,13 +40,17 @@ class _Stream:
 
 
 class Streams:
-    """All streams of one guest; the unix socket `target` is behind the host's port."""
+    """All streams of one guest; `targets` are the unix sockets behind ports of the host.
 
-    def __init__(self, guest_cid: int, target: Path) -> None:
+    The host answers under whatever CID the guest calls it by.
+    """
+
+    def __init__(self, guest_cid: int, targets: Mapping[int, Path]) -> None:
         self._guest_cid = guest_cid
-        self._target = target
+        self._targets = targets
         self._streams: dict[int, _Stream] = {}
-        self._control: deque[tuple[int, int, int]] = deque()  # port, operation, flags
+        # The guest's port, whom it called, operation.
+        self._control: deque[tuple[int, tuple[int, int], int]] = deque()
 
     def descriptors(self) -> list[int]:
         """Return what to wait on for packets."""
@@ -62,14 +67,15 @@ class Streams:
     def receive(self, header: bytes, data: bytes) -> None:
         """Take a packet of the guest's."""
         fields = _HEADER.unpack(header)
-        port, to_port, length, operation = fields[2], fields[3], fields[4], fields[6]
+        port, length, operation = fields[2], fields[4], fields[6]
+        there = (fields[1], fields[3])
         buffer, forwarded = fields[8:]
         if operation == _REQUEST:
-            self._open(port, to_port)
+            self._open(port, there)
         stream = self._streams.get(port)
         if stream is None:
             if operation not in (_RST, _REQUEST):
-                self._control.append((port, _RST, 0))
+                self._control.append((port, there, _RST))
             return
         stream.peer_buffer, stream.peer_forwarded = buffer, forwarded
         if operation == _RW:
@@ -79,29 +85,29 @@ class Streams:
                 self._end(stream)
                 return
             stream.forwarded += length
-            self._control.append((port, _CREDIT_UPDATE, 0))
+            self._control.append((port, there, _CREDIT_UPDATE))
         elif operation == _CREDIT_REQUEST:
-            self._control.append((port, _CREDIT_UPDATE, 0))
+            self._control.append((port, there, _CREDIT_UPDATE))
         elif operation in (_SHUTDOWN, _RST):
             self._end(stream)
 
-    def _open(self, port: int, to_port: int) -> None:
+    def _open(self, port: int, there: tuple[int, int]) -> None:
         connection = socket.socket(socket.AF_UNIX)
         try:
-            if to_port != PORT:
+            if there[1] not in self._targets:
                 raise ConnectionRefusedError
-            connection.connect(str(self._target))
+            connection.connect(str(self._targets[there[1]]))
         except OSError:
             connection.close()
-            self._control.append((port, _RST, 0))
+            self._control.append((port, there, _RST))
             return
-        self._streams[port] = _Stream(port, connection)
-        self._control.append((port, _RESPONSE, 0))
+        self._streams[port] = _Stream(port, there, connection)
+        self._control.append((port, there, _RESPONSE))
 
     def _end(self, stream: _Stream) -> None:
         stream.connection.close()
         del self._streams[stream.port]
-        self._control.append((stream.port, _RST, 0))
+        self._control.append((stream.port, stream.there, _RST))
 
     # --- to the guest ----------------------------------------------------------------------------
 
@@ -112,8 +118,7 @@ class Streams:
     def next_packet(self, room: int) -> bytes:
         """Return the next packet, with at most `room` bytes of data; `has_packet` was true."""
         if self._control:
-            port, operation, flags = self._control.popleft()
-            return self._pack(port, operation, flags, b"")
+            return self._pack(*self._control.popleft(), b"")
         stream = self._readable()
         assert stream is not None
         try:
@@ -122,10 +127,9 @@ class Streams:
             data = b""
         if not data:
             self._end(stream)
-            port, operation, flags = self._control.pop()
-            return self._pack(port, operation, flags, b"")
+            return self._pack(*self._control.pop(), b"")
         stream.sent += len(data)
-        return self._pack(stream.port, _RW, 0, data)
+        return self._pack(stream.port, stream.there, _RW, data)
 
     def _readable(self) -> _Stream | None:
         for stream in self._streams.values():
@@ -140,8 +144,8 @@ class Streams:
             return stream
         return None
 
-    def _pack(self, port: int, operation: int, flags: int, data: bytes) -> bytes:
+    def _pack(self, port: int, there: tuple[int, int], operation: int, data: bytes) -> bytes:
         stream = self._streams.get(port)
         forwarded = 0 if stream is None else stream.forwarded & 0xFFFFFFFF
-        ports = (PORT, port, len(data), _STREAM, operation, flags, _BUFFER_BYTES, forwarded)
-        return _HEADER.pack(HOST_CID, self._guest_cid, *ports) + data
+        rest = (there[1], port, len(data), _STREAM, operation, 0, _BUFFER_BYTES, forwarded)
+        return _HEADER.pack(there[0], self._guest_cid, *rest) + data

@@ -192,6 +192,20 @@ def e2fsprogs_newest() -> Path:
     return e2fsprogs_root("trixie")
 
 
+def open_vm_tools_root() -> Path:
+    """Return a folder with the unpacked open-vm-tools of Debian 12 and all that they load.
+
+    Nothing in it is configured; `vmtoolsd` runs there, without root.
+    """
+
+    def build(root: Path) -> None:
+        command = ["mmdebstrap", "--quiet", "--variant=extract", "--format=directory"]
+        command += ["--include=open-vm-tools", "bookworm", os.fspath(root)]
+        subprocess.run(command, check=True, timeout=900)
+
+    return cached(cache_folder(), "open-vm-tools", fingerprint([]), build)
+
+
 def foreign_program(root: Path, name: str) -> list[str]:
     """Return the command that runs a program of the Debian in `root` with its own libraries."""
     (program,) = root.glob(f"**/sbin/{name}")
@@ -210,7 +224,7 @@ def main() -> int:
         makers += [go_tools]
     if shutil.which("mmdebstrap"):
         makers += [demo_layout]
-        makers += [e2fsprogs_oldest, e2fsprogs_newest, oldest_python_root]
+        makers += [e2fsprogs_oldest, e2fsprogs_newest, oldest_python_root, open_vm_tools_root]
         makers += [trixie_root, systemd_root] if os.geteuid() == 0 else []
     failed = 0
     for make in makers:

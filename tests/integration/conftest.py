@@ -18,6 +18,7 @@ from tests.images import prepared
 from tests.images.cache import ROOT
 from tests.images.gotools import go_program
 from tests.images.gotools import go_tools as go_tools_folder
+from tests.integration import warm
 from tests.integration.artifact_places import Place, serve_place
 from tests.schemas import check_output
 from tinykernel.record import BootImage
@@ -27,7 +28,7 @@ Tool = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class Saltflat:
-    """Run the command line as a process of its own, with this interpreter."""
+    """Run the command line as a process of its own, which has imported it before (see `warm`)."""
 
     environment: Mapping[str, str]
 
@@ -43,13 +44,11 @@ class Saltflat:
 
         What is JSON of it has to fit the schema that we publish.
         """
-        done = subprocess.run(
-            [*prepared.SALTFLAT, *map(os.fspath, arguments)],
-            input=stdin,
-            capture_output=True,
-            timeout=timeout_seconds,
-            env=self.whole_environment,
-            check=False,
+        done = warm.COMMANDS.run(
+            [os.fspath(argument) for argument in arguments],
+            stdin=stdin,
+            environment=self.whole_environment,
+            timeout_seconds=timeout_seconds,
         )
         check_output([os.fspath(argument) for argument in arguments], done)
         return done
@@ -59,6 +58,15 @@ class Saltflat:
     ) -> bytes:
         """Run to the end, demand exit code 0, and return stdout."""
         done = self(*arguments, stdin=stdin, timeout_seconds=timeout_seconds)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout
+
+    def afresh(self, *arguments: str | Path) -> bytes:
+        """Run with an interpreter and a seed of hashes of its own; the rest is as with `good`."""
+        command = [*prepared.SALTFLAT, *arguments]
+        done = subprocess.run(
+            command, capture_output=True, timeout=100, env=self.whole_environment, check=False
+        )
         assert done.returncode == 0, done.stderr.decode(errors="replace")
         return done.stdout
 

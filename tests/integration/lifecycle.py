@@ -31,6 +31,7 @@ from converter.cli.app import top
 from converter.cli.output import Output
 from tests.images import prepared
 from tests.images.cache import ROOT
+from tests.integration import warm
 
 # Echoes lines of stdin, says which signals came, and ends with 7 on TERM.
 LISTENER = r"""
@@ -68,13 +69,11 @@ class Host:
         self, *arguments: str | Path, stdin: bytes = b"", seconds: float = 200
     ) -> subprocess.CompletedProcess[bytes]:
         """Run to the end, whatever the exit code."""
-        return subprocess.run(
-            [*prepared.SALTFLAT, *map(os.fspath, arguments)],
-            input=stdin,
-            capture_output=True,
-            timeout=seconds,
-            env=self.environment,
-            check=False,
+        return warm.COMMANDS.run(
+            [os.fspath(argument) for argument in arguments],
+            stdin=stdin,
+            environment=self.environment,
+            timeout_seconds=seconds,
         )
 
     def good(self, *arguments: str | Path, stdin: bytes = b"") -> str:

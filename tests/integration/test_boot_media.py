@@ -21,7 +21,7 @@ from converter.machine.model import RunConfig
 from scripts.soaks.tinykernel import built_elsewhere, differences
 from tests.guests import disk, media
 from tests.guests.host import BOOT_SECONDS, booted, served
-from tests.images.prepared import SALTFLAT
+from tests.integration import warm
 from tinykernel.media.record import Kind, Media, load_media
 from tinykernel.record import BootImage, load_boot_image
 
@@ -50,8 +50,8 @@ class Built:
 
 
 def boot_build(store: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    command = [*SALTFLAT, "boot", "build", "--format=json", "--store", store, *arguments]
-    return subprocess.run(command, capture_output=True, timeout=600, check=False)
+    command = ["boot", "build", "--format=json", "--store", os.fspath(store), *arguments]
+    return warm.COMMANDS.run(command, stdin=b"", environment={**os.environ}, timeout_seconds=600)
 
 
 def build(boot_store: Path, folder: Path, *arguments: str) -> Built:

@@ -204,8 +204,8 @@ def test_the_command_writes_both_and_says_what_it_always_says(
     plain = saltflat.good(*inspect)
     for name in ("map.svg", "map.html"):
         twice = []
-        for _ in range(2):
-            assert saltflat.good(*inspect, "--map", tmp_path / name) == plain
+        for command in (saltflat.good, saltflat.afresh):
+            assert command(*inspect, "--map", tmp_path / name) == plain
             twice.append((tmp_path / name).read_bytes())
         assert twice[0] == twice[1]
         texts = "".join(ET.fromstring(twice[0]).itertext())

@@ -97,7 +97,6 @@ def disk_of(
             "good", {"args": ("a\0b",)}, 125, "config", "run.args[0]", id="a bad document"
         ),
         pytest.param("good", {"args": ("nope",)}, 127, "command", "nope", id="missing binary"),
-        pytest.param("good", {"args": ("/opt/data",)}, 126, "command", "data", id="no program"),
         pytest.param("good", {"user": "ghost"}, 125, "user", "ghost", id="unknown user"),
     ],
 )

@@ -58,14 +58,12 @@ def test_root_cannot_reach_the_machine(saltflat: Saltflat, store: Path) -> None:
     assert not reached(found)
 
 
-def test_an_init_is_no_way_out(saltflat: Saltflat, store: Path) -> None:
-    """Its init is a copy of the agent, with the agent's memory, in the process's own world."""
-    assert not reached(attempts(saltflat, store, "--init"))
+def test_an_init_and_a_dhcp_client_are_no_ways_out(saltflat: Saltflat, store: Path) -> None:
+    """The one is a copy of the agent, with the agent's memory, in the process's own world.
 
-
-def test_a_dhcp_client_is_no_way_out(saltflat: Saltflat, store: Path) -> None:
-    """It is another process in the agent's world, and needs files that would be deleted else."""
-    assert not reached(attempts(saltflat, store, "--network", "dhcp"))
+    The other is a process in the agent's world, and needs files that would be deleted else.
+    """
+    assert not reached(attempts(saltflat, store, "--init", "--network", "dhcp"))
 
 
 def test_the_attempts_are_real(saltflat: Saltflat, store: Path) -> None:

@@ -49,6 +49,7 @@ def web(here: Host) -> str:
     return here.good(*command, "perl", "-e", LISTENER).strip()
 
 
+@pytest.mark.verbs("ps", on="qemu")
 def test_ps_shows_it(here, web):
     heading, line = here.good("ps").splitlines()
     words = "MACHINE ID IMAGE COMMAND CREATED STATUS PORTS NAMES"
@@ -68,6 +69,7 @@ def test_ps_shows_it(here, web):
     assert "--filter" in here.refused(2, "ps", "--filter", "colour=red")
 
 
+@pytest.mark.verbs("inspect", on="qemu")
 def test_inspect_tells_all_but_secrets(here, web):
     found = here.inspect("web")
     check("machine", found)
@@ -89,6 +91,7 @@ def test_who_is_not_there_is_named(here, web):
     assert "nobody" in here.refused(3, "cp", "nobody:/etc/passwd", "-")
 
 
+@pytest.mark.verbs("logs", on="qemu")
 def test_logs_tell_the_streams_apart(here, web):
     until(lambda: here.log("web") == "out\n")
     done = here("logs", "web")
@@ -104,6 +107,7 @@ def test_logs_tell_the_streams_apart(here, web):
     assert "no time" in here.refused(2, "logs", "--since", "soon", "web")
 
 
+@pytest.mark.verbs("exec", on="qemu")
 def test_exec_has_the_processes_exit_code_and_streams(here, web):
     done = here("exec", "web", "sh", "-c", "echo $FROM_RUN$ADDED; pwd; id -un >&2; exit 9")
     assert (done.returncode, done.stdout, done.stderr) == (9, b"1\n/var/srv/app\n", b"app\n")
@@ -139,6 +143,7 @@ def test_exec_in_the_background_and_variables_from_a_file(here, web, tmp_path):
     assert "not found" in here.refused(127, "exec", "-d", "web", "no-such-program")
 
 
+@pytest.mark.verbs("attach", on="qemu")
 def test_attach_passes_input_and_signals_on_and_can_leave(here, web):
     with here.begin("attach", "web", stdin=True) as client:
         client.stdin.write(b"hello\n")
@@ -173,6 +178,7 @@ def test_logs_follow_what_comes(here, web):
         follower.terminate()
 
 
+@pytest.mark.verbs("cp", on="qemu")
 def test_cp_copies_both_ways(here, web, tmp_path):
     (tmp_path / "tree" / "sub").mkdir(parents=True)
     (tmp_path / "tree" / "sub" / "file").write_text("data\n")
@@ -194,6 +200,7 @@ def test_cp_copies_both_ways(here, web, tmp_path):
     assert "Neither" in here.refused(2, "cp", tmp_path, tmp_path)
 
 
+@pytest.mark.verbs("run", "stop", "wait", "start", "restart", "kill", "rm", "ps", on="qemu")
 def test_its_end_its_next_start_and_its_removal(here):
     command = ("run", "-d", "-i", "--name", "job", here.image, "perl", "-e", LISTENER)
     job = here.good(*command).strip()

@@ -92,6 +92,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.verbs("run", "port", on="qemu")
 def test_ports_lead_to_the_machine(saltflat, machine, store, image):
     port = free_port()
     name = machine("-p", f"{port}:80", "-p", "127.0.0.1::53/udp", "--expose", "7000-7001")

@@ -177,7 +177,7 @@ def test_a_folder_with_one_disk_that_is_the_chain_of_the_other(
 def test_the_same_bytes_once_more(packages: Packages, saltflat: Saltflat, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(KEY.hex())
     again = tmp_path / "web.ova"
-    saltflat.good(
+    saltflat.afresh(
         *("export", packages.image, "--type=ova", "-o", again, *packages.signing),
         *("--store", packages.store, f"--key-file={tmp_path / 'secret'}", "--serial-log"),
     )

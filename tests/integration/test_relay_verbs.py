@@ -19,8 +19,8 @@ from agent.host.errors import GuestLostError
 from agent.host.relay import RelayServer, read_rules
 from agent.host.relay.door import local_door
 from agent.host.relay.tls import server_context, tls_door
-from tests.images import prepared
 from tests.images.cache import ROOT
+from tests.integration import warm
 from tests.integration.relay_guest import Guest, Program
 from tests.integration.relay_runs import machine_folder
 from tests.integration.relay_tls import certificate
@@ -67,13 +67,11 @@ def relay(tmp_path, tool):
 
 
 def saltflat(where, *arguments, stdin=b""):
-    return subprocess.run(
-        [*prepared.SALTFLAT, *arguments],
-        input=stdin,
-        capture_output=True,
-        timeout=100,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **where},
-        check=False,
+    return warm.COMMANDS.run(
+        [os.fspath(argument) for argument in arguments],
+        stdin=stdin,
+        environment={**os.environ, "PYTHONPATH": str(ROOT), **where},
+        timeout_seconds=100,
     )
 
 

@@ -164,7 +164,7 @@ def test_detached_with_a_name_and_refused_twice(
 
 
 def saved(machines: LocalMachines, machine: str) -> bytes:
-    entries = client.saved_logs(machines.log_folder(machine))
+    entries = machines.saved_logs(machine)
     return b"".join(entry.data for entry in entries if isinstance(entry, client.Output))
 
 

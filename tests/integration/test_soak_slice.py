@@ -17,6 +17,7 @@ from scripts.soaks import (
     entries,
     execs,
     exits,
+    fleet,
     flood,
     headers,
     kill,
@@ -80,6 +81,11 @@ def test_a_hundred_and_twenty_of_ten_thousand_execs(tool: Callable[[str], str]) 
     assert execs.run(120, seed=3) == []
 
 
+def test_six_of_a_hundred_machines_of_two_clients(go_tools: Path, boot_media_store: Path) -> None:
+    assert fleet.COUNT == 100
+    assert fleet.run(6, seed=5) == []
+
+
 @pytest.mark.root
 def test_sixty_of_three_thousand_random_images(tool: Callable[[str], str]) -> None:
     tool("umoci")
@@ -110,9 +116,9 @@ def test_twenty_thousand_of_a_million_hostile_frames_into_a_relay() -> None:
 
 
 @pytest.mark.vm
-def test_sixty_of_a_thousand_processes_that_exit_at_once(boot_store: Path) -> None:
+def test_thirty_of_a_thousand_processes_that_exit_at_once(boot_store: Path) -> None:
     assert exits.COUNT == 1_000
-    assert exits.run(60, seed=2) == []
+    assert exits.run(30, seed=2) == []
 
 
 @pytest.mark.vm

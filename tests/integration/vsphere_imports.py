@@ -23,6 +23,7 @@ from converter.vsphere.trust import Trust
 from tests.images import prepared
 from tests.images.layout import LayoutWriter
 from tests.images.tarball import noise
+from tests.integration import warm
 from tests.schemas import check_output
 
 NOISE_BYTES = 4_000_000
@@ -162,10 +163,6 @@ def is_same_disk(one: Path, other: Path) -> bool:
 def _saltflat(
     arguments: Sequence[str], environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [*prepared.SALTFLAT, *arguments],
-        capture_output=True,
-        timeout=100,
-        env={**os.environ, **environment},
-        check=False,
+    return warm.COMMANDS.run(
+        arguments, stdin=b"", environment={**os.environ, **environment}, timeout_seconds=100
     )

@@ -283,6 +283,11 @@ RULES = {
         ),
         why="it knows a server; images, disks and machines are for whoever goes there",
     ),
+    "machine-record-pure": Rule(
+        who=("converter.machine.vsphere_record", "converter.vsphere.vm"),
+        never=("os", "socket", "subprocess", "converter.vsphere.connection", "pyVmomi"),
+        why="what stands on a machine can be read without a server",
+    ),
     "vsphere-on-request": Rule(
         who=("converter",),
         never=("converter.vsphere",),

@@ -8,6 +8,7 @@ machine's first boot, beside a running relay or without one:
     uuids/<uuid>         symbolic link to the machine's folder
     changes              another file after every change: how a running relay learns of it
     roster.lock          flock(2) of who changes something
+    work.lock            a byte locked for each machine that is being started or removed
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import re
 import secrets
 import shutil
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 from agent.host.errors import ChannelError
 from agent.host.relay.keys import KEY_BYTES, KEY_NAME, write_key
@@ -34,6 +37,10 @@ IDENTITY_NAME = "identity"
 _MACHINES, _UUIDS, _CHANGES, _LOCK = "machines", "uuids", "changes", "roster.lock"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,79}")  # at most what vSphere gives a name
 _UNFINISHED = ".part-"
+_WORK_LOCK = "work.lock"
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2), padded as the compiler does
+_LOCK_BYTES = 1 << 62  # of a file that stays empty
+_LOCK_PAUSE_SECONDS = 0.05
 
 
 class NoMachineError(ChannelError):
@@ -46,6 +53,12 @@ class MachineExistsError(ChannelError):
     """The roster has a machine of this name or UUID already."""
 
     kind = "machine-exists"
+
+
+class WorkedOnError(ChannelError):
+    """Another process is at work on the machine."""
+
+    kind = "worked-on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +239,22 @@ class Roster:
             shutil.rmtree(gone)
 
     @contextlib.contextmanager
+    def working_on(self, uuid: str, timeout_seconds: float) -> Iterator[None]:
+        """Be the only one who starts or removes the VM with this UUID, whoever else wants to.
+
+        The lock goes with the process that has it. Raises WorkedOnError when another one keeps it
+        for too long.
+        """
+        descriptor = os.open(
+            self.directory / _WORK_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            _lock_byte(descriptor, UUID(uuid).int % _LOCK_BYTES, timeout_seconds)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         descriptor = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -242,6 +271,24 @@ class Roster:
             ) from error
         finally:
             os.close(descriptor)
+
+
+def _lock_byte(descriptor: int, offset: int, timeout_seconds: float) -> None:
+    # Of the open file and not of the process, as fcntl.lockf's are: threads are others, too.
+    wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    end = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise WorkedOnError(
+                    "Another process has been at work on the machine for too long.",
+                    hint="See what it does, or end it.",
+                ) from None
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _stamp(path: Path) -> object:

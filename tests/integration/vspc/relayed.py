@@ -11,14 +11,13 @@ import json
 import os
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from agent.host import client as clients
+from tests.integration import warm
 from tests.integration.relay_guest import Program
 from tests.integration.vspc.simulated_esxi import (
-    MAIN,
     Concentrator,
     Host,
     Lab,
@@ -32,15 +31,10 @@ RULES = "rules.json"
 
 def saltflat(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the command line."""
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = warm.COMMANDS.run(arguments, stdin=b"", environment={**os.environ}, timeout_seconds=120)
     assert not check or done.returncode == 0, done.stderr
-    return done
+    out, err = done.stdout.decode(), done.stderr.decode()
+    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
 
 class Site:

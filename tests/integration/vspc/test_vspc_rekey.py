@@ -166,8 +166,9 @@ def test_an_attached_client_goes_on_under_the_new_key(
         saltflat("vspc", "rekey", "db-1", *machine.told(site))
         lab.until(lambda: not machine.document.exists())
         last = typing(site, machine, b"y\n", replay="none")
-        lab.until(lambda: attached.result is not None and last.result is not None)
+        everyone = (attached, other, last)
+        lab.until(lambda: all(client.result is not None for client in everyone))
         attached.join(10)
-        assert attached.result.code == last.result.code == other.result.code == 5
+        assert {client.result.code for client in everyone} == {5}
         assert attached.out == b"one\ntwo x\nthree y\n"
         assert "machine db-1 has another key" in server.log()

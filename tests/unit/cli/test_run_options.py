@@ -37,6 +37,8 @@ GIVEN = [
     (["--add-host", "a:[::1]", "--add-host", "b=10.0.0.1"],
      {"hosts": (("a", "::1"), ("b", "10.0.0.1"))}),
     (["--security-opt", "no-new-privileges:true"], {"no_new_privileges": True}),
+    (["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"],
+     {"open_hypervisor": True}),
     (["--pid=host", "--init", "--read-only", "--privileged"],
      {"machine_processes": True, "init": True, "read_only": True, "privileged": True}),
     (["--stop-timeout", "-1", "--stop-signal", "rtmin+3"],

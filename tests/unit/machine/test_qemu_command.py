@@ -108,7 +108,8 @@ def test_only_an_emulated_guest_copies_in_words(make_spec) -> None:
 def test_the_kernel_is_told_where_to_look(make_spec) -> None:
     arguments = arguments_of(make_spec(memory_mib=768, cpus=1.5))
     assert options(arguments, "-append") == [
-        "console=ttyS1 quiet loglevel=4 panic=-1 no_timer_check tether.config=fw_cfg"
+        "console=ttyS1 quiet loglevel=4 panic=-1 no_timer_check cryptomgr.notests"
+        " tether.config=fw_cfg"
     ]
     assert options(arguments, "-m") == ["768"]
     assert options(arguments, "-smp") == ["2"]

@@ -187,3 +187,27 @@ def test_the_c_library_is_called_as_by_the_standard_module():
         found.append((wrong, bytes(text), length, library.abs(module.c_int(-3))))
     assert found[0] == found[1] == ((-1, errno.ENOSYS), b"a\0b\0", 1, 3)
     assert not hasattr(ours, "no_such_function")
+
+
+def test_a_broken_text_is_explained_where_nobody_has_loaded_json():
+    program = (
+        "from agent import bare_json\n"
+        "try: bare_json.loads('[1,')\n"
+        "except ValueError as error: print(type(error).__name__, error)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", program],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert run.stdout == "JSONDecodeError Expecting value: line 1 column 4 (char 3)\n"
+
+
+def test_a_function_is_called_by_its_address():
+    library = ctypes.CDLL(None)
+    address = ctypes.cast(library.labs, ctypes.c_void_p).value
+    kind = bare_ctypes.CFUNCTYPE(bare_ctypes.c_long, bare_ctypes.c_long)
+    assert kind(address)(-(1 << 40)) == 1 << 40

@@ -6,6 +6,7 @@ no VMware product took part. QEMU has no RPCI to try it with.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import socket
@@ -14,7 +15,16 @@ import threading
 
 import pytest
 
-from agent.tether import c_linux, modules, rpci, sources, supervisor
+from agent.tether import (
+    c_linux,
+    datamap,
+    modules,
+    rpci,
+    sources,
+    supervisor,
+    vmware,
+    vmx_socket,
+)
 from agent.tether.errors import StartError
 from agent.tether.guestinfo import (
     CONFIG,
@@ -22,7 +32,8 @@ from agent.tether.guestinfo import (
     OVF_ENVIRONMENT,
     STATUS,
     GuestInfo,
-    open_guestinfo,
+    Hypervisor,
+    open_hypervisor,
 )
 from agent.tether.renewals import Renewals
 from tests.unit.tether.loop_host import GIVE_UP_SECONDS, Host, exited, guest_line, spawn
@@ -34,7 +45,7 @@ PACKET = bytes.fromhex(
 NONE = b"0 No value found"
 
 
-class Hypervisor:
+class Vmx:
     """Answers on as many connections as are made; `calls` has what it was asked."""
 
     def __init__(self, answer=None):
@@ -86,28 +97,32 @@ def packet(payload, *, before=b"", after=b""):
     return struct.pack(">I", len(content)) + content
 
 
+def channel_to(vmx):
+    return rpci.Rpci((rpci.SocketWay(vmx.connect),))
+
+
 @pytest.fixture
 def hypervisor():
-    return Hypervisor()
+    return Vmx()
 
 
 @pytest.fixture
 def guestinfo(hypervisor):
-    made = rpci.Rpci(hypervisor.connect)
+    made = channel_to(hypervisor)
     yield GuestInfo(made)
     made.close()
 
 
 def test_a_packet_is_what_open_vm_tools_makes():
-    assert rpci.encode_packet(b"log hi") == PACKET
-    assert rpci.decode_packet(PACKET[4:]) == b"log hi"
+    assert datamap.encode_packet(b"log hi") == PACKET
+    assert datamap.decode_packet(PACKET[4:]) == b"log hi"
 
 
 def test_fields_come_in_any_order_and_others_are_passed_over():
     fast_close = struct.pack(">4I", 1, 3, 1, 0)
     other = struct.pack(">3I", 2, 9, 2) + b"no"
     for before, after in ((fast_close + other, b""), (b"", other + fast_close)):
-        assert rpci.decode_packet(packet(b"1 x", before=before, after=after)[4:]) == b"1 x"
+        assert datamap.decode_packet(packet(b"1 x", before=before, after=after)[4:]) == b"1 x"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +138,7 @@ def test_fields_come_in_any_order_and_others_are_passed_over():
 )
 def test_what_is_no_packet(content):
     with pytest.raises(ValueError, match=r"packet|field"):
-        rpci.decode_packet(content)
+        datamap.decode_packet(content)
 
 
 def test_variables_come_and_go(hypervisor, guestinfo):
@@ -160,7 +175,7 @@ def test_a_connection_that_was_closed_is_made_again(hypervisor, guestinfo):
 )
 def test_a_hypervisor_that_answers_otherwise(reply, monkeypatch):
     monkeypatch.setattr(rpci, "CALL_SECONDS", 0.2)
-    channel = rpci.Rpci(Hypervisor(lambda _call: reply).connect)
+    channel = channel_to(Vmx(lambda _call: reply))
     guestinfo = GuestInfo(channel)
     for call in (lambda: guestinfo.get("guestinfo.a"), lambda: guestinfo.set("guestinfo.a", b"x")):
         with pytest.raises(rpci.RpciError):
@@ -178,11 +193,77 @@ def test_too_long_a_request_is_not_sent(hypervisor, guestinfo):
     assert hypervisor.connections == 0
 
 
+@pytest.mark.skipif(
+    vmware.is_here(modules.read_pci_ids()), reason="VMware itself answers in this machine"
+)
 def test_without_a_hypervisor(monkeypatch):
-    """This host has no VMCI device: what a guest meets on other machines, or nobody answers."""
-    monkeypatch.setattr(rpci, "CALL_SECONDS", 0.2)
-    with pytest.raises(rpci.RpciError, match="does not answer"):
-        GuestInfo(rpci.Rpci()).get("guestinfo.a")
+    """This host has neither a VMCI device nor a backdoor, as a machine of somebody else's."""
+    monkeypatch.setattr(vmx_socket, "CALL_SECONDS", 0.2)
+    hypervisor = Hypervisor()
+    with pytest.raises(rpci.RpciError, match=r"does not answer: .*; .*there is no backdoor"):
+        hypervisor.guestinfo.get("guestinfo.a")
+    with pytest.raises(OSError, match=r"."):
+        hypervisor.open_line()
+
+
+class Way:
+    """A way to a hypervisor that goes or does not."""
+
+    def __init__(self, name):
+        self.name = name
+        self.calls = 0
+        self.fault = None
+
+    def exchange(self, _request):
+        self.calls += 1
+        if self.fault is not None:
+            raise self.fault
+        return b"1 " + self.name
+
+    def close(self):
+        pass
+
+
+def test_the_second_way_is_taken_and_the_first_not_tried_for_ever_longer():
+    first, second, now = Way(b"socket"), Way(b"backdoor"), [100.0]
+    calls = rpci.Rpci((first, second), clock=lambda: now[0])
+    assert calls.call(b"x") == b"socket"
+    first.fault = OSError(19, "no such device")
+    tried = []
+    for _ in range(700):
+        before = first.calls
+        assert calls.call(b"x") == b"backdoor"
+        if first.calls > before:
+            tried.append(now[0])
+        now[0] += 1.0
+    pauses = [after - before for before, after in itertools.pairwise(tried)]
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256]
+    first.fault = None
+    now[0] += 300
+    assert calls.call(b"x") == b"socket"
+    first.fault = ConnectionResetError()
+    second.fault = OSError(19, "no backdoor")
+    with pytest.raises(rpci.RpciError, match="no backdoor"):
+        calls.call(b"x")
+    first.fault = None  # both have failed a moment ago
+    assert calls.call(b"x") == b"socket"
+
+
+@pytest.mark.parametrize(
+    ("ids", "vendor", "answer"),
+    [
+        ([c_linux.PCI_VMWARE_VMCI], None, True),
+        ([], "VMware, Inc.\n", True),
+        ([c_linux.PCI_VMWARE_PVSCSI], "QEMU\n", False),
+        ([], None, False),
+    ],
+)
+def test_whose_machine_it_is(ids, vendor, answer, tmp_path):
+    """QEMU's own machines have devices of VMware's, too."""
+    file = tmp_path / "sys_vendor"
+    if vendor is not None:
+        file.write_text(vendor)
+    assert vmware.is_here(ids, str(file)) == answer
 
 
 def test_the_document_is_read_and_replaced(hypervisor, guestinfo):
@@ -278,5 +359,5 @@ def test_the_drivers_are_loaded():
         def load(self, name):
             loaded.append(name)
 
-    open_guestinfo(Loader())
+    open_hypervisor(Loader(), [c_linux.PCI_VMWARE_VMCI])
     assert loaded == list(modules.VSOCK_DRIVERS[c_linux.PCI_VMWARE_VMCI])

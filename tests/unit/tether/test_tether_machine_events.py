@@ -66,6 +66,15 @@ def test_a_clock_is_set_when_it_is_surely_wrong_and_then_right(behind, took):
 
 
 @given(differences)
+def test_a_time_that_is_told_at_once_sets_the_clock(behind):
+    """As the hypervisor's, after a suspend."""
+    times = Times(behind, 0)
+    times.clock.step(times.wall + behind)
+    assert times.sets == ([10**18 + behind] if abs(behind) > TOLERANCE_NS else [])
+    assert times.asked == []
+
+
+@given(differences)
 def test_an_answer_that_took_too_long_is_asked_for_again(behind):
     times = Times(behind, 3 * SECOND_NS)
     times.clock.compare({})

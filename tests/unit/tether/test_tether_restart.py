@@ -14,12 +14,14 @@ from agent.tether.restart import (
     FIRST_DELAY_SECONDS,
     GOOD_RUN_SECONDS,
     LONGEST_DELAY_SECONDS,
+    NEVER,
     POLICIES,
     RestartPolicy,
     Restarts,
 )
 from agent.wire import STDIN, STDOUT
 from tests.unit.tether.loop_host import (
+    GIVE_UP_SECONDS,
     Host,
     exited,
     guest_line,
@@ -222,3 +224,57 @@ def test_an_absent_host_does_not_hold_restarts_up_nor_is_its_line_filled(lines):
     assert len(again.started) == 39
     assert [message["type"] for message in told] == ["restarting", "started"]
     assert (told[0]["count"], told[1]["pid"]) == (39, again.started[-1])
+
+
+def wish(lines, script, *, again, policy=NEVER, wait_seconds=5):
+    """Have the machine wish for a restart when the process says that it is ready.
+
+    Return the host, and what the wish came to.
+    """
+    said = []
+    host = Host(lines[1], on_output=when_ready({"type": "wish"}))
+    host.start()
+    with supervisor.Supervisor(guest_line(lines[0])) as guest:
+        guest.listen("wish", lambda _message: said.append(guest.restart()))
+        guest.supervise(
+            spawn(script),
+            stop_signal=signal.SIGTERM,
+            oom_kills=lambda: 0,
+            again=again,
+            policy=policy,
+            stop_seconds=wait_seconds,
+        )
+        said.append(guest.restart())
+    lines[0].close()
+    host.join(GIVE_UP_SECONDS)
+    assert host.failure is None
+    return host, said
+
+
+def test_a_restart_that_is_wished_for_is_in_order_and_no_matter_of_the_policy(lines):
+    """As vCenter's "Restart guest": the stop signal, its time, and at once another start."""
+    script = "trap 'echo stopped; exit 9' TERM; echo ready; while :; do sleep 0.02; done"
+    host, said = wish(lines, script, again=Lives("echo again; exit 4"))
+    assert said == [True, False]  # what has ended for good is not begun again
+    assert host.output[STDOUT] == b"ready\nstopped\nagain\n"
+    assert host.controls[1:] == [restarting(9, 1, 0), host.controls[2], exited(4)]
+
+
+def test_what_does_not_end_for_a_restart_is_killed_and_started_again(lines):
+    script = "trap '' TERM; echo ready; while :; do sleep 0.02; done"
+    host, said = wish(lines, script, again=Lives("exit 4"), wait_seconds=0)
+    assert said == [True, False]
+    assert [m["type"] for m in host.controls] == ["started", "restarting", "started", "exited"]
+    assert host.controls[1]["code"] == 128 + signal.SIGKILL
+    assert host.controls[-1] == exited(4)
+
+
+def test_a_stop_overtakes_a_restart_and_a_restart_does_not_wait_its_turn():
+    restarts = Restarts(ALWAYS)
+    assert [restarts.delay_after(1, 0.0) for _ in range(3)][-1] == pytest.approx(0.4)
+    restarts.want()
+    assert restarts.delay_after(1, 0.0) == 0.0
+    assert restarts.delay_after(1, 0.0) == pytest.approx(FIRST_DELAY_SECONDS)
+    restarts.want()
+    restarts.stop()
+    assert restarts.delay_after(1, 0.0) is None
