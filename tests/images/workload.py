@@ -44,7 +44,7 @@ RUNTIMES = {
     "django": ("python3-django", "python3-pip", "python3-setuptools"),
 }
 FLAVOURS = ("api", "cron", "web", "worker")
-FEW_FILES, MANY_FILES = 300, 20_000  # of a flavour: a slice of a batch, and a batch
+FEW_FILES, MANY_FILES = 300, 30_000  # of a flavour: a slice of a batch, and a batch
 _FLAVOUR_BYTES = 2_000
 _APP_FILES, _APP_BYTES = 60, 6_000
 _MERGED = ("bin", "lib", "lib64", "sbin")
