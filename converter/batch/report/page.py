@@ -19,6 +19,7 @@ from converter.drawing.text import size_text, xml
 
 MOST_ROWS = 2000  # of the table of images
 MOST_FAILURES = 500
+MOST_OUTPUTS = 10  # of an image
 _OWN = """
 h1{font-size:20px;margin:32px 0 4px}h2{font-size:15px;margin:20px 0 8px}
 p{margin:0 0 12px}.ok{color:#2f8a62}.bad{color:#c22f2f}.idle{color:#7a8794}
@@ -167,9 +168,12 @@ def _worth_seeing(images: Sequence[ImageRecord]) -> list[ImageRecord]:
 
 
 def _row(image: ImageRecord) -> str:
-    outputs = "<br/>".join(
-        f"{output.kind.value} <code>{_text(output.place)}</code>" for output in image.outputs
-    )
+    outputs = [
+        f"{output.kind.value} <code>{_text(output.place)}</code>"
+        for output in image.outputs[:MOST_OUTPUTS]
+    ]
+    if len(outputs) < len(image.outputs):
+        outputs.append(f"{len(image.outputs) - len(outputs):,} more")
     return (
         f'<tr><td title="{_text(image.digest)}"><code>{_text(image.reference)}</code> '
         f"{_text(image.platform)}<br/><code>{_text(image.digest[:_DIGEST_SHOWN])}</code></td>"
@@ -178,7 +182,8 @@ def _row(image: ImageRecord) -> str:
         f'<td class="size" title="{image.blob_bytes} bytes">{size_text(image.blob_bytes)}</td>'
         f'<td class="size" title="{image.shared_bytes} bytes">{size_text(image.shared_bytes)}</td>'
         f'<td class="size">{duration(image.work_seconds)}</td>'
-        f'<td class="size">{duration(image.ended_seconds)}</td><td>{outputs}</td></tr>'
+        f'<td class="size">{duration(image.ended_seconds)}</td>'
+        f"<td>{'<br/>'.join(outputs)}</td></tr>"
     )
 
 

@@ -27,7 +27,6 @@ from converter.batch.report.shapes import (
 from converter.drawing.text import fitted, size_text
 
 MOST_ROWS = 120
-MOST_DEPTH = 64  # of links that are looked at; chains have at most 32
 _WAYS = 3
 _ROW = 15
 _CHAINS = 560  # width of all columns together
@@ -97,8 +96,14 @@ def _fold(record: BatchRecord, numbers: Sequence[int], depth: int, room: int) ->
             yield _Row(record.images[number].links, shown(record.images[number].reference))
         return
     groups = [list(group) for _, group in groupby(numbers, lambda at: _link(record, at, depth))]
-    if len(groups) == 1 and depth < MOST_DEPTH:
+    if len(groups) == 1 and depth < len(record.images[numbers[0]].links):
         yield from _fold(record, numbers, depth + 1, room)
+        return
+    if len(groups) == 1:  # the same image under many names
+        yield from _fold(record, numbers[: room - 1], depth, room - 1)
+        rest = numbers[room - 1 :]
+        words = count(len(rest), "more image" if room > 1 else "image")
+        yield _Row(_common(record, rest), words, folded=True)
         return
     kept = groups[: room // _WAYS]
     left = [number for group in groups[len(kept) :] for number in group]

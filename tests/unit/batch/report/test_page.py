@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from converter.batch.report.history import BatchRecord
-from converter.batch.report.page import encode_html, encode_svg
+from converter.batch.report.page import MOST_FAILURES, MOST_OUTPUTS, encode_html, encode_svg
+from converter.batch.report.page import MOST_ROWS as MOST_ROWS_OF_IMAGES
 from converter.batch.report.sharing import MOST_ROWS
 from converter.batch.report.timeline import MOST_LANES
 from tests.unit.batch.report.samples import many, record_of, small_events
@@ -53,6 +55,34 @@ def test_it_is_well_formed_bounded_and_harmless(
     assert page.count(b"prefers-color-scheme:dark") == 3
     words = "".join(root.itertext())
     assert all(line.isprintable() for line in words.split("\n"))
+
+
+def test_what_tables_leave_out_they_count() -> None:
+    output = SMALL.images[1].outputs[0]
+    cell = f"<code>{output.place}</code>".encode()
+    crowded = replace(SMALL.images[1], outputs=(output,) * (MOST_OUTPUTS + 3))
+    images = (crowded, *(SMALL.images[3] for _ in range(MOST_ROWS_OF_IMAGES)))
+    page = encode_html(replace(SMALL, images=images))
+    assert f"{MOST_ROWS_OF_IMAGES - MOST_FAILURES:,} more failed." in page.decode()
+    # It ended well, and so is the one that finds no room.
+    assert b"1 more, which took the least work." in page
+    assert cell not in page
+    few = encode_html(replace(SMALL, images=(crowded,)))
+    assert few.count(cell) == MOST_OUTPUTS
+    assert b"3 more</td>" in few
+
+
+def test_a_batch_of_nothing_has_a_page_too() -> None:
+    nothing = replace(
+        SMALL,
+        images=(replace(SMALL.images[3], digest="", links=()),),
+        spans=(),
+        total=replace(SMALL.total, at_seconds=0.0),
+    )
+    for record in (nothing, replace(nothing, images=())):
+        timeline, chains = pictures(record)
+        assert not [rect for each in (timeline, chains) for rect in each.iter(f"{SVG}rect")][2:]
+        assert ET.fromstring(encode_html(record)).tag == "html"
 
 
 def test_it_says_what_failed_and_why() -> None:
@@ -109,8 +139,11 @@ def test_boxes_are_as_high_as_their_images_are_many() -> None:
     assert {image.reference for image in record.images} <= set(names)
 
 
-def test_of_very_many_images_each_is_counted_once() -> None:
+@pytest.mark.parametrize("alike", [False, True])
+def test_of_very_many_images_each_is_counted_once(alike: bool) -> None:
     record = many(3_000, 90, 4)
+    if alike:  # the same image under many names
+        record = replace(record, images=record.images[:1] * 3_000)
     _, chains = pictures(record)
     texts = list(chains.iter(f"{SVG}text"))
     right = max(float(text.attrib["x"]) for text in texts)
