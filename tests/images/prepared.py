@@ -17,6 +17,7 @@ from converter.events import Event, StepFinished
 from tests.images import corner, counts, demo
 from tests.images.cache import ROOT, cache_folder, cached, fingerprint
 from tests.images.gotools import go_program, go_tools
+from tests.images.workload import SLICE, work_images, work_layers
 from tinykernel.build import build_boot_image
 from tinykernel.kernel import tiny
 from tinykernel.kernel.choice import choose_kernel
@@ -41,6 +42,12 @@ def demo_layout() -> Path:
 def counts_layout() -> Path:
     """Return the OCI layout of the counts image: as many of everything as there may be."""
     return cached(cache_folder(), "counts", counts.key(), counts.build)
+
+
+def work_slice() -> Path:
+    """Make the layers of a slice of the batch workload; return the folder where each is kept."""
+    work_layers(work_images(SLICE))
+    return cache_folder()
 
 
 def boot_store() -> Path:
@@ -223,7 +230,7 @@ def main() -> int:
     if go_program() is not None:
         makers += [go_tools]
     if shutil.which("mmdebstrap"):
-        makers += [demo_layout]
+        makers += [demo_layout, work_slice]
         makers += [e2fsprogs_oldest, e2fsprogs_newest, oldest_python_root, open_vm_tools_root]
         makers += [trixie_root, systemd_root] if os.geteuid() == 0 else []
     failed = 0

@@ -31,6 +31,7 @@ from tinykernel.deb import merged_path
 from tinykernel.packages import open_package_set
 
 COUNT = 60
+SLICE = 6  # on two bases
 _SLIM = ("base-files", "bash", "coreutils", "dash", "libc-bin", "libc6", "libgcc-s1", "sed", "tar")
 _USUAL = (*_SLIM, "apt", "dpkg", "findutils", "grep", "gzip", "mawk", "perl-base", "util-linux")
 _FULL = (*_USUAL, "git", "libstdc++6", "ncurses-bin", "vim-common", "vim-runtime")

@@ -29,6 +29,7 @@ from scripts.soaks import (
     vmotion,
 )
 from tests.images.cache import ROOT
+from tests.images.workload import SLICE
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +50,7 @@ def test_six_of_sixty_images_on_shared_bases(tool: Callable[[str], str]) -> None
     for name in ("docker-registry", "dpkg-deb", "apt-get"):
         tool(name)
     assert batch.COUNT == 60
-    assert batch.run(6, 0) == []
+    assert batch.run(SLICE, 0) == []
 
 
 def test_one_of_twenty_kills_of_a_batch_s_workers(tool: Callable[[str], str]) -> None:
