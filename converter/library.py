@@ -108,7 +108,7 @@ def convert(
         changed = chain is None
         if chain is None:
             chain = convert_image(image, opened, kept, options, monitor=monitor, cache=cache)
-        if bundle is not None and (changed or not _is_there(bundle, chain)):
+        if bundle is not None and (changed or not is_there(bundle, chain)):
             changed = True
             write_bundle(
                 bundle.folder,
@@ -189,8 +189,8 @@ def image_reference(source: str) -> ImageReference:
     return reference
 
 
-def _is_there(bundle: BundleTarget, chain: Chain) -> bool:
-    """Tell whether the bundle is what would be written."""
+def is_there(bundle: BundleTarget, chain: Chain) -> bool:
+    """Tell whether the bundle is there already, just as `convert` would write it."""
     try:
         return is_bundle_of(bundle.folder, chain.image, chain.parameters, chain.links, bundle.boot)
     except (SaltflatError, OSError):

@@ -7,14 +7,12 @@ previous link is hashed and committed.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from threading import Event
-from typing import BinaryIO
 
 from converter import __version__
 from converter.convert_options import ConvertOptions
@@ -38,14 +36,9 @@ from converter.ext4.writer import write_layer
 from converter.groups import group_layers
 from converter.identity import identity_of
 from converter.image.fetch import fetch_blob
-from converter.image.files import Content, whole_file
+from converter.image.files import whole_file
 from converter.image.model import Image, Layer
 from converter.image.source import Source
-from converter.layer.changeset import read_changes
-from converter.layer.decompress import open_layer
-from converter.layer.entry import Entry
-from converter.layer.limits import Limits
-from converter.layer.tar import read_entries
 from converter.linkcache import NO_CACHE, LinkCache
 from converter.rootfs.apply import apply_layers
 from converter.store.chains import find_chain
@@ -62,6 +55,7 @@ from converter.store.links import (
     read_states,
 )
 from converter.store.locks import using
+from converter.unpacking import Blob, Unpacking
 from converter.vmdk.content_id import content_id, long_content_id
 from converter.vmdk.sparse import LinkWriter, ParentRef
 
@@ -95,11 +89,41 @@ def convert(
     """
     options.policy.check_image(image)
     with using(store, monitor=monitor):
-        with _Conversion(image, source, store, options, monitor=monitor, cache=cache) as conversion:
-            links = conversion.run()
+        links = bring_links(image, source, store, options, monitor=monitor, cache=cache).links
         record_image(store, image, options.parameters, links)
     disks = tuple(disk_path(store, record.link_id) for record in links)
     return Chain(image, options.parameters, links, disks)
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """Links in the store, base first, none of them empty; `made` are the ids of all made here."""
+
+    links: tuple[LinkRecord, ...]
+    made: frozenset[str]
+
+
+def bring_links(
+    image: Image,
+    source: Source,
+    store: Store,
+    options: ConvertOptions,
+    *,
+    layers: int | None = None,
+    monitor: Monitor,
+    cache: LinkCache = NO_CACHE,
+) -> Brought:
+    """Bring the links of the lowest `layers` of `image` into `store`: of all, if that is None.
+
+    They are the links that `convert` would make of them; `layers` must end one. Images that share
+    these layers can then be converted by several processes, each of which finds them. To be called
+    while the store is in use; the image is not recorded. Raises as `convert`.
+    """
+    count = len(image.layers) if layers is None else layers
+    conversion = _Conversion(image, source, store, options, monitor=monitor, cache=cache)
+    with conversion:
+        links = conversion.run(count)
+    return Brought(links, frozenset(conversion.made))
 
 
 def find_converted(
@@ -122,14 +146,6 @@ def find_converted(
     return Chain(image, options.parameters, links, disks)
 
 
-@dataclass(frozen=True, slots=True)
-class _Blob:
-    """A layer's bytes: `verified` when they were checked before they got a name in our store."""
-
-    content: Content
-    verified: bool
-
-
 class _Conversion:
     """One image on its way up its chain: the links so far and the state of the topmost."""
 
@@ -149,6 +165,7 @@ class _Conversion:
         self._store = store
         self._parameters = options.parameters
         self._max_links = options.max_links
+        self._count = len(image.layers)  # of the layers that are wanted
         self._limits = options.limits
         self._policy = options.policy
         self._disk_bytes = 0  # of the links so far
@@ -157,12 +174,13 @@ class _Conversion:
         self._top = ""  # id of the last link
         self._links: list[Future[LinkRecord]] = []
         self._filesystem: FileSystem | None = None  # the top's state, while it is in memory
-        self._blobs: dict[Layer, Future[_Blob]] = {}
+        self._blobs: dict[Layer, Future[Blob]] = {}
         self._fetcher = ThreadPoolExecutor(options.parallel_fetches, thread_name_prefix="fetch")
         # One thread only: no link is committed before its parent.
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._offerer = ThreadPoolExecutor(PARALLEL_OFFERS, thread_name_prefix="offer")
         self._offers: list[Future[None]] = []
+        self.made: list[str] = []  # ids of links that were neither in the store nor in the cache
 
     def __enter__(self) -> _Conversion:
         return self
@@ -175,17 +193,19 @@ class _Conversion:
             self._cache.stop()
         self._offerer.shutdown(cancel_futures=True)
 
-    def run(self) -> tuple[LinkRecord, ...]:
-        layers = self._image.layers
+    def run(self, count: int) -> tuple[LinkRecord, ...]:
+        """Go up the chain as far as the lowest `count` layers lead."""
+        self._count = count
+        layers = self._image.layers[:count]
         groups = group_layers(layers, self._max_links)
         self._cache.bring([_diff_ids(group) for group in groups], self._parameters)
         first = 0
         for group in groups:
             last = first + len(group)
             span = f"layer {last}" if len(group) == 1 else f"layers {first + 1}-{last}"
-            self._bring(f"{span}/{len(layers)}", group, layers[first:])
+            self._bring(f"{span}/{len(self._image.layers)}", group, layers[first:])
             first = last
-        if not self._links:
+        if not self._links and count == len(self._image.layers):
             self._bring("empty image", (), ())
         links = tuple(link.result() for link in self._links)
         for offer in self._offers:
@@ -222,6 +242,7 @@ class _Conversion:
                 self._disk_bytes += found.size_bytes
                 self._append(draft.link_id, self._committer.submit(lambda: found))
             return
+        self.made.append(draft.link_id)
         try:
             self._make(step, layers, draft, found)
         except BaseException:
@@ -255,18 +276,18 @@ class _Conversion:
         if missing and not self._blobs:
             self._monitor(WorkPlanned(len(missing), _size_bytes(missing)))
         count = len(self._image.layers)
-        for number, layer in enumerate(missing, count - len(missing) + 1):
+        for number, layer in enumerate(missing, self._count - len(missing) + 1):
             if layer not in self._blobs:
                 step = f"layer {number}/{count}"
                 self._blobs[layer] = self._fetcher.submit(self._fetch_one, layer, step)
 
-    def _fetch_one(self, layer: Layer, step: str) -> _Blob:
+    def _fetch_one(self, layer: Layer, step: str) -> Blob:
         local = self._source.local_blob(layer.descriptor)
         if local is not None:
-            return _Blob(local, verified=False)
+            return Blob(local, verified=False)
         blobs, watch = self._store.blobs, self._watch_fetch
         path = fetch_blob(self._source, layer.descriptor, blobs, watch, step=step)
-        return _Blob(whole_file(path), verified=True)
+        return Blob(whole_file(path), verified=True)
 
     def _watch_fetch(self, event: ProgressEvent) -> None:
         """Pass on a fetch's progress, and end the fetch when nobody wants the blob any more."""
@@ -331,7 +352,7 @@ class _Conversion:
         self, step: str, layers: tuple[Layer, ...], filesystem: FileSystem, link: LinkWriter
     ) -> bool:
         """Stream `layers` from their blobs into `link`; tell whether anything was written."""
-        reading = _Reading(self._blobs, self._limits)
+        reading = Unpacking(self._blobs, self._limits)
         entries = reading.entries(layers)
         written = False
         told = unseen = 0
@@ -362,48 +383,6 @@ class _Conversion:
                     error.add_context(f"{step} ({reading.layer.descriptor.digest})")
                 raise
         return written
-
-
-class _Reading:
-    """Opens the layers of one link one after another, and knows how far it is."""
-
-    def __init__(self, blobs: Mapping[Layer, Future[_Blob]], limits: Limits) -> None:
-        self.layer: Layer | None = None
-        self._limits = limits
-        self._blobs = blobs
-        self._file: BinaryIO | None = None
-        self._done_bytes = 0
-
-    def position(self) -> int:
-        """Return how many compressed bytes of all layers have been read."""
-        return self._done_bytes + (self._file.tell() if self._file else 0)
-
-    def wait(self, layers: tuple[Layer, ...]) -> None:
-        """Return when the first layer's blob is here. Raises what its fetch raised."""
-        if layers:
-            self.layer = layers[0]
-            self._blobs[self.layer].result()
-
-    def entries(self, layers: tuple[Layer, ...]) -> Generator[Iterator[Entry], None, None]:
-        """Yield each layer's entries; after the last one of a layer its diffID is checked."""
-        for layer in layers:
-            self.layer = layer
-            blob = self._blobs[layer].result()
-            with (
-                blob.content.open() as self._file,
-                open_layer(
-                    self._file,
-                    layer.descriptor,
-                    verify_blob=not blob.verified,
-                    algorithm=layer.diff_id.algorithm,
-                    limits=self._limits,
-                ) as tar,
-            ):
-                yield read_changes(read_entries(tar, self._limits))
-                tar.drain()
-                tar.check(layer.diff_id)
-            self._file = None
-            self._done_bytes += layer.descriptor.size_bytes
 
 
 def _diff_ids(layers: tuple[Layer, ...]) -> tuple[str, ...]:

@@ -53,6 +53,8 @@ def _result_name(arguments: Sequence[str]) -> str | None:
     verb = next((number for number, word in enumerate(words) if word in VERBS), len(words))
     below = "-".join(words[verb : verb + 2])  # "store-ls", or a verb and its first argument
     names = [name for name in (below, *words[verb : verb + 1]) if name in {*NAMES, "inspect"}]
+    if names[:1] == ["batch"] and "--dry-run" in arguments:
+        return "batch-plan"
     return names[0] if names else None
 
 

@@ -49,6 +49,7 @@ _VERBS = {
     "push": ("push", "Push a chain to a registry, beside its image."),
     "pull": ("pull", "Pull a chain from a registry."),
     "agent": ("agent", "Make the agent alone, for guests of your own."),
+    "batch": ("batch", "Convert many images, what they share once."),
     "boot": ("boot", "Build and list boot images."),
     "volume": ("volume", "Make, list and remove volumes."),
     "store": ("store", "List, check and clean what is kept."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +12,7 @@ from converter.cli.caching import Caching, cache_options
 from converter.cli.exportables import find_exportable
 from converter.cli.images import parse_argument
 from converter.cli.interruption import interrupted_by_signals
-from converter.cli.machine_options import MachineOptions, machine_options
+from converter.cli.machine_options import machine_options
 from converter.cli.options import (
     conversion_options,
     format_option,
@@ -22,24 +21,20 @@ from converter.cli.options import (
     store_option,
 )
 from converter.cli.output import Output
-from converter.cli.package_options import PackageOptions, package_options
+from converter.cli.package_options import package_options
 from converter.convert_options import ConvertOptions
 from converter.errors import AuthError, UnavailableError, UsageError
 from converter.export.exportable import Exportable
 from converter.export.kinds import EXPORT_TYPES, make_export
-from converter.export.settings import Attachment, Export
-from converter.export.target import check_target
+from converter.export.options import MachineOptions, PackageOptions
+from converter.export.request import AUTO, CODECS, ExportRequest, read_codec
+from converter.export.settings import Attachment
 from converter.image.reference import BundleReference, SourceReference
 from converter.image.source import Origin
-from converter.package.c_provenance import SUFFIX
 from converter.store.layout import Store
 from converter.store.locks import using
-from converter.vmdk.compression import LEVELS, Codec, best
-from converter.vmdk.descriptor import file_name_fault
-from tinykernel.media.record import Kind
 
 _STANDARD_OUTPUT = Path("-")
-_CODECS = ("auto", *LEVELS)
 
 
 @click.command("export")
@@ -75,8 +70,8 @@ _CODECS = ("auto", *LEVELS)
 @click.option(
     "--codec",
     "library",
-    type=click.Choice(_CODECS),
-    default="auto",
+    type=click.Choice(CODECS),
+    default=AUTO,
     envvar="SALTFLAT_CODEC",
     show_envvar=True,
     show_default=True,
@@ -151,28 +146,22 @@ def command(
       saltflat export oci:./layout:1.0 --type flat -o disk.vmdk --format json
     """
     made = EXPORT_TYPES[kind]
-    codec = _codec(library, level)
-    machine.check(kind, is_machine=made.is_machine)
-    package.check(kind, is_package=made.is_package)
-    packaged = package.settings(machine.serial) if made.is_package else None
-    medium = package.medium if made.is_package else Kind.ISO
     pipe = _standard_output(kind) if out == _STANDARD_OUTPUT else None
-    file_name = f"{kind}.vmdk" if pipe else _file_name(out, made.suffix if made.is_folder else "")
-    tells_provenance = made.tells_provenance if provenance is None else provenance
-    if pipe is None:
-        endings = [*made.endings, *([SUFFIX] if tells_provenance and made.has_companions else [])]
-        check_target(
-            out,
-            suffix=made.suffix,
-            is_folder=made.is_folder,
-            force=force,
-            beside=[f"{out.stem}{ending}" for ending in endings],
-        )
+    request = ExportRequest(
+        kind=kind,
+        out=None if pipe else out,
+        force=force,
+        codec=read_codec(library, level),
+        machine=machine,
+        package=package,
+        provenance=provenance,
+    )
+    request.check()
     reference = parse_argument(source)
     store = open_store(store_root)
     with using(store, monitor=output.monitor):
         if made.is_machine and not isinstance(reference, BundleReference):
-            machine.boot_medium(store, origin.platform, None, medium)  # before anything is fetched
+            machine.boot_medium(store, origin.platform, None, request.medium)  # before any fetch
         found = find_exportable(
             source,
             reference,
@@ -182,23 +171,14 @@ def command(
             caching=caching,
             output=output,
         )
-        name = out.name if made.is_folder else out.stem
-        export = Export(
-            kind=kind,
-            source=found,
-            file_name=file_name,
-            codec=codec,
-            threads=len(os.sched_getaffinity(0)),
-            machine=machine.settings(found, store, name, medium) if made.is_machine else None,
-            package=packaged,
-            tells_provenance=tells_provenance,
-            attachments=() if pipe or not sbom else _bills(reference, found, origin, store, output),
-        )
+        bills = () if pipe or not sbom else _bills(reference, found, origin, store, output)
+        export = request.export_of(found, store, bills)
         if pipe is not None and made.pipe is not None:
             made.pipe(export, pipe, output.monitor)
             return 0
         with interrupted_by_signals():
             files = make_export(export, out, force=force, monitor=output.monitor)
+    codec = request.codec
     sizes = {file: file.stat().st_size for file in files}
     output.result(
         "\n".join(f"{file}  {size:>12,} bytes" for file, size in sizes.items()),
@@ -210,7 +190,11 @@ def command(
             "type": kind,
             "output": str(out),
             "capacity": found.capacity_bytes,
-            "codec": {"library": codec.library, "version": codec.version, "level": codec.level}
+            "codec": {
+                "library": codec.library,
+                "version": codec.version,
+                "level": codec.level,
+            }
             if made.is_compressed
             else None,
             "files": [{"file": str(file), "size": size} for file, size in sizes.items()],
@@ -225,7 +209,7 @@ def _bills(
     if isinstance(reference, BundleReference):
         return ()
     # Half of what this loads is for artifacts in registries; who exports a bundle need not wait.
-    from converter.cli.sboms import sboms_of  # noqa: PLC0415 - see above
+    from converter.artifact.sbom_source import sboms_of  # noqa: PLC0415 - see above
 
     try:
         bills = sboms_of(reference, found.image, origin, store, monitor=output.monitor)
@@ -233,35 +217,6 @@ def _bills(
         error.hint = error.hint or "--no-sbom does not ask for what else the image carries."
         raise
     return tuple(Attachment(bill.ending, bill.data) for bill in bills)
-
-
-def _codec(library: str, level: int | None) -> Codec:
-    codec = best(None if library == "auto" else library)
-    levels = LEVELS[codec.library]
-    if level is not None and level not in levels:
-        raise UsageError(
-            f"--compression-level {level} is none that {codec.library} has.",
-            expected=f"{levels[0]} to {levels[-1]}",
-        )
-    if not codec.is_available:
-        raise UsageError(
-            f"--codec {library}: it is not installed.",
-            hint="pip install 'saltflat[fast]', or --codec zlib",
-        )
-    return codec if level is None else Codec(codec.library, level)
-
-
-def _file_name(out: Path, suffix: str) -> str:
-    """Return the main file's name: OUT's own, or for a folder OUT's with `suffix`."""
-    name = f"{out.name}{suffix}"
-    fault = file_name_fault(name)
-    if fault is not None or not name.isprintable():
-        raise UsageError(
-            f"{name[:80]!a} cannot be a disk's name: {fault or 'it has control characters'}.",
-            expected="a name without quotes, colons and slashes, in UTF-8",
-            hint="Name another file or folder with -o.",
-        )
-    return name
 
 
 def _standard_output(kind: str) -> BinaryIO:

@@ -30,6 +30,11 @@ class Output:
         self.debug = debug
         self._style = progress
 
+    @property
+    def progress_style(self) -> str:
+        """Which of `converter.cli.progress.STYLES` was chosen."""
+        return self._style
+
     def monitor(self, event: Event) -> None:
         """Be the core's monitor: render `event` on stderr. For any thread."""
         with self._rendering:

@@ -52,15 +52,20 @@ class Renderer(Protocol):
         """Leave the terminal as it was."""
 
 
-def make_renderer(style: str, *, verbose: bool) -> Renderer:
-    """Return the renderer that `style` (one of STYLES) names, or the best that there can be."""
+def has_bars(style: str) -> bool:
+    """Tell whether `style` (one of STYLES) means bars, where there is a terminal for them."""
     if style == "auto":
         style = "tty" if sys.stderr.isatty() else "plain"
-    if style == "tty" and os.environ.get("TERM", "") not in _NO_BARS:
+    return style == "tty" and os.environ.get("TERM", "") not in _NO_BARS
+
+
+def make_renderer(style: str, *, verbose: bool) -> Renderer:
+    """Return the renderer that `style` (one of STYLES) names, or the best that there can be."""
+    if has_bars(style):
         from converter.cli.bars import BarRenderer  # noqa: PLC0415 - rich is slow to import
 
         return BarRenderer(verbose=verbose, clock=time.monotonic)
-    if style in {"tty", "plain"}:
+    if style in {"auto", "tty", "plain"}:
         return PlainRenderer(say, verbose=verbose, clock=time.monotonic)
     if style == "json":
         return _JsonRenderer()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import click
@@ -23,13 +22,12 @@ from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
 from converter.convert_options import ConvertOptions
 from converter.errors import UsageError
 from converter.export.disks import DISK
+from converter.export.template import check_template_name
 from converter.image.source import Origin
 from converter.store.locks import using
 from converter.vsphere.kept import KeptSessions
 from converter.vsphere.placement import Provisioning
 from converter.vsphere.settings import Settings
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)  # vSphere takes 80 characters
 
 
 @click.command("import")
@@ -117,11 +115,8 @@ def command(
     from converter.template_import import tag as tag_template  # noqa: PLC0415 - as said
     from converter.vsphere.connection import open_connection  # noqa: PLC0415 - as said
 
-    if name is not None and not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name[:100]!a} is no name for a template.",
-            expected="at most 80 letters, digits, and - . _ behind the first",
-        )
+    if name is not None:
+        check_template_name(name)
     if chunked and delta:
         raise UsageError("--chunked and --delta exclude each other.", expected="one of them")
     wished = provisioning or settings.wishes.provisioning or Provisioning.THIN

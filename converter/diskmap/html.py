@@ -7,24 +7,9 @@ from collections.abc import Iterator
 from converter.diskmap.model import DiskMap, MapLink
 from converter.diskmap.runs import length
 from converter.diskmap.svg import digest_text, draw, layers_text
-from converter.diskmap.text import bounded, name_text, printable, size_text, step_text, xml
+from converter.drawing.paint import PAGE, POLICY
+from converter.drawing.text import bounded, name_text, printable, size_text, step_text, xml
 
-# No part of a page that shows strangers' names is ever a program, or fetches anything.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_STYLE = """
-:root{color-scheme:light dark}
-body{margin:0 auto;max-width:1120px;background:#fff;color:#1b2430;
-font:14px/1.45 system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif}
-svg{max-width:100%;height:auto}
-section{padding:0 32px 32px;overflow-x:auto}
-table{border-collapse:collapse;width:100%}
-th,td{padding:6px 10px;border-top:1px solid #d5dbe1;text-align:left;vertical-align:top}
-td.size{text-align:right;white-space:nowrap}
-code{font:12px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;overflow-wrap:anywhere}
-ul{margin:0;padding:0;list-style:none}
-@media(prefers-color-scheme:dark){body{background:#10151b;color:#e8edf2}
-th,td{border-color:#333d48}}
-"""
 _COLUMNS = (
     "link",
     "file",
@@ -46,10 +31,10 @@ def encode_html(disk: DiskMap) -> bytes:
         '<html lang="en">',
         "<head>",
         '<meta charset="utf-8"/>',
-        f'<meta http-equiv="Content-Security-Policy" content="{xml(_POLICY)}"/>',
+        f'<meta http-equiv="Content-Security-Policy" content="{xml(POLICY)}"/>',
         '<meta name="viewport" content="width=device-width"/>',
         f"<title>{title}</title>",
-        f"<style>{_STYLE}</style>",
+        f"<style>{PAGE}</style>",
         "</head>",
         "<body>",
         draw(disk),

@@ -13,7 +13,7 @@ from converter.diskmap.axis import Stretch, amounts, stretches, ticks
 from converter.diskmap.model import DiskMap, MapFile, MapLayer, MapLink
 from converter.diskmap.paint import link_class, style_sheet
 from converter.diskmap.runs import Runs, length
-from converter.diskmap.text import (
+from converter.drawing.text import (
     bounded,
     fitted,
     name_text,

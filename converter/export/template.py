@@ -8,6 +8,7 @@ would cost more than keeping it.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +19,7 @@ from typing import BinaryIO, cast
 
 from converter import __version__
 from converter.atomic import TEMP_PREFIX
+from converter.errors import UsageError
 from converter.events import Monitor
 from converter.export.disks import stream_disk, stream_link
 from converter.export.settings import Export
@@ -34,6 +36,7 @@ DISK_NAME = "disk1.vmdk"  # in the stream, too: the same bytes whatever the temp
 _MEMORY_MIB = 512
 _PROCESSORS = 1
 _DIGEST_DIGITS = 12
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)  # vSphere takes 80 characters
 _PIECE_BYTES = 1 << 20
 
 
@@ -59,6 +62,15 @@ class TemplateContent:
 
     descriptor: str
     disks: tuple[TemplateDisk, ...]
+
+
+def check_template_name(name: str) -> None:
+    """Raise UsageError for a name that no template may have."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name[:100]!a} is no name for a template.",
+            expected="at most 80 letters, digits, and - . _ behind the first",
+        )
 
 
 def template_name(image: Image) -> str:

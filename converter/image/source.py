@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,8 +29,10 @@ from converter.registry.options import Mirror, RegistryOptions
 
 if TYPE_CHECKING:
     from converter.image.registry_source import RegistrySource
+    from converter.registry.client import RegistryClient
 
 SourceOptions = RegistryOptions  # how to reach a registry; nothing else has options
+Connect = Callable[[str, RegistryOptions], AbstractContextManager["RegistryClient"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def open_source(
     foreign_layers: bool = False,
     spool: Path | None = None,
     known: Path | None = None,
+    connect: Connect | None = None,
     monitor: Monitor = ignore,
 ) -> Iterator[Source]:
     """Yield the source of a reference; `options` matter where a network is.
@@ -76,8 +79,9 @@ def open_source(
     `foreign_layers` allows to fetch layers from addresses that the image names. `spool` is the
     folder for the copy of an archive that cannot be read in place, and `monitor` hears how that
     goes. `known` is a folder of blobs: documents that are there are not asked for once
-    more. Archives are opened here and closed in the end; registries and folders are not contacted
-    before the source is used. Raises what opening an archive raises.
+    more. `connect` yields the client for an API host, where several sources share one. Archives
+    are opened here and closed in the end; registries and folders are not contacted before the
+    source is used. Raises what opening an archive raises.
     """
     elsewhere = partial(_receive_foreign, options) if foreign_layers else None
     if isinstance(reference, LayoutReference):
@@ -89,13 +93,16 @@ def open_source(
             else:
                 yield WithForeignLayers(LayoutSource(reference, files), elsewhere)
     else:
-        with _open_registry(reference, options, known) as source:
+        with _open_registry(reference, options, known, connect) as source:
             yield WithForeignLayers(source, elsewhere)
 
 
 @contextmanager
 def _open_registry(
-    reference: RegistryReference, options: RegistryOptions, known: Path | None
+    reference: RegistryReference,
+    options: RegistryOptions,
+    known: Path | None,
+    connect: Connect | None,
 ) -> Iterator[RegistrySource]:
     # The HTTP library takes longer to load than a small layer to convert.
     from converter.image.registry_source import (  # noqa: PLC0415 - see above
@@ -104,15 +111,16 @@ def _open_registry(
     )
     from converter.registry.client import RegistryClient  # noqa: PLC0415 - see above
 
+    connect = connect or RegistryClient
     with ExitStack() as opened:
         mirrors = [
             MirrorPlace(
-                opened.enter_context(RegistryClient(mirror.host, _mirror_options(mirror, options))),
+                opened.enter_context(connect(mirror.host, _mirror_options(mirror, options))),
                 mirror.prefix,
             )
             for mirror in options.mirrors
         ]
-        client = opened.enter_context(RegistryClient(reference.api_host, options))
+        client = opened.enter_context(connect(reference.api_host, options))
         yield RegistrySource(reference, client, mirrors, known=known)
 
 

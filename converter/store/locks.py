@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,11 +86,13 @@ _guard = threading.Lock()
 
 
 @contextmanager
-def using(store: Store, *, monitor: Monitor = ignore) -> Iterator[None]:
+def using(store: Store, *, monitor: Monitor = ignore, for_a_user: bool = False) -> Iterator[None]:
     """Keep everything in `store` from being deleted; may be entered again within itself.
 
     Converting, and looking up what a machine or a bundle is made of, happen inside. Waits for a
-    process that deletes. Raises SaltflatError after an hour.
+    process that deletes. Raises SaltflatError after an hour. `for_a_user` is for who works for a
+    process, on whichever host, that uses the store all the while: there is nobody to wait for, and
+    at the gate there may be a deleter who waits for that process.
     """
     path = store.locks / "store"
     waiting = Note("another process deletes from the store, waiting")
@@ -99,7 +101,7 @@ def using(store: Store, *, monitor: Monitor = ignore) -> Iterator[None]:
         if use is None:
             use = _Use(ExitStack())
             gate = locked(store.locks / "gate", shared=True, on_wait=lambda: monitor(waiting))
-            with gate:
+            with nullcontext() if for_a_user else gate:
                 use.lock.enter_context(locked(path, shared=True))
             _uses[path] = use
         use.callers += 1

@@ -1,8 +1,12 @@
-"""A docker-registry of a test's own, whose storage can be looked into and damaged."""
+"""A docker-registry of a test's own, whose storage can be looked into and damaged.
+
+With an access log it also tells what was asked of it.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -15,6 +19,8 @@ START_SECONDS = 20
 USER, PASSWORD = "ali", "open sesame"
 # What `htpasswd -nbBC 5` makes of them: the registry takes bcrypt alone.
 _HTPASSWD = "ali:$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW\n"
+# Of a line in the Apache combined log format.
+_BLOB_REQUEST = re.compile(r'"GET /v2/(\S+)/blobs/(sha256:[0-9a-f]{64}) ')
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +29,22 @@ class RegistryServer:
 
     host: str
     storage: Path
+    access_log: Path
+    process: int  # its id
 
     def blob_file(self, digest: str) -> Path:
         """Return the file in which the registry keeps a blob or manifest."""
         algorithm, encoded = digest.split(":")
         blobs = self.storage / "docker" / "registry" / "v2" / "blobs"
         return blobs / algorithm / encoded[:2] / encoded / "data"
+
+    def fetched(self, *, leave_out: str | None = None) -> list[str]:
+        """Return the digest of each blob that was asked for so far, as often as it was.
+
+        Those of the repository `leave_out` do not count. Needs a server with `access_log`.
+        """
+        asked = _BLOB_REQUEST.findall(self.access_log.read_text())
+        return [digest for repository, digest in asked if repository != leave_out]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +63,7 @@ def registry_server(
     *,
     certificate: Certificate | None = None,
     auth: Mapping[str, object] | None = None,
+    access_log: bool = False,
 ) -> Iterator[RegistryServer]:
     """Run `program` (docker-registry) in `folder` on a free port until the block ends.
 
@@ -64,18 +81,19 @@ def registry_server(
         json.dumps(
             {
                 "version": 0.1,
-                "log": {"level": "warn", "accesslog": {"disabled": True}},
+                "log": {"level": "warn", "accesslog": {"disabled": not access_log}},
                 "storage": {"filesystem": {"rootdirectory": str(storage)}},
                 "http": http,
                 **({"auth": dict(auth)} if auth else {}),
             }
         )
     )
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
+    asked = folder / "access.log"
+    with (folder / "log").open("wb") as log, asked.open("wb") as access:
+        server = subprocess.Popen([program, "serve", str(config)], stdout=access, stderr=log)
     try:
         _wait_until_it_listens(host, server, folder / "log")
-        yield RegistryServer(host, storage)
+        yield RegistryServer(host, storage, asked, server.pid)
     finally:
         server.terminate()
         server.wait(10)

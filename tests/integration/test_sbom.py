@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from converter.artifact.sbom import Sbom
-from converter.cli.sboms import sboms_of
+from converter.artifact.sbom_source import sboms_of
 from converter.events import ignore
 from converter.image.model import Image
 from converter.image.platform import Platform

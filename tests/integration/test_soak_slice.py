@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from scripts.soaks import (
+    batch,
+    batch_kills,
     copies,
     entries,
     execs,
@@ -41,6 +43,20 @@ def test_thirty_of_five_hundred_pulls(tool: Callable[[str], str]) -> None:
     tool("skopeo")
     assert pulls.COUNT == 500
     assert pulls.run(30, seed=2) == []
+
+
+def test_six_of_sixty_images_on_shared_bases(tool: Callable[[str], str]) -> None:
+    for name in ("docker-registry", "dpkg-deb", "apt-get"):
+        tool(name)
+    assert batch.COUNT == 60
+    assert batch.run(6, 0) == []
+
+
+def test_one_of_twenty_kills_of_a_batch_s_workers(tool: Callable[[str], str]) -> None:
+    for name in ("docker-registry", "dpkg-deb", "apt-get"):
+        tool(name)
+    assert batch_kills.COUNT == 20
+    assert batch_kills.run(1, seed=2, images=3) == []
 
 
 def test_twenty_thousand_of_a_million_members() -> None:

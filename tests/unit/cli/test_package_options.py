@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from converter.cli.package_options import PackageOptions
 from converter.errors import UsageError
+from converter.export.options import PackageOptions
 
 
 def options(**given: Any) -> PackageOptions:

@@ -12,7 +12,7 @@ import pytest
 from converter.diskmap.html import encode_html
 from converter.diskmap.model import DiskMap
 from converter.diskmap.svg import contents_text, encode_svg, summary
-from converter.diskmap.text import fitted, name_text, size_text, step_text
+from converter.drawing.text import fitted, name_text, size_text, step_text
 from tests.unit.diskmap.samples import HOSTILE, MIB, largest, small
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,24 @@ with using(store):
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+@contextmanager
+def held_elsewhere(store: Store) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a process that uses the store until it is killed."""
+    command = [sys.executable, "-c", HOLDER, os.fspath(store.root)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        try:
+            yield holder
+        finally:
+            holder.kill()
 
 
 @pytest.fixture
@@ -67,6 +87,27 @@ def test_who_holds_the_store_comes_in_again_while_a_deleter_waits(store: Store) 
     assert deleted.is_set()
 
 
+def test_who_works_for_a_user_goes_past_a_deleter_who_waits_for_that_one(store: Store) -> None:
+    waiting, deleted = threading.Event(), threading.Event()
+
+    def delete() -> None:
+        with sweeping(store, timeout_seconds=20, monitor=lambda _event: waiting.set()):
+            deleted.set()
+
+    thread = threading.Thread(target=delete)
+    with held_elsewhere(store) as holder:
+        thread.start()
+        assert waiting.wait(20)
+        with using(store, for_a_user=True):
+            holder.kill()
+            holder.wait(20)
+            assert not deleted.is_set()
+            with using(store):
+                pass
+    thread.join(20)
+    assert deleted.is_set()
+
+
 def test_whoever_comes_while_a_deleter_is_at_work_waits_and_says_so(store: Store) -> None:
     notes: list[Event] = []
     entered = threading.Event()
@@ -91,16 +132,7 @@ def test_whoever_comes_while_a_deleter_is_at_work_waits_and_says_so(store: Store
 
 
 def test_locks_of_a_killed_process_are_gone(store: Store) -> None:
-    command = [sys.executable, "-c", HOLDER, os.fspath(store.root)]
-    holder = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    with holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
+    with held_elsewhere(store) as holder:
         with pytest.raises(SaltflatError, match="has held"), sweeping(store, timeout_seconds=0):
             pass
         holder.send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""From a SOURCE argument to the lists of contents (SBOMs) that its image carries."""
+"""From an image and where it is from to the lists of contents (SBOMs) that it carries."""
 
 from __future__ import annotations
 

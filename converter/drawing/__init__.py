@@ -1,0 +1,1 @@
+"""What pictures and pages for people have in common: texts that are safe in XML, colours. Pure."""
