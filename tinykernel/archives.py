@@ -12,10 +12,11 @@ import zlib
 from collections.abc import Callable
 from typing import Protocol
 
+import lz4.block
 import zstandard
 
 from converter.errors import IntegrityError
-from tinykernel import c_newc
+from tinykernel import c_lz4, c_newc
 from tinykernel.cpio import ArchiveEntry, read_newc_at
 
 UNPACKED_LIMIT_BYTES = 256 << 20
@@ -42,6 +43,46 @@ class _Decompressor(Protocol):
         """Return what `data` adds."""
 
 
+class _Lz4:
+    """Unpacks lz4's legacy format, which ends with a size of 0 or with the file."""
+
+    def __init__(self) -> None:
+        self.eof = False
+        self.unused_data = b""
+        self._waiting = bytearray()  # less than a block
+        self._is_begun = False
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the file may end here."""
+        return self._is_begun and not self._waiting
+
+    def decompress(self, data: bytes, /) -> bytes:
+        """Return what `data` adds: nothing until a block is whole."""
+        self._waiting += data
+        if not self._is_begun and len(self._waiting) >= len(c_lz4.MAGIC):
+            del self._waiting[: len(c_lz4.MAGIC)]
+            self._is_begun = True
+        unpacked = []
+        while self._is_begun and not self.eof and len(self._waiting) >= c_lz4.SIZE.size:
+            if self._waiting.startswith(c_lz4.MAGIC):  # of another one: the kernel goes on
+                del self._waiting[: len(c_lz4.MAGIC)]
+                continue
+            (size,) = c_lz4.SIZE.unpack_from(self._waiting)
+            end = c_lz4.SIZE.size + size
+            if size > c_lz4.PACKED_BYTES_MAX:
+                raise lz4.block.LZ4BlockError(f"a block of {size} bytes")
+            if len(self._waiting) < end:
+                break
+            if size == 0:
+                self.eof, self.unused_data = True, bytes(self._waiting[end:])
+            else:
+                block = bytes(self._waiting[c_lz4.SIZE.size : end])
+                unpacked.append(lz4.block.decompress(block, c_lz4.BLOCK_BYTES))
+                del self._waiting[:end]
+        return b"".join(unpacked)
+
+
 def _zstd() -> _Decompressor:
     window = _WINDOW_LIMIT_BYTES
     return zstandard.ZstdDecompressor(max_window_size=window).decompressobj()
@@ -53,6 +94,7 @@ _COMPRESSIONS: dict[bytes, Callable[[], _Decompressor]] = {
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ\0": lzma.LZMADecompressor,
     b"\x28\xb5\x2f\xfd": _zstd,
+    c_lz4.MAGIC: _Lz4,
 }
 
 
@@ -96,7 +138,7 @@ def _unpacked(image: bytes, start: int, limit_bytes: int) -> tuple[bytes, int]:
     if not known:
         raise IntegrityError(
             f"the initramfs has at byte {start} what is neither an archive nor known compression",
-            expected="newc archives, plain or compressed by gzip, bzip2, xz or zstd",
+            expected="newc archives, plain or compressed by gzip, bzip2, xz, lz4 or zstd",
         )
     decompressor = known[0]()
     at = start
@@ -106,6 +148,8 @@ def _unpacked(image: bytes, start: int, limit_bytes: int) -> tuple[bytes, int]:
         while not decompressor.eof:
             piece = image[at : at + _PIECE_BYTES]
             if not piece:
+                if isinstance(decompressor, _Lz4) and decompressor.may_end:
+                    break
                 raise IntegrityError("the initramfs is cut short in a compressed piece")
             pieces.append(decompressor.decompress(piece))
             at += len(piece)
@@ -114,6 +158,12 @@ def _unpacked(image: bytes, start: int, limit_bytes: int) -> tuple[bytes, int]:
                 raise IntegrityError(
                     f"the initramfs unpacks to more than {UNPACKED_LIMIT_BYTES} bytes"
                 )
-    except (zlib.error, OSError, lzma.LZMAError, zstandard.ZstdError) as error:
+    except (
+        zlib.error,
+        OSError,
+        lzma.LZMAError,
+        zstandard.ZstdError,
+        lz4.block.LZ4BlockError,
+    ) as error:
         raise IntegrityError(f"the initramfs is damaged after byte {start}: {error}") from error
     return b"".join(pieces), at - len(decompressor.unused_data)

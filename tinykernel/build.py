@@ -15,8 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import zstandard
-
 import agent
 from agent.wire import PROTOCOL_VERSION
 from converter import __version__
@@ -26,10 +24,11 @@ from converter.events import Monitor, Note, StepFinished, StepStarted
 from tinykernel import initramfs
 from tinykernel.agent_sources import agent_sources
 from tinykernel.contents import OURS, describe, encode_contents
-from tinykernel.cpio import ArchiveEntry, in_order, write_newc
+from tinykernel.cpio import in_order
 from tinykernel.kernel import Kernel, KernelSource
 from tinykernel.kernel.stock import STOCK
 from tinykernel.packages import ARCHITECTURE, PackageSet, open_package_set
+from tinykernel.packing import codecs, pack
 from tinykernel.record import (
     CONTENTS_FILE,
     INITRD_FILE,
@@ -44,19 +43,6 @@ from tinykernel.record import (
 from tinykernel.sbom.spdx import Materials, encode_sbom
 from tinykernel.userland import Userland, UserlandPackages, gather_userland
 
-# Measured (docs/kernels.md): a match costs the guest the same however short it is, so there are no
-# short ones. What costs it least is a literal that is not compressed, as the strategy "fast" with a
-# target length leaves them: the archive is a third larger, where bytes count less than time.
-_ZSTD_MIN_MATCH = 7
-_ZSTD_SMALL_LEVEL = 19
-_ZSTD_FAST = {
-    "strategy": zstandard.STRATEGY_FAST,
-    "target_length": 1,
-    "window_log": 24,
-    "hash_log": 24,
-    "chain_log": 20,
-    "search_log": 1,
-}
 _SMALL = frozenset({"tiny"})
 
 
@@ -83,7 +69,7 @@ class _Inputs:
             "builder": {str(p.relative_to(builder)): _sha256(p.read_bytes()) for p in sources},
             "compiled_by": self.compiled_by,
             "debug": self.debug,
-            "zstd": list(zstandard.ZSTD_VERSION),
+            "codecs": codecs(),
         }
         return _sha256(json.dumps(document, sort_keys=True).encode())
 
@@ -177,7 +163,7 @@ def _assemble(
     )
     identity = inputs.identity(records)
     folder = target_root / identity
-    initrd = _compressed(entries, small=kernel.flavour in _SMALL)
+    initrd = pack(entries, small=kernel.flavour in _SMALL)
     contents = encode_contents([describe(entry, origins.get(entry.path)) for entry in entries])
     sbom = encode_sbom(
         Materials(
@@ -243,19 +229,6 @@ def _find_current(
             if present and inputs.identity(image.packages) == image.id == folder.name:
                 return image
     return None
-
-
-def _compressed(entries: Iterable[ArchiveEntry], *, small: bool) -> bytes:
-    archive = b"".join(write_newc(entries))
-    # One thread and fixed parameters: the frame depends on nothing but content and library version.
-    fixed = {"min_match": _ZSTD_MIN_MATCH, "write_checksum": False, "threads": 0}
-    if small:
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            _ZSTD_SMALL_LEVEL, source_size=len(archive), **fixed
-        )
-    else:
-        parameters = zstandard.ZstdCompressionParameters(**_ZSTD_FAST, **fixed)
-    return zstandard.ZstdCompressor(compression_params=parameters).compress(archive)
 
 
 def _place(folder: Path, files: dict[str, bytes]) -> None:

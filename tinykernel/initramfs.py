@@ -4,7 +4,7 @@
 /usr/bin/python3.X        the interpreter
 /usr/lib/python3.X/       the standard library's closure
 /usr/lib/saltflat/agent/  tether and the wire protocol
-/usr/lib/saltflat/dhcp/   busybox, for its DHCP client, and the script that tells tether its events
+/usr/lib/saltflat/dhcp/   busybox, deflated, for its DHCP client; the script that tells its events
 /usr/lib/saltflat/debug/  of debug images: a static busybox, for a shell
 /lib/modules/             drivers, and order.json with their load order
 """
@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from tinykernel.bytecode import compile_modules
@@ -25,6 +26,7 @@ DEBUG_MODULE = "agent.tether.debug"  # starts the other one; of debug images alo
 DEBUG_SHELL = "usr/lib/saltflat/debug/busybox"  # agent.tether.debug looks there
 MODULE_ORDER = "usr/lib/modules/order.json"
 DHCP_ROOT = "usr/lib/saltflat/dhcp"  # agent.tether.dhcp looks there
+DHCP_PROGRAM = "busybox.z"  # and makes busybox of this when it is needed
 
 # Flags: -I no environment and no user site, -S no site, -B never write .pyc. One word: the kernel
 # passes everything after the interpreter as a single argument. What an import makes stays: to look
@@ -94,9 +96,9 @@ def dhcp_client(busybox: bytes, libraries: Iterable[str]) -> Iterator[ArchiveEnt
 
     tether deletes the others once it runs. `libraries` are the paths of busybox's.
     """
-    names = ("busybox", "event", "needs")
+    names = (DHCP_PROGRAM, "event", "needs")
     paths = sorted([*(f"{DHCP_ROOT}/{name}" for name in names), *libraries])
-    yield regular(f"{DHCP_ROOT}/busybox", busybox, 0o755)
+    yield regular(f"{DHCP_ROOT}/{DHCP_PROGRAM}", zlib.compress(busybox, zlib.Z_BEST_COMPRESSION))
     yield regular(f"{DHCP_ROOT}/event", _DHCP_SCRIPT.encode(), 0o755)
     yield regular(f"{DHCP_ROOT}/needs", "\n".join(f"/{path}" for path in paths).encode())
 

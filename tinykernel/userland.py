@@ -130,7 +130,7 @@ def gather_userland(
         libraries = search.closure(binaries)
         of_busybox = search.closure([Binary("busybox", busybox, sources.busybox)])
         entries += initramfs.dhcp_client(busybox, of_busybox)
-        origins[f"{initramfs.DHCP_ROOT}/busybox"] = sources.busybox.name
+        origins[f"{initramfs.DHCP_ROOT}/{initramfs.DHCP_PROGRAM}"] = sources.busybox.name
         for path, data in {**libraries, **of_busybox}.items():
             entries.append(regular(path, data, 0o755))
         used.update(search.used)

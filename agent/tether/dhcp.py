@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import zlib
 
 from agent import bare_signal as signal
 from agent.bare_tools import suppress
@@ -16,9 +17,11 @@ from agent.hints import List, Mapping, Optional, Tuple
 from agent.tether import log, syscalls
 from agent.tether.errors import StartError
 
-# Where the boot image has them (tinykernel/initramfs.py). NEEDS lists what must stay for them.
+# Where the boot image has them (tinykernel/initramfs.py). NEEDS lists what must stay for them. The
+# program is deflated until it is needed, so that no other machine's start waits for its bytes.
 FOLDER = "/usr/lib/saltflat/dhcp"
 PROGRAM = FOLDER + "/busybox"
+PACKED = PROGRAM + ".z"
 SCRIPT = FOLDER + "/event"
 NEEDS = FOLDER + "/needs"
 
@@ -26,6 +29,7 @@ NEEDS = FOLDER + "/needs"
 _PATIENCE = ("-t", "4", "-T", "2", "-A", "10")
 _OPTIONS = ("-O", "mtu", "-O", "search", "-O", "staticroutes")
 _MAX_RECORD_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 14
 _FIRST_PAUSE_SECONDS = 1.0  # before a client that ended is started again; then twice as long
 _LONGEST_PAUSE_SECONDS = 60.0
 _GOOD_SECONDS = 120.0  # one that ran so long was in order
@@ -65,6 +69,7 @@ class DhcpClient:
         if address is not None:
             arguments += ["-r", address]
         try:
+            _unpack(PACKED, PROGRAM)
             self._pid = os.posix_spawn(
                 PROGRAM,
                 arguments,
@@ -156,8 +161,19 @@ class DhcpClient:
 def needed_files() -> Tuple[str, ...]:
     """Return the files of the boot image that a client needs at every event, if it has any."""
     with suppress(OSError), open(NEEDS, encoding="utf-8") as file:
-        return tuple(file.read().split("\n"))
+        return (*file.read().split("\n"), PROGRAM)
     return ()
+
+
+def _unpack(packed: str, program: str) -> None:
+    """Make `program` of `packed`, once."""
+    with suppress(FileNotFoundError), open(packed, "rb") as file:
+        inflate = zlib.decompressobj()
+        descriptor = os.open(program, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o755)
+        with open(descriptor, "wb") as target:
+            while not inflate.eof:
+                target.write(inflate.decompress(file.read(_PIECE_BYTES)))
+        os.unlink(packed)
 
 
 def _read_record(record: bytes) -> Event:

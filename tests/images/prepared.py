@@ -26,7 +26,9 @@ from tinykernel.media.record import Kind
 from tinykernel.record import BootImage, load_boot_image
 
 SALTFLAT = (sys.executable, "-c", "from converter.cli import main; main()")
-_TRIXIE_PACKAGES = "python3,python3-click,python3-requests,python3-rich,python3-zstandard"
+_TRIXIE_PACKAGES = (
+    "python3,python3-click,python3-lz4,python3-requests,python3-rich,python3-zstandard"
+)
 
 
 def corner_layout() -> Path:

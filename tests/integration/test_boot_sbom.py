@@ -142,7 +142,7 @@ def test_every_file_is_told_of_and_is_from_somewhere(bill: Document, image: Boot
     assert found["./initrd/usr/bin/python3.11"] == "python3.11-minimal"
     assert found["./initrd/usr/lib/python3.11/os.pyc"] == "libpython3.11-minimal"
     assert found["./initrd/usr/lib/x86_64-linux-gnu/libc.so.6"] == "libc6"
-    assert found["./initrd/usr/lib/saltflat/dhcp/busybox"] == "busybox"
+    assert found["./initrd/usr/lib/saltflat/dhcp/busybox.z"] == "busybox"
     assert found["./initrd/init"] == "saltflat"
     assert found["./initrd/usr/lib/modules/sd_mod.ko"] == image.kernel_package
     assert found["./vmlinuz"] == image.kernel_package

@@ -77,7 +77,7 @@ def nobody(tool: Callable[[str], str]) -> Iterator[Nobody]:
             os.chown(folder / own, USER, USER)
         site = sysconfig.get_paths()["purelib"]
         user = Nobody(folder, tool("setpriv"), f"{source}:{site}")
-        if user.python("-c", "import click, requests, rich, zstandard").returncode:
+        if user.python("-c", "import click, lz4, requests, rich, zstandard").returncode:
             # The environment lies in a folder that only root may enter: take what is needed along.
             site = folder / "site"
             ignore = shutil.ignore_patterns("ruff*", "mypy*", "__pycache__", "*.pth", "pip*")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import zlib
 from pathlib import Path
 
 import pytest
@@ -130,5 +131,18 @@ def test_a_boot_image_without_it(tmp_path, monkeypatch):
     assert caught.value.kind == "network"
     assert dhcp.needed_files() == ()
     (tmp_path / "needs").write_text("/a\n/b")
-    assert dhcp.needed_files() == ("/a", "/b")
+    assert dhcp.needed_files() == ("/a", "/b", dhcp.PROGRAM)
+    client.close()
+
+
+def test_the_program_is_unpacked_once(program, tmp_path, monkeypatch):
+    packed = tmp_path / "client.z"
+    monkeypatch.setattr(dhcp, "PACKED", os.fspath(packed))
+    script = b"#!/bin/sh\nprintf 'event=deconfig\\0\\0event=up\\0\\0'; exec sleep 1000\n"
+    packed.write_bytes(zlib.compress(script + b"#" * 100_000))
+    client = dhcp.DhcpClient("eth0", "guest")
+    client.start(0.0)
+    assert read(client, 1) == [{"event": "up"}]
+    assert not packed.exists()
+    assert program.stat().st_size == len(script) + 100_000
     client.close()

@@ -41,7 +41,7 @@ CONTENTS = [
         ("usr/lib/saltflat/agent/tether/world.pyc", Part.AGENT),
         ("init", Part.AGENT),
         ("initial", Part.OTHER),
-        ("usr/lib/saltflat/dhcp/busybox", Part.NETWORK),
+        ("usr/lib/saltflat/dhcp/busybox.z", Part.NETWORK),
         ("usr/lib/modules/ext4.ko", Part.MODULES),
         ("usr/lib/modules/order.json", Part.MODULES),
         ("etc/passwd", Part.OTHER),
