@@ -20,6 +20,7 @@ from tests.images.tarball import TarBuilder, noise
 from tests.images.workload import WorkImage, work_layers
 
 REAL = "debian"  # the name of that one
+APART = "apart"  # of one whose layers are alike, to be fetched at once
 _MIB = 1 << 20
 
 
@@ -37,6 +38,9 @@ def calibrations(scale: int = 1) -> tuple[Calibration, ...]:
     noisy = _layer("noisy", files=4, size_bytes=4 * _MIB * scale)
     texts = _layer("texts", files=4, size_bytes=6 * _MIB * scale, text=True)
     mixed = _layer("mixed", files=1_500 * scale, size_bytes=6_000, text=True)
+    apart = tuple(
+        _layer(f"apart {number}", files=1, size_bytes=8 * _MIB * scale) for number in range(4)
+    )
     small = [_layer(f"small {number}", files=3, size_bytes=200) for number in range(6)]
     return (
         Calibration("first", (small[0],)),
@@ -45,6 +49,7 @@ def calibrations(scale: int = 1) -> tuple[Calibration, ...]:
         Calibration("texts", (texts, small[4])),
         Calibration("mixed", (mixed, many)),
         Calibration(REAL, _debian()),
+        Calibration(APART, apart),
         Calibration("small", tuple(small)),
     )
 

@@ -21,9 +21,9 @@ class Costs:
     its blobs, each byte of their content, each file in them, and each file of the layers below the
     lowest of its links (their state is loaded). For its content it keeps `content_processors` busy,
     for all else, which is mostly waiting for a disk, `other_processors`. A fetch takes
-    `fetch_seconds` and so much for each byte, and keeps `fetch_processors` busy, those of a
-    registry on the same machine included. An image's record takes `record_seconds`, and before its
-    first conversion each process `worker_seconds`.
+    `fetch_seconds` and so much for each byte, and wants `fetch_processors`: so many that several
+    at once, with a registry on the same machine, are as slow as they are. An image's record takes
+    `record_seconds`, and before its first conversion each process `worker_seconds`.
 
     A disk has `disk_bytes` for each byte of blocks with content, and for each file and link. On the
     way to a registry and from there a disk has `sent_bytes` for each one of its blobs, and a state
@@ -31,28 +31,28 @@ class Costs:
     each byte of content; to bring one back `pull_seconds` and so much for each byte on the way.
     """
 
-    worker_seconds: float = 0.0657
-    task_seconds: float = 0.0
-    link_seconds: float = 0.00739
+    worker_seconds: float = 0.00596
+    task_seconds: float = 0.00692
+    link_seconds: float = 0.00305
     blob_byte_seconds: float = 0.0
-    content_byte_seconds: float = 3.16e-9
-    file_seconds: float = 2.28e-5
-    file_below_seconds: float = 2.47e-6
-    content_processors: float = 0.589
-    other_processors: float = 0.386
-    fetch_seconds: float = 0.00333
-    fetch_byte_seconds: float = 1.65e-9
-    fetch_processors: float = 1.12
-    record_seconds: float = 0.011
-    disk_bytes: float = 1.05
-    disk_file_bytes: float = 225.0
-    disk_link_bytes: float = 320_000.0
+    content_byte_seconds: float = 1.96e-9
+    file_seconds: float = 1.38e-5
+    file_below_seconds: float = 2.64e-7
+    content_processors: float = 0.891
+    other_processors: float = 0.634
+    fetch_seconds: float = 0.00453
+    fetch_byte_seconds: float = 1.43e-9
+    fetch_processors: float = 1.61
+    record_seconds: float = 0.00517
+    disk_bytes: float = 1.02
+    disk_file_bytes: float = 310.0
+    disk_link_bytes: float = 319_000.0
     sent_bytes: float = 0.905
     state_bytes: float = 15.6
-    push_seconds: float = 0.12
-    push_byte_seconds: float = 1.2e-8
-    pull_seconds: float = 0.067
-    pull_byte_seconds: float = 1.8e-9
+    push_seconds: float = 0.0386
+    push_byte_seconds: float = 7.08e-9
+    pull_seconds: float = 0.0342
+    pull_byte_seconds: float = 2.07e-9
 
     def content_seconds(self, blob_bytes: int, content_bytes: int, files: int) -> float:
         """Return what a conversion takes for its content."""

@@ -7,11 +7,14 @@ model to say; a batch that is measured as a whole says whether it is right.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,23 +22,23 @@ from pathlib import Path
 from statistics import median
 
 from converter.artifact.cache import CacheMode
-from converter.batch.events import Outcome, TaskEvent, TaskFinished
-from converter.batch.local import LocalExecutor
+from converter.batch.events import Outcome
 from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder, Order, RecordOrder
-from converter.batch.plan import Task, TaskKind
-from converter.batch.planning import WantedImage, WantedLayer, make_plan
 from converter.batch.work import Workplace, open_cache, perform
 from converter.convert_options import ConvertOptions
 from converter.events import ignore
+from converter.image.fetch import PARALLEL_FETCHES
 from converter.image.model import Image
 from converter.image.source import Origin, SourceOptions
 from converter.pipeline import Chain, find_converted
 from converter.store.layout import Store
 from converter.store.locks import using
-from scripts.simulations.calibration import REAL, Calibration, calibrations, content_of
+from scripts.simulations.calibration import APART, REAL, Calibration, calibrations, content_of
 from scripts.simulations.costs import Costs
 from scripts.simulations.fit import Row, fit
 from scripts.simulations.local import Content
+from tests.images.cache import ROOT
+from tests.images.prepared import SALTFLAT
 from tests.images.workload import WorkImage, documents
 from tests.integration.direct_push import DirectPush
 from tests.integration.registry_server import RegistryServer, registry_server
@@ -43,6 +46,7 @@ from tests.integration.registry_server import RegistryServer, registry_server
 REGISTRY = "docker-registry"
 _ORIGIN = Origin(access=SourceOptions(plain_http=True))
 _OPTIONS = ConvertOptions()
+_TIMEOUT_SECONDS = 60
 _LITTLE_BYTES = 100_000  # of content: less takes no time beside what any link takes
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -108,6 +112,7 @@ class _Bench:
         self._folder = folder
         self._images = images
         self._contents = [[content_of(layer.blob) for layer in image.layers] for image in images]
+        self._apart = next(n for n, image in enumerate(images) if image.name == APART)
         self._stores = 0
         push = DirectPush(server.host)
         for image in images:
@@ -176,7 +181,7 @@ class _Bench:
             ),
             fetch_seconds=fetch,
             fetch_byte_seconds=fetch_byte,
-            fetch_processors=_processors(fetches),
+            fetch_processors=min(self._together() for _ in range(rounds)),
             record_seconds=median(timed.seconds for timed in records),
             disk_bytes=disk_byte,
             disk_file_bytes=disk_file,
@@ -228,43 +233,51 @@ class _Bench:
                 records.append(self._timed(record, workplace))
         return fetches, conversions, records
 
+    def _together(self) -> float:
+        """Return how many processors a fetch wants, by how long several at once take.
+
+        They are threads of one process, write to one disk and ask one registry: so it is more than
+        they use. Were they not in each other's way, all would take as long as one.
+        """
+        seconds: list[float] = []
+        for threads in (1, PARALLEL_FETCHES):
+            store = self._store()
+            with Workplace() as workplace, ThreadPoolExecutor(threads) as pool:
+                image, source = self._resolve(self._apart, store, workplace)
+                orders = [
+                    FetchOrder(store, source, _ORIGIN, layer.descriptor) for layer in image.layers
+                ]
+                began = time.perf_counter()
+                list(pool.map(lambda order: perform(order, ignore, workplace), orders))
+                seconds.append(time.perf_counter() - began)
+        one_by_one, together = seconds
+        return len(os.sched_getaffinity(0)) * together / one_by_one
+
     def _first(self) -> float:
-        """Return how long the first conversion of a batch takes that is of next to nothing."""
+        """Return how long the first conversion of a batch takes that is of next to nothing.
+
+        In a process of its own, for what this one has started it would find.
+        """
         store = self._store()
         with Workplace() as workplace:
             image, source = self._resolve(0, store, workplace)
             fetch = FetchOrder(store, source, _ORIGIN, image.layers[0].descriptor)
             perform(fetch, ignore, workplace)
-            layers = tuple(
-                WantedLayer(
-                    str(layer.descriptor.digest),
-                    layer.descriptor.size_bytes,
-                    str(layer.diff_id),
-                    is_here=True,
-                )
-                for layer in image.layers
-            )
-            wanted = WantedImage(
-                image.reference, str(image.digest), "linux/amd64", layers, _OPTIONS.parameters
-            )
-            plan = make_plan([wanted])
-            ends: dict[TaskKind, TaskFinished] = {}
-
-            def order_of(task: Task) -> Order:
-                if task.kind is TaskKind.CONVERT:
-                    return ConvertOrder(store, source, _ORIGIN, image, len(layers), 0, _OPTIONS)
-                return RecordOrder(store, source, _ORIGIN, image, _OPTIONS)
-
-            def watch(event: TaskEvent) -> None:
-                if isinstance(event, TaskFinished):
-                    ends[event.task.kind] = event
-
-            opened = Store(store)
-            with using(opened, monitor=ignore):
-                executor = LocalExecutor(1, fetches=1, workplace=workplace, store=opened)
-                executor.run(plan, order_of, watch, keep_going=False)
-        end = ends[TaskKind.CONVERT]
-        return end.at_seconds - end.started_seconds
+        done = subprocess.run(
+            [*SALTFLAT, "--progress", "json", "batch", "--plain-http", "--store", store, "-"],
+            input=json.dumps(source).encode(),
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
+            timeout=_TIMEOUT_SECONDS,
+            check=True,
+        )
+        events = map(json.loads, done.stderr.splitlines())
+        (seconds,) = (
+            event["at_seconds"] - event["started_seconds"]
+            for event in events
+            if event["event"] == "task-finished" and event["kind"] == "convert"
+        )
+        return float(seconds)
 
     def _exchanged(self, store: Path, rounds: int) -> _Exchanged:
         """Send the links of a store to caches, bring them back, and return what that takes."""
