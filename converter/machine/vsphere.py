@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -47,6 +47,7 @@ from converter.vsphere.connection import Connection
 from converter.vsphere.vm import Vm, is_id, machine_id, uuid_of
 from converter.vsphere.vms import (
     destroy,
+    has_running_task,
     look,
     power_off,
     power_on,
@@ -197,6 +198,8 @@ class VsphereMachines:
         found = self._vm(machine)
         with self._relays.working_on(found.instance_uuid):
             vm = self._now(found)
+            if vm.is_suspended:  # somebody did that in the client: it goes on, with its key
+                power_on(self.connection, vm)
             if vm.is_on:
                 return
             try:
@@ -219,7 +222,22 @@ class VsphereMachines:
                 },
             }
             set_extra(self.connection, vm, told)
-            power_on(self.connection, vm)
+            try:
+                power_on(self.connection, vm)
+            except SaltflatError:
+                self._take_back(vm, told)
+                raise
+
+    def _take_back(self, vm: Vm, told: Iterable[str]) -> None:
+        """Have a machine that was not started say what it said before, without the key.
+
+        Raises nothing: what hinders it has hindered the start, which is what is to be told.
+        """
+        with suppress(SaltflatError):
+            now = look(self.connection, vm.reference)
+            if not now.is_on and not has_running_task(self.connection, now):
+                before = {name: vm.extra.get(name, "") for name in told}
+                set_extra(self.connection, now, {**before, marks.GUEST_DOCUMENT: ""})
 
     @contextmanager
     def started(self, machine: str) -> Iterator[None]:

@@ -116,6 +116,7 @@ DATASTORE_PRIVILEGES = {
     "Datastore.Browse": "run",
     "Datastore.FileManagement": "run",
 }
+SEE_ALL_PRIVILEGE = "System.Read"  # on the root folder; a role that is propagated gives it below
 NETWORK_PRIVILEGES = {"Network.Assign": "import, run"}
 
 # Files of a datastore over HTTP, at the server that has the session ("vSphere Web Services SDK
@@ -126,7 +127,9 @@ FOLDER_DATASTORE = "dsName"
 
 # VirtualMachineRelocateDiskMoveOptions: a new disk on top of the snapshot's, which stays shared.
 CHILD_DISK = "createNewChildDiskBacking"
-POWERED_OFF = "poweredOff"  # VirtualMachinePowerState; a suspended machine has not ended
+# VirtualMachinePowerState; a suspended machine has not ended.
+POWERED_OFF = "poweredOff"
+SUSPENDED = "suspended"
 TASK_RUNNING = ("queued", "running")  # TaskInfoState
 MANUAL_ADDRESS = "manual"  # VirtualEthernetCard.addressType
 SERIAL_CLIENT = "client"  # VirtualDeviceURIBackingOptionDirection: the host connects

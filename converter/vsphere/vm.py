@@ -15,6 +15,7 @@ from uuid import UUID
 from converter.vsphere import c_marks
 
 _ID = re.compile(r"[0-9a-f]{64}")
+_IMPORT = re.compile(r"[0-9a-f]{32}")
 _UUID_DIGITS = 32
 
 
@@ -22,7 +23,7 @@ _UUID_DIGITS = 32
 class Vm:
     """A virtual machine as it was when it was looked at. `created` is by the server's clock.
 
-    `is_on` is true of a suspended one too: it has not ended. `tasks` may have ended.
+    `is_on` is true of one that `is_suspended` too: it has not ended. `tasks` may have ended.
     """
 
     reference: Any = field(compare=False, repr=False)
@@ -32,6 +33,7 @@ class Vm:
     extra: Mapping[str, str] = field(repr=False)
     instance_uuid: str
     is_on: bool
+    is_suspended: bool
     is_template: bool
     created: datetime | None
     snapshots: frozenset[str]
@@ -44,8 +46,20 @@ def is_id(text: str) -> bool:
 
 
 def uuid_of(machine: str) -> str:
-    """Return the instanceUuid that a machine with this id is given."""
+    """Return the instanceUuid that a machine with this id, or of this import, is given."""
     return str(UUID(machine[:_UUID_DIGITS]))
+
+
+def import_id(vm: Vm) -> str | None:
+    """Return which import has made a virtual machine, None if it is none's, or a clone of such."""
+    mark = vm.extra.get(c_marks.IMPORT, "")
+    return mark if _IMPORT.fullmatch(mark) and uuid_of(mark) == vm.instance_uuid else None
+
+
+def is_import(vm: Vm) -> bool:
+    """Say whether a virtual machine is as an import has it under way: its own, bare, and off."""
+    is_named_so = vm.extra.get(c_marks.TEMPLATE) == vm.name
+    return is_named_so and import_id(vm) is not None and not (vm.snapshots or vm.is_on)
 
 
 def machine_id(vm: Vm) -> str | None:

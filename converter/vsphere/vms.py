@@ -70,7 +70,7 @@ def set_extra(connection: Connection, vm: Vm, values: Mapping[str, str]) -> None
 
 
 def power_on(connection: Connection, vm: Vm) -> None:
-    """Switch a machine on; nothing if it is on already."""
+    """Switch a machine on, or have a suspended one go on; nothing if it is on already."""
     doing = f"start the machine {vm.name}"
     with _unless_so(), connection.doing(doing):
         task = vm.reference.PowerOnVM_Task()
@@ -160,6 +160,7 @@ def _vm(reference: Any, values: Mapping[str, Any]) -> Vm:  # noqa: ANN401 - pyvm
         folder=str(values["parent"]._moId) if "parent" in values else "",
         extra={one.key: str(one.value) for one in values.get("config.extraConfig", ())},
         instance_uuid=str(values.get("config.instanceUuid", "")).lower(),
+        is_suspended=values.get("runtime.powerState") == c.SUSPENDED,
         is_on=values.get("runtime.powerState", c.POWERED_OFF) != c.POWERED_OFF,
         is_template=values.get("config.template") is True,
         created=None if created is None else _aware(created),
