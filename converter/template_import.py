@@ -33,7 +33,10 @@ from converter.vsphere.placement import Placement, Provisioning, place
 from converter.vsphere.storage_policy import find_policy
 from converter.vsphere.survey import survey
 from converter.vsphere.tagging import tag_machine
-from converter.vsphere.templates import DISK_MARK, Made, Template, import_template
+from converter.vsphere.templates import Made, Template, import_template
+
+# For another client's import. Servers remove what a killed one has left after 300 seconds.
+WAIT_SECONDS = 360.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +70,15 @@ def bring(
     *,
     name: str | None,
     manner: Manner,
-    replace: bool,
+    replace: bool = False,
+    wait_seconds: float = WAIT_SECONDS,
     folder: Path,
     monitor: Monitor,
 ) -> tuple[str, Made]:
     """Make a template of `source`, unless it is there; return its name and what came of it.
 
-    `folder` is where a disk may lie while it is sent. Raises as `import_template`.
+    `folder` is where a disk may lie while it is sent; `wait_seconds` is for another client that
+    makes the same. Raises as `import_template`.
     """
     image = source.image
     export = Export(
@@ -93,10 +98,10 @@ def bring(
         name=called,
         marks={
             c_marks.TEMPLATE: called,
-            DISK_MARK: source.identity(DISK),
-            "saltflat.digest": str(image.digest),
-            "saltflat.platform": str(image.platform),
-            "saltflat.reference": image.reference,
+            c_marks.DISK: source.identity(DISK),
+            c_marks.DIGEST: str(image.digest),
+            c_marks.PLATFORM: str(image.platform),
+            c_marks.REFERENCE: image.reference,
         },
         snapshot=str(image.digest),
         network=NETWORK,
@@ -104,7 +109,12 @@ def bring(
         ways=[partial(linked_disks, export, folder, monitor), flat] if manner.is_delta else [flat],
     )
     return called, import_template(
-        connection, placement, template, replace=replace, monitor=monitor
+        connection,
+        placement,
+        template,
+        replace=replace,
+        wait_seconds=wait_seconds,
+        monitor=monitor,
     )
 
 

@@ -33,7 +33,7 @@ from converter.cli.run_options import RunOptions, run_options
 from converter.cli.stdin import claim_stdin
 from converter.cli.volume_options import VolumeOptions, volume_options
 from converter.convert_options import ConvertOptions
-from converter.errors import HypervisorError, UsageError
+from converter.errors import UsageError
 from converter.image.reference import BundleReference
 from converter.image.source import Origin
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
@@ -305,25 +305,15 @@ def _base(
     from converter.vsphere.placement import Provisioning  # noqa: PLC0415 - as said
 
     wished = remote.connection.settings.wishes.provisioning
-    try:
-        _called, made = bring(
-            remote.connection,
-            remote.place.placement(),
-            source,
-            name=name,
-            manner=Manner() if wished is None else Manner(provisioning=Provisioning(wished)),
-            replace=False,
-            folder=store.root,
-            monitor=output.monitor,
-        )
-    except HypervisorError as error:
-        if error.cause != "unfinished":
-            raise
-        raise HypervisorError(
-            error.what,
-            hint="Wait for the other import. If there is none: saltflat vsphere import --replace",
-            cause=error.cause,
-        ) from error
+    _called, made = bring(
+        remote.connection,
+        remote.place.placement(),
+        source,
+        name=name,
+        manner=Manner() if wished is None else Manner(provisioning=Provisioning(wished)),
+        folder=store.root,
+        monitor=output.monitor,
+    )
     return made.machine
 
 

@@ -40,6 +40,13 @@ _NANOSECONDS = 1000  # in a microsecond
     help="Leave what nobody has needed for less than this: it may be another's work in progress.",
 )
 @click.option(
+    "--keep-media",
+    is_flag=True,
+    envvar="SALTFLAT_VSPHERE_KEEP_MEDIA",
+    show_envvar=True,
+    help="Leave boot media alone: for a datastore that machines of another server use, too.",
+)
+@click.option(
     "--relays",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
@@ -55,6 +62,7 @@ def command(
     *,
     dry_run: bool,
     grace: int,
+    keep_media: bool,
     relays: Path,
     settings: Settings,
     kept: KeptSessions | None,
@@ -64,8 +72,9 @@ def command(
     A machine that removes itself and does not run is noted on itself when it is first seen so, and
     goes when that is --grace ago: with -d nobody else removes it. A template goes when its import
     has not ended for as long and the server is not at work on it; a boot medium when no machine
-    starts from it. What is left for later is shown, too. Run it now and then, as from cron.
-    The exit code is 1 if something could not be removed; the others are.
+    starts from it, if the user sees all of the server. What is left for later is shown, too. Run
+    it now and then, as from cron. The exit code is 1 if something could not be removed; the others
+    are.
 
     \b
     Examples:
@@ -77,7 +86,12 @@ def command(
 
     driver = Driver(name=VSPHERE, state_root=Path(), relays=relays)
     machines = driver.vsphere(output.monitor, session=(settings, kept))
-    found = collect(machines, timedelta(microseconds=grace // _NANOSECONDS), dry_run=dry_run)
+    found = collect(
+        machines,
+        timedelta(microseconds=grace // _NANOSECONDS),
+        dry_run=dry_run,
+        keep_media=keep_media,
+    )
     lines = []
     for one in found:
         what = "removed" if one.removed else "would be removed" if dry_run and one.due else "left"

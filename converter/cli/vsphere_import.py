@@ -8,6 +8,7 @@ import click
 
 from converter.cli.caching import Caching, cache_options
 from converter.cli.exportables import find_exportable
+from converter.cli.health_options import Duration
 from converter.cli.images import parse_argument
 from converter.cli.interruption import interrupted_by_signals
 from converter.cli.options import (
@@ -28,6 +29,8 @@ from converter.store.locks import using
 from converter.vsphere.kept import KeptSessions
 from converter.vsphere.placement import Provisioning
 from converter.vsphere.settings import Settings
+
+_NANOSECONDS = 10**9  # in a second
 
 
 @click.command("import")
@@ -75,6 +78,16 @@ from converter.vsphere.settings import Settings
     show_envvar=True,
     help="Remove what a killed import has left, and begin anew. A whole template is left alone.",
 )
+@click.option(
+    "--wait",
+    type=Duration(),
+    default="6m",
+    envvar="SALTFLAT_VSPHERE_WAIT",
+    show_envvar=True,
+    show_default=True,
+    metavar="TIME",
+    help="Wait so long for another client that imports the same.",
+)
 @vsphere_options
 @conversion_options
 @cache_options
@@ -92,6 +105,7 @@ def command(
     delta: bool,
     tag: bool,
     replace: bool,
+    wait: int,
     settings: Settings,
     kept: KeptSessions | None,
     conversion: ConvertOptions,
@@ -146,6 +160,7 @@ def command(
             name=name,
             manner=manner,
             replace=replace,
+            wait_seconds=wait / _NANOSECONDS,
             folder=store.root,
             monitor=output.monitor,
         )

@@ -32,13 +32,16 @@ class Collected:
     error: str = ""
 
 
-def collect(machines: VsphereMachines, grace: timedelta, *, dry_run: bool) -> Sequence[Collected]:
+def collect(
+    machines: VsphereMachines, grace: timedelta, *, dry_run: bool, keep_media: bool = False
+) -> Sequence[Collected]:
     """Remove the leftovers that have been so for `grace`; with `dry_run` change nothing.
 
-    What cannot be removed does not keep the others.
+    What cannot be removed does not keep the others. With `keep_media` no datastore is looked at.
     """
     connection = machines.connection
-    found = list(find_leftovers(connection, machines.place.folder, list(_stores(machines)), grace))
+    stores = [] if keep_media else list(_stores(machines))
+    found = list(find_leftovers(connection, machines.place.folder, stores, grace))
     collected = []
     for one in found:
         removed, error = False, ""

@@ -20,7 +20,7 @@ from converter.vsphere.cloning import Clone, inherited_devices, make_clone
 from converter.vsphere.datastore_files import DatastoreFiles
 from converter.vsphere.hardware import boot_medium, network_card, serial_line
 from converter.vsphere.vm import Vm, uuid_of
-from converter.vsphere.vms import vm_called, vms_below
+from converter.vsphere.vms import look, vm_called, vms_below
 from tinykernel.media.record import Kind, Medium, digest_of, read_media
 from tinykernel.record import BootImage
 
@@ -117,7 +117,11 @@ class Maker:
             uuid=uuid_of(machine),
             processors=spec.processors,
             memory_mib=spec.memory_mib,
-            extra=marks_of(machine, name, request, boot=boot, created_ns=time.time_ns()),
+            extra={
+                **marks_of(machine, name, request, boot=boot, created_ns=time.time_ns()),
+                # A clone has this in any case, a machine with a child of the disk has it not.
+                marks.IMPORT: look(connection, template).extra.get(marks.IMPORT, ""),
+            },
             devices=[
                 *network_card(connection, present, placement.network, mac),
                 *boot_medium(boot, placement.datastore),

@@ -7,6 +7,10 @@ it is by something that a clone does not have, too.
 from __future__ import annotations
 
 TEMPLATE = "saltflat.template"  # its own name
+DISK = "saltflat.disk"  # tells one disk from another
+PLATFORM = "saltflat.platform"
+REFERENCE = "saltflat.reference"
+IMPORT = "saltflat.import"  # whose work it is: 32 hexadecimal digits, which are its instanceUuid
 MACHINE = "saltflat.machine"  # its id, of which config.instanceUuid is the beginning
 NAME = "saltflat.name"  # which it was made with, and by which its relay knows it
 IMAGE = "saltflat.image"

@@ -22,6 +22,7 @@ from converter.vsphere.placement import (
     find_network,
     find_resources,
 )
+from converter.vsphere.privileges import granted
 from converter.vsphere.storage_policy import find_policy
 from converter.vsphere.survey import survey
 
@@ -158,10 +159,10 @@ def _privileges(
     if not connection.about.is_vcenter:
         needed = {name: uses for name, uses in needed.items() if name not in c.VCENTER_PRIVILEGES}
     try:
-        granted = _granted(connection, node.reference, list(needed))
+        present = granted(connection, node.reference, list(needed))
     except SaltflatError as error:
         return Finding(subject, Verdict.WARNING, error.what)
-    missing = [f"{name} ({uses})" for name, uses in needed.items() if name not in granted]
+    missing = [f"{name} ({uses})" for name, uses in needed.items() if name not in present]
     if not missing:
         return Finding(subject, Verdict.OK, f"all {len(needed)} on {inventory.path(node)}")
     return Finding(
@@ -176,25 +177,14 @@ def _tags(connection: Connection) -> Finding:
     """Ask whether import could tag; a template without a tag is as good."""
     subject, root = "tag privileges", connection.content.rootFolder
     try:
-        granted = _granted(connection, root, list(c.TAG_PRIVILEGES))
+        present = granted(connection, root, list(c.TAG_PRIVILEGES))
     except SaltflatError as error:
         return Finding(subject, Verdict.WARNING, error.what)
-    missing = [name for name in c.TAG_PRIVILEGES if name not in granted]
+    missing = [name for name in c.TAG_PRIVILEGES if name not in present]
     if not missing:
         return Finding(subject, Verdict.OK, f"all {len(c.TAG_PRIVILEGES)} on /")
     remedy = "Give the user a role with them on vCenter itself, or import with --no-tag."
     return Finding(subject, Verdict.WARNING, f"missing on /: {', '.join(missing)}", remedy)
-
-
-def _granted(connection: Connection, thing: object, names: Sequence[str]) -> frozenset[str]:
-    """Return those of some privileges that the session has on an object."""
-    with connection.doing(f"say what {connection.settings.username} may do"):
-        answers = connection.content.authorizationManager.HasPrivilegeOnEntities(
-            [thing], connection.session_key, list(names)
-        )
-    return frozenset(
-        one.privId for answer in answers for one in answer.privAvailability if one.isGranted
-    )
 
 
 def _policy(connection: Connection, name: str) -> tuple[Finding, frozenset[str] | None]:

@@ -4,8 +4,10 @@ There is no lock that all clients have. So what may be another client's work in 
 old, by the server's clock, and is looked at once more before it goes:
 
 - a machine that removes itself and does not run, noted on itself when it was first seen so;
-- a template without its snapshot, on which the server is not at work;
-- a boot medium that no machine on the server has, and pieces of media that were never finished.
+- a template without its snapshot, on which the server is not at work and of which nothing was
+  cloned;
+- a boot medium that no machine on the server has, if the session may see all machines; and pieces
+  of media that were never finished.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from converter.errors import HypervisorError, NotFoundError, UsageError
+from converter.errors import HypervisorError, NotFoundError, SaltflatError, UsageError
 from converter.vsphere import c_marks as marks
+from converter.vsphere.c_vsphere import SEE_ALL_PRIVILEGE
 from converter.vsphere.connection import Connection
 from converter.vsphere.datastore_files import PART, DatastoreFiles
-from converter.vsphere.vm import Vm, machine_id
-from converter.vsphere.vms import destroy, has_running_task, look, server_time, set_extra, vms_below
+from converter.vsphere.privileges import granted
+from converter.vsphere.standing import clone_of, remove_unfinished
+from converter.vsphere.vm import Vm, is_import, machine_id
+from converter.vsphere.vms import has_running_task, look, server_time, set_extra, vms_below
 
 _NONCE_BYTES = 6
 
@@ -57,6 +62,7 @@ def find_leftovers(
         if found is not None:
             yield found
     used = _used_media(connection)
+    sees_all = _sees_all(connection)
     for files in stores:
         for file in files.listing(marks.BOOT_FOLDER):
             path = f"{marks.BOOT_FOLDER}/{file.name}"
@@ -64,6 +70,8 @@ def find_leftovers(
             if unfinished or files.full(path) not in used:
                 why = "a piece of a boot medium" if unfinished else "no machine starts from it"
                 due = now - file.modified >= grace
+                if not sees_all and PART not in file.name:
+                    why, due = "machines that this user does not see may start from it", False
                 yield Leftover("medium", files.full(path), why, due, files=files)
 
 
@@ -88,12 +96,14 @@ def remove(
         assert leftover.vm is not None
         vm = look(connection, leftover.vm.reference)
         started_again = vm.extra.get(marks.NOTED) != leftover.vm.extra.get(marks.NOTED)
-        if vm.is_on or started_again or (leftover.kind == "template" and vm.snapshots):
+        if vm.is_on or started_again:
             return False
         if leftover.kind == "machine":
             remove_machine(vm)
+        elif is_import(vm) and not has_running_task(connection, vm):
+            remove_unfinished(connection, vm)
         else:
-            destroy(connection, vm)
+            return False
     except (NotFoundError, UsageError):  # removed, or started, meanwhile
         return False
     return True
@@ -113,11 +123,23 @@ def _machine(vm: Vm, now: datetime, grace: timedelta) -> Leftover | None:
 
 
 def _template(connection: Connection, vm: Vm, now: datetime, grace: timedelta) -> Leftover | None:
-    if vm.extra.get(marks.TEMPLATE) != vm.name or vm.snapshots or vm.is_on:
+    if not is_import(vm):
         return None
+    clone = clone_of(connection, vm)
+    if clone is not None:
+        why = f"its snapshot is gone, but {clone} was cloned of it"
+        return Leftover("template", vm.name, why, False, vm=vm)
     due = vm.created is not None and now - vm.created >= grace
     due = due and not has_running_task(connection, vm)
     return Leftover("template", vm.name, "its import did not end", due, vm=vm)
+
+
+def _sees_all(connection: Connection) -> bool:
+    """Say whether the session may see all that is on the server, as far as the server tells."""
+    with suppress(SaltflatError):
+        root = connection.content.rootFolder
+        return SEE_ALL_PRIVILEGE in granted(connection, root, [SEE_ALL_PRIVILEGE])
+    return False
 
 
 def _used_media(connection: Connection) -> frozenset[str]:

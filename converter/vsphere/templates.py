@@ -16,16 +16,18 @@ from typing import Any, BinaryIO, Protocol
 
 from converter.errors import HypervisorError, SaltflatError
 from converter.events import Monitor, Note, StepAdvanced, StepFinished, StepStarted
-from converter.vsphere.c_vsphere import VIRTUAL_MACHINE
-from converter.vsphere.connection import Connection, import_parameters, type_name
+from converter.vsphere import c_marks
+from converter.vsphere.connection import Connection, import_parameters
 from converter.vsphere.faults import TRANSPORT_ERRORS, from_fault, from_transport
 from converter.vsphere.lease import Lease
 from converter.vsphere.machine_spec import add_adapter, add_marks, add_storage_policy
 from converter.vsphere.placement import Placement, Provisioning
+from converter.vsphere.standing import find_standing, whole_template
 from converter.vsphere.upload import Destination, Sent, destination, send_disk
+from converter.vsphere.vm import uuid_of
+from converter.vsphere.vms import destroy, vm_called
 
-DISK_MARK = "saltflat.disk"  # the mark that tells one disk from another
-IMPORT_MARK = "saltflat.import"  # whose work a machine is, so that nobody removes another's
+_IMPORT_BYTES = 16  # of a UUID
 _ATTEMPTS = 3
 # What is worth another attempt: a line that broke, a lease that ended. Not a wrong certificate.
 _PASSING = frozenset({"unreachable", "no-answer", "object-gone"})
@@ -94,28 +96,45 @@ def import_template(
     template: Template,
     *,
     replace: bool,
+    wait_seconds: float,
     monitor: Monitor,
 ) -> Made:
     """Make a template, unless it is there. With `replace`, one that is unfinished is removed first.
 
-    Raises HypervisorError if something else has the name, and what the steps raise. Whatever is
-    raised, nothing is left behind but what the server could not be told to remove.
+    Otherwise it is waited for, `wait_seconds` at most: another client may be making it. Raises
+    HypervisorError if something else has the name, and what the steps raise. Whatever is raised,
+    nothing is left behind but what the server could not be told to remove.
     """
     folder: Any = placement.folder.reference
-    with connection.doing(f"look for {template.name}"):
-        there = connection.content.searchIndex.FindChild(folder, template.name)
-    if there is not None:
-        if _is_whole(connection, there, template):
+    while True:
+        there = whole_template(
+            connection,
+            folder,
+            template.name,
+            disk=template.marks[c_marks.DISK],
+            snapshot=template.snapshot,
+            wait_seconds=wait_seconds,
+            replace=replace,
+            monitor=monitor,
+        )
+        if there is not None:
             _mark(connection, there)
             return Made(there._moId)
-        if not replace:
-            raise HypervisorError(
-                f"{template.name} is there, but unfinished: an import of it runs, or was killed.",
-                hint="If no other import is at work, --replace removes it and begins anew.",
-                cause="unfinished",
-            )
-        _remove(connection, there)
-    marks = {**template.marks, IMPORT_MARK: secrets.token_hex(8)}
+        try:
+            return _begin(connection, placement, template, monitor)
+        except HypervisorError as error:
+            if error.cause != "name-taken":
+                raise
+            if find_standing(connection, folder, template.name) is None:
+                raise  # it is something else whose name is taken
+        replace = False  # another client was faster, whose work it is
+
+
+def _begin(
+    connection: Connection, placement: Placement, template: Template, monitor: Monitor
+) -> Made:
+    """Make a template where nothing has its name."""
+    marks = {**template.marks, c_marks.IMPORT: secrets.token_hex(_IMPORT_BYTES)}
     template = dataclasses.replace(template, marks=marks)
     for number, way in enumerate(template.ways, 1):
         with way() as content:
@@ -154,22 +173,6 @@ def _make(
         _remove_own(connection, placement, template)
         raise
     return Made(machine._moId, sent, is_compared)
-
-
-def _is_whole(connection: Connection, machine: object, template: Template) -> bool:
-    """Say whether a template is finished. Raises HypervisorError if it is not the one meant."""
-    about: Mapping[str, Any] = {}
-    if type_name(machine) == VIRTUAL_MACHINE:  # folders and virtual apps have names there, too
-        about = connection.properties(machine, ["config.extraConfig", "snapshot.rootSnapshotList"])
-    marks = {one.key: one.value for one in about.get("config.extraConfig", ())}
-    if marks.get(DISK_MARK) != template.marks[DISK_MARK]:
-        raise HypervisorError(
-            f"{template.name} is there already, and is not this disk.",
-            expected="a template of the same image, made with the same options",
-            hint="Choose another --name or --folder, or remove what has the name.",
-            cause="name-taken",
-        )
-    return any(one.name == template.snapshot for one in about.get("snapshot.rootSnapshotList", ()))
 
 
 def _fill(
@@ -292,6 +295,7 @@ def _import_spec(
         )
     configuration = made.importSpec.configSpec
     add_marks(configuration, template.marks)
+    configuration.instanceUuid = uuid_of(template.marks[c_marks.IMPORT])
     if placement.policy is not None:
         add_storage_policy(configuration, placement.policy)
     add_adapter(connection, configuration, placement.network.reference)
@@ -305,14 +309,12 @@ def _mark(connection: Connection, machine: Any) -> None:  # noqa: ANN401 - pyvmo
         return
     if connection.properties(machine, ["config.template"]).get("config.template"):
         return
-    with connection.doing("mark the template"):
-        machine.MarkAsTemplate()
-
-
-def _remove(connection: Connection, machine: Any) -> None:  # noqa: ANN401 - pyvmomi's own
-    with connection.doing("remove the unfinished machine"):
-        task = machine.Destroy_Task()
-    connection.wait(task, doing="remove the unfinished machine", timeout_seconds=_TASK_SECONDS)
+    try:
+        with connection.doing("mark the template"):
+            machine.MarkAsTemplate()
+    except SaltflatError:  # who waits for a template marks it, too, as soon as it is whole
+        if not connection.properties(machine, ["config.template"]).get("config.template"):
+            raise
 
 
 def _remove_own(connection: Connection, placement: Placement, template: Template) -> None:
@@ -322,13 +324,6 @@ def _remove_own(connection: Connection, placement: Placement, template: Template
     id.
     """
     with suppress(SaltflatError):
-        with connection.doing(f"look for {template.name}"):
-            machine = connection.content.searchIndex.FindChild(
-                placement.folder.reference, template.name
-            )
-        if machine is None or type_name(machine) != VIRTUAL_MACHINE:
-            return
-        about = connection.properties(machine, ["config.extraConfig"])
-        marks = {one.key: one.value for one in about.get("config.extraConfig", ())}
-        if marks.get(IMPORT_MARK) == template.marks[IMPORT_MARK]:
-            _remove(connection, machine)
+        vm = vm_called(connection, placement.folder.reference, template.name)
+        if vm is not None and vm.extra.get(c_marks.IMPORT) == template.marks[c_marks.IMPORT]:
+            destroy(connection, vm)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from converter.vsphere.trust import thumbprint
-from scripts.soaks.imports import break_off
+from scripts.soaks.imports import break_off, together
 from tests.integration.vcsim import vcsim
 from tests.integration.vsphere_imports import (
     PASSWORD,
@@ -115,8 +115,9 @@ def test_what_a_killed_import_left_is_known_and_replaced(vcenter):
         connection.wait(
             machine.reference.RemoveAllSnapshots_Task(), doing="undo", timeout_seconds=20
         )
-    code, _none, said = server()
+    code, _none, said = server("--wait", "100ms")
     assert (code, cause(said)) == (6, "unfinished")
+    assert "is unfinished: it is waited for, 0.1 seconds at most" in said
     code, anew, said = server("--replace")
     assert code == 0, said
     assert anew["existed"] is False
@@ -168,6 +169,10 @@ def test_links_go_as_one_disk_where_it_does_not(vcenter, kept, source):
 @pytest.mark.parametrize(("cut", "cuts"), [(1, 2), (1_000_000, 3)])
 def test_an_upload_that_breaks_begins_anew_or_leaves_nothing(go_tools, source, tmp_path, cut, cuts):
     assert break_off(go_tools, source, tmp_path, cut_bytes=cut, cuts=cuts) == []
+
+
+def test_of_two_at_once_one_makes_it_and_the_other_waits(go_tools, source, tmp_path):
+    assert together(go_tools, source, tmp_path, lag_seconds=0) == []
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,12 @@ from agent.host.relay.roster import Roster
 from converter.errors import HypervisorError, NotFoundError, SaltflatError, UsageError
 from converter.machine.vsphere_gc import collect
 from converter.vsphere import c_marks as marks
+from converter.vsphere.connection import vim
 from converter.vsphere.datastore_files import DatastoreFiles
 from converter.vsphere.inventory import Kind
 from converter.vsphere.leftovers import find_leftovers, remove
 from converter.vsphere.survey import survey
-from converter.vsphere.vms import set_extra, vms_below
+from converter.vsphere.vms import look, set_extra, vms_below
 from tests.integration.vcsim import vcsim
 from tests.integration.vsphere_imports import kind_of
 from tests.integration.vsphere_place import Place, make_image
@@ -213,8 +214,20 @@ def test_what_nobody_needs_goes_after_its_grace(place):
         task = unfinished.RemoveAllSnapshots_Task()  # as it is while it is imported
         connection.wait(task, doing="undo", timeout_seconds=20)
         with pytest.raises(HypervisorError, match="unfinished") as refused:
-            other.good("run", "-d", place.image)
+            other.good("vsphere", "import", "--wait", "0", "--name", "unfinished", place.image)
         assert "vsphere import --replace" in (refused.value.hint or "")
+        # What stands on it proves that it was whole, so nobody takes it away.
+        (kept,) = (
+            one
+            for one in find_leftovers(connection, client.place.folder, [], timedelta())
+            if one.kind == "template"
+        )
+        assert (kept.name, kept.is_due) == ("unfinished", False)
+        assert "stays was cloned of it" in kept.why
+        with pytest.raises(HypervisorError, match="stays was cloned of it"):
+            other.good("vsphere", "import", "--replace", "--name", "unfinished", place.image)
+        place.good("rm", "-f", "stays")
+        place.good("run", "-d", "--name", "stays", place.image)
         datacenter = client.place.inventory.find(Kind.DATACENTER, None)
         datastore = client.place.inventory.find(Kind.DATASTORE, None, datacenter=datacenter)
         files = DatastoreFiles(connection, datacenter, "DC0", datastore)
@@ -249,6 +262,70 @@ def test_what_nobody_needs_goes_after_its_grace(place):
         assert collect(client, timedelta(), dry_run=True) == []
         assert files.size(unused) is None
     assert place.inspect("stays")["status"] == "running"
+
+
+def test_what_was_cloned_of_a_template_is_not_taken_for_one(place):
+    """Marks are inherited: by our machines, and by what somebody clones under the same name."""
+    place.good("run", "-d", "--name", "heir", place.image)
+    place.good("stop", "heir")
+    with place.open() as connection:
+        template = next(vm for vm in vms_below(connection) if vm.is_template and vm.snapshots)
+        pool = connection.properties(place.vm("heir", connection).reference, ["resourcePool"])
+        parent = connection.properties(template.reference, ["parent"])["parent"]
+        folder = parent.CreateFolder("copies")
+        location = vim.vm.RelocateSpec(pool=pool["resourcePool"])
+        specification = vim.vm.CloneSpec(location=location, powerOn=False, template=False)
+        task = template.reference.CloneVM_Task(folder, template.name, specification)
+        copy = look(connection, connection.wait(task, doing="clone", timeout_seconds=20))
+        ours = (marks.TEMPLATE, marks.DISK, marks.IMPORT)  # vcsim leaves out what vSphere copies
+        for vm in (copy, place.vm("heir", connection)):
+            set_extra(connection, vm, {name: template.extra[name] for name in ours})
+    for name, beside in (("heir", {}), (template.name, {"SALTFLAT_VSPHERE_FOLDER": "copies"})):
+        there = replace(place, others=beside)
+        with pytest.raises(HypervisorError, match=f"{name} is there already") as refused:
+            there.good("vsphere", "import", "--replace", "--name", name, place.image)
+        assert refused.value.cause == "name-taken"
+        collected = json.loads(
+            there.good("vsphere", "gc", "--grace", "0", "--dry-run", "--format", "json")
+        )
+        assert [one for one in collected["leftovers"] if one["kind"] == "template"] == []
+    place.good("rm", "heir")
+
+
+def test_a_machine_that_cannot_start_has_no_key_and_was_not_started(go_tools, place):
+    with vcsim(go_tools, "-fault", "PowerOnVM_Task:InsufficientMemoryResourcesFault") as address:
+        full = replace(place, address=address)
+        with pytest.raises(HypervisorError, match="memory or processors do not suffice"):
+            full.good("run", "-d", "--name", "late", place.image)
+        with full.open() as connection:
+            assert marks.GUEST_DOCUMENT not in full.vm("late", connection).extra
+        assert full.good("ps", "-a", "--format", "{{.Names}} {{.State}}") == "late created\n"
+        full.good("rm", "late")
+
+
+def test_one_that_was_suspended_goes_on(place):
+    place.good("run", "-d", "--name", "asleep", place.image)
+    with place.open() as connection:
+        vm = place.vm("asleep", connection)
+        task = vm.reference.SuspendVM_Task()
+        connection.wait(task, doing="suspend", timeout_seconds=20)
+        assert place.vm("asleep", connection).is_suspended
+        place.good("start", "asleep")
+        again = place.vm("asleep", connection)
+    assert (again.is_on, again.is_suspended) == (True, False)
+    assert again.extra[marks.GUEST_DOCUMENT] == vm.extra[marks.GUEST_DOCUMENT]  # and its key
+    place.good("rm", "-f", "asleep")
+
+
+def test_media_stay_where_others_machines_are_not_seen(go_tools, place):
+    with vcsim(go_tools, "-deny", "System.Read") as address:
+        limited = replace(place, address=address)
+        limited.good("run", "-d", "--name", "only", place.image)
+        limited.good("rm", "-f", "only")
+        told = limited.good("vsphere", "gc", "--grace", "0")
+        assert limited.good("vsphere", "gc", "--grace", "0", "--keep-media") == ""
+    assert told.startswith("left              medium ")
+    assert "does not see" in told
 
 
 def test_a_medium_that_is_needed_while_it_is_collected_stays(place):
