@@ -93,7 +93,7 @@ def bring(
         if manner.is_chunked
         else partial(kept_disk, export, folder, monitor)
     )
-    called = name or template_name(image)
+    called = name or template_name(image.reference, image.digest)
     template = Template(
         name=called,
         marks={

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -110,8 +110,12 @@ def driver_option(command: _Command) -> _Command:
     def with_driver(
         *args: object, state_root: Path, driver_name: str, relays: Path | None, **others: object
     ) -> object:
-        if relays is not None and driver_name == HERE:
-            _refuse_relays_alone()
+        if driver_name == HERE:
+            refuse_typed(
+                {"relays": "--relays"},
+                "machines of this host have their relays themselves",
+                expected="--on vsphere with it",
+            )
         driver = Driver(name=driver_name, state_root=state_root, relays=relays)
         return command(*args, driver=driver, **others)
 
@@ -142,10 +146,12 @@ def driver_option(command: _Command) -> _Command:
     return wrapped
 
 
-def _refuse_relays_alone() -> None:
-    source = click.get_current_context().get_parameter_source("relays")
-    if source is click.core.ParameterSource.COMMANDLINE:
-        raise UsageError(
-            "--relays was given, but machines of this host have their relays themselves.",
-            expected="--on vsphere with it",
-        )
+def refuse_typed(options: Mapping[str, str], why: str, *, expected: str) -> None:
+    """Raise UsageError if one of the options, by parameter, was typed. A variable may be for later.
+
+    `why` goes on after "OPTION was given, but".
+    """
+    context = click.get_current_context()
+    for parameter, option in options.items():
+        if context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"{option} was given, but {why}.", expected=expected)

@@ -11,7 +11,7 @@ import click
 from agent.host.status import ExitStatus
 from converter.cli.attaching import Seat, Seated, relayed, terminal_size
 from converter.cli.caching import Caching, cache_options
-from converter.cli.drivers import Driver, driver_option
+from converter.cli.drivers import Driver, driver_option, refuse_typed
 from converter.cli.images import (
     convert_source,
     hold_bundle_to,
@@ -204,6 +204,7 @@ def command(
             f"{cidfile} exists; another machine may be using it.",
             hint="Remove the file, or name another one with --cidfile.",
         )
+    _check_driver(driver, template_name)
     store = open_store(store_root)
     remote = None if driver.is_here else driver.vsphere(output.monitor, serial=serial)
     machines: Machines = driver.open(output.monitor) if remote is None else remote
@@ -278,6 +279,26 @@ def command(
         return run_in_foreground(machines, machine, seated, monitor=output.monitor)
 
     return relayed(output, seat, relay)
+
+
+def _check_driver(driver: Driver, template_name: str | None) -> None:
+    """Raise UsageError for options that say nothing where the machine is to run."""
+    if driver.is_here:
+        refuse_typed(
+            {"serial": "--serial", "template_name": "--template"},
+            "the machine is to run on this host",
+            expected="--on vsphere with it",
+        )
+        return
+    from converter.export.template import check_template_name  # noqa: PLC0415 - as below
+
+    refuse_typed(
+        {"channel": "--channel"},
+        "a machine on vSphere has a serial line",
+        expected="--serial, which says where it leads",
+    )
+    if template_name is not None:
+        check_template_name(template_name)
 
 
 def _refuse_disks(volumes: VolumeOptions, disk_bytes: int | None) -> None:

@@ -22,6 +22,7 @@ from converter.cli.output import Output
 from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
 from converter.convert_options import ConvertOptions
 from converter.errors import UsageError
+from converter.events import Note
 from converter.export.disks import DISK
 from converter.export.template import check_template_name
 from converter.image.source import Origin
@@ -167,6 +168,8 @@ def command(
         tagged = tag_template(connection, made, found, output.monitor) if tag else None
         path = f"{inventory.path(placement.folder)}/{called}"
     image, sent = found.image, made.sent
+    if not sent:
+        output.monitor(Note(f"{called} is there already: nothing was sent."))
     output.result(
         path,
         {

@@ -23,7 +23,14 @@ from converter.errors import UsageError
 from converter.events import Monitor
 from converter.export.disks import stream_disk, stream_link
 from converter.export.settings import Export
-from converter.image.model import Image
+from converter.image.digest import Digest
+from converter.image.reference import (
+    BundleReference,
+    DockerArchiveReference,
+    LayoutReference,
+    RegistryReference,
+    parse_source,
+)
 from converter.package.descriptor import encode_descriptor
 from converter.package.model import Package, PackageDisk, PackageFile, portable_stem
 from converter.vmdk.compression import Compressor
@@ -37,6 +44,7 @@ _MEMORY_MIB = 512
 _PROCESSORS = 1
 _DIGEST_DIGITS = 12
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)  # vSphere takes 80 characters
+_ARCHIVE = "image"  # what one from standard input is called
 _PIECE_BYTES = 1 << 20
 
 
@@ -73,11 +81,21 @@ def check_template_name(name: str) -> None:
         )
 
 
-def template_name(image: Image) -> str:
+def template_name(reference: str, digest: Digest) -> str:
     """Return what a template of an image is called, if nobody says: its name and its digest."""
-    last = image.reference.partition("@")[0].rstrip("/").rpartition("/")[2]
-    stem = portable_stem(last.partition(":")[0])
-    return f"{stem}-{str(image.digest).partition(':')[2][:_DIGEST_DIGITS]}"
+    digits = str(digest).partition(":")[2][:_DIGEST_DIGITS]
+    return f"{portable_stem(_last_name(reference))}-{digits}"
+
+
+def _last_name(reference: str) -> str:
+    """Return the name that a person knows an image by, without folders, host and tag."""
+    found = parse_source(reference)
+    if isinstance(found, DockerArchiveReference) and found.name is not None:
+        found = found.name
+    if isinstance(found, RegistryReference):
+        return found.repository.rpartition("/")[2]
+    path = found.path if isinstance(found, LayoutReference | BundleReference) else found.file
+    return _ARCHIVE if path is None else path.name
 
 
 @contextmanager
@@ -158,7 +176,7 @@ def _descriptor(export: Export, disks: list[PackageDisk]) -> str:
     image = export.source.image
     lines = (image.reference, str(image.digest), str(image.platform), f"saltflat {__version__}")
     package = Package(
-        name=template_name(image),
+        name=template_name(image.reference, image.digest),
         product=image.reference,
         version=str(image.digest),
         annotation="\n".join(lines),

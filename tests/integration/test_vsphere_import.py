@@ -104,6 +104,7 @@ def test_one_that_is_there_is_recognised(vcenter):
     assert code == 0, said
     assert (again["existed"], again["sent"], again["id"]) == (True, None, made["id"])
     assert again["tag"] == made["tag"]  # the same, which was there
+    assert "is there already: nothing was sent" in said
     code, _none, said = server("--capacity", "8G")  # the same image, but another disk
     assert (code, cause(said)) == (6, "name-taken")
 
