@@ -204,7 +204,7 @@ def command(
             f"{cidfile} exists; another machine may be using it.",
             hint="Remove the file, or name another one with --cidfile.",
         )
-    _check_driver(driver, template_name)
+    _check_driver(driver, Channel(channel), template_name)
     store = open_store(store_root)
     remote = None if driver.is_here else driver.vsphere(output.monitor, serial=serial)
     machines: Machines = driver.open(output.monitor) if remote is None else remote
@@ -281,7 +281,7 @@ def command(
     return relayed(output, seat, relay)
 
 
-def _check_driver(driver: Driver, template_name: str | None) -> None:
+def _check_driver(driver: Driver, channel: Channel, template_name: str | None) -> None:
     """Raise UsageError for options that say nothing where the machine is to run."""
     if driver.is_here:
         refuse_typed(
@@ -292,11 +292,12 @@ def _check_driver(driver: Driver, template_name: str | None) -> None:
         return
     from converter.export.template import check_template_name  # noqa: PLC0415 - as below
 
-    refuse_typed(
-        {"channel": "--channel"},
-        "a machine on vSphere has a serial line",
-        expected="--serial, which says where it leads",
-    )
+    if channel is not Channel.SERIAL:
+        refuse_typed(
+            {"channel": "--channel"},
+            "a machine on vSphere has a serial line",
+            expected="--serial, which says where it leads",
+        )
     if template_name is not None:
         check_template_name(template_name)
 

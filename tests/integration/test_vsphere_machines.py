@@ -195,7 +195,7 @@ def test_a_vm_that_is_renamed_is_the_same_machine(place):
         (("-p", "80:80"), "No port of this host"),
         (("-v", "data:/data"), "A volume is a disk of this host"),
         (("--storage-opt", "size=20G"), "cannot be larger"),
-        (("--channel", "vsock"), "has a serial line"),
+        (("--channel", "virtio-serial"), "has a serial line"),
         (("--template", "a/b"), "no name for a template"),
         (("--serial", "tcp://10.1.0.5:2377"), "no end for a serial line"),
         (("--on", "qemu", "--serial", "telnet://10.1.0.5:2377"), "--serial was given, but"),
