@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ from converter.cli.run_options import RunOptions, run_options
 from converter.cli.stdin import claim_stdin
 from converter.cli.volume_options import VolumeOptions, volume_options
 from converter.convert_options import ConvertOptions
-from converter.errors import UsageError
+from converter.errors import SaltflatError, UsageError
 from converter.image.reference import BundleReference
 from converter.image.source import Origin
 from converter.launch import machine_spec, root_of_bundle, root_of_chain
@@ -271,7 +272,13 @@ def command(
     if cidfile is not None:
         cidfile.write_text(machine.id)
     if detach:
-        machines.start(machine.id)
+        try:
+            machines.start(machine.id)
+        except SaltflatError:
+            if auto_remove:
+                with suppress(SaltflatError):  # why it did not start is what is to be told
+                    machines.remove(machine.id, force=True, volumes=True)
+            raise
         output.result(machine.id, {"schema": 1, "id": machine.id, "name": machine.name})
         return 0
 

@@ -331,7 +331,7 @@ class VsphereMachines:
             self._settle(vm)
 
     def wait(self, machine: str) -> ExitStatus:
-        """Wait until the machine is off; return how its process ended."""
+        """Wait until the machine is off, or its process has ended long enough ago; return how."""
         vm = self._vm(machine)
         end: ExitStatus | None = None
         if vm.is_on:
@@ -339,7 +339,8 @@ class VsphereMachines:
                 end = client.wait(self._relays.address(relay_name(vm)))
             if end is not None and end.restarts:
                 return end
-            wait_until_off(self.connection, vm, None)
+            # A guest whose process has ended may still not manage to switch itself off.
+            wait_until_off(self.connection, vm, None if end is None else _CUT_SECONDS)
         elif marks.STARTED not in vm.extra:
             raise UsageError(f"The machine {vm.name} was never started.")
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPResponse
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
@@ -20,6 +20,7 @@ from converter.vsphere import c_vsphere as c
 from converter.vsphere.connection import Connection, vim
 from converter.vsphere.faults import TRANSPORT_ERRORS, from_transport
 from converter.vsphere.inventory import Node
+from converter.vsphere.upload import Destination, open_http
 
 PART = ".part-"  # in the name of what is being sent
 _PIECE_BYTES = 1 << 20
@@ -146,20 +147,16 @@ class DatastoreFiles:
                 c.FOLDER_DATASTORE: self._datastore.name,
             }
         )
-        connection: HTTPConnection
-        if address.scheme == "http":
-            connection = HTTPConnection(
-                address.host, address.port, timeout=settings.timeout_seconds
-            )
-        else:
-            connection = HTTPSConnection(
-                address.host,
-                address.port,
-                timeout=settings.timeout_seconds,
-                context=settings.trust.context(),
-            )
+        to = Destination(
+            address.host,
+            address.port,
+            target=f"{c.FOLDER_PATH}/{quote(path)}?{query}",
+            is_encrypted=address.scheme != "http",
+            trust=settings.trust,
+        )
+        connection = open_http(to, settings.timeout_seconds)
         try:
-            connection.putrequest(method, f"{c.FOLDER_PATH}/{quote(path)}?{query}")
+            connection.putrequest(method, to.target)
             connection.putheader("Cookie", self._connection.cookie)
             if file is not None:
                 connection.putheader("Content-Type", "application/octet-stream")

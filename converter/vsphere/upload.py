@@ -30,7 +30,7 @@ _ANSWER_SECONDS = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a disk is to be sent, and who is believed to be there."""
+    """Where a disk or file is to be sent, and who is believed to be there."""
 
     host: str
     port: int

@@ -306,6 +306,9 @@ def test_a_machine_that_cannot_start_has_no_key_and_was_not_started(go_tools, pl
             assert marks.GUEST_DOCUMENT not in full.vm("late", connection).extra
         assert full.good("ps", "-a", "--format", "{{.Names}} {{.State}}") == "late created\n"
         full.good("rm", "late")
+        with pytest.raises(HypervisorError, match="do not suffice"):
+            full.good("run", "-d", "--rm", place.image)
+        assert full.good("ps", "-a", "-q") == ""
 
 
 def test_one_that_was_suspended_goes_on(place):
