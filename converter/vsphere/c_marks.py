@@ -22,7 +22,8 @@ SPEC = "saltflat.spec"
 BOOT = "saltflat.boot"  # the boot medium, as the API names files
 STARTED = "saltflat.started"
 END = "saltflat.end"
-NOTED = "saltflat.noted"  # when gc found first that nobody needs it, by the server's clock
+# When gc found first that nobody needs it, by the server's clock, and STARTED as it was then.
+NOTED = "saltflat.noted"
 
 # guestinfo, which the agent knows under the same names (agent/tether/guestinfo.py).
 GUEST_DOCUMENT = "guestinfo.saltflat.config"

@@ -78,9 +78,10 @@ def find_leftovers(
 def note(connection: Connection, leftover: Leftover) -> None:
     """Write on a machine that nobody needs it, if that is not written there: its grace begins."""
     vm = leftover.vm
-    if leftover.kind == "machine" and vm is not None and marks.NOTED not in vm.extra:
+    if leftover.kind == "machine" and vm is not None and _noted(vm) is None:
+        noted = f"{server_time(connection).isoformat()} {vm.extra.get(marks.STARTED, '')}"
         with suppress(NotFoundError):
-            set_extra(connection, vm, {marks.NOTED: server_time(connection).isoformat()})
+            set_extra(connection, vm, {marks.NOTED: noted})
 
 
 def remove(
@@ -95,7 +96,10 @@ def remove(
             return _remove_medium(connection, leftover.files, leftover.name)
         assert leftover.vm is not None
         vm = look(connection, leftover.vm.reference)
-        started_again = vm.extra.get(marks.NOTED) != leftover.vm.extra.get(marks.NOTED)
+        started_again = any(
+            vm.extra.get(mark) != leftover.vm.extra.get(mark)
+            for mark in (marks.NOTED, marks.STARTED)
+        )
         if vm.is_on or started_again:
             return False
         if leftover.kind == "machine":
@@ -115,11 +119,22 @@ def _machine(vm: Vm, now: datetime, grace: timedelta) -> Leftover | None:
     why = "it removes itself and has ended"
     if marks.STARTED not in vm.extra:
         why = "it removes itself and was never started"
-    due = not grace
-    with suppress(ValueError):
-        noted = vm.extra.get(marks.NOTED)
-        due = due or (noted is not None and now - datetime.fromisoformat(noted) >= grace)
+    noted = _noted(vm)
+    due = not grace or (noted is not None and now - noted >= grace)
     return Leftover("machine", vm.name, why, due, vm=vm)
+
+
+def _noted(vm: Vm) -> datetime | None:
+    """Return since when nobody needs a machine, by what is written on it for its last run.
+
+    What was written for an earlier one came too late: it was being started again.
+    """
+    moment, _, run = vm.extra.get(marks.NOTED, "").partition(" ")
+    with suppress(ValueError):
+        noted = datetime.fromisoformat(moment)
+        if noted.tzinfo is not None and run == vm.extra.get(marks.STARTED, ""):
+            return noted
+    return None
 
 
 def _template(connection: Connection, vm: Vm, now: datetime, grace: timedelta) -> Leftover | None:
