@@ -47,7 +47,7 @@ _SUMS_FILE = "sums.json"  # name -> sha256, written last
 _MAKE_ARGUMENTS = ("ARCH=x86_64", "KCFLAGS=", "KAFLAGS=", "LOCALVERSION=")
 # The code is small (kernel.config says why), but not where it runs all the time, with each call,
 # fault and packet, and where an initramfs is unpacked. The files of these folders, none below.
-_QUICK_FOLDERS = (
+QUICK_FOLDERS = (
     *("arch/x86/entry", "arch/x86/mm", "fs", "fs/ext4", "kernel", "kernel/locking", "kernel/sched"),
     *("lib", "lib/zstd", "mm", "net/core"),
 )
@@ -121,7 +121,7 @@ def build_key(source_sha256: str) -> str:
     """Return the name under which the kernel of this source package is kept."""
     wanted = read_fragment(FRAGMENT.read_text("utf-8"))
     document = [source_sha256, versions(), list(wanted.values()), _MAKE_ARGUMENTS, _FIXED]
-    document += [_QUICK_FOLDERS, _QUICK]
+    document += [QUICK_FOLDERS, _QUICK]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:32]
 
 
@@ -161,8 +161,13 @@ def configure(tree: Path) -> None:
     """
     wanted = read_fragment(FRAGMENT.read_text("utf-8"))
     make = ["make", "-s", *_MAKE_ARGUMENTS]
-    for folder in _QUICK_FOLDERS:
-        with (tree / folder / "Makefile").open("a", encoding="utf-8") as file:
+    for makefile in (tree / folder / "Makefile" for folder in QUICK_FOLDERS):
+        if not makefile.exists():
+            raise IntegrityError(
+                f"{makefile.relative_to(tree)} is not in the kernel's source",
+                expected="the folders that this saltflat knows: a newer one may know this kernel",
+            )
+        with makefile.open("a", encoding="utf-8") as file:
             file.write(_QUICK)
     _run([*make, "tinyconfig"], tree, _CONFIGURE_TIMEOUT_SECONDS)
     with (tree / ".config").open("a", encoding="utf-8") as file:
