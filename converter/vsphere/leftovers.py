@@ -64,7 +64,12 @@ def find_leftovers(
     used = _used_media(connection)
     sees_all = _sees_all(connection)
     for files in stores:
-        for file in files.listing(marks.BOOT_FOLDER):
+        try:
+            listed = list(files.listing(marks.BOOT_FOLDER))
+        except SaltflatError as error:  # out of reach; the others are not
+            yield Leftover("medium", files.full(marks.BOOT_FOLDER), error.what, False)
+            continue
+        for file in listed:
             path = f"{marks.BOOT_FOLDER}/{file.name}"
             unfinished = PART in file.name or marks.UNUSED in file.name
             if unfinished or files.full(path) not in used:

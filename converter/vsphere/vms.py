@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,10 +55,11 @@ def look(connection: Connection, reference: Any) -> Vm:  # noqa: ANN401 - pyvmom
 
 def has_running_task(connection: Connection, vm: Vm) -> bool:
     """Say whether the server is at work on a machine."""
-    return any(
-        connection.properties(task, ["info.state"]).get("info.state") in c.TASK_RUNNING
-        for task in vm.tasks
-    )
+    for task in vm.tasks:
+        with suppress(NotFoundError):  # servers forget tasks some time after their end
+            if connection.properties(task, ["info.state"]).get("info.state") in c.TASK_RUNNING:
+                return True
+    return False
 
 
 def set_extra(connection: Connection, vm: Vm, values: Mapping[str, str]) -> None:

@@ -341,6 +341,18 @@ def test_media_stay_where_others_machines_are_not_seen(go_tools, place):
     assert "does not see" in told
 
 
+def test_a_datastore_out_of_reach_keeps_nothing_else(go_tools, place):
+    with vcsim(go_tools, "-fault", "SearchDatastore_Task:InvalidDatastore") as address:
+        other = replace(place, address=address)
+        other.good("run", "-d", "--rm", "--name", "ended", place.image)
+        other.good("stop", "ended")
+        told = other.good("vsphere", "gc", "--grace", "0").splitlines()
+    assert told[0].startswith("removed           machine   ended ")
+    assert told[1].startswith(
+        "left              medium    [LocalDS_0] saltflat/boot  (vSphere could"
+    )
+
+
 def test_a_medium_that_is_needed_while_it_is_collected_stays(place):
     """Another client makes a machine with it between the collector's two looks."""
     client = place.machines
