@@ -114,6 +114,8 @@ class DatastoreFiles:
         for one in found.file:
             if isinstance(one, vim.host.DatastoreBrowser.FolderInfo):
                 continue
+            if one.fileSize is None or one.modification is None:
+                continue  # it went while the server looked
             moment = one.modification
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=UTC)

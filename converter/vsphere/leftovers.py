@@ -181,6 +181,8 @@ def _remove_medium(connection: Connection, files: DatastoreFiles, full: str) -> 
     if PART in path or set_aside:
         files.delete(path)
         return True
+    if full in _used_media(connection):  # by now: so nobody who starts it finds it set aside
+        return False
     aside = f"{path}{marks.UNUSED}{secrets.token_hex(_NONCE_BYTES)}"
     files.rename(path, aside)
     if full not in _used_media(connection):

@@ -1,7 +1,8 @@
-"""One of the clients of a fleet: python _fleet_client.py PLAN NUMBER COUNT SEED [churn].
+"""One of the clients of a fleet: python _fleet_client.py PLAN NUMBER COUNT SEED [churn|collect].
 
 Prints a line when it has made them, waits for one, and prints one JSON object: the names that it
-`made` and `removed`, and `failures`, a sentence each.
+`made` and `removed`, and `failures`, a sentence each. One that collects does so without any grace
+until the file `stop` is in the plan's folder, and prints its `failures`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +22,7 @@ from converter.errors import NotFoundError, UsageError  # noqa: E402 - after the
 from converter.machine.machines import MachineRequest, Status  # noqa: E402 - after the path
 from converter.machine.spec_json import read_spec  # noqa: E402 - after the path
 from converter.machine.vsphere import VsphereMachines  # noqa: E402 - after the path
+from converter.machine.vsphere_gc import collect  # noqa: E402 - after the path
 from tests.integration.vsphere_place import Place  # noqa: E402 - after the path
 
 CLIENTS = 2
@@ -41,6 +44,10 @@ def main() -> None:
     if sys.argv[5:] == ["churn"]:
         print("begins", flush=True)
         churn(client)
+    if sys.argv[5:] == ["collect"]:
+        print("begins", flush=True)
+        print(json.dumps({"failures": collected(client.machines, folder / "stop")}))
+        return
     wanted = [
         name
         for index, name in enumerate(names(count))
@@ -74,6 +81,17 @@ def churn(client: _Client) -> None:
             client.stop(name)
         for name in ("one", "two"):
             client.remove(name)
+
+
+def collected(machines: VsphereMachines, stop: Path) -> list[str]:
+    """Collect what nobody needs, at once and again and again; return what was wrong."""
+    failures = []
+    with machines.connection:
+        while not stop.exists():
+            for one in collect(machines, timedelta(), dry_run=False):
+                if one.kind != "medium":
+                    failures.append(f"{one.kind} {one.name} was taken for a leftover")
+    return failures
 
 
 class _Client:

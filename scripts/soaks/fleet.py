@@ -2,7 +2,9 @@
 
 COUNT machines are created, started, listed, stopped and removed by two processes that know nothing
 of each other. Of every four names both clients want one: exactly one may get it. Both remove all
-machines that they see at the end, so that each machine goes while the other client is at it.
+machines that they see at the end, so that each machine goes while the other client is at it. A
+third process collects what nobody needs, without any grace, while they make theirs: each machine
+has its boot medium then.
 
 Then, once for every 20 machines, a client that makes, stops and removes machines is killed at a
 random instant. What it leaves is seen by the next client, which can start and remove all of it.
@@ -46,6 +48,14 @@ def run(count: int, seed: int) -> list[str]:
             address, Path(name), make_image(Path(name) / "layout"), prepared.boot_media_store()
         )
         plan = _prepare(place)
+        collector = subprocess.Popen(
+            [sys.executable, _fleet_client.__file__, plan, "0", "0", "0", "collect"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **place.environment},
+        )
+        assert collector.stdout is not None
+        collector.stdout.readline()  # it has begun
         clients = [
             subprocess.Popen(
                 [sys.executable, _fleet_client.__file__, plan, str(number), str(count), str(seed)],
@@ -59,13 +69,17 @@ def run(count: int, seed: int) -> list[str]:
         for client in clients:
             assert client.stdout is not None
             client.stdout.readline()  # it has made what it could
+        (place.folder / "stop").touch()
+        last = collector.communicate(timeout=_SECONDS)[0].splitlines()[-1:]
+        failures = json.loads(last[0])["failures"] if last else ["the collector failed"]
+        failures += _without_medium(place)
         told = [
             json.loads(client.communicate("go on\n", timeout=_SECONDS)[0] or "{}")
             for client in clients
         ]
         if any(client.returncode for client in clients):
             return [f"a client ended with {[client.returncode for client in clients]}"]
-        failures = _judge(place, count, told)
+        failures += _judge(place, count, told)
         chooser = random.Random(seed)
         for _ in range(max(1, count // _MACHINES_TO_A_KILL)):
             failures += _kill(place, plan, chooser.uniform(*_KILL_SECONDS))
@@ -110,6 +124,19 @@ def _prepare(place: Place) -> str:
     document = {"template": template, "spec": spec_document(spec), "address": place.address}
     plan.write_text(json.dumps({**document, "folder": str(place.folder), "image": place.image}))
     return str(plan)
+
+
+def _without_medium(place: Place) -> list[str]:
+    """Return the boot media that machines are to start from and that are not there."""
+    machines = place.machines
+    with machines.connection as connection:
+        files = machines.place.files(machines.place.placement())
+        wanted = {vm.extra.get(marks.BOOT, "") for vm in vms_below(connection)} - {""}
+        return [
+            f"{full} is missing, from which machines start"
+            for full in sorted(wanted)
+            if files.size(full.partition("] ")[2]) is None
+        ]
 
 
 def _judge(place: Place, count: int, told: list[dict[str, list[str]]]) -> list[str]:
