@@ -22,7 +22,8 @@ from converter.errors import NotFoundError, UsageError  # noqa: E402 - after the
 from converter.machine.machines import MachineRequest, Status  # noqa: E402 - after the path
 from converter.machine.spec_json import read_spec  # noqa: E402 - after the path
 from converter.machine.vsphere import VsphereMachines  # noqa: E402 - after the path
-from converter.machine.vsphere_gc import collect  # noqa: E402 - after the path
+from converter.vsphere.datastore_files import PART  # noqa: E402 - after the path
+from converter.vsphere.leftovers import find_leftovers, remove  # noqa: E402 - after the path
 from tests.integration.vsphere_place import Place  # noqa: E402 - after the path
 
 CLIENTS = 2
@@ -45,7 +46,6 @@ def main() -> None:
         print("begins", flush=True)
         churn(client)
     if sys.argv[5:] == ["collect"]:
-        print("begins", flush=True)
         print(json.dumps({"failures": collected(client.machines, folder / "stop")}))
         return
     wanted = [
@@ -84,13 +84,17 @@ def churn(client: _Client) -> None:
 
 
 def collected(machines: VsphereMachines, stop: Path) -> list[str]:
-    """Collect what nobody needs, at once and again and again; return what was wrong."""
+    """Collect what nobody needs, again and again without any grace; return what was wrong."""
     failures = []
-    with machines.connection:
+    with machines.connection as connection:
+        files = machines.place.files(machines.place.placement())
         while not stop.exists():
-            for one in collect(machines, timedelta(), dry_run=False):
+            for one in find_leftovers(connection, machines.place.folder, [files], timedelta()):
                 if one.kind != "medium":
                     failures.append(f"{one.kind} {one.name} was taken for a leftover")
+                elif PART not in one.name:  # what is being sent is one, without a grace
+                    remove(connection, one, machines.remove_vm)
+            print("has collected", flush=True)
     return failures
 
 

@@ -55,7 +55,7 @@ def run(count: int, seed: int) -> list[str]:
             env={**os.environ, **place.environment},
         )
         assert collector.stdout is not None
-        collector.stdout.readline()  # it has begun
+        collector.stdout.readline()  # the medium is away: nothing starts from it yet
         clients = [
             subprocess.Popen(
                 [sys.executable, _fleet_client.__file__, plan, str(number), str(count), str(seed)],
