@@ -368,6 +368,10 @@ def test_a_medium_that_is_needed_while_it_is_collected_stays(place):
                 if old == wanted:
                     set_extra(connection, stays, {marks.BOOT: self.full(wanted)})
 
+        class Untouched(DatastoreFiles):
+            def rename(self, old: str, new: str) -> None:
+                raise AssertionError(f"{old} was set aside as {new}")
+
         files = DatastoreFiles(connection, datacenter, "DC0", datastore)
         with (place.folder / "layout" / "oci-layout").open("rb") as file:
             files.put(wanted, file, 10, lambda _sent: None)
@@ -379,6 +383,11 @@ def test_a_medium_that_is_needed_while_it_is_collected_stays(place):
         ]
         assert [remove(connection, one, client.remove_vm) for one in found] == [False]
         assert files.size(wanted) == 10
+        # Or it has been made by the time of the second look: nothing is set aside.
+        raced = Untouched(connection, datacenter, "DC0", datastore)
+        assert [
+            remove(connection, replace(one, files=raced), client.remove_vm) for one in found
+        ] == [False]
         # Or the collector was killed while it was set aside: the next one puts it back.
         files.rename(wanted, f"{wanted}{marks.UNUSED}killed")
         again = find_leftovers(connection, client.place.folder, [files], timedelta())
