@@ -16,6 +16,7 @@ import pytest
 
 from converter.vsphere.trust import thumbprint
 from scripts.soaks.imports import break_off, together
+from tests.images.heavy import peak_of_command
 from tests.integration.vcsim import vcsim
 from tests.integration.vsphere_imports import (
     PASSWORD,
@@ -31,6 +32,8 @@ from tests.integration.vsphere_imports import (
 )
 
 pytestmark = pytest.mark.integration
+
+MEMORY_BYTES = 200_000_000  # of all processes of an import; there is but one
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,22 @@ def test_the_disk_arrives_whole(vcenter, kept, source):
         "disks": 1,
         "compared": True,
     }
+
+
+def test_the_demo_image_arrives_whole_and_takes_little_memory(
+    go_tools, demo_layout, tmp_path, monkeypatch
+):
+    """From its layers on, by one process: `scripts/bench import` holds its time to an export's."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    demo = Source(f"oci:{demo_layout}:latest", tmp_path / "store", file=tmp_path)
+    with vcsim(go_tools, "-keep", str(kept)) as address:
+        server = Server(f"http://{address}", demo, tmp_path / "state")
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        assert peak_of_command("vsphere", "import", "--no-tag", demo.image) < MEMORY_BYTES
+    (file,) = kept.iterdir()
+    assert contents(file) == contents(top_link(demo.store))
 
 
 def test_vcenter_knows_the_template_by_its_tag(vcenter):
