@@ -21,7 +21,7 @@ from converter.image.platform import Platform
 from converter.image.reference import BundleReference, parse_source
 from converter.library import BundleTarget, is_there
 from converter.pipeline import Chain
-from converter.store.bundle import write_bundle
+from converter.store.bundle import DOCUMENT, write_bundle
 from converter.store.bundle_boot import bundle_boot
 from converter.store.layout import Store
 
@@ -78,7 +78,12 @@ class _Making:
     def _bundle(self, wish: BundleWish) -> Outcome:
         chain = self._chain
         boot = bundle_boot(self._store, wish.boot)
-        target = BundleTarget(Path(wish.place), boot, force=wish.force, copy=wish.copy)
+        kind, place = wish.kind.value, str(Path(wish.place).absolute())
+        note = self._notes.read(kind, place)
+        # What an earlier batch left there and nobody has touched is no reason to stop: its tag has
+        # moved, or its image is another now.
+        force = wish.force or (note is not None and note.is_ours)
+        target = BundleTarget(Path(wish.place), boot, force=force, copy=wish.copy)
         if is_there(target, chain):
             return _ALREADY
         write_bundle(
@@ -88,9 +93,12 @@ class _Making:
             chain.links,
             chain.disks,
             boot=boot,
-            force=wish.force,
+            force=force,
             copy=wish.copy,
         )
+        identity = identity_of_parts(*_chain_parts(_exportable(chain)))
+        document = MadeFile.of(Path(place) / DOCUMENT)
+        self._notes.write(kind, place, Note(identity, is_done=True, files=(document,)))
         copied = sum(link.size_bytes for link in chain.links) if wish.copy else 0
         return Outcome(f"bundle {wish.place}", written_bytes=copied)
 
@@ -100,11 +108,13 @@ class _Making:
         request = request_of(wish, out)
         export = request.export_of(_exportable(self._chain), self._store)
         identity = _export_identity(wish, export)
-        note = self._notes.read(kind, place, identity)
-        if note is not None and note.is_intact:
+        note = self._notes.read(kind, place)
+        is_same = note is not None and note.identity == identity
+        if note is not None and is_same and note.is_intact:
             return _ALREADY
-        # A file of that name without a note is somebody's; with one, an earlier batch left it.
-        force = wish.force or note is not None
+        # A file of that name without a note is somebody's; with one, an earlier batch left it. If
+        # that made something else, of a tag that has moved, it must be just as it was left.
+        force = wish.force or (note is not None and (is_same or note.is_ours))
         request.check(force=force)
         if wish.sbom:
             export = replace(export, attachments=self._bills())
@@ -138,8 +148,8 @@ class _Making:
         repository = ArtifactRepository(client, target.repository, host=target.reference.host)
         chain = self._chain
         identity = identity_of_parts(*_chain_parts(_exportable(chain)), wish.codec)
-        note = self._notes.read(wish.kind.value, wish.place, identity)
-        if note is not None and note.is_done:
+        note = self._notes.read(wish.kind.value, wish.place)
+        if note is not None and note.identity == identity and note.is_done:
             answer = repository.manifest(target.tag or note.digest, accept=(OCI_MANIFEST,))
             if answer is not None and str(Digest.of(answer.raw)) == note.digest:
                 return _ALREADY

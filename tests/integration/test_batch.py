@@ -126,6 +126,41 @@ def test_what_images_share_is_done_once_and_not_again(
     assert Path("out/two-2.0.vmdk").read_bytes() == whole
 
 
+def test_what_a_batch_left_makes_room_when_its_tag_has_moved(
+    saltflat: Saltflat, tmp_path: Path
+) -> None:
+    layout, bundle, disk = tmp_path / "layout", tmp_path / "bundle", tmp_path / "disk.vmdk"
+    entry = {
+        "image": f"oci:{layout}",
+        "bundle": str(bundle),
+        "export": {"type": "sparse", "output": str(disk)},
+    }
+
+    def nightly(layer: str) -> subprocess.CompletedProcess[bytes]:
+        shutil.rmtree(layout, ignore_errors=True)
+        write_layout(layout, [LAYERS[layer]])
+        command = ("batch", "-", "--store", tmp_path / "store", "--keep-going", "--format", "json")
+        return saltflat(*command, stdin=json.dumps(entry).encode())
+
+    result(nightly("flavour-a-3"))
+    first = disk.read_bytes()
+    moved = result(nightly("flavour-b-3"))
+    assert moved["done"] == 1
+    assert (
+        json.loads((bundle / "bundle.json").read_bytes())["digest"] == moved["images"][0]["digest"]
+    )
+    converter.verify(bundle)
+    second = disk.read_bytes()
+    assert second != first
+
+    # What somebody has touched is somebody's.
+    disk.write_bytes(b"somebody's")
+    (bundle / "bundle.json").write_bytes(b"{}")
+    refused = nightly("flavour-a-3")
+    assert refused.returncode == 2
+    assert (disk.read_bytes(), (bundle / "bundle.json").read_bytes()) == (b"somebody's", b"{}")
+
+
 def test_images_that_fail_leave_the_others_alone(
     server: RegistryServer, saltflat: Saltflat, tmp_path: Path
 ) -> None:
