@@ -64,7 +64,7 @@ def run_batch(
             stdout=out,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=_environment(file.parent / "bytecode"),
         ) as process,
     ):
         late = threading.Timer(_TIMEOUT_SECONDS, process.kill)
@@ -81,6 +81,15 @@ def run_batch(
         out.seek(0)
         run.result = json.loads(out.read() or b"{}")
     return run
+
+
+def _environment(bytecode: Path) -> dict[str, str]:
+    """Return the environment of an installed command: its modules are compiled, but by the first.
+
+    Else a third of what a batch takes that has nothing to do would be reading sources.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(bytecode)}
 
 
 def _take(run: BatchRun, line: str, hear: Callable[[JsonEvent], None] | None) -> None:
