@@ -140,7 +140,8 @@ class BatchFinished:
     """The last event: how many images ended in which state, and what it took.
 
     `links_made` counts new links that were converted here, `links_cached` those that came from a
-    cache. `exit_code` is the worst of all images'.
+    cache. `exit_code` is the worst of all images', or of what stopped the batch
+    before its end, if it `is_interrupted`.
     """
 
     at_seconds: float
