@@ -101,7 +101,10 @@ class TaskFinished:
 
 @dataclass(frozen=True, slots=True)
 class TaskLost:
-    """The worker died with the task, which is begun anew elsewhere."""
+    """The worker died with the task, or gave it up for now: it is begun anew, here or elsewhere.
+
+    `reason` goes on after "its worker": "died", "was ended by SIGKILL", "gave up: ...".
+    """
 
     task: Task
     worker: str
