@@ -23,11 +23,11 @@ import zstandard
 from tinykernel.c_lz4 import BLOCK_BYTES, END, MAGIC, SIZE
 from tinykernel.cpio import ArchiveEntry, write_newc
 
-LARGE_BYTES = 1 << 20  # what a small initramfs has by lz4: the interpreter and the C library
+LARGE_BYTES = 4 << 20  # what a small initramfs has by lz4: the interpreter, half of it
 
 # A match costs the guest the same however short it is, so there are no short ones.
 _SMALL_LEVEL = 19
-_SMALL_MIN_MATCH = 5
+_SMALL_MIN_MATCH = 4
 _LZ4_LEVEL = 12  # the one that looks for the best parse
 # What costs it least is a literal that is not compressed, as the strategy "fast" with a target
 # length leaves them.

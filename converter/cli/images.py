@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from converter.cli.caching import Caching, open_cache
 from converter.cli.registries import access_for
 from converter.cli.stdin import claim_stdin
 from converter.convert_options import ConvertOptions
-from converter.errors import IntegrityError, NotFoundError
+from converter.errors import AuthError, IntegrityError, NotFoundError, UnavailableError
 from converter.events import Monitor
 from converter.image.c_oci import MAX_DOCUMENT_BYTES
 from converter.image.digest import Digest
@@ -58,8 +59,11 @@ def open_image(
     """
     from converter import library  # noqa: PLC0415 - as in convert_source
 
-    parse_argument(text)
-    with library.open_image(text, origin, store=store, monitor=monitor) as opened:
+    reference = parse_argument(text)
+    with (
+        _pointing_at_paths(text, reference),
+        library.open_image(text, origin, store=store, monitor=monitor) as opened,
+    ):
         yield opened
 
 
@@ -86,7 +90,10 @@ def convert_source(
     host = reference.host if isinstance(reference, RegistryReference) else ""
     named = named or host
     access = access_for(host, origin.access, named=named)
-    with open_cache(caching, store, origin.access, named=named, monitor=monitor) as cache:
+    with (
+        _pointing_at_paths(text, reference),
+        open_cache(caching, store, origin.access, named=named, monitor=monitor) as cache,
+    ):
         return library.convert(
             text,
             store=store.root,
@@ -97,6 +104,17 @@ def convert_source(
             cache=cache,
             monitor=monitor,
         )
+
+
+@contextmanager
+def _pointing_at_paths(text: str, reference: SourceReference) -> Iterator[None]:
+    """Tell whoever forgot the `./` of a bundle that a name without it is a registry's."""
+    try:
+        yield
+    except (AuthError, NotFoundError, UnavailableError) as error:
+        if isinstance(reference, RegistryReference) and os.path.lexists(text):
+            error.hint = f"There is a {text} here: ./{text} names it, as a bundle."
+        raise
 
 
 def hold_bundle_to(policy: Policy, reference: BundleReference) -> None:

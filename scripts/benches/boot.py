@@ -13,6 +13,7 @@ import json
 import secrets
 import socket
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 from agent.tether.host_config import HostConfig
@@ -32,6 +33,16 @@ from tinykernel.record import BootImage
 
 _SCRIPT = "echo A >/dev/ttyS0; while :; do :; done"
 _ARGUMENTS = ("/bin/busybox", "sh", "-c", _SCRIPT)
+# What a kernel's code is compiled for: each of these ends with the letter of its mark.
+_WORK = {
+    "B": ("200,000 calls of a byte", "dd if=/dev/zero of=/dev/null bs=1 count=100000"),
+    "C": (
+        "200 programs",
+        "sh -c 'i=0; while [ $i -lt 200 ]; do /bin/busybox true; i=$((i+1)); done'",
+    ),
+    "D": ("32 MiB into a file", "dd if=/dev/zero of=/big bs=65536 count=512"),
+    "E": ("1000 new files", "sh -c 'i=0; while [ $i -lt 1000 ]; do : >/f$i; i=$((i+1)); done'"),
+}
 _MEMORY_MIB = 256
 # A guest that waits for a real disk must not halt: then the clock would leap to its next timer,
 # which may be seconds away. So it counts instructions while it waits.
@@ -49,6 +60,7 @@ def run(rounds: int) -> dict[str, object]:
         work = Path(name)
         link = disk.build(work)
         seconds: dict[str, float] = {}
+        worked: dict[str, float] = {}
         sizes: dict[str, int] = {}
         for flavour in flavours:
             image = boot_image(flavour)
@@ -57,6 +69,8 @@ def run(rounds: int) -> dict[str, object]:
                 for what, value in _measure(image, link, folder).items():
                     key = f"{flavour}: {what}"
                     seconds[key] = min(value, seconds.get(key, value))
+            for what, value in _work(image, link, work / f"{flavour}-work").items():
+                worked[f"{flavour}: {what}"] = value
             sizes[f"{flavour}: kernel"] = image.kernel.stat().st_size
             sizes[f"{flavour}: initramfs"] = image.initrd.stat().st_size
             entries = read_initramfs(image.initrd.read_bytes())
@@ -65,6 +79,7 @@ def run(rounds: int) -> dict[str, object]:
     return {
         "rounds": rounds,
         "virtual seconds": seconds,
+        "virtual seconds of work": worked,
         **_judged(seconds, flavours),
         "bytes": sizes,
     }
@@ -84,9 +99,8 @@ def _judged(seconds: dict[str, float], flavours: list[str]) -> dict[str, object]
     return {"differences": over, "ratios": ratios}
 
 
-def _measure(image: BootImage, link: Path, folder: Path) -> dict[str, float]:
-    """Boot both once."""
-    spec = MachineSpec(
+def _spec(image: BootImage, link: Path, arguments: tuple[str, ...]) -> MachineSpec:
+    return MachineSpec(
         chain=(link,),
         capacity_bytes=disk.CAPACITY_BYTES,
         boot=image,
@@ -94,11 +108,16 @@ def _measure(image: BootImage, link: Path, folder: Path) -> dict[str, float]:
             root_uuid=disk.ROOT_UUID,
             hostname="guest",
             image={},
-            run=RunConfig(args=_ARGUMENTS, host_config=HostConfig(privileged=True)),
+            run=RunConfig(args=arguments, host_config=HostConfig(privileged=True)),
         ),
         memory_mib=_MEMORY_MIB,
         channel=Channel.VIRTIO_SERIAL,
     )
+
+
+def _measure(image: BootImage, link: Path, folder: Path) -> dict[str, float]:
+    """Boot both once."""
+    spec = _spec(image, link, _ARGUMENTS)
     folder.mkdir()
     (folder / "ours").mkdir()
     ours = _booted(spec, folder / "ours", ("line", "port:A"))
@@ -112,6 +131,21 @@ def _measure(image: BootImage, link: Path, folder: Path) -> dict[str, float]:
         "bare first byte": bare["port:A"],
         "first byte": ours["port:A"],
     }
+
+
+def _work(image: BootImage, link: Path, folder: Path) -> dict[str, float]:
+    """Return how long a program's calls take under the image's kernel."""
+    steps = [
+        f"/bin/busybox {command} 2>/dev/null; echo {letter} >/dev/ttyS0"
+        for letter, (_what, command) in _WORK.items()
+    ]
+    script = "; ".join(["echo A >/dev/ttyS0", *steps, "while :; do :; done"])
+    folder.mkdir()
+    spec = _spec(image, link, ("/bin/busybox", "sh", "-c", script))
+    found = _booted(spec, folder, ("port:A", *(f"port:{letter}" for letter in _WORK)))
+    ends = [found[f"port:{letter}"] for letter in ("A", *_WORK)]
+    spans = [end - begin for begin, end in pairwise(ends)]
+    return {what: span for (what, _command), span in zip(_WORK.values(), spans, strict=True)}
 
 
 def _booted(

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "kernels.md"
 TINY_LIMIT_BYTES = 9_000_000
 SMALLEST_MIB = 96
-TINY_USES_MIB = 43  # the goal is 40; docs/kernels.md
+TINY_USES_MIB = 40
 _MEMORY = "cat /proc/meminfo"
 
 

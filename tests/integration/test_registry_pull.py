@@ -215,8 +215,9 @@ def test_a_changed_document(registry: RegistryServer, tmp_path: Path, which: str
 def test_nobody_listens(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         host = f"127.0.0.1:{free.getsockname()[1]}"
+    server = RegistryServer(host, tmp_path, tmp_path / "access.log", process=0)
     with pytest.raises(UnavailableError, match="Connection refused"):
-        pull(RegistryServer(host, tmp_path), "both:1", tmp_path / "blobs")
+        pull(server, "both:1", tmp_path / "blobs")
     assert names_in(tmp_path) == set()
 
 

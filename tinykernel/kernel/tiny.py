@@ -44,15 +44,14 @@ _CONFIG_FILE = "config"
 _LOCK_FILE = "lock"
 _SUMS_FILE = "sums.json"  # name -> sha256, written last
 
-# The code is small, which is slow where an initramfs is unpacked: these of lib/zstd stay quick.
-_QUICK = (
-    *("decompress/zstd_decompress", "decompress/zstd_decompress_block"),
-    *("decompress/huf_decompress", "common/fse_decompress", "common/entropy_common"),
+_MAKE_ARGUMENTS = ("ARCH=x86_64", "KCFLAGS=", "KAFLAGS=", "LOCALVERSION=")
+# The code is small (kernel.config says why), but not where it runs all the time, with each call,
+# fault and packet, and where an initramfs is unpacked. The files of these folders, none below.
+QUICK_FOLDERS = (
+    *("arch/x86/entry", "arch/x86/mm", "fs", "fs/ext4", "kernel", "kernel/locking", "kernel/sched"),
+    *("lib", "lib/zstd", "mm", "net/core"),
 )
-_MAKE_ARGUMENTS = (
-    *("ARCH=x86_64", "KCFLAGS=", "KAFLAGS=", "LOCALVERSION="),
-    *(f"CFLAGS_{name}.o=-O2" for name in _QUICK),
-)
+_QUICK = "\nccflags-y += -O2\n"  # behind what all files are compiled with, so it counts
 _IMAGE = "arch/x86/boot/bzImage"
 _FIXED = {
     "LC_ALL": "C",
@@ -122,6 +121,7 @@ def build_key(source_sha256: str) -> str:
     """Return the name under which the kernel of this source package is kept."""
     wanted = read_fragment(FRAGMENT.read_text("utf-8"))
     document = [source_sha256, versions(), list(wanted.values()), _MAKE_ARGUMENTS, _FIXED]
+    document += [QUICK_FOLDERS, _QUICK]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:32]
 
 
@@ -155,12 +155,20 @@ def unpacked_source(
 
 
 def configure(tree: Path) -> None:
-    """Write `.config` into the source tree: tinyconfig with our fragment on top.
+    """Prepare the source tree, once: `.config` is tinyconfig with our fragment on top.
 
     Raises IntegrityError when the source knows no such option any more or will not have it so.
     """
     wanted = read_fragment(FRAGMENT.read_text("utf-8"))
     make = ["make", "-s", *_MAKE_ARGUMENTS]
+    for makefile in (tree / folder / "Makefile" for folder in QUICK_FOLDERS):
+        if not makefile.exists():
+            raise IntegrityError(
+                f"{makefile.relative_to(tree)} is not in the kernel's source",
+                expected="the folders that this saltflat knows: a newer one may know this kernel",
+            )
+        with makefile.open("a", encoding="utf-8") as file:
+            file.write(_QUICK)
     _run([*make, "tinyconfig"], tree, _CONFIGURE_TIMEOUT_SECONDS)
     with (tree / ".config").open("a", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in wanted.values())

@@ -28,7 +28,7 @@ import pytest
 from tests.images.cache import ROOT
 from tests.images.kernels import kernel_file
 from tinykernel.kernel.fragment import read_fragment
-from tinykernel.kernel.tiny import FRAGMENT
+from tinykernel.kernel.tiny import FRAGMENT, QUICK_FOLDERS
 from tinykernel.kernel.toolchain import missing_packages
 
 KERNEL = kernel_file(b"")
@@ -112,7 +112,9 @@ def place(lacking: Callable[[str], None], tmp_path: Path) -> Place:
     wanted = "".join(f"{line}\n" for line in read_fragment(FRAGMENT.read_text("utf-8")).values())
     source = BytesIO()
     with tarfile.open(fileobj=source, mode="w:xz") as archive:
-        for name, text in (("Makefile", MAKEFILE.format(gate=gate)), ("full.config", wanted)):
+        files = {"Makefile": MAKEFILE.format(gate=gate), "full.config": wanted}
+        files |= {f"{folder}/Makefile": "" for folder in QUICK_FOLDERS}
+        for name, text in files.items():
             member = tarfile.TarInfo(f"linux-source-9.9/{name}")
             member.size = len(text.encode())
             archive.addfile(member, BytesIO(text.encode()))
