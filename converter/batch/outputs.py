@@ -21,7 +21,7 @@ from converter.image.platform import Platform
 from converter.image.reference import BundleReference, parse_source
 from converter.library import BundleTarget, is_there
 from converter.pipeline import Chain
-from converter.store.bundle import DOCUMENT, write_bundle
+from converter.store.bundle import write_bundle
 from converter.store.bundle_boot import bundle_boot
 from converter.store.layout import Store
 
@@ -78,12 +78,8 @@ class _Making:
     def _bundle(self, wish: BundleWish) -> Outcome:
         chain = self._chain
         boot = bundle_boot(self._store, wish.boot)
-        kind, place = wish.kind.value, str(Path(wish.place).absolute())
-        note = self._notes.read(kind, place)
-        # What an earlier batch left there and nobody has touched is no reason to stop: its tag has
-        # moved, or its image is another now.
-        force = wish.force or (note is not None and note.is_ours)
-        target = BundleTarget(Path(wish.place), boot, force=force, copy=wish.copy)
+        # Of another image it is replaced by force alone: machines may stand on its disks.
+        target = BundleTarget(Path(wish.place), boot, force=wish.force, copy=wish.copy)
         if is_there(target, chain):
             return _ALREADY
         write_bundle(
@@ -93,12 +89,9 @@ class _Making:
             chain.links,
             chain.disks,
             boot=boot,
-            force=force,
+            force=wish.force,
             copy=wish.copy,
         )
-        identity = identity_of_parts(*_chain_parts(_exportable(chain)))
-        document = MadeFile.of(Path(place) / DOCUMENT)
-        self._notes.write(kind, place, Note(identity, is_done=True, files=(document,)))
         copied = sum(link.size_bytes for link in chain.links) if wish.copy else 0
         return Outcome(f"bundle {wish.place}", written_bytes=copied)
 

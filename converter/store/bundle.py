@@ -32,7 +32,6 @@ from converter.store.bundle_boot import BundleBoot
 from converter.store.links import ChainParameters, LinkRecord
 
 SCHEMA = 1
-DOCUMENT = "bundle.json"
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
 
 
@@ -88,7 +87,7 @@ def write_bundle(
     whole under temporary names. The next bundle of this name removes what such attempts left.
     """
     occupied = folder.exists() and any(folder.iterdir())
-    if occupied and not (force and (folder / DOCUMENT).is_file()):
+    if occupied and not (force and (folder / "bundle.json").is_file()):
         raise UsageError(
             f"{folder} exists and is not empty.",
             expected="a new folder; with --force a bundle, which is then replaced",
@@ -103,7 +102,7 @@ def write_bundle(
         write_atomic(temp / "manifest.json", image.manifest_raw)
         write_atomic(temp / "config.json", image.config_raw)
         document = _document(image, parameters, links, boot)
-        write_atomic(temp / DOCUMENT, json.dumps(document, indent=1).encode() + b"\n")
+        write_atomic(temp / "bundle.json", json.dumps(document, indent=1).encode() + b"\n")
         place_directory(temp, folder)
     except BaseException:
         shutil.rmtree(temp, ignore_errors=True)
@@ -147,7 +146,7 @@ def read_bundle(folder: Path) -> Bundle:
     Raises NotFoundError if there is none, SaltflatError if its schema is newer, IntegrityError if
     it is damaged.
     """
-    path = folder / DOCUMENT
+    path = folder / "bundle.json"
     try:
         document: Any = json.loads(path.read_bytes())
         config_raw = (folder / "config.json").read_bytes()
@@ -215,7 +214,7 @@ def is_bundle_of(
     Documents are compared byte for byte, disks by their size. Raises as `read_bundle` does.
     """
     read_bundle(folder)
-    document = json.loads((folder / DOCUMENT).read_bytes())
+    document = json.loads((folder / "bundle.json").read_bytes())
     wanted = _document(image, parameters, links, boot)
     return (
         {**document, "tool": wanted["tool"]} == json.loads(json.dumps(wanted))

@@ -126,39 +126,39 @@ def test_what_images_share_is_done_once_and_not_again(
     assert Path("out/two-2.0.vmdk").read_bytes() == whole
 
 
-def test_what_a_batch_left_makes_room_when_its_tag_has_moved(
+def test_an_export_makes_room_when_its_tag_has_moved_and_a_bundle_by_force(
     saltflat: Saltflat, tmp_path: Path
 ) -> None:
-    layout, bundle, disk = tmp_path / "layout", tmp_path / "bundle", tmp_path / "disk.vmdk"
-    entry = {
-        "image": f"oci:{layout}",
-        "bundle": str(bundle),
-        "export": {"type": "sparse", "output": str(disk)},
-    }
+    layout, disk = tmp_path / "layout", tmp_path / "disk.vmdk"
+    bundles = tmp_path / "kept", tmp_path / "forced"
 
     def nightly(layer: str) -> subprocess.CompletedProcess[bytes]:
         shutil.rmtree(layout, ignore_errors=True)
-        write_layout(layout, [LAYERS[layer]])
+        source = write_layout(layout, [LAYERS[layer]])
+        entries = [
+            {"image": source, "bundle": {"output": str(bundle), "force": bundle.name == "forced"}}
+            for bundle in bundles
+        ]
+        entries.append({"image": source, "export": {"type": "sparse", "output": str(disk)}})
         command = ("batch", "-", "--store", tmp_path / "store", "--keep-going", "--format", "json")
-        return saltflat(*command, stdin=json.dumps(entry).encode())
+        return saltflat(*command, stdin="\n".join(map(json.dumps, entries)).encode())
+
+    def bundled() -> list[str]:
+        return [json.loads((bundle / "bundle.json").read_bytes())["digest"] for bundle in bundles]
 
     result(nightly("flavour-a-3"))
-    first = disk.read_bytes()
-    moved = result(nightly("flavour-b-3"))
-    assert moved["done"] == 1
-    assert (
-        json.loads((bundle / "bundle.json").read_bytes())["digest"] == moved["images"][0]["digest"]
-    )
-    converter.verify(bundle)
-    second = disk.read_bytes()
-    assert second != first
+    first, (digest, _) = disk.read_bytes(), bundled()
+    moved = nightly("flavour-b-3")
+    images = json.loads(moved.stdout)["images"]
+    assert [image["state"] for image in images] == ["failed", "done", "done"]
+    assert moved.returncode == 2
+    assert bundled() == [digest, images[1]["digest"]]
+    assert disk.read_bytes() != first
 
-    # What somebody has touched is somebody's.
-    disk.write_bytes(b"somebody's")
-    (bundle / "bundle.json").write_bytes(b"{}")
-    refused = nightly("flavour-a-3")
-    assert refused.returncode == 2
-    assert (disk.read_bytes(), (bundle / "bundle.json").read_bytes()) == (b"somebody's", b"{}")
+    disk.write_bytes(b"somebody's")  # what was touched is not the batch's own any more
+    again = json.loads(nightly("flavour-a-3").stdout)
+    assert [image["state"] for image in again["images"]] == ["unchanged", "done", "failed"]
+    assert disk.read_bytes() == b"somebody's"
 
 
 def test_images_that_fail_leave_the_others_alone(
