@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -47,6 +48,8 @@ CACHE = CacheOrder("localhost:1/cache", "both", verify=False, origin=Origin())
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with (
+        # What a busy machine takes for its first import of Dask is no fault of the cluster's.
+        dask.config.set({"distributed.comm.timeouts.connect": "120s"}),
         LocalCluster(
             n_workers=1,
             threads_per_worker=2,
