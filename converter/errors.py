@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+INTERRUPTED = 130  # the exit code after Ctrl-C, which is no error: as shells have it
+
 
 class SaltflatError(Exception):
     """Report a failure that a person can act on.

@@ -232,8 +232,8 @@ def run_batch(
     try:
         if keep_going or not tally.ended:
             executor.run(plan, batch.order_of, hear, keep_going=keep_going)
-    except BaseException:
-        for last in tally.finish(clock() - began, is_interrupted=True):
+    except BaseException as error:
+        for last in tally.finish(clock() - began, stopped_by=error):
             watch(last)
         raise
     *skipped, finished = tally.finish(clock() - began)

@@ -101,7 +101,10 @@ class TaskFinished:
 
 @dataclass(frozen=True, slots=True)
 class TaskLost:
-    """The worker died with the task, which is begun anew elsewhere."""
+    """The worker died with the task, or gave it up for now: it is begun anew, here or elsewhere.
+
+    `reason` goes on after "its worker": "died", "was ended by SIGKILL", "gave up: ...".
+    """
 
     task: Task
     worker: str
@@ -140,7 +143,8 @@ class BatchFinished:
     """The last event: how many images ended in which state, and what it took.
 
     `links_made` counts new links that were converted here, `links_cached` those that came from a
-    cache. `exit_code` is the worst of all images'.
+    cache. `exit_code` is the worst of all images', or of what stopped the batch
+    before its end, if it `is_interrupted`.
     """
 
     at_seconds: float

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from converter.errors import (
+    INTERRUPTED,
     AuthError,
     HypervisorError,
     IntegrityError,
@@ -60,6 +61,13 @@ def failure_of(error: BaseException) -> Failure:
             hint="Convert this image alone with --debug and report what it prints.",
         )
     return Failure(error.kind, error.exit_code, error.what, error.expected, error.hint, error.cause)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Return what a command ends with that `error` ends."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return failure_of(error).exit_code
 
 
 def worst_exit_code(failures: Iterable[Failure]) -> int:

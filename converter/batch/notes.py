@@ -2,7 +2,8 @@
 
 They lie in the store's cache, one for each place, and may be deleted: an output without a note is
 as good as a stranger's. A note is written twice, before the output is made and after it. One that
-was only begun tells that what lies in the place now, if anything, is ours.
+was only begun tells that what lies in the place now, if anything, is ours; one that is done, that
+its files are for as long as nobody has touched them, whatever image has that name today.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ class Note:
     @property
     def is_intact(self) -> bool:
         """Whether the output was finished and its files are as they were."""
-        try:
-            return self.is_done and all(MadeFile.of(Path(file.path)) == file for file in self.files)
-        except OSError:
-            return False
+        return self.is_done and all(_now(file) == file for file in self.files)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether what lies in the place is as a batch left it; files may be gone."""
+        return not self.is_done or all(_now(file) in (file, None) for file in self.files)
 
 
 class Notes:
@@ -61,11 +64,11 @@ class Notes:
     def __init__(self, store: Store) -> None:
         self._folder = store.cache / _FOLDER
 
-    def read(self, kind: str, place: str, identity: str) -> Note | None:
-        """Return the note on what is in a place, if it is of this identity; else None."""
+    def read(self, kind: str, place: str) -> Note | None:
+        """Return the note on what was made in a place, of whichever identity; None without one."""
         try:
             document = json.loads(self._path(kind, place).read_bytes())
-            note = Note(
+            return Note(
                 document["identity"],
                 document["is_done"] is True,
                 tuple(MadeFile(**file) for file in document["files"]),
@@ -73,7 +76,6 @@ class Notes:
             )
         except (OSError, ValueError, KeyError, TypeError):  # none, or one that is none of ours
             return None
-        return note if note.identity == identity else None
 
     def write(self, kind: str, place: str, note: Note) -> None:
         """Put down what is made, or is about to be, in a place. Raises OSError."""
@@ -82,6 +84,14 @@ class Notes:
 
     def _path(self, kind: str, place: str) -> Path:
         return self._folder / f"{identity_of_parts(kind, place)}.json"
+
+
+def _now(file: MadeFile) -> MadeFile | None:
+    """Return what a file is now, None if it is gone, or cannot be looked at."""
+    try:
+        return MadeFile.of(Path(file.path))
+    except OSError:
+        return None
 
 
 def identity_of_parts(*parts: str | bytes | Sequence[str]) -> str:

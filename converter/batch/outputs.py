@@ -78,6 +78,7 @@ class _Making:
     def _bundle(self, wish: BundleWish) -> Outcome:
         chain = self._chain
         boot = bundle_boot(self._store, wish.boot)
+        # Of another image it is replaced by force alone: machines may stand on its disks.
         target = BundleTarget(Path(wish.place), boot, force=wish.force, copy=wish.copy)
         if is_there(target, chain):
             return _ALREADY
@@ -100,11 +101,13 @@ class _Making:
         request = request_of(wish, out)
         export = request.export_of(_exportable(self._chain), self._store)
         identity = _export_identity(wish, export)
-        note = self._notes.read(kind, place, identity)
-        if note is not None and note.is_intact:
+        note = self._notes.read(kind, place)
+        is_same = note is not None and note.identity == identity
+        if note is not None and is_same and note.is_intact:
             return _ALREADY
-        # A file of that name without a note is somebody's; with one, an earlier batch left it.
-        force = wish.force or note is not None
+        # A file of that name without a note is somebody's; with one, an earlier batch left it. If
+        # that made something else, of a tag that has moved, it must be just as it was left.
+        force = wish.force or (note is not None and (is_same or note.is_ours))
         request.check(force=force)
         if wish.sbom:
             export = replace(export, attachments=self._bills())
@@ -138,8 +141,8 @@ class _Making:
         repository = ArtifactRepository(client, target.repository, host=target.reference.host)
         chain = self._chain
         identity = identity_of_parts(*_chain_parts(_exportable(chain)), wish.codec)
-        note = self._notes.read(wish.kind.value, wish.place, identity)
-        if note is not None and note.is_done:
+        note = self._notes.read(wish.kind.value, wish.place)
+        if note is not None and note.identity == identity and note.is_done:
             answer = repository.manifest(target.tag or note.digest, accept=(OCI_MANIFEST,))
             if answer is not None and str(Digest.of(answer.raw)) == note.digest:
                 return _ALREADY

@@ -14,7 +14,7 @@ from converter.batch.events import (
     TaskFinished,
     TaskLost,
 )
-from converter.batch.failure import Failure, worst_exit_code
+from converter.batch.failure import Failure, exit_code_of, worst_exit_code
 from converter.batch.plan import Plan
 
 
@@ -71,9 +71,12 @@ class Tally:
         return tuple(ends)
 
     def finish(
-        self, at_seconds: float, *, is_interrupted: bool = False
+        self, at_seconds: float, *, stopped_by: BaseException | None = None
     ) -> tuple[ImageFinished | BatchFinished, ...]:
-        """Return the ends of all other images, which were not reached, and the sum."""
+        """Return the ends of all other images, which were not reached, and the sum.
+
+        `stopped_by` is what ended the batch before its end.
+        """
         skipped = tuple(
             self._end(number, ImageState.SKIPPED, at_seconds)
             for number in range(len(self._plan.images))
@@ -95,8 +98,10 @@ class Tally:
                 links_made=sums.links_made,
                 links_cached=sums.links_cached,
                 lost_tasks=self._lost,
-                exit_code=worst_exit_code(self._failures),
-                is_interrupted=is_interrupted,
+                exit_code=exit_code_of(stopped_by)
+                if stopped_by is not None
+                else worst_exit_code(self._failures),
+                is_interrupted=stopped_by is not None,
             ),
         )
 

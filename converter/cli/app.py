@@ -18,9 +18,8 @@ from converter import __version__
 from converter.cli.output import Output
 from converter.cli.progress import STYLES
 from converter.cli.report import report
-from converter.errors import SaltflatError
+from converter.errors import INTERRUPTED, SaltflatError
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 # Their exit code is the process's; ours is always 125. `start` joins them when it attaches.
 GUEST_VERBS = frozenset({"run", "attach", "exec"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -138,12 +139,14 @@ def command(
 
         try:
             finished = run_batch(batch, executor, watch, keep_going=keep_going)
-        finally:
-            record = history.record()
-            if record is not None:
-                reports.write(record, ended=time.time())
+        except BaseException:
+            with suppress(OSError):  # what stopped the batch is what is told
+                reports.write(history.record(), ended=time.time())
+            raise
+    ended, record = time.time(), history.record()
     assert record is not None, "the last event was there"
     output.result("\n".join(result_lines(record)), result_document(record))
+    reports.write(record, ended=ended)  # at last: where it fails, the result is there all the same
     return finished.exit_code
 
 

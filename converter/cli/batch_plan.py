@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from converter.batch.plan import Plan, PlannedImage, Whereabouts
+from converter.batch.report.documents import failure_document, outputs_document
 
 SCHEMA = 1
 
@@ -32,7 +35,6 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def plan_document(plan: Plan) -> dict[str, object]:
     """Return the plan as JSON has it (docs/schema/batch-plan.json)."""
-    figures = plan.figures
     numbers = {task.id: number for number, task in enumerate(plan.tasks)}
     return {
         "schema": SCHEMA,
@@ -43,19 +45,8 @@ def plan_document(plan: Plan) -> dict[str, object]:
                 "digest": image.digest or None,
                 "platform": image.platform,
                 "links": list(image.links),
-                "outputs": [
-                    {"kind": output.kind.value, "place": output.place} for output in image.outputs
-                ],
-                "failure": None
-                if image.failure is None
-                else {
-                    "kind": image.failure.kind,
-                    **({"cause": image.failure.cause} if image.failure.cause else {}),
-                    "what": image.failure.what,
-                    "expected": image.failure.expected,
-                    "hint": image.failure.hint,
-                    "exit_code": image.failure.exit_code,
-                },
+                "outputs": outputs_document(image.outputs),
+                "failure": failure_document(image.failure) if image.failure else None,
             }
             for image in plan.images
         ],
@@ -84,17 +75,7 @@ def plan_document(plan: Plan) -> dict[str, object]:
             }
             for task in plan.tasks
         ],
-        "figures": {
-            "images": figures.images,
-            "blobs": figures.blobs,
-            "fetch_blobs": figures.fetch_blobs,
-            "fetch_bytes": figures.fetch_bytes,
-            "shared_bytes": figures.shared_bytes,
-            "links": figures.links,
-            "convert_links": figures.convert_links,
-            "cached_links": figures.cached_links,
-            "disk_bytes": figures.disk_bytes,
-        },
+        "figures": asdict(plan.figures),
     }
 
 

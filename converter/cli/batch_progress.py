@@ -24,9 +24,10 @@ from converter.batch.events import (
 )
 from converter.batch.report.documents import event_document
 from converter.batch.report.history import BatchRecord
+from converter.batch.report.shapes import count, duration
 from converter.cli.batch_totals import BatchTotals
 from converter.cli.output import Output
-from converter.cli.progress import duration, has_bars, say
+from converter.cli.progress import has_bars, say
 from converter.cli.totals import Clock
 
 _SIGN_SECONDS = 10.0  # between two signs of life in a log
@@ -92,14 +93,14 @@ def result_lines(record: BatchRecord) -> list[str]:
         for image in record.images
     ]
     counts = [
-        f"{count} {word}"
-        for count, word in (
+        f"{number:,} {word}"
+        for number, word in (
             (total.done, "done"),
             (total.unchanged, "unchanged"),
             (total.failed, "failed"),
             (total.skipped, "not begun or not finished"),
         )
-        if count
+        if number
     ]
     amounts = [f"{total.links_made} links made"]
     if total.links_cached:
@@ -109,7 +110,7 @@ def result_lines(record: BatchRecord) -> list[str]:
         amounts.append(f"{total.sent_bytes / 1e6:.1f} MB sent")
     amounts.append(f"{record.plan.figures.shared_bytes / 1e6:.1f} MB shared")
     lines.append(
-        f"{len(record.images)} images: {', '.join(counts)}; {', '.join(amounts)}, in "
+        f"{count(len(record.images), 'image')}: {', '.join(counts)}; {', '.join(amounts)}, in "
         f"{duration(total.at_seconds)}"
     )
     return lines
@@ -133,7 +134,7 @@ class PlainBatch:
         if isinstance(event, BatchPlanned):
             figures = event.plan.figures
             say(
-                f"{figures.images} images: {figures.fetch_blobs} blobs "
+                f"{count(figures.images, 'image')}: {count(figures.fetch_blobs, 'blob')} "
                 f"({figures.fetch_bytes / 1e6:.1f} MB) to fetch, {figures.convert_links} of "
                 f"{figures.links} links to make, {event.workers} at a time"
             )

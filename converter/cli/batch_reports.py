@@ -54,11 +54,14 @@ class Reports:
                 expected=f"a file that ends in {_METRICS}",
             )
 
-    def write(self, record: BatchRecord, *, ended: float) -> None:
+    def write(self, record: BatchRecord | None, *, ended: float) -> None:
         """Write them of a batch that ended at `ended`, in seconds since the epoch. Raises OSError.
 
-        Each is whole or as it was, and readable for everybody: a node exporter is another user.
+        Each is whole or as it was, and readable for everybody: a node exporter is another user. Of
+        a batch that was not planned yet there is no `record`, and nothing is written.
         """
+        if record is None:
+            return
         if self.report is not None:
             begun = datetime.fromtimestamp(ended - record.total.at_seconds, UTC)
             when = f"{begun:%Y-%m-%d %H:%M:%S} UTC"

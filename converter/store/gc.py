@@ -33,7 +33,7 @@ from converter.store.inventory import (
     take_inventory,
 )
 from converter.store.layout import Store
-from converter.store.locks import LINK_PREFIX, SWEEP_TIMEOUT_SECONDS, sweeping
+from converter.store.locks import LINK_PREFIX, MARK_PREFIX, SWEEP_TIMEOUT_SECONDS, sweeping
 from converter.store.pins import pins
 from tinykernel.record import RECORD_FILE
 
@@ -263,8 +263,9 @@ def _delete_boot_folder(folder: Path) -> None:
 
 
 def _delete_locks(store: Store) -> None:
-    """Delete what nobody holds: locks of links, for the store is ours, and pins of the dead."""
-    for path in store.locks.glob(f"{LINK_PREFIX}*"):
-        path.unlink()
+    """Delete what nobody holds: locks of links, for the store is ours, and what the dead left."""
+    for prefix in (LINK_PREFIX, MARK_PREFIX):
+        for path in store.locks.glob(f"{prefix}*"):
+            path.unlink()
     for path in pins(store)[1]:
         path.unlink(missing_ok=True)

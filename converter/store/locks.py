@@ -26,6 +26,7 @@ from converter.events import Monitor, Note, ignore
 from converter.store.layout import Store
 
 LINK_PREFIX = "link-"
+MARK_PREFIX = "batch-"  # no lock: by it workers of a batch see whether they share the store
 SWEEP_TIMEOUT_SECONDS = 600.0
 _POLL_SECONDS = 0.05  # a deleter that comes again and again leaves gaps of a tenth of a second
 

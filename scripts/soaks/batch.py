@@ -3,8 +3,9 @@
 The images and what they share are tests/images/workload.py's; the registry counts what is asked of
 it, and how many blobs and links there must be follows from the names of the layers. Held as well:
 
-- the peak memory of all processes together: 150 MB and 1 KB for each file of the largest image, for
-  each job;
+- the peak memory of all processes together, what they share counted once: 150 MB and 1 KB for each
+  file of the largest image, for each job, of which there are as many as processors (`taskset -c 0`
+  makes it one);
 - with all 60 images, that the whole takes at most 1.15 times as long as as many processes take that
   convert the same links and nothing else, their blobs at hand;
 - with all 60 images, that a second run takes less than 3 % of the first.

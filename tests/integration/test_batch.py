@@ -126,6 +126,41 @@ def test_what_images_share_is_done_once_and_not_again(
     assert Path("out/two-2.0.vmdk").read_bytes() == whole
 
 
+def test_an_export_makes_room_when_its_tag_has_moved_and_a_bundle_by_force(
+    saltflat: Saltflat, tmp_path: Path
+) -> None:
+    layout, disk = tmp_path / "layout", tmp_path / "disk.vmdk"
+    bundles = tmp_path / "kept", tmp_path / "forced"
+
+    def nightly(layer: str) -> subprocess.CompletedProcess[bytes]:
+        shutil.rmtree(layout, ignore_errors=True)
+        source = write_layout(layout, [LAYERS[layer]])
+        entries = [
+            {"image": source, "bundle": {"output": str(bundle), "force": bundle.name == "forced"}}
+            for bundle in bundles
+        ]
+        entries.append({"image": source, "export": {"type": "sparse", "output": str(disk)}})
+        command = ("batch", "-", "--store", tmp_path / "store", "--keep-going", "--format", "json")
+        return saltflat(*command, stdin="\n".join(map(json.dumps, entries)).encode())
+
+    def bundled() -> list[str]:
+        return [json.loads((bundle / "bundle.json").read_bytes())["digest"] for bundle in bundles]
+
+    result(nightly("flavour-a-3"))
+    first, (digest, _) = disk.read_bytes(), bundled()
+    moved = nightly("flavour-b-3")
+    images = json.loads(moved.stdout)["images"]
+    assert [image["state"] for image in images] == ["failed", "done", "done"]
+    assert moved.returncode == 2
+    assert bundled() == [digest, images[1]["digest"]]
+    assert disk.read_bytes() != first
+
+    disk.write_bytes(b"somebody's")  # what was touched is not the batch's own any more
+    again = json.loads(nightly("flavour-a-3").stdout)
+    assert [image["state"] for image in again["images"]] == ["unchanged", "done", "failed"]
+    assert disk.read_bytes() == b"somebody's"
+
+
 def test_images_that_fail_leave_the_others_alone(
     server: RegistryServer, saltflat: Saltflat, tmp_path: Path
 ) -> None:

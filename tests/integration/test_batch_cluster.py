@@ -55,6 +55,15 @@ def test_the_page_s_commands(
     assert [times[layer] for layer in _layers(corner_layout)] == [1] * 5
 
 
+def test_an_address_that_is_none_is_all_that_is_said(saltflat: Saltflat, tmp_path: Path) -> None:
+    command = ("batch", "-", "--store", tmp_path / "store", "--scheduler", "wire://host:8786")
+    done = saltflat(*command, stdin=b'"oci:layout:1"\n')
+    assert done.returncode == 2
+    problem, expected = done.stderr.decode().splitlines()
+    assert "'wire://host:8786' is not a scheduler's address" in problem
+    assert expected == "Expected: tcp://HOST:PORT, tls://HOST:PORT or local"
+
+
 def test_the_kubernetes_example_fits_the_commands_that_there_are() -> None:
     from distributed.cli import dask_scheduler, dask_worker
 

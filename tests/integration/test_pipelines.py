@@ -164,12 +164,17 @@ def test_tekton(saltflat: Saltflat, job: Job, tool: Callable[[str], str]) -> Non
             value = value.replace(written, meant)
         assert "$" not in value
         settings[variable["name"]] = value
+    # An earlier run got no further than this: it is made up for, though nothing has changed since.
+    saltflat.good("convert", "--plain-http", "--store", job.folder / ".saltflat", job.image)
     for step in spec["steps"]:
         script = job.folder / step["name"]
         script.write_text(step["script"])
         script.chmod(0o755)
         job.shell("sh", "-c", body=str(script), **settings)
     _judge(saltflat, job, tool)
+    (job.folder / "disk.vmdk").unlink()
+    job.shell("sh", "-c", body=str(script), **settings)
+    assert not (job.folder / "disk.vmdk").exists()  # it is pushed already
     policy, empty = job.folder / "small.yaml", job.folder / "empty"
     policy.write_text("schema: 1\nmax-disk-size: 100k\n")
     refused = saltflat("pull", "--plain-http", "--store", empty, "--policy", policy, job.image)
@@ -177,7 +182,7 @@ def test_tekton(saltflat: Saltflat, job: Job, tool: Callable[[str], str]) -> Non
     assert not list((empty / "links").iterdir())  # the chain's own record tells its size
     result = json.loads((job.folder / "result.json").read_text())
     assert (job.folder / "digest").read_text() == result["digest"]
-    assert (job.folder / "changed").read_text() == "true"
+    assert (job.folder / "changed").read_text() == "false"
 
 
 def test_a_job_ends_where_the_policy_refuses(job: Job) -> None:

@@ -16,6 +16,7 @@ from converter.errors import NotFoundError, UnavailableError, UsageError
 
 try:
     from distributed import Client, LocalCluster
+    from distributed.comm.addressing import get_address_host_port
 except ImportError as error:
     raise NotFoundError(
         "Dask, by which other hosts take part in a batch, is not installed.",
@@ -35,6 +36,8 @@ def connected(scheduler: str, *, workers: int) -> Iterator[Client]:
     LOCAL stands for a scheduler and as many `workers` on this host, which end with the block.
     Raises UsageError for an address that is none, UnavailableError if nobody answers there.
     """
+    if scheduler != LOCAL:
+        _check_address(scheduler)
     with ExitStack() as opened:
         opened.enter_context(_without_words())
         where: str | LocalCluster = scheduler
@@ -57,11 +60,6 @@ def connected(scheduler: str, *, workers: int) -> Iterator[Client]:
                 f"The scheduler {scheduler} does not answer: {error}",
                 hint="Start one: dask scheduler",
             ) from error
-        except ValueError as error:
-            raise UsageError(
-                f"{scheduler!r} is not a scheduler's address: {error}",
-                expected="tcp://HOST:PORT, tls://HOST:PORT or local",
-            ) from error
         try:
             client.wait_for_workers(1, timeout=_WORKER_SECONDS)
         except TimeoutError as error:
@@ -70,6 +68,20 @@ def connected(scheduler: str, *, workers: int) -> Iterator[Client]:
                 hint=f"Start some: dask worker {scheduler} --nthreads 1",
             ) from error
         yield client
+
+
+def _check_address(scheduler: str) -> None:
+    """Raise UsageError for what is no address.
+
+    A client that finds out by itself is one that waits for most of a minute before it goes.
+    """
+    try:
+        get_address_host_port(scheduler)
+    except ValueError as error:
+        raise UsageError(
+            f"{scheduler!r} is not a scheduler's address: {error}.",
+            expected="tcp://HOST:PORT, tls://HOST:PORT or local",
+        ) from error
 
 
 @contextmanager

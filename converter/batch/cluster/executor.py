@@ -48,7 +48,7 @@ _LOOK_SECONDS = 5.0
 _NOBODY_SECONDS = 120.0  # without any worker; one that is restarted is there within seconds
 _RESULT_SECONDS = 30.0
 _REST_SECONDS = 30.0
-_DIED = "its worker died"
+_DIED = "died"
 _ALONG = "fetched with its link"
 
 
@@ -205,7 +205,7 @@ class _Run:
         elif running is None:
             return
         elif word is Word.GAVE_UP:
-            running.gave_up = message["text"]
+            running.gave_up = f"gave up: {message['text'].rstrip('.')}"
         else:
             self._watch(TaskAdvanced(task, message["done_bytes"], message["total_bytes"]))
 

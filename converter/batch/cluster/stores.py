@@ -17,12 +17,12 @@ from converter import __version__
 from converter.batch.orders import CacheOrder
 from converter.errors import SaltflatError, UsageError
 from converter.store.layout import Store
+from converter.store.locks import MARK_PREFIX
 
 if TYPE_CHECKING:
     from distributed import Client
 
 STORE_VARIABLE = "SALTFLAT_WORKER_STORE"
-_MARK_PREFIX = "batch-"
 _BOTH_WAYS = "both"  # a cache's mode, as on the command line
 
 
@@ -52,7 +52,7 @@ def look(store: Path, mark: str) -> Sight:
 @contextmanager
 def marked(store: Store, name: str) -> Iterator[str]:
     """Yield the mark that is in `store` until the block ends; `name` is no other batch's."""
-    path = store.locks / f"{_MARK_PREFIX}{name}"
+    path = store.locks / f"{MARK_PREFIX}{name}"
     path.touch()
     try:
         yield path.name

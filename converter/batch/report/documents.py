@@ -5,6 +5,9 @@ Source: docs/schema/progress.json and docs/schema/batch.json, which tests hold t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
+
 from converter.batch.events import (
     BatchEvent,
     BatchFinished,
@@ -19,7 +22,7 @@ from converter.batch.events import (
     TaskStarted,
 )
 from converter.batch.failure import Failure
-from converter.batch.plan import Task
+from converter.batch.plan import PlannedOutput, Task
 from converter.batch.report.history import BatchRecord, ImageRecord
 
 SCHEMA = 1
@@ -46,19 +49,10 @@ def result_document(record: BatchRecord) -> Document:
 
 def _event(event: BatchEvent) -> tuple[str, Document]:
     if isinstance(event, BatchPlanned):
-        figures = event.plan.figures
         return "batch-planned", {
-            "images": figures.images,
             "tasks": len(event.plan.tasks),
             "workers": event.workers,
-            "blobs": figures.blobs,
-            "fetch_blobs": figures.fetch_blobs,
-            "fetch_bytes": figures.fetch_bytes,
-            "shared_bytes": figures.shared_bytes,
-            "links": figures.links,
-            "convert_links": figures.convert_links,
-            "cached_links": figures.cached_links,
-            "disk_bytes": figures.disk_bytes,
+            **asdict(event.plan.figures),
         }
     if isinstance(event, TaskStarted):
         return "task-started", {
@@ -78,7 +72,7 @@ def _event(event: BatchEvent) -> tuple[str, Document]:
             **_task(event.task),
             **_span(event),
             "outcome": _outcome(event.outcome) if event.outcome else None,
-            "failure": _failure(event.failure) if event.failure else None,
+            "failure": failure_document(event.failure) if event.failure else None,
         }
     if isinstance(event, TaskLost):
         return "task-lost", {**_task(event.task), **_span(event), "reason": event.reason}
@@ -91,7 +85,7 @@ def _event(event: BatchEvent) -> tuple[str, Document]:
             "state": event.state.value,
             "at_seconds": _seconds(event.at_seconds),
             "failed_task": event.failed_task or None,
-            "failure": _failure(event.failure) if event.failure else None,
+            "failure": failure_document(event.failure) if event.failure else None,
         }
     if isinstance(event, Said):
         # As every other verb says it, so that who reads lines needs to know one form.
@@ -132,7 +126,7 @@ def _link(link: LinkMade) -> Document:
     }
 
 
-def _failure(failure: Failure) -> Document:
+def failure_document(failure: Failure) -> Document:
     """Return a failure as an error on standard error has it."""
     return {
         "kind": failure.kind,
@@ -142,6 +136,11 @@ def _failure(failure: Failure) -> Document:
         "hint": failure.hint,
         "exit_code": failure.exit_code,
     }
+
+
+def outputs_document(outputs: Iterable[PlannedOutput]) -> list[Document]:
+    """Return what is made of an image."""
+    return [{"kind": output.kind.value, "place": output.place} for output in outputs]
 
 
 def _image(image: ImageRecord) -> Document:
@@ -156,9 +155,9 @@ def _image(image: ImageRecord) -> Document:
         "shared_bytes": image.shared_bytes,
         "ended_seconds": _seconds(image.ended_seconds),
         "work_seconds": _seconds(image.work_seconds),
-        "outputs": [{"kind": output.kind.value, "place": output.place} for output in image.outputs],
+        "outputs": outputs_document(image.outputs),
         "failed_task": image.failed_task or None,
-        "failure": _failure(image.failure) if image.failure else None,
+        "failure": failure_document(image.failure) if image.failure else None,
     }
 
 

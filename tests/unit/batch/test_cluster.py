@@ -158,6 +158,7 @@ def test_what_needs_a_failed_task_is_not_begun(
     assert {ends[name].task.images for name in ends.keys() - {failed.task.id}} == {(1,)}
     (lost,) = (event for event in events if isinstance(event, TaskLost))
     assert lost.task == failed.task  # Dask has tried it twice
+    assert lost.reason.startswith("gave up: ")
     assert nobody.partition(":")[0] in lost.reason
 
 

@@ -50,9 +50,12 @@ def test_what_was_not_reached_is_skipped_and_a_lost_worker_is_no_end() -> None:
     tally = Tally(found)
     task = found.tasks[0]
     assert tally.take(TaskLost(task, "w", 0.0, 1.0, "was ended by SIGKILL")) == ()
-    *skipped, total = tally.finish(2.0, is_interrupted=True)
+    *skipped, total = tally.finish(2.0, stopped_by=KeyboardInterrupt())
     assert [end.state for end in skipped] == [ImageState.SKIPPED] * 3
-    assert (total.lost_tasks, total.skipped, total.exit_code) == (1, 3, 0)
+    assert (total.lost_tasks, total.skipped) == (1, 3)
+    assert (total.exit_code, total.is_interrupted) == (130, True)
+    (gone,) = tally.finish(3.0, stopped_by=UnavailableError("the scheduler has gone"))
+    assert (gone.exit_code, gone.is_interrupted) == (8, True)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from converter.batch.events import (
     Outcome,
     TaskAdvanced,
     TaskFinished,
+    TaskLost,
     TaskStarted,
 )
 from converter.batch.failure import Failure
@@ -75,11 +76,13 @@ def test_a_log_has_a_line_for_each_image_and_a_sign_now_and_then(
     for done in (100, 200, 300):
         clock.now += 6
         plain.show(TaskAdvanced(FIRST, done, 1000))
+    plain.show(TaskLost(FIRST, "worker 1", 0.0, 18.0, "died"))
     plain.show(ended(0))
     plain.show(ended(1, Failure("integrity", 5, "It is broken.")))
     assert capsys.readouterr().err.splitlines() == [
         "2 images: 4 blobs (0.0 MB) to fetch, 4 of 4 links to make, 2 at a time",
         "0 of 2 images, 7% of the work, 2:48 left",
+        f"Warning: {FIRST.name}: its worker died; it is begun anew",
         "[1/2] a-b (linux/amd64): done",
         "[2/2] c-d (linux/amd64): failed: It is broken.",
     ]
