@@ -25,7 +25,7 @@ from tinykernel import c_newc
 
 SCRIPT = ROOT / "tests" / "guests" / "escape.py"
 _PYTHON = "python3.11"
-_ADDED = ("selectors", "signal", "socket", "typing")
+_ADDED = ("contextlib", "ctypes", "ctypes._endian", "selectors", "signal", "socket", "typing")
 _LEFT_OUT = ("init", "usr/lib/saltflat", "usr/lib/modules", "dev", "proc", "sys", "tmp")
 
 
@@ -58,7 +58,11 @@ def _files(tar: TarBuilder) -> None:
         spec = importlib.util.find_spec(name)
         assert spec is not None
         assert spec.origin is not None
-        tar.file(f"usr/lib/{_PYTHON}/{name}.py", Path(spec.origin).read_bytes())
+        place = f"usr/lib/{_PYTHON}/{name.replace('.', '/')}"
+        if spec.submodule_search_locations is not None:
+            tar.directory(place)
+            place += "/__init__"
+        tar.file(f"{place}.py", Path(spec.origin).read_bytes())
     busybox = shutil.which("busybox")
     assert busybox is not None
     tar.directory("tmp", mode=0o1777)

@@ -214,8 +214,9 @@ FAULTS = (
     Fault(
         "a stop that is not the last end",
         "life",
-        "self._restarts.stop()\n        if self._forget",
-        "if self._forget",
+        "self._restarts.stop()\n"
+        "        if not self._forget_restart():\n            self._end_in_order",
+        "if not self._forget_restart():\n            self._end_in_order",
         shown_by="always, whatever the code, until it is stopped",
     ),
     Fault(
