@@ -9,7 +9,6 @@ rows are `lives`'. Runs under the boot image's Python, with what is in it.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -84,11 +83,12 @@ def _under_fault(
         code = 1
         try:
             _break(sys.modules["agent.tether." + fault["module"]], fault["source"])
-            with contextlib.closing(_answers(fault["rows"], wanted)) as found:
-                for name, answer in found:
-                    _say(answers, {"fault": fault["name"], "row": name, **answer})
-                    if _sight(answer) != _sight(sound[name]):
-                        break
+            found = _answers(fault["rows"], wanted)
+            for name, answer in found:
+                _say(answers, {"fault": fault["name"], "row": name, **answer})
+                if _sight(answer) != _sight(sound[name]):
+                    break
+            found.close()
             code = 0
         except BaseException as error:
             log.error(log.describe(error))

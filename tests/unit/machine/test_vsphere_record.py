@@ -46,6 +46,7 @@ def vm(make_spec) -> Vm:
         },
         instance_uuid=uuid_of(MACHINE),
         is_on=False,
+        is_suspended=False,
         is_template=False,
         created=None,
         snapshots=frozenset(),
