@@ -6,7 +6,8 @@ there is something to bring.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,16 @@ from converter.errors import SaltflatError
 from converter.events import Monitor, Note
 from converter.export.disks import DISK
 from converter.export.exportable import Exportable
-from converter.export.settings import Export
 from converter.export.template import (
-    DISK_NAME,
     NETWORK,
+    DiskAhead,
+    TemplateContent,
     kept_disk,
     linked_disks,
     passing_disk,
+    template_export,
     template_name,
 )
-from converter.vmdk.compression import best
 from converter.vsphere import c_marks
 from converter.vsphere.cluster_host import settle_host
 from converter.vsphere.connection import Connection
@@ -73,26 +74,22 @@ def bring(
     replace: bool = False,
     wait_seconds: float = WAIT_SECONDS,
     folder: Path,
+    ahead: DiskAhead | None = None,
     monitor: Monitor,
 ) -> tuple[str, Made]:
     """Make a template of `source`, unless it is there; return its name and what came of it.
 
-    `folder` is where a disk may lie while it is sent; `wait_seconds` is for another client that
-    makes the same. Raises as `import_template`.
+    `folder` is where a disk may lie while it is sent, unless it is `ahead` already; `wait_seconds`
+    is for another client that makes the same. Raises as `import_template`.
     """
     image = source.image
-    export = Export(
-        kind="stream",
-        source=source,
-        file_name=DISK_NAME,
-        codec=best(None),
-        threads=len(os.sched_getaffinity(0)),
-    )
-    flat = (
-        partial(passing_disk, export, monitor)
-        if manner.is_chunked
-        else partial(kept_disk, export, folder, monitor)
-    )
+    export = template_export(source)
+    if ahead is not None:
+        flat: Callable[[], AbstractContextManager[TemplateContent]] = ahead.content
+    elif manner.is_chunked:
+        flat = partial(passing_disk, export, monitor)
+    else:
+        flat = partial(kept_disk, export, folder, monitor)
     called = name or template_name(image.reference, image.digest)
     template = Template(
         name=called,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import click
@@ -24,7 +26,8 @@ from converter.convert_options import ConvertOptions
 from converter.errors import UsageError
 from converter.events import Note
 from converter.export.disks import DISK
-from converter.export.template import check_template_name
+from converter.export.template import DiskAhead, check_template_name, template_export
+from converter.image.reference import BundleReference
 from converter.image.source import Origin
 from converter.store.locks import using
 from converter.vsphere.kept import KeptSessions
@@ -125,35 +128,42 @@ def command(
       saltflat vsphere import debian:12 --cluster prod --datastore ssd --network lan
       saltflat vsphere import ./bundle --name web --vsphere-url root@esxi.example --format json
     """
-    # pyvmomi, which most verbs can do without, comes with these.
-    from converter.template_import import Manner, bring, find_place  # noqa: PLC0415 - as said
-    from converter.template_import import tag as tag_template  # noqa: PLC0415 - as said
-    from converter.vsphere.connection import open_connection  # noqa: PLC0415 - as said
-
     if name is not None:
         check_template_name(name)
     if chunked and delta:
         raise UsageError("--chunked and --delta exclude each other.", expected="one of them")
     wished = provisioning or settings.wishes.provisioning or Provisioning.THIN
-    manner = Manner(provisioning=Provisioning(wished), is_chunked=chunked, is_delta=delta)
     warn_if_insecure(settings, output.monitor)
     reference = parse_argument(source)
     store = open_store(store_root)
-    with (
-        interrupted_by_signals(),
-        open_connection(settings, kept=kept) as connection,
-        using(store, monitor=output.monitor),
-    ):
+    find = partial(
+        find_exportable,
+        source,
+        reference,
+        store,
+        origin=origin,
+        conversion=conversion,
+        caching=caching,
+        output=output,
+    )
+    with ExitStack() as stack:
+        stack.enter_context(interrupted_by_signals())
+        stack.enter_context(using(store, monitor=output.monitor))
+        found = ahead = None
+        if isinstance(reference, BundleReference) and not chunked and not delta:
+            # Its disk needs nothing but processors, and what follows waits for one after the other.
+            found = find()
+            export = template_export(found)
+            ahead = stack.enter_context(DiskAhead(export, store.root, output.monitor))
+        # pyvmomi, which most verbs can do without, comes with these.
+        from converter.template_import import Manner, bring, find_place  # noqa: PLC0415 - as said
+        from converter.template_import import tag as tag_template  # noqa: PLC0415 - as said
+        from converter.vsphere.connection import open_connection  # noqa: PLC0415 - as said
+
+        connection = stack.enter_context(open_connection(settings, kept=kept))
         inventory, placement = find_place(connection)  # before anything that takes time
-        found = find_exportable(
-            source,
-            reference,
-            store,
-            origin=origin,
-            conversion=conversion,
-            caching=caching,
-            output=output,
-        )
+        found = found or find()
+        manner = Manner(provisioning=Provisioning(wished), is_chunked=chunked, is_delta=delta)
         called, made = bring(
             connection,
             placement,
@@ -163,6 +173,7 @@ def command(
             replace=replace,
             wait_seconds=wait / _NANOSECONDS,
             folder=store.root,
+            ahead=ahead,
             monitor=output.monitor,
         )
         tagged = tag_template(connection, made, found, output.monitor) if tag else None

@@ -11,17 +11,20 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from types import TracebackType
+from typing import BinaryIO, Self, cast
 
 from converter import __version__
 from converter.atomic import TEMP_PREFIX
 from converter.errors import UsageError
-from converter.events import Monitor
+from converter.events import Event, Monitor
 from converter.export.disks import stream_disk, stream_link
+from converter.export.exportable import Exportable
 from converter.export.settings import Export
 from converter.image.digest import Digest
 from converter.image.reference import (
@@ -33,9 +36,9 @@ from converter.image.reference import (
 )
 from converter.package.descriptor import encode_descriptor
 from converter.package.model import Package, PackageDisk, PackageFile, portable_stem
-from converter.vmdk.compression import Compressor
+from converter.vmdk.compression import Compressor, best
 from converter.vmdk.stream import GRAIN_BYTES
-from converter.vmdk.writing import put
+from converter.vmdk.writing import LinkSummary, put
 
 NETWORK = "network"  # the descriptor's name for it; whoever deploys says which one it is
 DISK_NAME = "disk1.vmdk"  # in the stream, too: the same bytes whatever the template is called
@@ -46,6 +49,17 @@ _DIGEST_DIGITS = 12
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)  # vSphere takes 80 characters
 _ARCHIVE = "image"  # what one from standard input is called
 _PIECE_BYTES = 1 << 20
+
+
+def template_export(source: Exportable) -> Export:
+    """Return how a template's disk is made of `source`."""
+    return Export(
+        kind="stream",
+        source=source,
+        file_name=DISK_NAME,
+        codec=best(None),
+        threads=len(os.sched_getaffinity(0)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +119,62 @@ def kept_disk(export: Export, folder: Path, monitor: Monitor) -> Iterator[Templa
     Raises as `copy_disk`.
     """
     with _nameless(folder) as file:
-        summary = stream_disk(export, file, monitor)
-        disk = PackageDisk(
-            file=PackageFile(name=export.file_name, size_bytes=summary.size_bytes),
-            capacity_bytes=export.source.capacity_bytes,
-            populated_bytes=summary.grains * GRAIN_BYTES,
-        )
-        stream = TemplateStream(summary.size_bytes, partial(_copy, file))
-        yield TemplateContent(
-            _descriptor(export, [disk]), (TemplateDisk(disk.file.name, lambda: _as_is(stream)),)
-        )
+        yield _kept_content(export, file, stream_disk(export, file, monitor))
+
+
+class DiskAhead:
+    """One disk as `kept_disk` has it, deflated while others get ready; a context manager.
+
+    Whoever leaves it without having wanted the disk waits for the piece that is being written.
+    """
+
+    def __init__(self, export: Export, folder: Path, monitor: Monitor) -> None:
+        """Prepare; `monitor` is called by a thread of its own."""
+        self._export = export
+        self._folder = folder
+        self._monitor = monitor
+        self._is_unwanted = False
+        self._opened = ExitStack()
+        self._thread = ThreadPoolExecutor(1, "disk")
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._file = self._opened.enter_context(_nameless(self._folder))
+        self._summary = self._thread.submit(stream_disk, self._export, self._file, self._tell)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop, and let the disk go."""
+        self._is_unwanted = True
+        self._thread.shutdown()
+        self._opened.close()
+
+    @contextmanager
+    def content(self) -> Iterator[TemplateContent]:
+        """Yield the machine when the disk is whole. Raises as `copy_disk`."""
+        yield _kept_content(self._export, self._file, self._summary.result())
+
+    def _tell(self, event: Event) -> None:
+        if self._is_unwanted:
+            raise CancelledError
+        self._monitor(event)
+
+
+def _kept_content(export: Export, file: BinaryIO, summary: LinkSummary) -> TemplateContent:
+    disk = PackageDisk(
+        file=PackageFile(name=export.file_name, size_bytes=summary.size_bytes),
+        capacity_bytes=export.source.capacity_bytes,
+        populated_bytes=summary.grains * GRAIN_BYTES,
+    )
+    stream = TemplateStream(summary.size_bytes, partial(_copy, file))
+    return TemplateContent(
+        _descriptor(export, [disk]), (TemplateDisk(disk.file.name, lambda: _as_is(stream)),)
+    )
 
 
 @contextmanager

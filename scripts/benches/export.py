@@ -3,7 +3,8 @@
 stream   `saltflat export --type stream` of a bundle, with start and fsync, against `qemu-img
          convert -o subformat=streamOptimized` of the same chain, which does not wait for the disk
 flat     `saltflat export --type flat` against `cp --sparse=always` of the raw file that it made,
-         and that with `sync` of the copy, for the export is on the disk when it ends
+         and that with `sync` of the copy, for the export is on the disk when it ends; and against
+         as many bytes of zeros by `dd conv=fsync`, which is what the disk can do
 peak     the memory of the export's one process
 """
 
@@ -46,6 +47,7 @@ def run(rounds: int, *, small: bool = False) -> dict[str, object]:
             "flat": lambda: _export(bundle, store, work / "flat.vmdk"),
             "cp --sparse=always": lambda: _copy(raw, copy),
             "that, and sync": lambda: _copy(raw, copy, sync=True),
+            "dd conv=fsync": lambda: _fill(raw, copy),
             "sparse": lambda: _export(bundle, store, work / "sparse.vmdk"),
         }
         sizes: dict[str, int] = {}
@@ -79,6 +81,7 @@ def run(rounds: int, *, small: bool = False) -> dict[str, object]:
             "stream / qemu-img, bytes (goal 1.1)": _ratio(sizes, "stream.vmdk", "qemu.vmdk"),
             "flat / cp (goal 1.3)": _ratio(seconds, "flat", "cp --sparse=always"),
             "flat / cp and sync": _ratio(seconds, "flat", "that, and sync"),
+            "flat / dd conv=fsync": _ratio(seconds, "flat", "dd conv=fsync"),
         },
     }
 
@@ -107,6 +110,12 @@ def _copy(raw: Path, copy: Path, *, sync: bool = False) -> None:
     quietly(["cp", "--sparse=always", raw, copy])
     if sync:
         quietly(["sync", copy])
+
+
+def _fill(raw: Path, copy: Path) -> None:
+    """Write as many bytes as `raw` has that are no holes."""
+    pieces = raw.stat().st_blocks * 512 >> 20
+    quietly(["dd", "if=/dev/zero", f"of={copy}", "bs=1M", f"count={pieces}", "conv=fsync"])
 
 
 def _ratio(found: dict[str, float] | dict[str, int], ours: str, other: str) -> float:
