@@ -40,7 +40,7 @@ packages_of() {
     case $1 in
         run) echo qemu-system-x86 qemu-utils python3-venv ca-certificates ;;
         demo) echo mmdebstrap docker-registry skopeo uidmap ;;
-        test) echo gcc libc6-dev make flex bison bc libelf-dev umoci e2fsprogs btrfs-progs attr acl libarchive-tools busybox-static shellcheck libcap2-bin git strace zstd socat dnsmasq-base iproute2 xorriso mtools dosfstools fdisk binutils ovmf sbsigntool openssl iptables ;;
+        test) echo gcc libc6-dev make flex bison bc libelf-dev umoci e2fsprogs btrfs-progs attr acl libarchive-tools busybox-static shellcheck libcap2-bin git strace zstd lz4 socat dnsmasq-base iproute2 xorriso mtools dosfstools fdisk binutils ovmf sbsigntool openssl iptables ;;
         cases) echo runc umoci e2fsprogs busybox-static qemu-system-x86 ;; # scripts/docker_cases
         *) fail "no packages are known for '$1'" ;;
     esac
