@@ -114,7 +114,9 @@ def read_settings(given: Given, environment: Mapping[str, str]) -> Settings:
     else:
         raise UsageError(
             "Which vSphere is meant is not said.",
-            expected="--vsphere-url, SALTFLAT_VSPHERE_URL or GOVC_URL: https://HOST[:PORT][/sdk]",
+            # The machines' verbs have no option for it.
+            expected="SALTFLAT_VSPHERE_URL or GOVC_URL, or --vsphere-url of the vsphere verbs: "
+            "https://HOST[:PORT][/sdk]",
         )
     username = given.username or server.username or (govc and govc.username)
     if not username:
