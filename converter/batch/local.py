@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -104,6 +105,8 @@ class LocalExecutor:
     def run(self, plan: Plan, order_of: OrderOf, watch: WatchTasks, *, keep_going: bool) -> None:
         """Do all tasks of `plan`; see `Executor`."""
         with _Crew(self._jobs, self._fetches, self._workplace, self._store) as crew:
+            if any(task.kind.value not in _LANES for task in plan.tasks):
+                crew.prepare()
             run = _Run(crew, Ready(plan.tasks, _LANES), order_of, watch, self._clock)
             run.go_on(keep_going=keep_going)
 
@@ -151,6 +154,13 @@ class _Crew:
         self._threads.shutdown(cancel_futures=True)
         os.close(self._bell)
         os.close(self._rope)
+
+    def prepare(self) -> None:
+        """Let modules be loaded for processes that will be wanted, while others do what waits.
+
+        Without it the first process to be started takes as long as they do, and nobody listens.
+        """
+        forkserver.ensure_running()
 
     @property
     def is_busy(self) -> bool:
