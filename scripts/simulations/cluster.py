@@ -112,7 +112,7 @@ class Simulation:
         for link, parent in enumerate(self._forest.parents):
             if parent == NO_PARENT:
                 heapq.heappush(self._ready, (-self._urgency[link], link))
-        self._now = self._costs.worker_seconds
+        self._now = self._costs.begin_seconds
         self._wake()
         pipes = (self._source, self._down, self._up)
         ends = (self._fetched, self._pulled_all, self._done)
@@ -211,11 +211,17 @@ class Simulation:
             held.add(below)
             blob = forest.blobs[below]
             if self._exchange is Exchange.LINKS:
-                size += costs.transport_bytes(forest.blob_bytes[blob], forest.files[blob])
+                size += self._transport_bytes(blob)
             else:
                 size += int(costs.state_bytes * forest.files[blob]) + 1
             below = forest.parents[below]
         return size
+
+    def _transport_bytes(self, blob: int) -> int:
+        forest = self._forest
+        return self._costs.transport_bytes(
+            forest.blob_bytes[blob], forest.raw_bytes[blob], forest.files[blob]
+        )
 
     def _pulled_all(self, link: int) -> None:
         blob = self._forest.blobs[link]
@@ -258,8 +264,7 @@ class Simulation:
         if not self._exchanges:
             self._done(link)
             return
-        blob = self._forest.blobs[link]
-        size = self._costs.transport_bytes(self._forest.blob_bytes[blob], self._forest.files[blob])
+        size = self._transport_bytes(self._forest.blobs[link])
         self._pushed += size
         self._up.add(self._now, link, size, most=self._site.worker_rate)
 

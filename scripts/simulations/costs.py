@@ -18,47 +18,50 @@ class Costs:
     """Seconds and bytes of a batch's tasks, each for itself on a machine that does nothing else.
 
     A conversion takes `task_seconds`, for each link `link_seconds`, and so much for each byte of
-    its blobs, each byte of their content, each file in them, and each file of the layers below the
+    content, each that compression had taken away, each file, and each file of the layers below the
     lowest of its links (their state is loaded). For its content it keeps `content_processors` busy,
     for all else, which is mostly waiting for a disk, `other_processors`. A fetch takes
-    `fetch_seconds` and so much for each byte, and wants `fetch_processors`: so many that several
-    at once, with a registry on the same machine, are as slow as they are. An image's record takes
-    `record_seconds`, and before its first conversion each process `worker_seconds`.
+    `fetch_seconds` and so much for each byte, and wants `fetch_processors`. What wants more than
+    there are is slowed down: the processors are so many that several at once are as slow as they
+    are. An image's record takes `record_seconds`. The first process can be started after
+    `begin_seconds`, and each takes `worker_seconds` more for its first conversion.
 
     A disk has `disk_bytes` for each byte of blocks with content, and for each file and link. On the
-    way to a registry and from there a disk has `sent_bytes` for each one of its blobs, and a state
-    `state_bytes` for each file. To compress and send a link takes `push_seconds` and so much for
-    each byte of content; to bring one back `pull_seconds` and so much for each byte on the way.
+    way to a registry and from there a disk is as long as its blobs, less `regained_bytes` for each
+    byte that compression took away there, and a state has `state_bytes` for each file. To compress
+    and send a link takes `push_seconds` and so much for each byte of content; to bring one back
+    `pull_seconds` and so much for each byte on the way.
     """
 
-    worker_seconds: float = 0.00596
-    task_seconds: float = 0.00692
-    link_seconds: float = 0.00305
-    blob_byte_seconds: float = 0.0
-    content_byte_seconds: float = 1.96e-9
-    file_seconds: float = 1.38e-5
-    file_below_seconds: float = 2.64e-7
-    content_processors: float = 0.891
-    other_processors: float = 0.634
-    fetch_seconds: float = 0.00453
-    fetch_byte_seconds: float = 1.43e-9
-    fetch_processors: float = 1.61
-    record_seconds: float = 0.00517
-    disk_bytes: float = 1.02
-    disk_file_bytes: float = 310.0
-    disk_link_bytes: float = 319_000.0
-    sent_bytes: float = 0.905
-    state_bytes: float = 15.6
-    push_seconds: float = 0.0386
-    push_byte_seconds: float = 7.08e-9
-    pull_seconds: float = 0.0342
-    pull_byte_seconds: float = 2.07e-9
+    begin_seconds: float = 0.114
+    worker_seconds: float = 0.00933
+    task_seconds: float = 0.00356
+    link_seconds: float = 0.00303
+    spared_byte_seconds: float = 8.3e-10
+    content_byte_seconds: float = 1.41e-9
+    file_seconds: float = 1.6e-5
+    file_below_seconds: float = 4.29e-7
+    content_processors: float = 1.27
+    other_processors: float = 0.967
+    fetch_seconds: float = 0.00385
+    fetch_byte_seconds: float = 1.25e-9
+    fetch_processors: float = 1.39
+    record_seconds: float = 0.00322
+    disk_bytes: float = 1.01
+    disk_file_bytes: float = 261.0
+    disk_link_bytes: float = 311_000.0
+    regained_bytes: float = 0.0905
+    state_bytes: float = 12.9
+    push_seconds: float = 0.0369
+    push_byte_seconds: float = 5.04e-9
+    pull_seconds: float = 0.0475
+    pull_byte_seconds: float = 5.79e-10
 
     def content_seconds(self, blob_bytes: int, content_bytes: int, files: int) -> float:
         """Return what a conversion takes for its content."""
         return (
-            self.blob_byte_seconds * blob_bytes
-            + self.content_byte_seconds * content_bytes
+            self.content_byte_seconds * content_bytes
+            + self.spared_byte_seconds * spared_bytes(blob_bytes, content_bytes)
             + self.file_seconds * files
         )
 
@@ -75,9 +78,15 @@ class Costs:
         """Return what it takes to have a link in a registry, beside the network's time."""
         return self.push_seconds + self.push_byte_seconds * content_bytes
 
-    def transport_bytes(self, blob_bytes: int, files: int) -> int:
+    def transport_bytes(self, blob_bytes: int, content_bytes: int, files: int) -> int:
         """Return what goes to a registry for a link: its disk, compressed, and its state."""
-        return int(self.sent_bytes * blob_bytes + self.state_bytes * files)
+        regained = self.regained_bytes * spared_bytes(blob_bytes, content_bytes)
+        return int(blob_bytes - regained + self.state_bytes * files)
+
+
+def spared_bytes(blob_bytes: int, content_bytes: int) -> int:
+    """Return what compression took away: what has to be made of others, byte by byte."""
+    return max(content_bytes - blob_bytes, 0)
 
 
 @dataclass(frozen=True, slots=True)

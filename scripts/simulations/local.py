@@ -26,6 +26,7 @@ from scripts.simulations.pipes import NEVER, Pipe
 
 _WAITING, _COMPUTING = "waiting", ""
 _LANES = {TaskKind.FETCH.value: _WAITING, TaskKind.RECORD.value: _WAITING}
+_BEGINNING = -1  # among the numbers of tasks: when processes can be started
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,12 @@ class _Run:
         self._ready = Ready(plan.tasks, _LANES)
         self._idle = {
             _WAITING: [f"fetch {number}" for number in range(machine.fetches, 0, -1)],
-            _COMPUTING: [f"worker {number}" for number in range(machine.jobs, 0, -1)],
+            _COMPUTING: [],  # whose processes cannot be started before the one that starts them
         }
-        self._fresh = set(self._idle[_COMPUTING])  # processes that are yet to be started
+        self._to_come = [f"worker {number}" for number in range(machine.jobs, 0, -1)]
+        self._fresh = set(self._to_come)  # have converted nothing yet
         self._doing: list[tuple[Task, str, float]] = []
-        self._times: list[tuple[float, int]] = []
+        self._times: list[tuple[float, int]] = [(costs.begin_seconds, _BEGINNING)]
         self._processors = Pipe(machine.processors)
         self._now = 0.0
 
@@ -102,8 +104,10 @@ class _Run:
             self._now = min(at, end)
             if end < at:
                 yield self._end(self._processors.pop())
+            elif (number := heapq.heappop(self._times)[1]) == _BEGINNING:
+                self._idle[_COMPUTING] = self._to_come
             else:
-                self._work(heapq.heappop(self._times)[1])
+                self._work(number)
 
     def _begin(self, task: Task, worker: str) -> TaskStarted:
         """Let a task wait for what takes no processor."""
@@ -154,6 +158,7 @@ class _Run:
             if self._offers:
                 sent += self._costs.transport_bytes(
                     _sum(blobs, lambda blob: self._plan.blobs[blob].size_bytes),
+                    _sum(blobs, lambda blob: self._contents[blob].content_bytes),
                     _sum(blobs, lambda blob: self._contents[blob].files),
                 )
         written = sum(link.size_bytes for link in links)

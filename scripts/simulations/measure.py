@@ -7,46 +7,52 @@ model to say; a batch that is measured as a whole says whether it is right.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 from converter.artifact.cache import CacheMode
 from converter.batch.events import Outcome
 from converter.batch.orders import CacheOrder, ConvertOrder, FetchOrder, Order, RecordOrder
 from converter.batch.work import Workplace, open_cache, perform
-from converter.convert_options import ConvertOptions
 from converter.events import ignore
-from converter.image.fetch import PARALLEL_FETCHES
 from converter.image.model import Image
-from converter.image.source import Origin, SourceOptions
 from converter.pipeline import Chain, find_converted
 from converter.store.layout import Store
 from converter.store.locks import using
-from scripts.simulations.calibration import APART, REAL, Calibration, calibrations, content_of
-from scripts.simulations.costs import Costs
+from scripts.simulations.calibration import (
+    APART,
+    FIRST,
+    REAL,
+    Calibration,
+    calibrations,
+    content_of,
+)
+from scripts.simulations.costs import Costs, spared_bytes
 from scripts.simulations.fit import Row, fit
 from scripts.simulations.local import Content
-from tests.images.cache import ROOT
-from tests.images.prepared import SALTFLAT
+from scripts.simulations.together import (
+    OPTIONS,
+    ORIGIN,
+    beginning,
+    conversion_processors,
+    fetch_processors,
+    resolve,
+)
 from tests.images.workload import WorkImage, documents
 from tests.integration.direct_push import DirectPush
 from tests.integration.registry_server import RegistryServer, registry_server
 
+_T = TypeVar("_T", "_Timed", "_Converted")
 REGISTRY = "docker-registry"
-_ORIGIN = Origin(access=SourceOptions(plain_http=True))
-_OPTIONS = ConvertOptions()
-_TIMEOUT_SECONDS = 60
 _LITTLE_BYTES = 100_000  # of content: less takes no time beside what any link takes
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -70,11 +76,15 @@ class _Converted:
     files_below: int
     timed: _Timed
 
+    @property
+    def seconds(self) -> float:
+        return self.timed.seconds
+
 
 def measure(rounds: int, scale: int) -> Costs:
-    """Carry out each task `rounds` times, in turns; return what the fastest of each say.
+    """Carry out each task `rounds` times, in turns; return what the median of each says.
 
-    Whatever else the machine does only adds to a task's time, and is none of its costs.
+    The fastest would say what a task takes when all goes well, which of a whole batch is never so.
 
     Raises FileNotFoundError where there is no docker-registry, and the errors of conversions.
     """
@@ -96,8 +106,8 @@ class _Exchanged:
 
     pushes: list[tuple[Row, float]] = field(default_factory=list)
     pulls: list[tuple[Row, float]] = field(default_factory=list)
-    blob_bytes: int = 0
-    disk_bytes: int = 0  # of disks as they were sent
+    regained_bytes: int = 0  # that blobs had and their disks, as they were sent, had not
+    spared_bytes: int = 0
     state_bytes: int = 0
     files: int = 0
 
@@ -112,7 +122,7 @@ class _Bench:
         self._folder = folder
         self._images = images
         self._contents = [[content_of(layer.blob) for layer in image.layers] for image in images]
-        self._apart = next(n for n, image in enumerate(images) if image.name == APART)
+        self._sources = {image.name: f"{server.host}/{image.name}:1" for image in images}
         self._stores = 0
         push = DirectPush(server.host)
         for image in images:
@@ -125,22 +135,23 @@ class _Bench:
 
     def costs(self, rounds: int) -> Costs:
         self._chains(self._store())  # once for nothing: modules are loaded, files are in memory
-        stores = [self._store() for _ in range(rounds)]
-        repeated, last = [self._chains(store) for store in stores], stores[-1]
-        fetches = [_fastest(each) for each in zip(*(one[0] for one in repeated), strict=True)]
-        conversions = [
-            min(each, key=lambda one: one.timed.seconds)
-            for each in zip(*(one[1] for one in repeated), strict=True)
-        ]
-        records = [_fastest(each) for each in zip(*(one[2] for one in repeated), strict=True)]
-        task, link, blob, content, file, below = fit(
+        repeated = []
+        for turn in range(rounds):
+            last = self._store()
+            repeated.append(self._chains(last))
+            if turn < rounds - 1:
+                shutil.rmtree(last)
+        fetches = [_usual(each) for each in zip(*(one[0] for one in repeated), strict=True)]
+        conversions = [_usual(each) for each in zip(*(one[1] for one in repeated), strict=True)]
+        records = [_usual(each) for each in zip(*(one[2] for one in repeated), strict=True)]
+        task, link, content, spared, file, below = fit(
             [
                 (
                     (
                         1,
                         each.links,
-                        each.blob_bytes,
                         each.content.content_bytes,
+                        spared_bytes(each.blob_bytes, each.content.content_bytes),
                         each.content.files,
                         each.files_below,
                     ),
@@ -165,28 +176,31 @@ class _Bench:
         push, push_byte = fit(exchanged.pushes)
         pull, pull_byte = fit(exchanged.pulls)
         alone = task + link + file * self._contents[0][0].files
+        sources = self._sources
+        firsts = [beginning(sources[FIRST], self._store()) for _ in range(rounds)]
         return Costs(
-            worker_seconds=max(min(self._first() for _ in range(rounds)) - alone, 0.0),
+            begin_seconds=median(each.begin_seconds for each in firsts),
+            worker_seconds=max(median(each.first_seconds for each in firsts) - alone, 0.0),
             task_seconds=task,
             link_seconds=link,
-            blob_byte_seconds=blob,
+            spared_byte_seconds=spared,
             content_byte_seconds=content,
             file_seconds=file,
             file_below_seconds=below,
-            content_processors=_processors(
-                [each.timed for each in conversions if each.content.content_bytes > _LITTLE_BYTES]
-            ),
+            content_processors=conversion_processors(list(sources.values()), self._store, rounds),
             other_processors=_processors(
                 [each.timed for each in conversions if each.content.content_bytes <= _LITTLE_BYTES]
             ),
             fetch_seconds=fetch,
             fetch_byte_seconds=fetch_byte,
-            fetch_processors=min(self._together() for _ in range(rounds)),
+            fetch_processors=fetch_processors(
+                sources[APART], [self._store() for _ in range(2 * rounds)], rounds
+            ),
             record_seconds=median(timed.seconds for timed in records),
             disk_bytes=disk_byte,
             disk_file_bytes=disk_file,
             disk_link_bytes=disk_link,
-            sent_bytes=exchanged.disk_bytes / exchanged.blob_bytes,
+            regained_bytes=exchanged.regained_bytes / exchanged.spared_bytes,
             state_bytes=exchanged.state_bytes / exchanged.files,
             push_seconds=push,
             push_byte_seconds=push_byte,
@@ -202,16 +216,14 @@ class _Bench:
                 image, source = self._resolve(number, store, workplace)
                 contents = self._contents[number]
                 for layer in image.layers:
-                    order = FetchOrder(store, source, _ORIGIN, layer.descriptor)
+                    order = FetchOrder(store, source, ORIGIN, layer.descriptor)
                     timed = self._timed(order, workplace)
                     if timed.outcome.fetched_bytes:
                         fetches.append(timed)
                 step = len(image.layers) if number == len(self._images) - 1 else 1
                 for skip in range(0, len(image.layers), step):
                     layers = image.layers[skip : skip + step]
-                    convert = ConvertOrder(
-                        store, source, _ORIGIN, image, skip + step, skip, _OPTIONS
-                    )
+                    convert = ConvertOrder(store, source, ORIGIN, image, skip + step, skip, OPTIONS)
                     timed = self._timed(convert, workplace)
                     if not timed.outcome.is_changed:
                         continue  # a link of an image before
@@ -229,55 +241,9 @@ class _Bench:
                             timed,
                         )
                     )
-                record = RecordOrder(store, source, _ORIGIN, image, _OPTIONS)
+                record = RecordOrder(store, source, ORIGIN, image, OPTIONS)
                 records.append(self._timed(record, workplace))
         return fetches, conversions, records
-
-    def _together(self) -> float:
-        """Return how many processors a fetch wants, by how long several at once take.
-
-        They are threads of one process, write to one disk and ask one registry: so it is more than
-        they use. Were they not in each other's way, all would take as long as one.
-        """
-        seconds: list[float] = []
-        for threads in (1, PARALLEL_FETCHES):
-            store = self._store()
-            with Workplace() as workplace, ThreadPoolExecutor(threads) as pool:
-                image, source = self._resolve(self._apart, store, workplace)
-                orders = [
-                    FetchOrder(store, source, _ORIGIN, layer.descriptor) for layer in image.layers
-                ]
-                began = time.perf_counter()
-                list(pool.map(lambda order: perform(order, ignore, workplace), orders))
-                seconds.append(time.perf_counter() - began)
-        one_by_one, together = seconds
-        return len(os.sched_getaffinity(0)) * together / one_by_one
-
-    def _first(self) -> float:
-        """Return how long the first conversion of a batch takes that is of next to nothing.
-
-        In a process of its own, for what this one has started it would find.
-        """
-        store = self._store()
-        with Workplace() as workplace:
-            image, source = self._resolve(0, store, workplace)
-            fetch = FetchOrder(store, source, _ORIGIN, image.layers[0].descriptor)
-            perform(fetch, ignore, workplace)
-        done = subprocess.run(
-            [*SALTFLAT, "--progress", "json", "batch", "--plain-http", "--store", store, "-"],
-            input=json.dumps(source).encode(),
-            capture_output=True,
-            env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
-            timeout=_TIMEOUT_SECONDS,
-            check=True,
-        )
-        events = map(json.loads, done.stderr.splitlines())
-        (seconds,) = (
-            event["at_seconds"] - event["started_seconds"]
-            for event in events
-            if event["event"] == "task-finished" and event["kind"] == "convert"
-        )
-        return float(seconds)
 
     def _exchanged(self, store: Path, rounds: int) -> _Exchanged:
         """Send the links of a store to caches, bring them back, and return what that takes."""
@@ -285,7 +251,7 @@ class _Bench:
         with Workplace() as workplace:
             for number in range(1, len(self._images) - 1):
                 image, _ = self._resolve(number, store, workplace)
-                chain = find_converted(image, Store(store), _OPTIONS, monitor=ignore)
+                chain = find_converted(image, Store(store), OPTIONS, monitor=ignore)
                 assert chain is not None, "it was converted a moment ago"
                 contents = self._contents[number]
                 pushes, pulls, sent_bytes = [], [], 0
@@ -294,7 +260,7 @@ class _Bench:
                         f"{self._server.host}/{self._images[number].name}/cache{turn}",
                         CacheMode.BOTH.value,
                         verify=False,
-                        origin=_ORIGIN,
+                        origin=ORIGIN,
                     )
                     before = held_bytes(self._server.storage)
                     with open_cache(cache, Store(store), workplace, ignore) as opened:
@@ -303,13 +269,17 @@ class _Bench:
                         sent_bytes = held_bytes(self._server.storage) - before
                     pulls.append(self._pulled(cache, chain, workplace))
                 for content, *seconds in zip(contents, *pushes, strict=True):
-                    found.pushes.append(((1, content.content_bytes), min(seconds)))
-                found.pulls.append(((len(chain.links), sent_bytes), min(pulls)))
+                    found.pushes.append(((1, content.content_bytes), median(seconds)))
+                found.pulls.append(((len(chain.links), sent_bytes), median(pulls)))
                 if self._images[number].name == REAL:
                     states = (Store(store).links / f"{link.link_id}.state" for link in chain.links)
                     found.state_bytes = sum(path.stat().st_size for path in states)
-                    found.disk_bytes = sent_bytes - found.state_bytes
-                    found.blob_bytes = sum(layer.descriptor.size_bytes for layer in image.layers)
+                    blobs = [layer.descriptor.size_bytes for layer in image.layers]
+                    found.regained_bytes = sum(blobs) - (sent_bytes - found.state_bytes)
+                    found.spared_bytes = sum(
+                        spared_bytes(size, content.content_bytes)
+                        for size, content in zip(blobs, contents, strict=True)
+                    )
                     found.files = sum(content.files for content in contents)
         return found
 
@@ -321,16 +291,17 @@ class _Bench:
             open_cache(cache, store, workplace, ignore) as opened,
         ):
             links = [link.diff_ids for link in chain.links]
-            return _seconds(partial(opened.bring, links, chain.parameters))
+            seconds = _seconds(partial(opened.bring, links, chain.parameters))
+        shutil.rmtree(store.root)
+        return seconds
 
     def _store(self) -> Path:
         self._stores += 1
         return self._folder / f"store-{self._stores}"
 
     def _resolve(self, number: int, store: Path, workplace: Workplace) -> tuple[Image, str]:
-        source = f"{self._server.host}/{self._images[number].name}:1"
-        opened = workplace.sources(Store(store)).open(source, _ORIGIN)
-        return opened.resolve(_ORIGIN.platform), source
+        source = self._sources[self._images[number].name]
+        return resolve(source, store, workplace), source
 
     def _timed(self, order: Order, workplace: Workplace) -> _Timed:
         with _processor_seconds(self._server.process) as used:
@@ -340,8 +311,10 @@ class _Bench:
         return _Timed(seconds, used(), outcome)
 
 
-def _fastest(repeated: Iterable[_Timed]) -> _Timed:
-    return min(repeated, key=lambda one: one.seconds)
+def _usual(repeated: Iterable[_T]) -> _T:
+    """Return the median, or the longer one of the two in the middle."""
+    ordered = sorted(repeated, key=lambda one: one.seconds)
+    return ordered[len(ordered) // 2]
 
 
 def _processors(timed: list[_Timed]) -> float:

@@ -14,14 +14,14 @@ from scripts.simulations.population import NO_PARENT, Forest, Shape, populate
 
 # A second for a conversion and nothing else; a fetch takes as long as its network.
 PLAIN = Costs(
-    worker_seconds=0.0,
+    begin_seconds=0.0,
     task_seconds=0.0,
     link_seconds=1.0,
     content_byte_seconds=0.0,
     file_seconds=0.0,
     fetch_seconds=0.0,
     fetch_byte_seconds=1e-12,
-    sent_bytes=1.0,
+    regained_bytes=0.0,
     state_bytes=0.0,
     push_seconds=0.0,
     push_byte_seconds=0.0,

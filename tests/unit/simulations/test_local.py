@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from converter.batch.events import BatchEvent, BatchFinished, ImageFinished, TaskFinished
+from converter.batch.events import (
+    BatchEvent,
+    BatchFinished,
+    ImageFinished,
+    TaskFinished,
+    TaskStarted,
+)
 from converter.batch.plan import Plan, TaskKind
 from converter.batch.planning import make_plan
 from converter.batch.report.history import History
@@ -19,10 +25,11 @@ from tests.unit.batch.report.samples import image, layer
 
 SIZE = 1000
 PLAIN = Costs(
+    begin_seconds=0.0,
     worker_seconds=0.25,
     task_seconds=0.0,
     link_seconds=0.0,
-    blob_byte_seconds=0.0,
+    spared_byte_seconds=0.0,
     content_byte_seconds=1e-3,
     file_seconds=0.0,
     file_below_seconds=1.0,
@@ -52,13 +59,32 @@ def test_one_image_takes_what_its_parts_take() -> None:
     assert (last.done, last.fetched_bytes, last.links_made) == (1, SIZE, 1)
 
 
+def test_nothing_is_converted_before_a_process_can_be_started() -> None:
+    plan = make_plan([image("app", layer("a", SIZE))])
+    for begin, converts in ((1.0, 1.5), (4.0, 4.0)):
+        costs = replace(PLAIN, begin_seconds=begin)
+        events, last = run(plan, costs, Machine(2.0, jobs=1, fetches=1))
+        starts = [event.at_seconds for event in events if isinstance(event, TaskStarted)]
+        assert starts == pytest.approx([0.0, converts, converts + 1.25])
+        assert last.at_seconds == pytest.approx(converts + 1.25 + 0.125)
+
+
+def test_what_compression_took_away_costs_time_and_is_regained_in_part() -> None:
+    costs = replace(PLAIN, spared_byte_seconds=2e-3, regained_bytes=0.25, state_bytes=7)
+    assert costs.content_seconds(400, SIZE, 1) == pytest.approx(1.0 + 600 * 2e-3)
+    assert costs.transport_bytes(400, SIZE, 1) == 400 - 150 + 7
+    # A blob that is longer than its content has spared nothing.
+    assert costs.content_seconds(1200, SIZE, 1) == pytest.approx(1.0)
+    assert costs.transport_bytes(1200, SIZE, 1) == 1200 + 7
+
+
 def test_links_that_go_to_a_cache_take_longer_and_are_counted() -> None:
     plan = make_plan([image("app", layer("a", SIZE))])
-    costs = replace(PLAIN, push_seconds=0.5, push_byte_seconds=2e-3, sent_bytes=0.5, state_bytes=7)
+    costs = replace(PLAIN, push_seconds=0.5, push_byte_seconds=2e-3, state_bytes=7)
     _, without = run(plan, costs, Machine(2.0, jobs=1, fetches=1))
     _, last = run(plan, costs, Machine(2.0, jobs=1, fetches=1, offers=True))
     assert last.at_seconds - without.at_seconds == pytest.approx(0.5 + 2.0)
-    assert (without.sent_bytes, last.sent_bytes) == (0, 500 + 7)
+    assert (without.sent_bytes, last.sent_bytes) == (0, SIZE + 7)
 
 
 def test_two_conversions_at_once_share_the_processors() -> None:
