@@ -73,6 +73,19 @@ class _Verbs(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # click compares an unknown verb with those that are loaded, which are none.
+        verb = args[0]
+        if verb not in _VERBS and not verb.startswith("-") and not ctx.resilient_parsing:
+            from converter.cli.docker_words import (  # noqa: PLC0415 - right commands do without
+                unknown_verb,
+            )
+
+            raise unknown_verb(verb, tuple(_VERBS), ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(verb, line) for verb, (_, line) in _VERBS.items()])
@@ -135,7 +148,9 @@ def run_command_line() -> NoReturn:
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.UsageError as error:
-        error.show()
+        from converter.cli.docker_words import advised  # noqa: PLC0415 - as above
+
+        advised(error).show()
         code = GUEST_FAILURE if output.passes_exit_code else error.exit_code
     except (click.Abort, KeyboardInterrupt):
         output.close()

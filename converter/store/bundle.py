@@ -86,10 +86,11 @@ def write_bundle(
     Power that fails between the two renames of a replacement leaves the old and the new bundle
     whole under temporary names. The next bundle of this name removes what such attempts left.
     """
-    occupied = folder.exists() and any(folder.iterdir())
+    a_file = folder.exists() and not folder.is_dir()
+    occupied = a_file or (folder.exists() and any(folder.iterdir()))
     if occupied and not (force and (folder / "bundle.json").is_file()):
         raise UsageError(
-            f"{folder} exists and is not empty.",
+            f"{folder} is a file." if a_file else f"{folder} exists and is not empty.",
             expected="a new folder; with --force a bundle, which is then replaced",
         )
     make_directory(folder.parent)
