@@ -160,6 +160,8 @@ def _read(file: Path, base: Treatment) -> BatchFile:
             raw = opened.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise NotFoundError(f"There is no file {file}.", expected="a list of images") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"{file} is a folder.", expected="a file with a list of images") from error
     return parse_batch(raw, name=str(file), base=base)
 
 

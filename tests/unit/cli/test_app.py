@@ -39,6 +39,8 @@ def test_version() -> None:
         (["convert", "--capacity", "big", "x"], 2, "is not a size"),
         (["convert", "UPPER/Case"], 2, "Error:"),
         (["convert", "oci:/nonexistent"], 3, "Error:"),
+        (["convert", "oci:/nonexistent", "-o", "/etc"], 2, "not empty"),  # said before the source
+        (["convert", "oci:/nonexistent", "-o", "/etc/passwd"], 2, "is a file"),
         (["convert", "./bundle"], 2, "is a bundle"),
         (["inspect", "/nonexistent"], 3, "is not a bundle"),
         (["run"], 125, "Missing argument"),
