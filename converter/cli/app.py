@@ -126,6 +126,7 @@ def top(ctx: click.Context, *, verbose: bool, quiet: bool, progress: str, debug:
 
 def run_command_line() -> NoReturn:
     """Run the command in sys.argv and exit with its code."""
+    _complete_standard_streams()
     output = Output()
     arguments = sys.argv[1:]
     if instruction := os.environ.get(COMPLETE_VARIABLE):
@@ -169,6 +170,19 @@ def run_command_line() -> NoReturn:
     finally:
         output.close()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complete_standard_streams() -> None:
+    """Open /dev/null for each standard stream that was closed by whoever started us.
+
+    The next file that is opened would have its number, and what is printed would go there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest free number, which is the stream's, as those below it are open by now.
+            descriptor = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
 
 
 def _report(output: Output, error: SaltflatError) -> int:

@@ -92,6 +92,21 @@ def test_a_closed_stdout_ends_quietly() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_streams_that_were_closed_are_empty_ones(tmp_path: Path) -> None:
+    def start(closed: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", MAIN, *arguments]
+        environment = {**os.environ, "SALTFLAT_STORE": str(tmp_path)}
+        return subprocess.run(
+            command, capture_output=True, timeout=60, check=False, env=environment
+        )
+
+    empty = start("<&-", "convert", "docker-archive:-")
+    assert (empty.returncode, b"is empty" in empty.stderr) == (5, True), empty.stderr
+    unread = start("<&- >&-", "store", "ls")
+    assert (unread.returncode, unread.stderr) == (0, b"")
+    assert start("<&- 2>&-", "convert", "oci:/nonexistent").returncode == 3
+
+
 def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
     done = _saltflat("doctor", "--store", str(tmp_path), "--format", "json")
     findings = {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
