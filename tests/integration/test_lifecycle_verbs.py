@@ -182,7 +182,8 @@ def test_logs_follow_what_comes(here, web):
 def test_cp_copies_both_ways(here, web, tmp_path):
     (tmp_path / "tree" / "sub").mkdir(parents=True)
     (tmp_path / "tree" / "sub" / "file").write_text("data\n")
-    here.good("cp", tmp_path / "tree", "web:/home")
+    sent = here("cp", tmp_path / "tree", "web:/home")
+    assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"", b"copied 3 entries, 5 bytes\n")
     here.good("cp", f"{tmp_path}/tree/.", "web:home")
     assert here.inside(web, "cat /home/tree/sub/file /home/sub/file") == "data\n" * 2
     done = here("cp", "web:/home/tree", tmp_path / "back")
