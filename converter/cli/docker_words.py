@@ -59,6 +59,7 @@ _OWN_KERNEL = (
 )
 _SIZES = "What a machine takes of this host is limited by --memory and --cpus."
 _NO_NETWORK = "Machines share no network. Publish ports with -p; this host is 10.0.2.2 to them."
+_FILLED = "saltflat exec MACHINE df -h / says how full its disk is."
 _ASKED = "An image's name is asked for at each run, and only what is missing is fetched."
 
 # verb: docker's options of it, and what to do instead
@@ -108,6 +109,7 @@ OPTIONS = {
         "--privileged": "A process has no more than its machine's: saltflat run --privileged."
     },
     "inspect": {"-f": "saltflat inspect --format json, and jq to pick from it."},
+    "ps": {"-s": _FILLED, "--size": _FILLED},
     "restart": {
         "-s": "saltflat stop -s SIGNAL, then saltflat start.",
         "--signal": "saltflat stop -s SIGNAL, then saltflat start.",

@@ -85,6 +85,9 @@ def test_who_is_not_there_is_named(here, web):
     verbs = ["start", "stop", "restart", "kill", "wait", "rm", "logs"]
     for verb in verbs:
         assert "nobody" in here.refused(3, verb, "nobody")
+    forced = here("rm", "-f", "nobody")
+    assert (forced.returncode, forced.stdout) == (0, b"")
+    assert b"There is no machine nobody" in forced.stderr
     assert "nobody" in here.refused(125, "attach", "nobody")
     assert "nobody" in here.refused(125, "exec", "nobody", "true")
     assert "nobody" in here.refused(125, "start", "-a", "nobody")
