@@ -238,7 +238,7 @@ RULES = {
         why="machines have volumes; a volume knows who uses it by a note, not by asking",
     ),
     "bottom": Rule(
-        who=("converter.errors", "converter.events", "converter.atomic"),
+        who=("converter.errors", "converter.events", "converter.atomic", "converter.finding"),
         never=PACKAGES,
         why="everybody imports them",
     ),
@@ -264,7 +264,8 @@ RULES = {
         who=("converter.vsphere",),
         only=(
             *("converter.vsphere", "converter.errors", "converter.events", "converter.atomic"),
-            *("converter.marked_yaml", "converter.sizes", "pyVmomi", "typing_extensions"),
+            *("converter.finding", "converter.marked_yaml", "converter.sizes"),
+            *("pyVmomi", "typing_extensions"),
         ),
         why="it knows a server; images, disks and machines are for whoever goes there",
     ),
