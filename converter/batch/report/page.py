@@ -117,15 +117,16 @@ def _figures(record: BatchRecord) -> Iterator[str]:
 
 
 def _failures(record: BatchRecord) -> Iterator[str]:
-    failed = [(image, image.failure) for image in record.images if image.failure is not None]
+    ends = [image.end for image in record.images]
+    failed = [(end, end.failure) for end in ends if end.failure is not None]
     if not failed:
         return
     yield f"<h2>{count(len(failed), 'image')} failed</h2>"
     yield "<table><thead><tr><th>image</th><th>in</th><th>why</th><th>code</th></tr></thead><tbody>"
-    for image, failure in failed[:MOST_FAILURES]:
+    for end, failure in failed[:MOST_FAILURES]:
         yield (
-            f"<tr><td><code>{_text(image.reference)}</code></td>"
-            f"<td>{_text(image.failed_task)}</td><td>{_reason(failure)}</td>"
+            f"<tr><td><code>{_text(end.reference)}</code></td>"
+            f"<td>{_text(end.failed_task)}</td><td>{_reason(failure)}</td>"
             f'<td class="size">{failure.exit_code}</td></tr>'
         )
     yield "</tbody></table>"
@@ -162,27 +163,28 @@ def _worth_seeing(images: Sequence[ImageRecord]) -> list[ImageRecord]:
     fine = {ImageState.DONE, ImageState.UNCHANGED}
     order = sorted(
         range(len(images)),
-        key=lambda at: (images[at].state in fine, -images[at].work_seconds, at),
+        key=lambda at: (images[at].end.state in fine, -images[at].work_seconds, at),
     )
     return [images[at] for at in sorted(order[:MOST_ROWS])]
 
 
 def _row(image: ImageRecord) -> str:
+    planned, end = image.planned, image.end
     outputs = [
         f"{output.kind.value} <code>{_text(output.place)}</code>"
-        for output in image.outputs[:MOST_OUTPUTS]
+        for output in planned.outputs[:MOST_OUTPUTS]
     ]
-    if len(outputs) < len(image.outputs):
-        outputs.append(f"{len(image.outputs) - len(outputs):,} more")
+    if len(outputs) < len(planned.outputs):
+        outputs.append(f"{len(planned.outputs) - len(outputs):,} more")
     return (
-        f'<tr><td title="{_text(image.digest)}"><code>{_text(image.reference)}</code> '
-        f"{_text(image.platform)}<br/><code>{_text(image.digest[:_DIGEST_SHOWN])}</code></td>"
-        f'<td class="{_STATES[image.state]}">{image.state.value}</td>'
-        f'<td class="size">{len(image.links)}</td><td class="size">{image.new_links}</td>'
+        f'<tr><td title="{_text(planned.digest)}"><code>{_text(planned.reference)}</code> '
+        f"{_text(planned.platform)}<br/><code>{_text(planned.digest[:_DIGEST_SHOWN])}</code></td>"
+        f'<td class="{_STATES[end.state]}">{end.state.value}</td>'
+        f'<td class="size">{len(planned.links)}</td><td class="size">{image.new_links}</td>'
         f'<td class="size" title="{image.blob_bytes} bytes">{size_text(image.blob_bytes)}</td>'
         f'<td class="size" title="{image.shared_bytes} bytes">{size_text(image.shared_bytes)}</td>'
         f'<td class="size">{duration(image.work_seconds)}</td>'
-        f'<td class="size">{duration(image.ended_seconds)}</td>'
+        f'<td class="size">{duration(end.at_seconds)}</td>'
         f"<td>{'<br/>'.join(outputs)}</td></tr>"
     )
 
