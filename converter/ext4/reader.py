@@ -22,11 +22,10 @@ from converter.ext4.read_directory import Name, read_directory
 from converter.ext4.read_extents import ExtentMap, read_extents
 from converter.ext4.read_superblock import Read, read_volume
 from converter.ext4.read_xattr import decode_xattrs
-from converter.layer.entry import Entry, Kind, Segments
+from converter.layer.entry import SECOND_NS, Entry, Kind, Segments
 
 _GRAINS_KEPT = 64  # 4 MiB of inode tables
 _READ_BYTES = 1 << 20  # of a file's content at once
-_NANOSECONDS = 10**9
 _TYPE_MASK = 0xF000
 _KINDS = {
     c.S_IFREG: Kind.FILE,
@@ -61,10 +60,10 @@ class StoredInode(NamedTuple):
 def decode_time(seconds: int, extra: int) -> int:
     """Return nanoseconds since the epoch, the inverse of `encode_time`. Raises IntegrityError."""
     fraction = extra >> 2
-    if fraction >= _NANOSECONDS:
+    if fraction >= SECOND_NS:
         raise IntegrityError(f"Its time has {fraction} nanoseconds.")
     signed = seconds - ((seconds & 0x80000000) << 1)
-    return (signed + ((extra & 3) << 32)) * _NANOSECONDS + fraction
+    return (signed + ((extra & 3) << 32)) * SECOND_NS + fraction
 
 
 class Reader:
