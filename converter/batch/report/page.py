@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from converter.batch.events import ImageState
 from converter.batch.failure import Failure
 from converter.batch.report.history import BatchRecord, ImageRecord
-from converter.batch.report.shapes import Picture, count, duration, shown
+from converter.batch.report.shapes import Picture, count, duration
 from converter.batch.report.sharing import draw_sharing
 from converter.batch.report.timeline import draw_timeline
-from converter.drawing.paint import PAGE, POLICY
-from converter.drawing.text import size_text, xml
+from converter.drawing.page import encode_page
+from converter.drawing.text import shown, size_text, xml
 
 MOST_ROWS = 2000  # of the table of images
 MOST_FAILURES = 500
@@ -41,34 +41,24 @@ def encode_html(record: BatchRecord, *, title: str = "Batch", when: str = "") ->
 
     `title` names the batch and `when` says when it ran, in words; the record knows no calendar.
     """
-    lines = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8"/>',
-        f'<meta http-equiv="Content-Security-Policy" content="{xml(POLICY)}"/>',
-        '<meta name="viewport" content="width=device-width"/>',
-        f"<title>{xml(shown(title))}: batch report</title>",
-        f"<style>{PAGE}{_OWN}</style>",
-        "</head>",
-        "<body>",
-        "<section>",
-        f"<h1>{xml(shown(title))}</h1>",
-        f"<p>{xml(shown(when))}{' · ' * bool(when)}{_summary(record)}</p>",
-        *_figures(record),
-        *_failures(record),
-        "</section>",
-        draw_timeline(record).element(),
-        draw_sharing(record).element(),
-        "<section>",
-        *_images(record),
-        *_warnings(record),
-        "</section>",
-        "</body>",
-        "</html>",
-        "",
-    ]
-    return "\n".join(lines).encode()
+    return encode_page(
+        f"{shown(title)}: batch report",
+        [
+            "<section>",
+            f"<h1>{xml(shown(title))}</h1>",
+            f"<p>{xml(shown(when))}{' · ' * bool(when)}{_summary(record)}</p>",
+            *_figures(record),
+            *_failures(record),
+            "</section>",
+            draw_timeline(record).element(),
+            draw_sharing(record).element(),
+            "<section>",
+            *_images(record),
+            *_warnings(record),
+            "</section>",
+        ],
+        style=_OWN,
+    )
 
 
 def encode_svg(record: BatchRecord) -> bytes:

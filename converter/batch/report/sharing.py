@@ -21,10 +21,9 @@ from converter.batch.report.shapes import (
     box,
     chain_class,
     count,
-    shown,
     text,
 )
-from converter.drawing.text import fitted, size_text
+from converter.drawing.text import fitted, shown, size_text
 
 MOST_ROWS = 120
 _WAYS = 3
