@@ -23,6 +23,7 @@ _MODE_OF_KIND = {
     Kind.FIFO: c.S_IFIFO,
     Kind.SYMLINK: c.S_IFLNK,
 }
+KIND_OF_MODE = {mode: kind for kind, mode in _MODE_OF_KIND.items()}  # by the mode's file type
 _EARLIEST = -(1 << 31)  # 1901: the low 32 bits are signed,
 _LATEST = (1 << 34) - (1 << 31) - 1  # 2446: two more bits of seconds stand in the extra field
 _MAX_32_BIT = 0xFFFFFFFF
