@@ -164,12 +164,12 @@ def read_link(path: Path, *, follow_symlink: bool = True) -> Link:
         return link
 
 
-def read_sparse_link(path: Path, *, follow_symlink: bool = True) -> Link:
+def read_sparse_link(path: Path) -> Link:
     """Open the link at `path` and require it to be monolithicSparse, as a store's links are.
 
     Raises as `read_link` does.
     """
-    link = read_link(path, follow_symlink=follow_symlink)
+    link = read_link(path)
     try:
         link.sparse_extent()
     except BaseException:
