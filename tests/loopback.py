@@ -31,12 +31,8 @@ def serving(
 
     It has no log: what a test wants to know, its `handler` keeps.
     """
-
-    class Quiet(handler):
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    with kind(("127.0.0.1", 0), Quiet) as server:
+    quiet = type(handler.__name__, (handler,), {"log_message": lambda *_arguments: None})
+    with kind(("127.0.0.1", 0), quiet) as server:
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=[_POLL_SECONDS])
