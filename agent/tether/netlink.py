@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-from types import TracebackType
 
 from agent import bare_socket as socket
 from agent.hints import Dict, Iterator, List, Optional, Tuple
@@ -79,12 +78,7 @@ class RouteSocket:
     def __enter__(self) -> RouteSocket:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
     def close(self) -> None:
