@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from itertools import pairwise
 from typing import NoReturn
 
 import click
@@ -18,7 +19,7 @@ from converter import __version__
 from converter.cli.output import Output
 from converter.cli.progress import STYLES
 from converter.cli.report import report
-from converter.errors import INTERRUPTED, SaltflatError
+from converter.errors import INTERRUPTED, SaltflatError, UsageError
 
 BROKEN_PIPE = 141
 # Their exit code is the process's; ours is always 125. `start` joins them when it attaches.
@@ -149,10 +150,7 @@ def run_command_line() -> NoReturn:
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.UsageError as error:
-        from converter.cli.docker_words import advised  # noqa: PLC0415 - as above
-
-        advised(error).show()
-        code = GUEST_FAILURE if output.passes_exit_code else error.exit_code
+        code = _report_usage(output, error, arguments)
     except (click.Abort, KeyboardInterrupt):
         output.close()
         click.echo("Interrupted.", err=True)
@@ -190,3 +188,34 @@ def _report(output: Output, error: SaltflatError) -> int:
     code = GUEST_FAILURE if output.passes_exit_code else error.exit_code
     report(output, error, code)
     return code
+
+
+def _report_usage(output: Output, error: click.UsageError, arguments: list[str]) -> int:
+    """Print what click found wrong with the command line, and return the exit code."""
+    from converter.cli.docker_words import AdvisedError, advised  # noqa: PLC0415 - as above
+
+    error = advised(error)
+    code = GUEST_FAILURE if output.passes_exit_code else error.exit_code
+    if not _wants_json(output, error, arguments):
+        error.show()
+        return code
+    output.format = "json"
+    hint = f"{error.ctx.command_path} --help" if error.ctx is not None else None
+    if isinstance(error, AdvisedError):
+        hint = error.advice
+    report(output, UsageError(error.format_message(), hint=hint), code)
+    return code
+
+
+def _wants_json(output: Output, error: click.UsageError, arguments: list[str]) -> bool:
+    """Tell whether errors are to be JSON; click may have stopped before it came to --format."""
+    if error.ctx is None or all(
+        parameter.name != "output_format" for parameter in error.ctx.command.params
+    ):
+        return False
+    return (
+        output.format == "json"
+        or "--format=json" in arguments
+        or ("--format", "json") in pairwise(arguments)
+        or os.environ.get("SALTFLAT_FORMAT") == "json"
+    )

@@ -58,12 +58,22 @@ def test_errors_have_their_code_and_go_to_stderr(
     assert "Traceback" not in done.stderr
 
 
-def test_errors_as_json(tmp_path: Path) -> None:
-    done = _saltflat("convert", "--store", str(tmp_path), "--format", "json", "oci:/nonexistent")
+@pytest.mark.parametrize(
+    ("arguments", "kind", "code"),
+    [
+        (["--format", "json", "oci:/nonexistent"], "not-found", 3),
+        (["--capacity", "big", "oci:x", "--format=json"], "usage", 2),
+        (["--capcity", "1G", "oci:x", "--format", "json"], "usage", 2),
+    ],
+)
+def test_errors_as_json(arguments: list[str], kind: str, code: int, tmp_path: Path) -> None:
+    done = _saltflat("convert", "--store", str(tmp_path), *arguments)
     document = json.loads(done.stderr)
+    assert done.returncode == code
     assert document["schema"] == 1
-    assert document["error"]["kind"] == "not-found"
-    assert document["error"]["exit_code"] == 3
+    assert document["error"]["kind"] == kind
+    assert document["error"]["exit_code"] == code
+    assert document["error"]["hint"] or kind != "usage"
 
 
 def test_debug_shows_a_traceback(tmp_path: Path) -> None:
