@@ -59,6 +59,7 @@ _OWN_KERNEL = (
 )
 _SIZES = "What a machine takes of this host is limited by --memory and --cpus."
 _NO_NETWORK = "Machines share no network. Publish ports with -p; this host is 10.0.2.2 to them."
+_DISK = "A volume is a disk of its own: --size SIZE says how large."
 _FILLED = "saltflat exec MACHINE df -h / says how full its disk is."
 _ASKED = "An image's name is asked for at each run, and only what is missing is fetched."
 
@@ -110,6 +111,7 @@ OPTIONS = {
     },
     "inspect": {"-f": "saltflat inspect --format json, and jq to pick from it."},
     "ps": {"-s": _FILLED, "--size": _FILLED},
+    "volume create": {"-d": _DISK, "--driver": _DISK, "-o": _DISK, "--opt": _DISK},
     "restart": {
         "-s": "saltflat stop -s SIGNAL, then saltflat start.",
         "--signal": "saltflat stop -s SIGNAL, then saltflat start.",
@@ -148,7 +150,7 @@ def advised(error: click.UsageError) -> click.UsageError:
     What click finds similar among ours is not said then: it is another thing.
     """
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
-        options = OPTIONS.get(error.ctx.info_name or "", {})
+        options = OPTIONS.get(error.ctx.command_path.partition(" ")[2], {})
         if advice := options.get(error.option_name):
             return AdvisedError(error.message, advice, error.ctx)
     return error

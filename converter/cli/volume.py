@@ -110,6 +110,7 @@ def create(
 @command.command("ls")
 @click.option("-q", "--quiet", is_flag=True, help="Print names only.")
 @click.option(
+    "-f",
     "--filter",
     "filters",
     multiple=True,

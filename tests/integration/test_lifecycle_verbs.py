@@ -60,7 +60,7 @@ def test_ps_shows_it(here, web):
     assert here.good("ps", "-q").strip() == web[:12]
     assert here.good("ps", "-q", "--no-trunc", "--filter", "name=^web$").strip() == web
     assert here.good("ps", "-q", "--filter", f"ancestor={here.image}").strip() == web[:12]
-    assert here.good("ps", "-q", "--filter", "label=tier=front").strip() == web[:12]
+    assert here.good("ps", "-q", "-f", "label=tier=front").strip() == web[:12]
     assert here.good("ps", "-q", "--filter", "status=exited") == ""
     assert here.good("ps", "--format", "{{.Names}} {{.State}}") == "web running\n"
     document = json.loads(here.good("ps", "--format", "json"))
