@@ -63,8 +63,23 @@ _DISK = "A volume is a disk of its own: --size SIZE says how large."
 _FILLED = "saltflat exec MACHINE df -h / says how full its disk is."
 _ASKED = "An image's name is asked for at each run, and only what is missing is fetched."
 
-# verb: docker's options of it, and what to do instead
+_BEHIND = "It stands behind the verb, as in saltflat ps --state DIR."
+_NO_DAEMON = (
+    "There is no daemon: machines run under QEMU on this host, or elsewhere with --on vsphere."
+)
+
+# verb: docker's options of it, and what to do instead; "" is the top command
 OPTIONS = {
+    "": {
+        "-c": _NO_DAEMON,
+        "--context": _NO_DAEMON,
+        "-D": "--debug",
+        "--format": _BEHIND,
+        "-H": _NO_DAEMON,
+        "--host": _NO_DAEMON,
+        "--state": _BEHIND,
+        "--store": _BEHIND,
+    },
     "run": {
         "-a": "Output is shown without it, unless -d is given; -i passes standard input.",
         "--annotation": "--label notes something on a machine.",

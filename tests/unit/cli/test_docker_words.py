@@ -53,6 +53,7 @@ def test_what_is_advised_exists() -> None:
     [
         (["images"], 2, "Next: saltflat store ls\n"),
         (["verfiy"], 2, "Next: saltflat verify\n"),
+        (["--store", "./store", "ps"], 2, "Next: It stands behind the verb"),
         (["volume", "create", "-d", "local"], 2, "Next: A volume is a disk of its own"),
         (["run", "--gpus", "all", "debian:12"], 125, "Next: A machine has a kernel of its own"),
     ],
