@@ -43,6 +43,7 @@ def test_version() -> None:
         (["convert", "oci:/nonexistent", "-o", "/etc/passwd"], 2, "is a file"),
         (["convert", "./bundle"], 2, "is a bundle"),
         (["inspect", "/nonexistent"], 3, "is not a bundle"),
+        (["store", "verify", "--store", "/nonexistent"], 3, "There is no store"),
         (["run"], 125, "Missing argument"),
         (["run", "/nonexistent"], 125, "is not a bundle"),
         (["run", "-e", "=x", "/nonexistent"], 125, "Error:"),
