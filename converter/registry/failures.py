@@ -156,6 +156,8 @@ def _reason(causes: list[BaseException]) -> str:
     for cause in reversed(causes):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate cannot be verified ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError) and cause.reason:
+            return f"TLS failed ({cause.reason.replace('_', ' ').lower()})"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
     return type(causes[-1]).__name__

@@ -37,6 +37,7 @@ def test_version() -> None:
         (["nosuchverb"], 2, "No such command"),
         (["convert"], 2, "Missing argument"),
         (["convert", "--capacity", "big", "x"], 2, "is not a size"),
+        (["convert", "--platform", "arm64", "x"], 2, "For example: linux/amd64"),
         (["convert", "UPPER/Case"], 2, "Error:"),
         (["convert", "oci:/nonexistent"], 3, "Error:"),
         (["convert", "oci:/nonexistent", "-o", "/etc"], 2, "not empty"),  # said before the source
@@ -47,6 +48,7 @@ def test_version() -> None:
         (["run"], 125, "Missing argument"),
         (["run", "/nonexistent"], 125, "is not a bundle"),
         (["run", "-e", "=x", "/nonexistent"], 125, "Error:"),
+        (["run", "-l", "=x", "/nonexistent"], 125, "--label has no name"),
     ],
 )
 def test_errors_have_their_code_and_go_to_stderr(

@@ -178,6 +178,7 @@ def test_no_tls_there(server: ScriptedServer) -> None:
     with pytest.raises(UnavailableError) as caught:
         manifest(server, plain_http=False)
     assert "--plain-http" in str(caught.value.hint)
+    assert "_ssl.c" not in caught.value.what
     assert server.requests == []
 
 
