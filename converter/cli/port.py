@@ -30,7 +30,7 @@ def command(output: Output, *, machine: str, port: str | None, driver: Driver) -
     if port is None:
         lines = [f"{binding.name} -> {binding.host}" for binding in bindings]
     else:
-        (name, *_) = parse_expose(port)
+        (name, *_) = parse_expose(port, option="")
         bindings = [binding for binding in bindings if binding.name == name]
         lines = [binding.host for binding in bindings]
         if not lines:

@@ -61,9 +61,12 @@ def parse_publish(text: str) -> tuple[PortRequest, ...]:
     return tuple(requests)
 
 
-def parse_expose(text: str) -> tuple[str, ...]:
-    """Read one value of --expose, or of an image's ExposedPorts. Raises UsageError."""
-    place = f"--expose {text!r}"
+def parse_expose(text: str, *, option: str = "--expose ") -> tuple[str, ...]:
+    """Read one value of --expose, or of an image's ExposedPorts. Raises UsageError.
+
+    `option` is what stands before the value where errors quote it.
+    """
+    place = f"{option}{text!r}"
     ports, _, protocol = text.partition("/")
     protocol = _protocol(protocol or "tcp", place)
     first, last = _range(ports, place, least=1)

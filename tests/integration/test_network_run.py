@@ -103,6 +103,7 @@ def test_ports_lead_to_the_machine(saltflat, machine, store, image):
     assert address == "127.0.0.1"
     assert saltflat.good("port", name, "80").decode() == f"0.0.0.0:{port}\n"
     assert saltflat("port", name, "81").returncode == 3
+    assert saltflat("port", name, "abc").stderr.startswith(b"Error: 'abc': 'abc' is no port.")
     assert ask(port) == b"tcp"
     assert ask(int(udp_port), udp=True) == b"udp: question"
 
