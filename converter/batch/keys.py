@@ -19,10 +19,9 @@ from converter.export.request import CODECS
 from converter.export.settings import Firmware
 from converter.groups import MAX_LINKS
 from converter.image.platform import Platform
-from converter.marked_yaml import Marked
+from converter.marked_yaml import Marked, marked_size
 from converter.policy_file import read_policy
 from converter.registry.options import Mirror
-from converter.sizes import parse_size
 from converter.vmdk.compression import LEVELS
 from converter.vsphere.placement import Provisioning
 
@@ -85,13 +84,6 @@ def path(marked: Marked) -> Path:
     if not found.is_file():
         raise ValueError(f"there is no file {found}")
     return found
-
-
-def size(marked: Marked) -> int:
-    """Read a size in bytes."""
-    if isinstance(marked.value, bool) or not isinstance(marked.value, int | str):
-        raise ValueError("it has to be a size, such as 512m or 16G")
-    return parse_size(str(marked.value))
 
 
 def template(marked: Marked) -> str:
@@ -198,7 +190,7 @@ def _platform(marked: Marked) -> Platform:
 
 _MACHINE: dict[str, Read] = {
     "boot": text,
-    "memory": size,
+    "memory": marked_size,
     "cpus": number(1, 128),
     "firmware": choice(*(firmware.value for firmware in Firmware)),
     "serial": text,
@@ -250,11 +242,11 @@ _VSPHERE: dict[str, Read] = {
 OUTPUT_KEYS = frozenset({*_BUNDLE, *_EXPORT, *_PUSH, *_VSPHERE})
 # What holds for one image or, among the defaults, for all of them.
 SETTINGS: dict[str, Read] = {
-    "capacity": size,
+    "capacity": marked_size,
     "journal": flag,
     "max-links": number(1, MAX_LINKS),
     "max-entries": number(1),
-    "max-layer-size": size,
+    "max-layer-size": marked_size,
     "max-ratio": number(1),
     "policy": lambda marked: read_policy(Path(text(marked))),
     "platform": _platform,

@@ -37,11 +37,11 @@ class BarRenderer:
         self._console = console or Console(stderr=True)
         room = min(_WIDEST_BAR, self._console.width - _TEXT_COLUMNS)
         self._progress = _Bars(
-            TextColumn("{task.description}", markup=False, table_column=_column()),
-            TextColumn("{task.fields[state]}", style="cyan", table_column=_column(_STATE_COLUMNS)),
+            TextColumn("{task.description}", markup=False, table_column=column()),
+            TextColumn("{task.fields[state]}", style="cyan", table_column=column(_STATE_COLUMNS)),
             *([BarColumn(room)] if room >= _NARROWEST_BAR else []),
-            _Amount(_column()),
-            TextColumn("{task.fields[left]}", style="cyan", table_column=_column()),
+            _Amount(column()),
+            TextColumn("{task.fields[left]}", style="cyan", table_column=column()),
             console=self._console,
             transient=True,
             redirect_stdout=False,  # results come after progress has ended
@@ -122,7 +122,8 @@ class _Amount(ProgressColumn):
         return Text(text, style="progress.download", justify="right")
 
 
-def _column(width: int | None = None) -> Column:
+def column(width: int | None = None) -> Column:
+    """Return a column of a table of bars; `width` is in characters, None for what it needs."""
     # Cropped, since an ellipsis is no character of every encoding.
     return Column(width=width, no_wrap=True, overflow="crop")
 

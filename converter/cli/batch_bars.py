@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Column
 
 from converter.batch.events import (
     BatchEvent,
@@ -19,6 +18,7 @@ from converter.batch.events import (
     TaskStarted,
 )
 from converter.batch.plan import TaskKind
+from converter.cli.bars import column
 from converter.cli.batch_progress import event_line
 from converter.cli.batch_totals import BatchTotals
 from converter.cli.progress import duration
@@ -49,10 +49,10 @@ class BatchBars:
         self._tasks: dict[str, TaskID] = {}
         room = min(_WIDEST_BAR, self._console.width - _TEXT_COLUMNS)
         self._progress = Progress(
-            TextColumn("{task.fields[state]}", style="cyan", table_column=_column()),
+            TextColumn("{task.fields[state]}", style="cyan", table_column=column()),
             *([BarColumn(room)] if room >= _NARROWEST_BAR else []),
-            TextColumn("{task.description}", markup=False, table_column=_column(_NAME_COLUMNS)),
-            TextColumn("{task.fields[left]}", style="cyan", table_column=_column()),
+            TextColumn("{task.description}", markup=False, table_column=column(_NAME_COLUMNS)),
+            TextColumn("{task.fields[left]}", style="cyan", table_column=column()),
             console=self._console,
             transient=True,
             redirect_stdout=False,  # results come after progress has ended
@@ -111,8 +111,3 @@ class BatchBars:
         known = self._tasks.pop(task, None)
         if known is not None:
             self._progress.remove_task(known)
-
-
-def _column(width: int | None = None) -> Column:
-    # Cropped, since an ellipsis is no character of every encoding.
-    return Column(width=width, no_wrap=True, overflow="crop")
