@@ -19,9 +19,10 @@ from converter.export.request import CODECS
 from converter.export.settings import Firmware
 from converter.groups import MAX_LINKS
 from converter.image.platform import Platform
-from converter.marked_yaml import Marked, marked_size
+from converter.marked_yaml import Marked
 from converter.policy_file import read_policy
 from converter.registry.options import Mirror
+from converter.sizes import parse_size
 from converter.vmdk.compression import LEVELS
 from converter.vsphere.placement import Provisioning
 
@@ -84,6 +85,13 @@ def path(marked: Marked) -> Path:
     if not found.is_file():
         raise ValueError(f"there is no file {found}")
     return found
+
+
+def size(marked: Marked) -> int:
+    """Read a size in bytes."""
+    if isinstance(marked.value, bool) or not isinstance(marked.value, int | str):
+        raise ValueError("it has to be a size, such as 512m or 16G")
+    return parse_size(str(marked.value))
 
 
 def template(marked: Marked) -> str:
@@ -190,7 +198,7 @@ def _platform(marked: Marked) -> Platform:
 
 _MACHINE: dict[str, Read] = {
     "boot": text,
-    "memory": marked_size,
+    "memory": size,
     "cpus": number(1, 128),
     "firmware": choice(*(firmware.value for firmware in Firmware)),
     "serial": text,
@@ -242,11 +250,11 @@ _VSPHERE: dict[str, Read] = {
 OUTPUT_KEYS = frozenset({*_BUNDLE, *_EXPORT, *_PUSH, *_VSPHERE})
 # What holds for one image or, among the defaults, for all of them.
 SETTINGS: dict[str, Read] = {
-    "capacity": marked_size,
+    "capacity": size,
     "journal": flag,
     "max-links": number(1, MAX_LINKS),
     "max-entries": number(1),
-    "max-layer-size": marked_size,
+    "max-layer-size": size,
     "max-ratio": number(1),
     "policy": lambda marked: read_policy(Path(text(marked))),
     "platform": _platform,
