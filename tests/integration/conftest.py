@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.guests import disk
 from tests.images import prepared
 from tests.images.cache import ROOT
 from tests.images.gotools import go_program
@@ -120,6 +121,14 @@ def store(boot_store: Path, tmp_path: Path) -> Path:
     target = tmp_path / "store"
     shutil.copytree(boot_store, target, copy_function=link_or_copy)
     return target
+
+
+@pytest.fixture(scope="session")
+def link(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root disk of small guests, on which machines stand with a child of their own."""
+    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64", "setpriv"):
+        tool(name)
+    return disk.build(tmp_path_factory.mktemp("disk"))
 
 
 @pytest.fixture(scope="session")
