@@ -389,7 +389,7 @@ class Client:
         self.hold = request.hold
         self.writer = request.writer
         self._takes_stdin = request.stdin
-        self._stdin_offset = self._told_taken = machine.session.taken_stdin(request.writer)
+        self._stdin_offset = self._told_taken = machine.come_back(request.writer)
         started = machine.session.state.started
         self._respond(
             position=position, taken=self._stdin_offset, started=started, ends_after=ends_after
