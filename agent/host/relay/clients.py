@@ -162,14 +162,15 @@ class Client:
         sent = 0
         while more and not channel.blocked and sent < OUT_BYTES:
             seeks = self._view is not None and self._view.seeking
+            before = self.position
             data = self._next()
             if data:
                 sent += len(data)
                 self.moved_at = self._loop.now()
                 channel.send(data)
             else:
-                more = seeks
-                sent += OUT_BYTES // 4  # a step of seeking is work too
+                more = seeks or self.position != before
+                sent += OUT_BYTES // 4  # a step of seeking or of passing over is work too
         if channel.send():  # else the socket tells when it takes the rest
             if more:  # it was blocked, or had its share of this turn: nobody else would wake us
                 self.wake()
