@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import signal
 import threading
 import time
-from collections.abc import Iterable
 
 import pytest
 
@@ -20,7 +20,6 @@ from agent.host import (
 )
 from agent.host import client as clients
 from agent.host.client.connection import Connection
-from agent.host.client.logs import Query
 from agent.host.relay import write_key
 from agent.host.relay.c_relay import STDIN_HEADER, FrameKind
 from agent.wire import STDOUT
@@ -37,20 +36,6 @@ from tests.integration.relay_runs import (
 )
 
 pytestmark = pytest.mark.integration
-
-
-class Reading(threading.Thread):
-    """Somebody who reads logs; `out` is the output in them."""
-
-    def __init__(self, entries: Iterable[object]) -> None:
-        super().__init__(daemon=True)
-        self.out = b""
-        self._entries = entries
-        self.start()
-
-    def run(self) -> None:
-        for entry in self._entries:
-            self.out += entry.data if isinstance(entry, clients.Output) else b""
 
 
 def test_sixteen_of_five_hundred_kills():
@@ -106,25 +91,24 @@ def test_several_clients_see_the_same_and_their_stdin_is_interleaved():
         guest.join()
 
 
-def test_who_reads_logs_is_served_to_the_end_though_most_of_them_are_passed_over():
-    """The machine says nothing more: nobody wakes the relay but itself."""
-    # More than the relay reads at once, then two lines.
-    program = Program(out=b"x" * 700_000 + b"\na\nb\n", ends=False)
-    with relayed(program) as (relay, _guest, folder):
-        until(lambda: logged(folder, STDOUT) == program.out)
-        after = time.time_ns() + 1
-        for query, follow, expected in (
-            (Query(since_ns=after), False, b""),
-            (Query(tail=2, since_ns=after), False, b""),
-            (Query(tail=2), False, b"a\nb\n"),
-            (Query(until_ns=1), True, b""),
-            (Query(tail=2, until_ns=1), True, b""),
-            (Query(since_ns=1, until_ns=after), False, program.out),
-        ):
-            reading = Reading(clients.logs(relay.address, query, follow=follow))
-            reading.join(20)
-            assert not reading.is_alive(), query
-            assert reading.out == expected, query
+def test_a_relay_that_can_write_nothing_down_takes_nothing_until_it_can():
+    """Neither what the guest says nor what a client gives is lost or doubled."""
+    program = Program(out=random.Random(7).randbytes(200_000), ends=False)
+    with machine_folder() as (folder, line, key), contextlib.ExitStack() as stack:
+        relay = RelayProcess(folder, line)
+        stack.callback(relay.kill)
+        usual = resource.prlimit(relay.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(relay.process.pid, resource.RLIMIT_FSIZE, (100_000, usual[1]))
+        guest = Guest(line, key, program)
+        stack.callback(guest.close)
+        until(lambda: clients.describe(relay.address)["condition"] == "stuck")
+        given = b"z" * 10_000
+        Attached(relay.address, given)
+        assert "File too large" in clients.describe(relay.address)["detail"]
+        assert (len(logged(folder, STDOUT)) < 100_000, program.stdin) == (True, b"")
+        resource.prlimit(relay.process.pid, resource.RLIMIT_FSIZE, usual)
+        until(lambda: (logged(folder, STDOUT), program.stdin) == (program.out, given))
+        assert clients.describe(relay.address)["condition"] == "alive"
 
 
 def test_a_client_that_comes_back_on_another_connection_has_its_stdin_taken_once():

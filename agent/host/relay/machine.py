@@ -96,7 +96,6 @@ class MachineRelay:
         self._since = loop.now()
         self._condition = self._judge()
         self._look_timer = loop.call_at(loop.now() + _LOOK_SECONDS, self._look)
-        self._retry_timer: Timer | None = None
         self.schedule()
 
     # --- for its owner and for clients -----------------------------------------------------------
@@ -260,7 +259,7 @@ class MachineRelay:
             for visitor in list(self.visitors):
                 visitor.close()
             self._look_timer.cancel()
-            for timer in (self._timer, self._retry_timer):
+            for timer in (self._timer, self._work_timer):
                 if timer is not None:
                     timer.cancel()
             self.session.close()
@@ -323,13 +322,7 @@ class MachineRelay:
             self._notice(Notice(f"nothing can be written down: {why}", warning=True))
         self._stuck = why
         self._see()
-        if self._retry_timer is None:  # clients have us try as well: each would leave one more
-            when = self._loop.now() + _RETRY_SECONDS
-            self._retry_timer = self._loop.call_at(when, self._retry)
-
-    def _retry(self) -> None:
-        self._retry_timer = None
-        self.schedule()
+        self._work_timer = self._loop.call_at(self._loop.now() + _RETRY_SECONDS, self.schedule)
 
     def _send(self) -> None:
         while self._connected and (room := self._line.room()) > 0:
