@@ -94,12 +94,13 @@ class Card:
                 self._set_route(route, (lease.address,))
 
     def _set_route(self, route: Route, addresses: Sequence[Prefix]) -> None:
-        near = any(address.holds(route.gateway) for address in addresses)
+        gateway = _through(route)
+        near = gateway is None or any(address.holds(gateway) for address in addresses)
         self._kernel.set_route(
             self.index,
             route.destination.packed,
             route.destination.length,
-            route.gateway,
+            gateway,
             metric=self._metric,
             onlink=not near,
         )
@@ -111,7 +112,7 @@ class Card:
                 self.index,
                 destination.packed,
                 destination.length,
-                route.gateway,
+                _through(route),
                 metric=self._metric,
             )
         except OSError as error:  # it went with an address, or somebody with the right took it away
@@ -196,6 +197,11 @@ def _routes(gateways: Sequence[bytes], routes: Sequence[Route]) -> List[Route]:
         family = _family(gateway)
         found.append(Route(Prefix(family, ANYWHERE[family], 0), gateway))
     return found
+
+
+def _through(route: Route) -> Optional[bytes]:
+    """Return the gateway, None for what is on the wire itself (RFC 3442: router 0.0.0.0)."""
+    return route.gateway if any(route.gateway) else None
 
 
 def _text(packed: bytes) -> str:

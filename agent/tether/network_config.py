@@ -44,7 +44,7 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Route:
-    """What is reached by way of `gateway` (packed)."""
+    """What is reached by way of `gateway` (packed; all zeros in a lease: directly)."""
 
     destination: Prefix
     gateway: bytes

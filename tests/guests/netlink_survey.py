@@ -100,6 +100,11 @@ def leases(card: Card) -> list[dict[str, object]]:
         {},
         {"lease": "700", "router": "10.2.0.2", "mtu": ""},  # a renewal
         {"ip": "10.3.0.50", "router": "10.3.0.1", "staticroutes": ""},  # another address
+        {  # one alone, as a cloud gives it: the way to the gateway is a route on the wire
+            "ip": "10.4.0.50",
+            "mask": "32",
+            "staticroutes": "10.4.0.1/32 0.0.0.0 0.0.0.0/0 10.4.0.1 192.0.2.0/24 0.0.0.0",
+        },
         None,
     ):
         card.take(None if change is None else read_lease({**told, **change}))
