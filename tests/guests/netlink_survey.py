@@ -103,7 +103,7 @@ def leases(card: Card) -> list[dict[str, object]]:
         {  # one alone, as a cloud gives it: the way to the gateway is a route on the wire
             "ip": "10.4.0.50",
             "mask": "32",
-            "staticroutes": "10.4.0.1/32 0.0.0.0 0.0.0.0/0 10.4.0.1 192.0.2.0/24 0.0.0.0",
+            "staticroutes": "10.4.0.1/32 0.0.0.0 0.0.0.0/0 10.4.0.1 192.0.2.5/24 0.0.0.0",
         },
         None,
     ):
