@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from collections.abc import Iterable
 import pytest
 
 from agent.host import client as clients
+from agent.host.client.connection import Connection
 from agent.host.client.logs import Query
 from agent.wire import STDOUT
 from tests.integration.relay_guest import Program
@@ -50,3 +52,34 @@ def test_who_reads_logs_is_served_to_the_end_though_most_of_them_are_passed_over
             reading.join(20)
             assert not reading.is_alive(), query
             assert reading.out == expected, query
+
+
+def test_who_follows_from_the_end_on_misses_nothing_while_there_is_no_relay(monkeypatch):
+    """It was told where it begins, though it has seen no output yet when the relay is killed."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Slow(Connection):
+        """A connection that is made when it may be, and says when its request was answered."""
+
+        def __init__(self, *arguments):
+            assert not asked.is_set() or go_on.wait(20)
+            super().__init__(*arguments)
+
+        def ask(self, *arguments, **options):
+            answer = super().ask(*arguments, **options)
+            asked.set()
+            return answer
+
+    # Not by its path: that leads to the function of the same name.
+    monkeypatch.setattr(sys.modules[Query.__module__], "Connection", Slow)
+    program = Program(out=b"before\n", ends=False)
+    with relayed(program) as (relay, _guest, folder):
+        until(lambda: logged(folder, STDOUT) == b"before\n")
+        reading = Reading(clients.logs(relay.address, Query(tail=0), follow=True))
+        assert asked.wait(20)
+        relay.kill()
+        program.out += b"meanwhile\n"
+        relay.start()
+        until(lambda: logged(folder, STDOUT) == b"before\nmeanwhile\n")
+        go_on.set()
+        until(lambda: reading.out == b"meanwhile\n", 20)

@@ -368,7 +368,7 @@ class Client:
             request = read_logs(message)
             start = machine.session.log.begin if request.position is None else request.position
             self._view = LogView(machine, start, attached=False, request=request)
-            self._respond()
+            self._respond(position=self._view.position)
             machine.readers.add(self)
         else:
             self._start(kind, message, machine)
