@@ -71,7 +71,8 @@ class Card:
     def take(self, lease: Optional[Lease]) -> None:
         """Put a lease, or none, in the place of the one before; OSError when the kernel refuses it.
 
-        A new address comes before the old one goes, so that the interface has one all the time.
+        A new address comes before the old one goes, so that the interface has one all the time. A
+        route that is refused does not cost the others.
         """
         before, self.lease = self.lease, lease
         if lease is not None:
@@ -89,9 +90,14 @@ class Card:
         mtu = None if self.wanted.mtu or lease is None else lease.mtu
         if mtu or (before is not None and before.mtu):
             self._kernel.set_link(self.index, mtu=mtu or self._mtu)
-        if lease is not None:
-            for route in _routes(lease.gateways, lease.routes):
+        refused: Optional[OSError] = None
+        for route in [] if lease is None else _routes(lease.gateways, lease.routes):
+            try:
                 self._set_route(route, (lease.address,))
+            except OSError as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     def _set_route(self, route: Route, addresses: Sequence[Prefix]) -> None:
         gateway = _through(route)

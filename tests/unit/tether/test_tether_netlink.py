@@ -96,6 +96,7 @@ def test_what_runs(survey):
 
 def test_leases_take_each_other_s_place(survey):
     first, renewed, other, alone, none = survey["leases"]
+    assert [one["refused"] for one in survey["leases"]] == ["", "", "", "Invalid argument", ""]
     assert addresses(first, "eth1") == ["10.2.0.50/24"]
     assert routes(first, "eth1") == {("default", "10.2.0.1", 100)}
     assert link(first, "eth1")["mtu"] == 1300
