@@ -90,8 +90,12 @@ class Card:
         mtu = None if self.wanted.mtu or lease is None else lease.mtu
         if mtu or (before is not None and before.mtu):
             self._kernel.set_link(self.index, mtu=mtu or self._mtu)
+        if lease is not None:
+            self._set_routes(lease)
+
+    def _set_routes(self, lease: Lease) -> None:
         refused: Optional[OSError] = None
-        for route in [] if lease is None else _routes(lease.gateways, lease.routes):
+        for route in _routes(lease.gateways, lease.routes):
             try:
                 self._set_route(route, (lease.address,))
             except OSError as error:
