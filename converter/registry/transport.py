@@ -24,6 +24,7 @@ from converter.errors import IntegrityError, UnavailableError, UsageError
 from converter.registry import failures
 from converter.registry.connections import Adapter
 from converter.registry.options import RegistryOptions
+from converter.registry.parts import content_length
 
 MIN_PROGRESS_BYTES = 16 << 10
 _CHUNK_BYTES = 256 << 10
@@ -104,8 +105,7 @@ class Transport:
         They also stop too early when less than `MIN_PROGRESS_BYTES` arrive in a read timeout.
         """
         where = place(response.url)
-        length = response.headers.get("Content-Length", "")
-        announced = int(length) if length.isdecimal() else None
+        announced = content_length(response)
         got_bytes = slow_bytes = 0
         waited = 0.0
         try:
