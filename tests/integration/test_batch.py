@@ -52,6 +52,7 @@ defaults:
 images:
   - image: HOST/team/one
     tags: ["1.*", "regex:[0-9]-none"]
+    push: HOST/chains/all
   - HOST/team/two:2.0
 """
 
