@@ -55,6 +55,7 @@ from converter.store.links import (
     read_states,
 )
 from converter.store.locks import using
+from converter.store.room import room_in
 from converter.unpacking import Blob, Unpacking
 from converter.vmdk.content_id import content_id, long_content_id
 from converter.vmdk.sparse import LinkWriter, ParentRef
@@ -88,7 +89,7 @@ def convert(
     PolicyError the rule. What was finished before an error stays and is used by the next attempt.
     """
     options.policy.check_image(image)
-    with using(store, monitor=monitor):
+    with using(store, monitor=monitor), room_in(store):
         links = bring_links(image, source, store, options, monitor=monitor, cache=cache).links
         record_image(store, image, options.parameters, links)
     disks = tuple(disk_path(store, record.link_id) for record in links)
@@ -121,7 +122,7 @@ def bring_links(
     """
     count = len(image.layers) if layers is None else layers
     conversion = _Conversion(image, source, store, options, monitor=monitor, cache=cache)
-    with conversion:
+    with room_in(store), conversion:
         links = conversion.run(count)
     return Brought(links, frozenset(conversion.made))
 

@@ -32,6 +32,7 @@ from converter.pipeline import Chain, bring_links, convert, find_converted
 from converter.store.layout import Store
 from converter.store.links import ChainParameters, LinkRecord, find_link, link_id
 from converter.store.locks import using
+from converter.store.room import room_in
 
 if TYPE_CHECKING:
     from converter.registry.artifacts import ArtifactRepository
@@ -79,7 +80,8 @@ def perform(order: Order, monitor: Monitor, workplace: Workplace | None = None) 
     store = Store(order.store)
     with using(store, monitor=monitor):
         if isinstance(order, FetchOrder):
-            return _fetch(order, store, workplace, monitor)
+            with room_in(store):
+                return _fetch(order, store, workplace, monitor)
         if isinstance(order, ConvertOrder):
             return _convert(order, store, workplace, monitor)
         if isinstance(order, RecordOrder):

@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -165,28 +166,37 @@ def test_an_export_makes_room_when_its_tag_has_moved_and_a_bundle_by_force(
 def test_images_that_fail_leave_the_others_alone(
     server: RegistryServer, saltflat: Saltflat, tmp_path: Path
 ) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("schema: 1\nmax-layers: 1\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = f"127.0.0.1:{free.getsockname()[1]}"
     lines = [
-        {"defaults": {"plain-http": True}},
+        {"defaults": {"plain-http": True, "retries": 0}},
         f"{server.host}/team/one:none",
         {"image": f"{server.host}/team/one:1.0", "max-layer-size": 2000},
         {"image": f"{server.host}/team/two", "newest": 1},
+        {"image": f"{server.host}/team/two:2.0", "policy": str(policy)},
+        f"{nobody}/team/two:2.0",
     ]
     stdin = "\n".join(map(json.dumps, lines)).encode()
     command = ("batch", "-", "--store", tmp_path / "store", "--format", "json")
 
     stopped = saltflat(*command, stdin=stdin)
-    assert stopped.returncode == 3
+    assert stopped.returncode == 7  # a rule is worse than an image that is not there
     assert json.loads(stopped.stdout)["skipped"] == 2
 
     done = saltflat(*command, "--keep-going", stdin=stdin)
     assert done.returncode == 5  # more bytes than allowed is worse than an image that is not there
     images = json.loads(done.stdout)["images"]
-    assert [image["state"] for image in images] == ["failed", "failed", "done"]
     assert [image["failure"] and image["failure"]["kind"] for image in images] == [
         "not-found",
         "integrity",
         None,
+        "policy",
+        "unavailable",
     ]
+    assert [image["state"] for image in images] == ["failed", "failed", "done", "failed", "failed"]
+    assert images[3]["failure"]["cause"] == "max-layers"
     assert "line 2:" in images[0]["failure"]["what"]
 
 
