@@ -6,6 +6,8 @@ The scheduler and the worker are real, in threads of this process.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -226,6 +228,30 @@ def test_a_worker_without_this_program_is_told_of(
         dask_executor(client, store, None).__enter__()
     assert "saltflat_of_another_environment" in error.value.what
     assert not list(store.locks.glob("batch-*"))
+
+
+def test_who_is_impatient_does_not_disturb_the_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    place = {
+        "protocol": "tcp://",
+        "dashboard_address": "127.0.0.1:0",
+        "silence_logs": logging.CRITICAL,
+    }
+    with (
+        LocalCluster(
+            n_workers=1, processes=False, silence_logs=logging.CRITICAL, **place
+        ) as cluster,
+        connected(cluster.scheduler_address, workers=1) as client,
+    ):
+        close = client.close
+
+        def interrupted_close() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            close()
+
+        monkeypatch.setattr(client, "close", interrupted_close)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert client.status == "closed"
 
 
 def test_an_address_that_is_none_is_said_so() -> None:
