@@ -22,6 +22,7 @@ from tests.images.workload import WorkImage, work_layers
 REAL = "debian"  # the name of that one
 FIRST = "first"  # of the one with next to nothing
 APART = "apart"  # of one whose layers are alike, to be fetched at once
+_PACKAGES = ("common", "runtime-perl", "runtime-django", "distribution-usual")
 _MIB = 1 << 20
 
 
@@ -46,14 +47,14 @@ def calibrations(scale: int = 1) -> tuple[Calibration, ...]:
         Calibration("many", (many, small[1], small[2])),
         Calibration("noisy", (noisy, small[3])),
         Calibration("below", (noisy, many)),
-        Calibration(REAL, _debian()),
+        Calibration(REAL, _debian(scale)),
         Calibration(APART, apart),
         Calibration("small", tuple(small)),
     )
 
 
-def _debian() -> tuple[RawLayer, ...]:
-    image = WorkImage(REAL, "1", ("distribution-usual", "common", "runtime-perl", "runtime-django"))
+def _debian(scale: int) -> tuple[RawLayer, ...]:
+    image = WorkImage(REAL, "1", _PACKAGES[:scale])
     layers = work_layers([image])
     return tuple(layers[name] for name in image.layers)
 
