@@ -232,11 +232,7 @@ def test_a_worker_without_this_program_is_told_of(
 
 def test_who_is_impatient_does_not_disturb_the_closing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGINT)
-    place = {
-        "protocol": "tcp://",
-        "dashboard_address": "127.0.0.1:0",
-        "silence_logs": logging.CRITICAL,
-    }
+    place = {"protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}
     with (
         LocalCluster(
             n_workers=1, processes=False, silence_logs=logging.CRITICAL, **place
