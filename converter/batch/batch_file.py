@@ -25,6 +25,7 @@ MOST_BYTES = 64 << 20
 _MOST_YAML_BYTES = 8 << 20  # of which its parser makes some GB; JSON lines are for more
 _MOST_FAULTS_SHOWN = 50
 _GLOB = frozenset("*?[")
+_TRANSPORTS = frozenset({"oci", "oci-archive", "docker-archive", "bundle"})
 _PLATFORMS = frozenset({"platform", "platforms"})  # two words for one thing
 _SCHEMA_KEY, _DEFAULTS, _IMAGES = "schema", "defaults", "images"
 
@@ -162,7 +163,9 @@ class _Reading:
         newest = values.get("newest")
         assert newest is None or isinstance(newest, int), "its reader has seen to that"
         head, colon, tag = source.rpartition(":")
-        if colon and "/" not in tag and _GLOB & set(tag) and "@" not in source:
+        # A folder or a file may have any name: what stands behind oci: alone is no tag.
+        is_pattern = "/" not in tag and _GLOB & set(tag) and "@" not in source
+        if colon and is_pattern and head not in _TRANSPORTS:
             if patterns is not None:
                 raise ValueError("tags are named twice: behind the image and as tags")
             source, patterns = head, (tag,)

@@ -85,6 +85,20 @@ def test_an_images_own_words_replace_the_defaults(tmp_path: Path) -> None:
     assert (own.platforms, own.conversion.policy) == ((Platform("linux", "s390x"),), ANYTHING)
 
 
+def test_a_folder_may_have_a_pattern_s_letters() -> None:
+    found = read(
+        "images: ['oci:lay[1]', 'oci-archive:*.tar', 'oci/app:*', 'docker-archive:?:a/b:1']"
+    )
+    assert [(entry.source, entry.tags) for entry in found.entries] == [
+        ("oci:lay[1]", None),
+        ("oci-archive:*.tar", None),
+        ("oci/app", TagWish(("*",))),
+        ("docker-archive:?:a/b:1", None),
+    ]
+    with pytest.raises(UsageError, match=r"oci:layout is in no registry"):
+        read("images: ['oci:layout:1.*']")
+
+
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r\n\r\n  \r\n"])
 def test_what_editors_put_around_lines_says_nothing(ends: str) -> None:
     for lines in (['"a"', '"b:1"'], ["images:", "- a", '- "b:1"']):
