@@ -30,6 +30,7 @@ from converter.errors import IntegrityError, NotFoundError, SaltflatError, Usage
 from converter.image.model import Image
 from converter.store.bundle_boot import BundleBoot
 from converter.store.links import ChainParameters, LinkRecord
+from converter.store.room import room_for
 
 SCHEMA = 1
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
@@ -95,15 +96,16 @@ def write_bundle(
     make_directory(folder.parent)
     temp = temp_directory(folder)
     try:
-        (temp / "disk").mkdir()
-        for disk in disks:
-            (_copy if copy else _share)(disk, temp / "disk" / disk.name)
-        sync_directory(temp / "disk")
-        write_atomic(temp / "manifest.json", image.manifest_raw)
-        write_atomic(temp / "config.json", image.config_raw)
-        document = _document(image, parameters, links, boot)
-        write_atomic(temp / "bundle.json", json.dumps(document, indent=1).encode() + b"\n")
-        place_directory(temp, folder)
+        with room_for(f"the bundle {folder}"):
+            (temp / "disk").mkdir()
+            for disk in disks:
+                (_copy if copy else _share)(disk, temp / "disk" / disk.name)
+            sync_directory(temp / "disk")
+            write_atomic(temp / "manifest.json", image.manifest_raw)
+            write_atomic(temp / "config.json", image.config_raw)
+            document = _document(image, parameters, links, boot)
+            write_atomic(temp / "bundle.json", json.dumps(document, indent=1).encode() + b"\n")
+            place_directory(temp, folder)
     except BaseException:
         shutil.rmtree(temp, ignore_errors=True)
         raise

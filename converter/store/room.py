@@ -1,4 +1,4 @@
-"""What is said when the store has no room for more. Full disks elsewhere are for others to tell."""
+"""What is said when there is no room for what is written: the system's error names no file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,24 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextmanager
 def room_in(store: Store) -> Iterator[None]:
-    """Raise SaltflatError for a write that `store` had no room for.
+    """Raise SaltflatError for a write that `store` had no room for; see `room_for`."""
+    hint = (
+        "Make room, with `saltflat store gc` or elsewhere on that disk, and begin again: what is "
+        "done stays done."
+    )
+    with room_for(f"more in the store {store.root}", hint=hint):
+        yield
 
-    Around what writes nowhere else: the system's error for a write does not say of which file.
+
+@contextmanager
+def room_for(what: str, *, hint: str = "Make room, or name another place.") -> Iterator[None]:
+    """Raise SaltflatError for a write that there was no room for.
+
+    Around what writes `what` and nothing else: of a copy, for one, the error names what was read.
     """
     try:
         yield
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        raise SaltflatError(
-            f"There is no room for more in the store {store.root}: {error.strerror}.",
-            hint="Make room, with `saltflat store gc` or elsewhere on that disk, and begin again: "
-            "what is done stays done.",
-        ) from error
+        raise SaltflatError(f"There is no room for {what}: {error.strerror}.", hint=hint) from error

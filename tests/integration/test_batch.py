@@ -181,6 +181,7 @@ def test_images_that_fail_leave_the_others_alone(
     stdin = "\n".join(map(json.dumps, lines)).encode()
     command = ("batch", "-", "--store", tmp_path / "store", "--format", "json")
 
+    assert saltflat("batch", tmp_path).returncode == 2
     stopped = saltflat(*command, stdin=stdin)
     assert stopped.returncode == 7  # a rule is worse than an image that is not there
     assert json.loads(stopped.stdout)["skipped"] == 2
