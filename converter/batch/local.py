@@ -140,6 +140,8 @@ class _Crew:
         traceback: TracebackType | None,
     ) -> None:
         self._stopping.set()
+        if kind is not None:
+            self._workplace.hang_up()
         for worker in self._workers:
             if worker.doing is None:
                 worker.connection.close()  # it reads that nothing more will come

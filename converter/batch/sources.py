@@ -68,6 +68,11 @@ class Sources:
         with self._lock:
             return self._client(host, access)
 
+    def hang_up(self) -> None:
+        """Let threads that wait for a registry wait no longer: what they ask is cancelled."""
+        for client in list(self._clients.values()):  # without the lock, which one of them may hold
+            client.hang_up()
+
     def _connect(self, host: str, access: SourceOptions) -> AbstractContextManager[RegistryClient]:
         return nullcontext(self._client(host, access))
 

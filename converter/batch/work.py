@@ -67,6 +67,11 @@ class Workplace:
                 self._sources[store.root] = self._stack.enter_context(Sources(store))
             return self._sources[store.root]
 
+    def hang_up(self) -> None:
+        """Cancel what threads are asking of registries; see `Sources.hang_up`."""
+        for sources in list(self._sources.values()):
+            sources.hang_up()
+
 
 def perform(order: Order, monitor: Monitor, workplace: Workplace | None = None) -> Outcome:
     """Carry out `order`; `monitor` hears how it goes, from any thread, and may raise to end it.

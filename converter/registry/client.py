@@ -77,6 +77,10 @@ class RegistryClient:
     ) -> None:
         self._transport.close()
 
+    def hang_up(self) -> None:
+        """End what other threads are asking, and whatever is asked later, with CancelledError."""
+        self._transport.hang_up()
+
     def manifest(
         self, repository: str, identifier: str, *, accept: tuple[str, ...]
     ) -> ManifestAnswer:

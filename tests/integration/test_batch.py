@@ -351,6 +351,26 @@ def test_nothing_is_left_of_a_batch_that_is_ended(
     saltflat.good("store", "verify", "--store", tmp_path / "store")
 
 
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"])
+def test_an_interrupt_does_not_wait_for_a_registry(
+    saltflat: Saltflat, tmp_path: Path, answer: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mute.settimeout(WAIT_SECONDS)
+        file = tmp_path / "images.jsonl"
+        file.write_text(json.dumps({"image": f"127.0.0.1:{mute.getsockname()[1]}/a:1"}))
+        command = ("batch", file, "--store", tmp_path / "store", "--plain-http")
+        process = subprocess.Popen(
+            [*prepared.SALTFLAT, *map(os.fspath, command)], env=saltflat.whole_environment
+        )
+        line, _address = mute.accept()
+        with line:
+            assert line.recv(1000).startswith(b"GET ")
+            line.sendall(answer)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(WAIT_SECONDS) == 130  # of a timeout of 60 seconds, and second tries
+
+
 def test_templates_are_imported_once(
     go_tools: Path, saltflat: Saltflat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
