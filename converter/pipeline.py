@@ -59,6 +59,7 @@ from converter.store.room import room_in
 from converter.unpacking import Blob, Unpacking
 from converter.vmdk.content_id import content_id, long_content_id
 from converter.vmdk.sparse import LinkWriter, ParentRef
+from converter.waiting import result_of
 
 PARALLEL_OFFERS = 2
 _ADVANCE_BYTES = 1 << 20  # of progress between two events
@@ -188,6 +189,8 @@ class _Conversion:
 
     def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
         self._stopping.set()
+        if kind is not None and not issubclass(kind, Exception):  # somebody wants to end at once
+            self._source.hang_up()
         self._fetcher.shutdown(cancel_futures=True)
         self._committer.shutdown()
         if kind is not None:
@@ -208,7 +211,7 @@ class _Conversion:
             first = last
         if not self._links and count == len(self._image.layers):
             self._bring("empty image", (), ())
-        links = tuple(link.result() for link in self._links)
+        links = tuple(map(result_of, self._links))
         for offer in self._offers:
             offer.result()
         return links

@@ -5,6 +5,7 @@ What goes wrong with one image is that image's failure; the others are looked up
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from converter.image.platform import Platform
 from converter.image.reference import BundleReference, RegistryReference, parse_source
 from converter.image.source import Origin
 from converter.registry.listing import tags as list_tags
+from converter.waiting import result_of
 
 PARALLEL_LOOKUPS = 8
 _Item = TypeVar("_Item")
@@ -86,7 +88,9 @@ def _side_by_side(
 
     with ThreadPoolExecutor(PARALLEL_LOOKUPS, thread_name_prefix="lookup") as threads:
         try:
-            yield from threads.map(ask_on, items)
+            asked = deque(threads.submit(ask_on, item) for item in items)
+            while asked:
+                yield result_of(asked.popleft())
         except BaseException:
             stopping.set()
             sources.hang_up()

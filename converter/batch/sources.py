@@ -113,3 +113,7 @@ class StoreFirst:
         if not self._is_folder:
             return None
         return self._sources.open(self._text, self._origin).local_blob(descriptor)
+
+    def hang_up(self) -> None:
+        """Let nobody wait for any of the sources: who is interrupted ends with all of them."""
+        self._sources.hang_up()

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from tests.integration.conftest import Saltflat
 from tests.integration.direct_push import push_workload
 from tests.integration.registry_server import RegistryServer, registry_server
 from tests.integration.vcsim import vcsim
+from tests.integration.watching_proxy import Asked, Reply, watching_proxy
 
 pytestmark = pytest.mark.integration
 
@@ -369,6 +371,39 @@ def test_an_interrupt_does_not_wait_for_a_registry(
             line.sendall(answer)
             process.send_signal(signal.SIGINT)
             assert process.wait(WAIT_SECONDS) == 130  # of a timeout of 60 seconds, and second tries
+
+
+@pytest.mark.parametrize("verb", ["batch", "convert"])
+def test_nor_does_it_wait_for_layers(
+    server: RegistryServer, saltflat: Saltflat, tmp_path: Path, verb: str
+) -> None:
+    layer = digest_of(LAYERS["flavour-base-9"].blob)
+    at_it, let_go = threading.Event(), threading.Event()
+
+    def hold(asked: Asked) -> Reply | None:
+        if not asked.path.endswith(layer):
+            return None
+        at_it.set()
+        let_go.wait(2 * WAIT_SECONDS)
+        return Reply(0)
+
+    with watching_proxy(server.host) as proxy:
+        proxy.meddle = hold
+        source = f"{proxy.host}/team/one:1.0"
+        (tmp_path / "images.jsonl").write_text(json.dumps(source))
+        what = source if verb == "convert" else tmp_path / "images.jsonl"
+        command = (verb, what, "--store", tmp_path / "store", "--plain-http")
+        process = subprocess.Popen(
+            [*prepared.SALTFLAT, *map(os.fspath, command)], env=saltflat.whole_environment
+        )
+        try:
+            assert at_it.wait(WAIT_SECONDS)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(WAIT_SECONDS) == 130
+        finally:
+            let_go.set()
+            process.kill()
+            process.wait()
 
 
 def test_templates_are_imported_once(

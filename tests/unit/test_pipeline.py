@@ -69,6 +69,9 @@ class MemorySource:
     def local_blob(self, _descriptor: Descriptor) -> Content | None:
         return None
 
+    def hang_up(self) -> None:
+        raise NotImplementedError
+
     def receive(self, descriptor: Descriptor, into: CheckedSink) -> None:
         blob = self._blobs.get(descriptor.digest)
         for chunk in self._endless() if blob is None else [blob]:
