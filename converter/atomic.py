@@ -114,6 +114,22 @@ def temp_directory(path: Path) -> Path:
             return temp
 
 
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `path` only if the block succeeds.
+
+    The block makes durable what it writes there. Raises OSError; what else `place_directory` says
+    holds here too.
+    """
+    temp = temp_directory(path)
+    try:
+        yield temp
+        place_directory(temp, path)
+    except BaseException:
+        shutil.rmtree(temp, ignore_errors=True)
+        raise
+
+
 def place_directory(temp: Path, path: Path) -> None:
     """Give the complete folder `temp` the name `path`, and make that durable. Raises OSError.
 

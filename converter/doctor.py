@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from converter.errors import SaltflatError
+from converter.finding import Finding, Verdict
 from converter.store.bootimages import default_boot_image
 from converter.store.layout import Store
 from tinykernel.kernel.toolchain import missing_packages
@@ -20,24 +19,6 @@ from tinykernel.kernel.toolchain import missing_packages
 TESTED_RELEASES = {("debian", "12"): "Debian 12", ("debian", "13"): "Debian 13 (convert)"}
 _OS_RELEASE = Path("/etc/os-release")
 _KVM = Path("/dev/kvm")
-
-
-class Verdict(enum.StrEnum):
-    """How a check ended: `MISSING` stops some verb, `WORSE` makes it slower or is unproven."""
-
-    OK = "ok"
-    WORSE = "worse"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at; `remedy` is a command, empty where nothing needs to be done."""
-
-    subject: str
-    verdict: Verdict
-    detail: str
-    remedy: str = ""
 
 
 def examine(store_root: Path) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from converter.errors import UsageError
+from converter.sizes import parse_size
 
 _MOST_DEPTH = 16  # the parser's own recursion, and its time, are bounded by it
 _OPENING = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
@@ -55,6 +56,13 @@ def read_marked(raw: bytes, *, what: str, most_bytes: int) -> Marked:
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise fault(what, line, "there is a character that no YAML has") from error
+
+
+def marked_size(marked: Marked) -> int:
+    """Return a value that is a size, in bytes. Raises ValueError, whose text follows the line."""
+    if isinstance(marked.value, bool) or not isinstance(marked.value, int | str):
+        raise ValueError("it has to be a size, such as 512m or 16G")
+    return parse_size(str(marked.value))
 
 
 def fault(what: str, line: int, problem: str, *, expected: str | None = None) -> UsageError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from converter.errors import NotFoundError, UsageError
 from converter.image.reference import parse_scope
-from converter.marked_yaml import Marked, fault, read_marked
+from converter.marked_yaml import Marked, fault, marked_size, read_marked
 from converter.policy import (
     DIGEST,
     LOCAL_SOURCES,
@@ -20,7 +20,6 @@ from converter.policy import (
     Policy,
     UserRule,
 )
-from converter.sizes import parse_size
 
 SCHEMA = 1
 _MOST_BYTES = 256 << 10
@@ -112,12 +111,6 @@ def _digest(marked: Marked) -> bool:
     return True
 
 
-def _size(marked: Marked) -> int:
-    if isinstance(marked.value, bool) or not isinstance(marked.value, int | str):
-        raise ValueError("it has to be a size, such as 512m or 16G")
-    return parse_size(str(marked.value))
-
-
 def _count(marked: Marked) -> int:
     if type(marked.value) is not int or marked.value < 0:
         raise ValueError("it has to be a number")
@@ -135,8 +128,8 @@ def _user(marked: Marked) -> UserRule:
 _READERS: dict[str, tuple[str, Callable[[Marked], object]]] = {
     REGISTRIES: ("registries", _registries),
     DIGEST: ("digest", _digest),
-    MAX_COMPRESSED_SIZE: ("max_compressed_bytes", _size),
-    MAX_DISK_SIZE: ("max_disk_bytes", _size),
+    MAX_COMPRESSED_SIZE: ("max_compressed_bytes", marked_size),
+    MAX_DISK_SIZE: ("max_disk_bytes", marked_size),
     MAX_LAYERS: ("max_layers", _count),
     USER: ("user", _user),
 }

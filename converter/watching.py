@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from converter.events import Event, Monitor
@@ -40,12 +39,7 @@ class Watched(Generic[_Result]):
         self._arrive()
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         with self._change:
             self._stopped = True
         self._leave()

@@ -18,7 +18,7 @@ from pathlib import Path
 import agent
 from agent.wire import PROTOCOL_VERSION
 from converter import __version__
-from converter.atomic import TEMP_PREFIX, sync_directory, temp_directory, write_atomic
+from converter.atomic import TEMP_PREFIX, place_directory, temp_directory, write_atomic
 from converter.errors import IntegrityError, NotFoundError, UnavailableError
 from converter.events import Monitor, Note, StepFinished, StepStarted
 from tinykernel import initramfs
@@ -242,15 +242,10 @@ def _place(folder: Path, files: dict[str, bytes]) -> None:
             write_atomic(temp / name, data)
         with suppress(NotFoundError, IntegrityError):
             load_boot_image(folder)
-            shutil.rmtree(temp)
             return
-        if folder.exists():
-            shutil.rmtree(folder)  # damaged
-        temp.rename(folder)
-    except BaseException:
+        place_directory(temp, folder)  # what is there is damaged
+    finally:
         shutil.rmtree(temp, ignore_errors=True)
-        raise
-    sync_directory(folder.parent)
 
 
 def _sha256(data: bytes) -> str:

@@ -17,6 +17,7 @@ from converter.errors import NotFoundError, UsageError
 from tinykernel.agent_sources import agent_sources
 
 UNIT_FILE = "tether.service"
+_OWN_FOLDER = Path(agent.__path__[0])
 _INTERPRETER = b"#!/usr/bin/env python3\n"
 _TIME = (1980, 1, 1, 0, 0, 0)  # the oldest that the format knows
 _PERMISSIONS = 0o100644 << 16
@@ -39,7 +40,7 @@ def make_zipapp(agent_folder: Path | None = None) -> bytes:
 
     Raises NotFoundError when its sources are not there.
     """
-    folder = _folder(agent_folder)
+    folder = agent_folder or _OWN_FOLDER
     sources: dict[str, bytes] = {"__main__.py": _MAIN.encode()}
     # As it is in the guest but for PID 1's own entries, which would switch the machine off.
     sources.update(agent_sources(folder))
@@ -56,9 +57,9 @@ def make_zipapp(agent_folder: Path | None = None) -> bytes:
     return made.getvalue()
 
 
-def systemd_unit(agent_folder: Path | None = None) -> str:
+def systemd_unit() -> str:
     """Return the unit that starts it as a service of systemd."""
-    return _read(_folder(agent_folder) / UNIT_FILE).decode()
+    return _read(_OWN_FOLDER / UNIT_FILE).decode()
 
 
 def write(path: Path, data: bytes) -> None:
@@ -70,10 +71,6 @@ def write(path: Path, data: bytes) -> None:
             f"{path} cannot be written: {error.strerror}",
             expected="a path in a folder that is there",
         ) from error
-
-
-def _folder(agent_folder: Path | None) -> Path:
-    return agent_folder or Path(agent.__path__[0])
 
 
 def _read(file: Path) -> bytes:

@@ -46,10 +46,14 @@ class SignalInbox:
 
 
 @contextlib.contextmanager
-def catch_signals() -> Iterator[SignalInbox]:
-    """Collect the proxied signals and SIGWINCH instead of letting them act. Main thread only."""
+def catch_signals(*numbers: signal.Signals) -> Iterator[SignalInbox]:
+    """Collect signals instead of letting them act. Main thread only.
+
+    Without `numbers` they are those of an attached process's terminal: the proxied and SIGWINCH.
+    """
     inbox = SignalInbox()
-    before = {number: signal.signal(number, inbox.put) for number in (*PROXIED, signal.SIGWINCH)}
+    caught = numbers or (*PROXIED, signal.SIGWINCH)
+    before = {number: signal.signal(number, inbox.put) for number in caught}
     try:
         yield inbox
     finally:

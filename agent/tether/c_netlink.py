@@ -22,7 +22,6 @@ NLMSG_DONE = 3
 NLMSGERR = struct.Struct("=i")  # 0 or a negative errno; the request follows
 
 # linux/rtnetlink.h
-RTM_NEWLINK = 16
 RTM_GETLINK = 18
 RTM_SETLINK = 19
 RTM_NEWADDR = 20

@@ -1,4 +1,4 @@
-"""What the supervisor's loop serves beside the processes. Owns the interface and nothing else.
+"""What the supervisor's loop serves beside the processes. Owns the interface and its empty form.
 
 A companion has descriptors, times and children of its own. The loop calls it; it never blocks, and
 it stops no process from starting or ending.
@@ -30,3 +30,20 @@ class Companion(Protocol):
 
     def repeat(self) -> None:
         """Say again what the host is to know: it is another session, and knows nothing."""
+
+
+class Watcher:
+    """What a companion does that has descriptors alone, and nothing that has to be said again."""
+
+    def due(self) -> Optional[float]:
+        """Return None: it has no times."""
+
+    def tick(self, _now: float) -> None:
+        """Do nothing."""
+
+    def take_end(self, _pid: int, _status: int) -> bool:
+        """Return False: it has no children."""
+        return False
+
+    def repeat(self) -> None:
+        """Do nothing: it says nothing."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import select
 
-from agent.hints import Dict, List, Mapping, Optional, Tuple
+from agent.hints import Dict, List, Mapping, Tuple
 from agent.tether import disks, log
-from agent.tether.companion import Tell
+from agent.tether.companion import Tell, Watcher
 from agent.tether.poller import Poller
 from agent.tether.uevents import UeventListener
 
@@ -21,7 +21,7 @@ SYSFS = "/sys"
 MOUNTS = "/proc/self/mounts"
 
 
-class DiskGrowth:
+class DiskGrowth(Watcher):
     """A companion that grows mounted file systems with their disks."""
 
     def __init__(self, events: UeventListener) -> None:
@@ -30,19 +30,6 @@ class DiskGrowth:
     def attach(self, poller: Poller, _tell: Tell) -> None:
         """Have the loop watch the announcements."""
         poller.watch(self._events.fileno(), select.EPOLLIN, self._take)
-
-    def due(self) -> Optional[float]:
-        """Return None: it has no times."""
-
-    def tick(self, _now: float) -> None:
-        """Do nothing."""
-
-    def take_end(self, _pid: int, _status: int) -> bool:
-        """Return False: it has no children."""
-        return False
-
-    def repeat(self) -> None:
-        """Do nothing: it says nothing."""
 
     def look(self, _message: Mapping[str, object]) -> None:
         """Look at the sizes of all SCSI disks; what has changed is announced."""

@@ -14,7 +14,7 @@ from agent.tether import log
 from agent.tether.dhcp import DhcpClient
 from agent.tether.errors import StartError
 from agent.tether.leases import FOREVER, Lease
-from agent.tether.netlink import Link, RouteSocket
+from agent.tether.netlink import Link, RouteSocket, family_of
 from agent.tether.network_config import ANYWHERE, Interface, Prefix, Route
 from agent.tether.uevents import UeventListener
 
@@ -193,14 +193,10 @@ def _routes(gateways: Sequence[bytes], routes: Sequence[Route]) -> List[Route]:
     """Return all routes, the default ones last: their gateways may need the others."""
     found = list(routes)
     for gateway in gateways:
-        family = _family(gateway)
+        family = family_of(gateway)
         found.append(Route(Prefix(family, ANYWHERE[family], 0), gateway))
     return found
 
 
 def _text(packed: bytes) -> str:
-    return socket.inet_ntop(_family(packed), packed)
-
-
-def _family(packed: bytes) -> int:
-    return socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family_of(packed), packed)

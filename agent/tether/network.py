@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import select
 import time
-from types import TracebackType
 
 from agent import bare_socket as socket
 from agent.bare_tools import partial
@@ -68,12 +67,7 @@ class MachineNetwork:
     def __enter__(self) -> MachineNetwork:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         clients = [card.client for card in self._cards if card.client is not None]
         for client in clients:
             client.ask_to_end()

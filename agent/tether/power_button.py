@@ -13,13 +13,13 @@ import select
 from agent import bare_socket as socket
 from agent.hints import Callable, Iterator, Optional, Tuple
 from agent.tether import c_genl, log
-from agent.tether.companion import Tell
+from agent.tether.companion import Tell, Watcher
 from agent.tether.poller import Poller
 
 _RECEIVE_BYTES = 65536
 
 
-class PowerButton:
+class PowerButton(Watcher):
     """A companion that calls `on_press`. The driver must have been loaded.
 
     A kernel without ACPI's events has no button: that is logged and no error.
@@ -37,19 +37,6 @@ class PowerButton:
             log.info("no power button: {}".format(error))
             return
         poller.watch(self._socket.fileno(), select.EPOLLIN, self._take)
-
-    def due(self) -> Optional[float]:
-        """Return None: it has no times."""
-
-    def tick(self, _now: float) -> None:
-        """Do nothing."""
-
-    def take_end(self, _pid: int, _status: int) -> bool:
-        """Return False: it has no children."""
-        return False
-
-    def repeat(self) -> None:
-        """Do nothing: it says nothing."""
 
     def _take(self, _mask: int) -> None:
         assert self._socket is not None

@@ -14,7 +14,7 @@ from agent.hints import Callable, Optional
 from agent.tether import log
 from agent.tether.appearance import RETRY_SECONDS as TELL_SECONDS
 from agent.tether.appearance import Appearance
-from agent.tether.companion import Tell
+from agent.tether.companion import Tell, Watcher
 from agent.tether.poller import Poller
 from agent.tether.tclo import Tclo
 from agent.tether.tclo_lines import TcloLine
@@ -24,8 +24,11 @@ RETRY_SECONDS_MAX = 300.0
 MOST_AT_ONCE = 16  # requests in one turn of the loop, whatever the hypervisor has
 
 
-class GuestRequests:
-    """A companion that has requests answered by `tclo`. `open_line` raises OSError."""
+class GuestRequests(Watcher):
+    """A companion that has requests answered by `tclo`. `open_line` raises OSError.
+
+    What it says is for the hypervisor, so that another host is told nothing again.
+    """
 
     def __init__(
         self,
@@ -65,13 +68,6 @@ class GuestRequests:
         if self._turn_at is not None and now >= self._turn_at:
             self._turn()
         self._look_after_appearance(now)
-
-    def take_end(self, _pid: int, _status: int) -> bool:
-        """Return False: it has no children."""
-        return False
-
-    def repeat(self) -> None:
-        """Do nothing: what it says is for the hypervisor."""
 
     # --- the line --------------------------------------------------------------------------------
 

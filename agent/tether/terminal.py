@@ -16,12 +16,12 @@ from agent.tether import c_linux
 _LFLAG, _CC = 3, 6  # places in the list that termios.tcgetattr returns
 
 
-def open_terminal(ptmx: str = "/dev/ptmx") -> Tuple[int, int]:
+def open_terminal() -> Tuple[int, int]:
     """Return master and slave of a new terminal, neither of them anyone's controlling one.
 
     The slave is opened through the master, not by path: that works in any mount namespace.
     """
-    master = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     fcntl.ioctl(master, c_linux.TIOCSPTLCK, struct.pack("=i", 0))
     slave = fcntl.ioctl(master, c_linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     return master, slave

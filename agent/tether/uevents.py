@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import select
 import time
-from types import TracebackType
 
 from agent import bare_socket as socket
 from agent.hints import Callable, List, Optional, TypeVar
@@ -35,12 +34,7 @@ class UeventListener:
     def __enter__(self) -> UeventListener:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._socket.close()
 
     def wait_until(

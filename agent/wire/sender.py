@@ -105,11 +105,6 @@ class Sender:
         """Whether the peer has acknowledged everything."""
         return not self._unacknowledged
 
-    @property
-    def unanswered(self) -> bool:
-        """Whether something was transmitted that no echo has come for."""
-        return bool(self._transmissions)
-
     def room(self, window: int) -> int:
         """Return how many bytes of data may be sent now, when the peer holds `window` bytes."""
         if self.next_sequence - self.acknowledged >= DATA_FRAMES:

@@ -8,7 +8,6 @@ is; who made it is trusted for what is in it.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from converter.artifact import c_artifact as c
@@ -17,7 +16,7 @@ from converter.artifact.content import content, document
 from converter.artifact.manifest import Artifact, manifest_document, parse_artifact
 from converter.artifact.tags import check_tag
 from converter.artifact.target import Target
-from converter.atomic import sync_directory, temp_directory, write_atomic
+from converter.atomic import atomic_directory, write_atomic
 from converter.errors import IntegrityError, NotFoundError, UsageError
 from converter.events import Monitor, StepAdvanced, StepFinished, StepStarted
 from converter.image import c_oci
@@ -94,18 +93,12 @@ def pull_boot_image(
     if present is not None and all(_is_there(folder, blob) for blob in artifact.layers):
         monitor(StepFinished("pull boot image", "already there"))
         return present
-    temp = temp_directory(folder)
-    try:
+    # What is there is damaged, or the same with other media.
+    with atomic_directory(folder) as temp:
         for blob in artifact.layers:
             _fetch(repository, blob, temp, what=what, monitor=monitor)
         write_atomic(temp / RECORD_FILE, raw)
         load_media(load_boot_image(temp))
-        if folder.exists():
-            shutil.rmtree(folder)  # damaged, or the same with other media
-        temp.rename(folder)
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
-    sync_directory(store.boot)
     return load_boot_image(folder)
 
 

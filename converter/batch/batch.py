@@ -210,7 +210,6 @@ def run_batch(
     watch: Watch,
     *,
     keep_going: bool,
-    clock: Callable[[], float] = time.monotonic,
 ) -> BatchFinished:
     """Do what `batch` plans; `watch` hears of everything, from one thread at a time.
 
@@ -219,7 +218,7 @@ def run_batch(
     """
     plan = batch.plan
     tally = Tally(plan)
-    began = clock()
+    began = time.monotonic()
 
     def hear(event: TaskEvent) -> None:
         watch(event)
@@ -233,10 +232,10 @@ def run_batch(
         if keep_going or not tally.ended:
             executor.run(plan, batch.order_of, hear, keep_going=keep_going)
     except BaseException as error:
-        for last in tally.finish(clock() - began, stopped_by=error):
+        for last in tally.finish(time.monotonic() - began, stopped_by=error):
             watch(last)
         raise
-    *skipped, finished = tally.finish(clock() - began)
+    *skipped, finished = tally.finish(time.monotonic() - began)
     for last in (*skipped, finished):
         watch(last)
     assert isinstance(finished, BatchFinished), "it is the last one's type"

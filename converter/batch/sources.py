@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from threading import Lock
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from converter.events import Monitor, ignore
@@ -35,12 +34,7 @@ class Sources:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._stack.close()
 
     def open(self, text: str, origin: Origin) -> Source:

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from converter.batch.events import LinkMade, Outcome
@@ -52,12 +51,7 @@ class Workplace:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._stack.close()
 
     def sources(self, store: Store) -> Sources:

@@ -5,7 +5,8 @@ Owns the wording and the steps of its precision; what time it is belongs to the 
 
 from __future__ import annotations
 
-NANOSECONDS = 1_000_000_000
+from converter.cli.durations import SECOND_NS
+
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
 _DAY_HOURS = 24
@@ -41,4 +42,4 @@ def duration_words(seconds: float) -> str:
 
 def ago(then_ns: int, now_ns: int) -> str:
     """Return how long ago `then_ns` was, both in nanoseconds since 1970; a future is just now."""
-    return f"{duration_words(max(0, now_ns - then_ns) / NANOSECONDS)} ago"
+    return f"{duration_words(max(0, now_ns - then_ns) / SECOND_NS)} ago"

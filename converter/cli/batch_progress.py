@@ -89,8 +89,8 @@ def result_lines(record: BatchRecord) -> list[str]:
     """Return what came of a batch, for people."""
     total = record.total
     lines = [
-        f"{image.reference}  {image.digest or '-'}  {image.platform}  {image.state.value}"
-        for image in record.images
+        f"{end.reference}  {end.digest or '-'}  {end.platform}  {end.state.value}"
+        for end in (image.end for image in record.images)
     ]
     counts = [
         f"{number:,} {word}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from converter.cli.caching import Caching, cache_options
+from converter.cli.chains import chain_document, chain_lines
 from converter.cli.images import convert_source
 from converter.cli.options import (
     bundle_options,
@@ -89,34 +90,9 @@ def command(
             monitor=output.monitor,
         )
     chain = converted.chain
-    lines = [f"{chain.image.reference}  {chain.image.digest}"]
-    for link in chain.links:
-        lines.append(f"{link.link_id}  {link.size_bytes:>12,} bytes")
-    if bundle is not None:
-        lines.append(f"bundle: {bundle}")
+    lines = chain_lines(chain.image, chain.links, bundle)
     if not converted.changed:
         lines.append("unchanged: it was converted before")
-    output.result(
-        "\n".join(lines),
-        {
-            "schema": 1,
-            "reference": chain.image.reference,
-            "digest": str(chain.image.digest),
-            "platform": str(chain.image.platform),
-            "capacity": chain.parameters.capacity_bytes,
-            "links": [
-                {
-                    "link_id": link.link_id,
-                    "parent": link.parent,
-                    "layers": list(link.diff_ids),
-                    "file": str(disk),
-                    "size": link.size_bytes,
-                    "sha256": link.sha256,
-                }
-                for link, disk in zip(chain.links, chain.disks, strict=True)
-            ],
-            "bundle": None if bundle is None else str(bundle),
-            "changed": converted.changed,
-        },
-    )
+    document = chain_document(chain.image, chain.parameters, chain.links, chain.disks, bundle)
+    output.result("\n".join(lines), {"schema": 1, **document, "changed": converted.changed})
     return 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from converter.cli.findings import tell
 from converter.cli.options import format_option, store_option
 from converter.cli.output import Output
-from converter.doctor import Verdict, examine
+from converter.doctor import examine
 
 
 @click.command("doctor")
@@ -26,13 +26,4 @@ def command(output: Output, *, store_root: Path) -> int:
       saltflat doctor
       saltflat doctor --format json
     """
-    findings = list(examine(store_root))
-    lines = []
-    for finding in findings:
-        lines.append(f"{finding.verdict:<8} {finding.subject:<20} {finding.detail}")
-        if finding.remedy:
-            lines.append(f"{'':<29} -> {finding.remedy}")
-    output.result(
-        "\n".join(lines), {"schema": 1, "findings": [asdict(finding) for finding in findings]}
-    )
-    return int(any(finding.verdict is Verdict.MISSING for finding in findings))
+    return tell(output, examine(store_root), subject_columns=20)

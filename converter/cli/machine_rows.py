@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from agent.host.relay.life import HealthReport
 from agent.host.status import printable
-from converter.cli.ages import NANOSECONDS, ago, duration_words
+from converter.cli.ages import ago, duration_words
+from converter.cli.durations import SECOND_NS
 from converter.cli.moments import local_time, timestamp
 from converter.machine.machines import MachineRecord, Status
 
@@ -120,7 +121,7 @@ def status_words(record: MachineRecord, now_ns: int) -> str:
         return f"Restarting ({record.end.code}) {ago(record.finished_ns, now_ns)}"
     if record.status is Status.RUNNING:
         since = now_ns if record.started_ns is None else record.started_ns
-        words = f"Up {duration_words(max(0, now_ns - since) / NANOSECONDS)}"
+        words = f"Up {duration_words(max(0, now_ns - since) / SECOND_NS)}"
         return words if record.health is None else f"{words} ({health_words(record.health)})"
     if record.status is not Status.EXITED:
         return record.status.value.capitalize()

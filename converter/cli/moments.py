@@ -1,6 +1,7 @@
-"""Points in time as users write them, for `logs --since` and `--until`. Pure: now is an argument.
+"""Points in time as users write and read them. Pure: now is an argument.
 
-Owns the three forms that docker takes: a time stamp, a Unix time, and a time span before now.
+Owns the three forms that docker takes for `logs --since` and `--until` (a time stamp, a Unix time,
+and a time span before now), and the forms in which times are shown.
 """
 
 from __future__ import annotations
@@ -9,21 +10,13 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from converter.cli.durations import SECOND_NS, UNITS_NS
 from converter.errors import UsageError
 
-_NANOSECONDS = 1_000_000_000
 _UNIX = re.compile(r"\d{1,12}(\.\d{1,9})?")
 _SPAN = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|\u00b5s|ms|s|m|h|d)")
-_UNITS = {
-    "ns": 1,
-    "us": 10**3,
-    "\u00b5s": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-    "d": 86400 * 10**9,
-}
+# A span may be of days too, which Go does not know.
+_UNITS_NS = {**UNITS_NS, "d": 24 * UNITS_NS["h"]}
 _STAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?)?"
     r"(Z|z|[+-]\d\d:?\d\d)?"
@@ -38,7 +31,7 @@ def read_moment(text: str, now_ns: int) -> int:
     is in this host's. Raises UsageError.
     """
     if _UNIX.fullmatch(text):
-        return int(Decimal(text) * _NANOSECONDS)
+        return int(Decimal(text) * SECOND_NS)
     pieces = _SPAN.findall(text)
     if pieces and "".join(pieces) == text:
         return max(0, now_ns - sum(_nanoseconds(piece) for piece in pieces))
@@ -53,20 +46,25 @@ def read_moment(text: str, now_ns: int) -> int:
 
 def timestamp(time_ns: int) -> str:
     """Return a time as RFC 3339 has it, in UTC and with nine digits, so that columns line up."""
-    seconds, nanoseconds = divmod(time_ns, _NANOSECONDS)
+    seconds, nanoseconds = divmod(time_ns, SECOND_NS)
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
+def utc_second(time_ns: int) -> str:
+    """Return a time as RFC 3339 has it, in UTC, without the part of a second."""
+    return f"{datetime.fromtimestamp(time_ns // SECOND_NS, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def local_time(time_ns: int) -> str:
     """Return a time as docker's CreatedAt has it, in this host's zone."""
-    moment = datetime.fromtimestamp(time_ns // _NANOSECONDS, UTC).astimezone()
+    moment = datetime.fromtimestamp(time_ns // SECOND_NS, UTC).astimezone()
     return f"{moment:%Y-%m-%d %H:%M:%S %z %Z}"
 
 
 def _nanoseconds(piece: str) -> int:
     digits = piece.rstrip("nsmhdu\u00b5")
-    return int(Decimal(digits) * _UNITS[piece.removeprefix(digits)])
+    return int(Decimal(digits) * _UNITS_NS[piece.removeprefix(digits)])
 
 
 def _stamp(match: re.Match[str]) -> int:
@@ -76,4 +74,4 @@ def _stamp(match: re.Match[str]) -> int:
         text += "+00:00" if zone in "Zz" else zone
     moment = datetime.fromisoformat(text)
     # Without a zone timestamp() takes the host's, and knows its summer time.
-    return int(moment.timestamp()) * _NANOSECONDS + int((fraction or "").ljust(9, "0"))
+    return int(moment.timestamp()) * SECOND_NS + int((fraction or "").ljust(9, "0"))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from converter.artifact.pull import FoundChain, Wanted, find_chain, pull_chain
+from converter.cli.chains import chain_document, chain_lines
 from converter.cli.options import (
     bundle_options,
     format_option,
@@ -118,30 +119,8 @@ def command(
 
 def _show(output: Output, found: FoundChain, disks: tuple[Path, ...], bundle: Path | None) -> None:
     image, links = found.image, found.record.disks
-    lines = [f"{image.reference}  {image.digest}"]
-    lines += [f"{link.link_id}  {link.size_bytes:>12,} bytes" for link in links]
-    if bundle is not None:
-        lines.append(f"bundle: {bundle}")
+    document = chain_document(image, found.record.parameters, links, disks, bundle)
     output.result(
-        "\n".join(lines),
-        {
-            "schema": 1,
-            "artifact": str(found.digest),
-            "reference": image.reference,
-            "digest": str(image.digest),
-            "platform": str(image.platform),
-            "capacity": found.record.parameters.capacity_bytes,
-            "links": [
-                {
-                    "link_id": link.link_id,
-                    "parent": link.parent,
-                    "layers": list(link.diff_ids),
-                    "file": str(disk),
-                    "size": link.size_bytes,
-                    "sha256": link.sha256,
-                }
-                for link, disk in zip(links, disks, strict=True)
-            ],
-            "bundle": None if bundle is None else str(bundle),
-        },
+        "\n".join(chain_lines(image, links, bundle)),
+        {"schema": 1, "artifact": str(found.digest), **document},
     )

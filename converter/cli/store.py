@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from converter.cli.moments import utc_second
 from converter.cli.options import format_option, open_store, size, store_option
 from converter.cli.output import Output
 from converter.errors import IntegrityError
@@ -23,7 +23,6 @@ from converter.store.verify import verify_store
 
 _SHORT = 12  # digits of a digest or id in a table
 _NUMBERS = frozenset({"LINKS", "OWN", "SHARED", "SIZE"})
-_NANOSECONDS = 1_000_000_000
 Users = Mapping[str, tuple[ImageEntry, ...]]  # by link
 
 
@@ -216,11 +215,11 @@ def _as_text(inventory: Inventory, users: Users) -> str:
                     str(len(image.record.links)),
                     f"{shares[image.path].own:,}",
                     f"{shares[image.path].shared:,}",
-                    _last_used(image),
+                    utc_second(image.used_ns),
                     _state(inventory, image.record),
                 )
                 if image.record
-                else (image.path.stem[:_SHORT], "", "", "", "", _last_used(image), "unreadable")
+                else (image.path.stem[:_SHORT], *[""] * 4, utc_second(image.used_ns), "unreadable")
                 for image in inventory.images
             ],
         ),
@@ -283,11 +282,6 @@ def _used_by(images: Iterable[ImageEntry]) -> Iterator[str]:
             yield _short(image.record.digest)
 
 
-def _last_used(image: ImageEntry) -> str:
-    used = datetime.fromtimestamp(image.used_ns // _NANOSECONDS, UTC)
-    return f"{used:%Y-%m-%dT%H:%M:%SZ}"
-
-
 def _state(inventory: Inventory, image: ImageRecord) -> str:
     if not inventory.is_complete(image):
         return "incomplete"
@@ -342,7 +336,7 @@ def _image_document(image: ImageEntry, inventory: Inventory, shares: _Shares) ->
         "links": list(record.links) if record else None,
         "complete": record is not None and inventory.is_complete(record),
         "in_use": record is not None and record.links[-1] in inventory.pinned,
-        "last_used": _last_used(image),
+        "last_used": utc_second(image.used_ns),
         "size": shares.own + shares.shared,
         "own": shares.own,
         "shared": shares.shared,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from converter.cli.moments import utc_second
 from converter.cli.options import format_option, size, state_option
 from converter.cli.output import Output
 from converter.errors import IntegrityError, SaltflatError, UsageError
@@ -19,7 +19,6 @@ from converter.volume.record import Volume
 from converter.volume.users import User
 from converter.volume.volumes import DEFAULT_SIZE_BYTES, Volumes
 
-_NANOSECONDS = 1_000_000_000
 _BLOCK_BYTES = 512  # of st_blocks
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _HEADER = ("VOLUME NAME", "SIZE", "ON DISK", "USED BY")
@@ -35,10 +34,9 @@ class _Entry:
     users: tuple[User, ...]
 
     def to_json(self) -> dict[str, Any]:
-        made = datetime.fromtimestamp(self.volume.created_ns / _NANOSECONDS, tz=UTC)
         return {
             "name": self.volume.name,
-            "created": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "created": utc_second(self.volume.created_ns),
             "labels": dict(self.volume.labels),
             "anonymous": self.volume.anonymous,
             "size": self.volume.size_bytes,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -13,7 +11,7 @@ import click
 from agent.host.concentrator import Certificate, Concentrator, Relaying, RemoteDoor
 from agent.host.concentrator import serve as run_concentrator
 from agent.host.relay import LineKind, Patience, RelayOptions, read_patience
-from agent.host.signals import SignalInbox
+from agent.host.signals import catch_signals
 from agent.host.vspc.allow import AllowList, read_rule
 from agent.host.vspc.seam import Notice
 from agent.host.vspc.server import read_address
@@ -210,7 +208,7 @@ def serve(
         line=LineKind.VSPC,
     )
     relaying = None if relays is None else Relaying(folder=relays, options=options, door=door)
-    with vspc_machines.vspc_errors(), _ending_signals() as inbox:
+    with vspc_machines.vspc_errors(), catch_signals(signal.SIGTERM, signal.SIGINT) as inbox:
         concentrator = Concentrator(
             addresses=[read_address(address) for address in addresses],
             allow=AllowList(tuple(read_rule(rule) for rule in rules), everybody=allow_all),
@@ -247,17 +245,3 @@ def _door(
     return RemoteDoor(
         host=host, port=int(match[3]), certificate=certificate, rules=rules, ca=authority
     )
-
-
-@contextlib.contextmanager
-def _ending_signals() -> Iterator[SignalInbox]:
-    """Collect the signals that ask a service to end, instead of letting them act."""
-    inbox = SignalInbox()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, inbox.put) for number in numbers}
-    try:
-        yield inbox
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        inbox.close()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
-from agent.host.status import printable
 from converter.cli import vsphere_gc, vsphere_import, vsphere_project
+from converter.cli.findings import tell
 from converter.cli.options import format_option
 from converter.cli.output import Output
 from converter.cli.vsphere_options import vsphere_options, warn_if_insecure
@@ -53,18 +51,10 @@ def check(output: Output, *, settings: Settings, kept: KeptSessions | None) -> i
           --vsphere-password-file ~/.vcenter --format json
     """
     # pyvmomi, which most verbs can do without, comes with these.
-    from converter.vsphere.check import Verdict, examine  # noqa: PLC0415 - as said
+    from converter.vsphere.check import examine  # noqa: PLC0415 - as said
     from converter.vsphere.connection import open_connection  # noqa: PLC0415 - as said
 
     warn_if_insecure(settings, output.monitor)
     with open_connection(settings, kept=kept, fresh=settings.password is not None) as connection:
         findings = list(examine(connection))
-    lines = []
-    for finding in findings:
-        lines.append(f"{finding.verdict:<8} {finding.subject:<25} {printable(finding.detail)}")
-        if finding.remedy:
-            lines.append(f"{'':<34} -> {printable(finding.remedy)}")
-    output.result(
-        "\n".join(lines), {"schema": 1, "findings": [asdict(finding) for finding in findings]}
-    )
-    return int(any(finding.verdict is Verdict.FAILED for finding in findings))
+    return tell(output, findings, subject_columns=25)

@@ -10,7 +10,7 @@ import click
 
 from agent.host.status import printable
 from converter.cli.drivers import VSPHERE, Driver
-from converter.cli.health_options import Duration
+from converter.cli.durations import Duration
 from converter.cli.options import format_option
 from converter.cli.output import Output
 from converter.cli.vsphere_options import vsphere_options
@@ -18,7 +18,7 @@ from converter.events import Note
 from converter.vsphere.kept import KeptSessions
 from converter.vsphere.settings import Settings
 
-_NANOSECONDS = 1000  # in a microsecond
+_MICROSECOND_NS = 1000
 
 
 @click.command("gc")
@@ -88,7 +88,7 @@ def command(
     machines = driver.vsphere(output.monitor, session=(settings, kept))
     found = collect(
         machines,
-        timedelta(microseconds=grace // _NANOSECONDS),
+        timedelta(microseconds=grace // _MICROSECOND_NS),
         dry_run=dry_run,
         keep_media=keep_media,
     )

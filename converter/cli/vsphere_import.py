@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from converter.cli.caching import Caching, cache_options
+from converter.cli.durations import SECOND_NS, Duration
 from converter.cli.exportables import find_exportable
-from converter.cli.health_options import Duration
 from converter.cli.images import parse_argument
 from converter.cli.interruption import interrupted_by_signals
 from converter.cli.options import (
@@ -33,8 +33,6 @@ from converter.store.locks import using
 from converter.vsphere.kept import KeptSessions
 from converter.vsphere.placement import Provisioning
 from converter.vsphere.settings import Settings
-
-_NANOSECONDS = 10**9  # in a second
 
 
 @click.command("import")
@@ -171,7 +169,7 @@ def command(
             name=name,
             manner=manner,
             replace=replace,
-            wait_seconds=wait / _NANOSECONDS,
+            wait_seconds=wait / SECOND_NS,
             folder=store.root,
             ahead=ahead,
             monitor=output.monitor,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from converter.diskmap.model import DiskMap, MapLink
 from converter.diskmap.runs import length
 from converter.diskmap.svg import digest_text, draw, layers_text
-from converter.drawing.paint import PAGE, POLICY
-from converter.drawing.text import bounded, name_text, printable, size_text, step_text, xml
+from converter.drawing.page import encode_page
+from converter.drawing.text import bounded, name_text, shown, size_text, step_text, xml
 
 _COLUMNS = (
     "link",
@@ -24,28 +24,19 @@ _COLUMNS = (
 
 def encode_html(disk: DiskMap) -> bytes:
     """Return the map as a page of its own, which is well-formed XML too."""
-    title = f"{xml(bounded(printable(disk.reference)))}: disk map"
+    return encode_page(f"{shown(disk.reference)}: disk map", _body(disk))
+
+
+def _body(disk: DiskMap) -> Iterator[str]:
     head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
-    lines = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8"/>',
-        f'<meta http-equiv="Content-Security-Policy" content="{xml(POLICY)}"/>',
-        '<meta name="viewport" content="width=device-width"/>',
-        f"<title>{title}</title>",
-        f"<style>{PAGE}</style>",
-        "</head>",
-        "<body>",
-        draw(disk),
-        "<section>",
-        f"<table><thead><tr>{head}</tr></thead>",
-        "<tbody>",
-    ]
+    yield draw(disk)
+    yield "<section>"
+    yield f"<table><thead><tr>{head}</tr></thead>"
+    yield "<tbody>"
     for number in reversed(range(len(disk.links))):
-        lines += _row(disk, number, disk.links[number])
-    lines += ["</tbody></table>", "</section>", "</body>", "</html>", ""]
-    return "\n".join(lines).encode()
+        yield from _row(disk, number, disk.links[number])
+    yield "</tbody></table>"
+    yield "</section>"
 
 
 def _row(disk: DiskMap, number: int, link: MapLink) -> Iterator[str]:
@@ -73,4 +64,4 @@ def _row(disk: DiskMap, number: int, link: MapLink) -> Iterator[str]:
 
 
 def _shown(text: str) -> str:
-    return xml(bounded(printable(text)))
+    return xml(shown(text))

@@ -18,6 +18,7 @@ from converter.drawing.text import (
     fitted,
     name_text,
     printable,
+    shown,
     size_text,
     step_text,
     xml,
@@ -58,7 +59,7 @@ def draw(disk: DiskMap) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
         f'width="{_WIDTH}" height="{height}" role="img">',
-        f"<title>{xml(_shown(disk.reference))}: disk map</title>",
+        f"<title>{xml(shown(disk.reference))}: disk map</title>",
         f"<style>{style_sheet()}</style>",
         f'<rect class="paper" width="{_WIDTH}" height="{height}"/>',
         *_head(disk),
@@ -106,13 +107,9 @@ def contents_text(link: MapLink) -> str:
     return " · ".join(f"{size_text(amount)} {kind}" for kind, amount in amounts_ if amount)
 
 
-def _shown(text: str) -> str:
-    return bounded(printable(text))
-
-
 def _head(disk: DiskMap) -> Iterator[str]:
-    yield _text(_LEFT, 46, "title ink", fitted(_shown(disk.reference), _TITLE, keep_end=True))
-    yield _text(_LEFT, 70, "mono dim", fitted(_shown(disk.digest), _LINE))
+    yield _text(_LEFT, 46, "title ink", fitted(shown(disk.reference), _TITLE, keep_end=True))
+    yield _text(_LEFT, 70, "mono dim", fitted(shown(disk.digest), _LINE))
     yield _text(_LEFT, 90, "dim", fitted(summary(disk), _LINE))
     x = _LEFT
     top = link_class(len(disk.links) - 1)

@@ -22,8 +22,6 @@ text{font:12px system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif}
 .title{font-size:20px;font-weight:600}.name{font-size:14px;font-weight:600}
 .small{font-size:11px}.end{text-anchor:end}.middle{text-anchor:middle}.replaced{fill-opacity:.35}
 """
-# No part of a page that shows strangers' names is ever a program, or fetches anything.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 PAGE = """
 :root{color-scheme:light dark}
 body{margin:0 auto;max-width:1120px;background:#fff;color:#1b2430;

@@ -70,6 +70,11 @@ def bounded(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: half - 1]}…{text[-half:]}"
 
 
+def shown(text: str) -> str:
+    """Return a stranger's text as it may stand anywhere, with a bound."""
+    return bounded(printable(text))
+
+
 def xml(text: str) -> str:
     """Return printable text as content or attribute of XML and of HTML."""
     return escape(text, quote=True)

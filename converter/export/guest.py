@@ -18,7 +18,6 @@ _VMWARE_PREFIX = "00:50:56"  # of addresses that are given by hand, which end at
 _LAST_OCTET_MASK = 0x3F
 _NOT_IN_HOST_NAMES = re.compile(r"[^A-Za-z0-9.-]+")
 _HOST_NAME_LENGTH = 63  # what Linux takes is one more
-_AS_THE_IMAGE_SAYS = RunConfig()
 
 
 def guest_document(
@@ -27,7 +26,6 @@ def guest_document(
     key: bytes | None,
     mac: str,
     hostname: str,
-    run: RunConfig = _AS_THE_IMAGE_SAYS,
 ) -> bytes:
     """Return the document for a machine with one network card, of the address `mac`.
 
@@ -38,7 +36,7 @@ def guest_document(
         root_uuid=str(UUID(bytes=identity_of(source.links[0].link_id).uuid)),
         hostname=hostname,
         image=source.image.config.execution,
-        run=run,
+        run=RunConfig(),  # as the image says
     )
     network = {"interfaces": [{"mac": mac, "dhcp": True, "slaac": True}]}
     return guest.encode(Channel.SERIAL, key, network=network)

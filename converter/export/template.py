@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 from converter import __version__
@@ -143,12 +142,7 @@ class DiskAhead:
         self._summary = self._thread.submit(stream_disk, self._export, self._file, self._tell)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Stop, and let the disk go."""
         self._is_unwanted = True
         self._thread.shutdown()

@@ -107,11 +107,8 @@ INODE = Struct(
 )
 INODE_EXTRA_ISIZE = 32  # the fields behind the first 128 bytes, up to i_projid
 INODE_XATTR_OFFSET = 128 + INODE_EXTRA_ISIZE
-I_LINKS_COUNT = Struct("<H")
 I_LINKS_COUNT_OFFSET = 0x1A
 I_BLOCK_OFFSET = 0x28
-I_FILE_ACL_LO = Struct("<I")
-I_FILE_ACL_LO_OFFSET = 0x68
 
 S_IFIFO = 0x1000
 S_IFCHR = 0x2000
@@ -145,7 +142,6 @@ EXTENTS_PER_BLOCK = (BLOCK_SIZE - EXTENT_HEADER.size) // EXTENT.size
 # struct ext4_dir_entry_2
 
 DIR_ENTRY = Struct("<IHBB")  # inode, rec_len, name_len, file_type; then the name, padded to 4
-DIR_REC_LEN = Struct("<H")
 EXT4_FT_DIR = 2
 
 # struct ext4_xattr_ibody_header, ext4_xattr_header, ext4_xattr_entry

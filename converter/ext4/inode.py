@@ -12,7 +12,7 @@ from typing import NamedTuple
 from converter.errors import IntegrityError
 from converter.ext4 import c_ext4 as c
 from converter.ext4.allocator import Run
-from converter.layer.entry import Entry, Kind
+from converter.layer.entry import SECOND_NS, Entry, Kind
 from converter.layer.paths import show
 
 _MODE_OF_KIND = {
@@ -23,7 +23,7 @@ _MODE_OF_KIND = {
     Kind.FIFO: c.S_IFIFO,
     Kind.SYMLINK: c.S_IFLNK,
 }
-_NANOSECONDS = 10**9
+KIND_OF_MODE = {mode: kind for kind, mode in _MODE_OF_KIND.items()}  # by the mode's file type
 _EARLIEST = -(1 << 31)  # 1901: the low 32 bits are signed,
 _LATEST = (1 << 34) - (1 << 31) - 1  # 2446: two more bits of seconds stand in the extra field
 _MAX_32_BIT = 0xFFFFFFFF
@@ -34,11 +34,11 @@ def encode_time(nanoseconds: int) -> tuple[int, int]:
 
     Times that ext4 cannot hold become the nearest one that it can.
     """
-    seconds, fraction = divmod(nanoseconds, _NANOSECONDS)
+    seconds, fraction = divmod(nanoseconds, SECOND_NS)
     if seconds < _EARLIEST:
         seconds, fraction = _EARLIEST, 0
     elif seconds > _LATEST:
-        seconds, fraction = _LATEST, _NANOSECONDS - 1
+        seconds, fraction = _LATEST, SECOND_NS - 1
     epoch = (seconds - _EARLIEST) >> 32
     return seconds & _MAX_32_BIT, fraction << 2 | epoch
 

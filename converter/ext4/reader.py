@@ -17,25 +17,16 @@ from converter.ext4 import c_ext4 as c
 from converter.ext4.allocator import Run
 from converter.ext4.filesystem import GRAIN_BYTES, INODES_PER_GRAIN
 from converter.ext4.geometry import INODES_PER_GROUP
-from converter.ext4.inode import Inode
+from converter.ext4.inode import KIND_OF_MODE, Inode
 from converter.ext4.read_directory import Name, read_directory
 from converter.ext4.read_extents import ExtentMap, read_extents
 from converter.ext4.read_superblock import Read, read_volume
 from converter.ext4.read_xattr import decode_xattrs
-from converter.layer.entry import Entry, Kind, Segments
+from converter.layer.entry import SECOND_NS, Entry, Kind, Segments
 
 _GRAINS_KEPT = 64  # 4 MiB of inode tables
 _READ_BYTES = 1 << 20  # of a file's content at once
-_NANOSECONDS = 10**9
 _TYPE_MASK = 0xF000
-_KINDS = {
-    c.S_IFREG: Kind.FILE,
-    c.S_IFDIR: Kind.DIRECTORY,
-    c.S_IFCHR: Kind.CHARACTER,
-    c.S_IFBLK: Kind.BLOCK,
-    c.S_IFIFO: Kind.FIFO,
-    c.S_IFLNK: Kind.SYMLINK,
-}
 _NO_BLOCKS = ExtentMap(())
 
 
@@ -61,10 +52,10 @@ class StoredInode(NamedTuple):
 def decode_time(seconds: int, extra: int) -> int:
     """Return nanoseconds since the epoch, the inverse of `encode_time`. Raises IntegrityError."""
     fraction = extra >> 2
-    if fraction >= _NANOSECONDS:
+    if fraction >= SECOND_NS:
         raise IntegrityError(f"Its time has {fraction} nanoseconds.")
     signed = seconds - ((seconds & 0x80000000) << 1)
-    return (signed + ((extra & 3) << 32)) * _NANOSECONDS + fraction
+    return (signed + ((extra & 3) << 32)) * SECOND_NS + fraction
 
 
 class Reader:
@@ -86,7 +77,7 @@ class Reader:
         table = self._inode_grain(grain)
         at = index * c.INODE_SIZE
         fields = Inode._make(c.INODE.unpack_from(table, at))
-        kind = _KINDS.get(fields.i_mode & _TYPE_MASK)
+        kind = KIND_OF_MODE.get(fields.i_mode & _TYPE_MASK)
         if kind is None or fields.i_dtime or not fields.i_links_count:
             raise IntegrityError(f"Inode {node} is not in use: i_mode is {fields.i_mode:#o}.")
         if fields.l_i_file_acl_high or fields.i_file_acl_lo >= geometry.blocks:

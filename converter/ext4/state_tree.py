@@ -15,6 +15,7 @@ from struct import Struct
 from converter.ext4 import c_ext4 as c
 from converter.ext4.filesystem import GRAINS_PER_GROUP, INODES_PER_GRAIN, FileSystem
 from converter.ext4.geometry import ALIGNMENT_BLOCKS
+from converter.ext4.inode import KIND_OF_MODE
 from converter.ext4.placement import Placement, free_bytes
 from converter.layer.entry import Kind
 from converter.rootfs.tree import KIND_BITS, KIND_MASK, Tree
@@ -28,16 +29,8 @@ _TYPE_OFFSET = 1  # the high byte of i_mode, whose upper half is the type
 _RESERVED = c.EXT4_GOOD_OLD_FIRST_INO - 1
 _BITMAP_BYTES = INODES_PER_GRAIN // 8
 _DIRECTORY_KIND, _SYMLINK_KIND = int(Kind.DIRECTORY), int(Kind.SYMLINK)
-_KIND_OF_TYPE = {
-    c.S_IFREG: Kind.FILE,
-    c.S_IFDIR: Kind.DIRECTORY,
-    c.S_IFCHR: Kind.CHARACTER,
-    c.S_IFBLK: Kind.BLOCK,
-    c.S_IFIFO: Kind.FIFO,
-    c.S_IFLNK: Kind.SYMLINK,
-}
 # For bytes.translate: that byte of i_mode to a kind, 0 if it is none; a kind to a bitmap's digit.
-_KINDS = bytes(_KIND_OF_TYPE.get(byte >> 4 << 12, 0) for byte in range(256))
+_KINDS = bytes(KIND_OF_MODE.get(byte >> 4 << 12, 0) for byte in range(256))
 _DIGITS = b"0".ljust(256, b"1")
 
 

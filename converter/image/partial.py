@@ -105,15 +105,13 @@ def partial_blob(
     *,
     step: str,
     monitor: Monitor,
-    keep: bool = True,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[PartialBlob | None]:
     """Yield the blob as far as it is here, for the caller alone; None if `path` has it by now.
 
-    Waits for another who fetches it. After an error what is here stays for the next one if `keep`
-    says so, unless it is wrong or nothing at all. Raises UnavailableError when the other one stands
-    still.
+    Waits for another who fetches it. After an error what is here stays for the next one, unless
+    it is wrong or nothing at all. Raises UnavailableError when the other one stands still.
     """
     size_bytes = descriptor.size_bytes
     with _locked(path, size_bytes, step, monitor, clock=clock, sleep=sleep) as file:
@@ -127,7 +125,7 @@ def partial_blob(
             _remove(path)
             raise
         except BaseException:
-            if not (keep and partial.position):
+            if not partial.position:
                 _remove(path)
             raise
 

@@ -51,7 +51,6 @@ class MirrorPlace:
 class _Place:
     client: RegistryClient
     repository: str
-    is_mirror: bool
 
 
 class RegistrySource:
@@ -71,10 +70,10 @@ class RegistrySource:
         repository = reference.repository
         self._places = (
             *(
-                _Place(mirror.client, "/".join(filter(None, (mirror.prefix, repository))), True)
+                _Place(mirror.client, "/".join(filter(None, (mirror.prefix, repository))))
                 for mirror in mirrors
             ),
-            _Place(client, repository, False),
+            _Place(client, repository),
         )
         self._unreachable: set[_Place] = set()
 

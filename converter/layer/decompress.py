@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from threading import Thread
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from converter.errors import IntegrityError
@@ -83,12 +82,7 @@ class LayerStream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
+SECOND_NS = 10**9  # times of members are nanoseconds since 1970
 Segments = tuple[tuple[int, int], ...]
 
 

@@ -13,10 +13,11 @@ from urllib.parse import unquote_to_bytes
 
 from converter.errors import IntegrityError
 from converter.layer import c_tar as c
+from converter.layer.entry import SECOND_NS
 
 Records = dict[bytes, bytes]
 
-_NANOSECONDS = Decimal(10**9)
+_SECOND_NS = Decimal(SECOND_NS)
 _EXACT = Context(prec=80)  # more digits than time_ns takes: with fewer, it would round up some
 _MAX_DIGITS = 20
 _XATTR_NAMESPACES = (b"user.", b"trusted.", b"security.")  # xattr(7)
@@ -76,7 +77,7 @@ def time_ns(text: bytes) -> int:
         seconds = Decimal(text.decode("ascii"))
         if not seconds.is_finite() or abs(seconds) > 2**62:
             raise ValueError
-        nanoseconds = _EXACT.multiply(seconds, _NANOSECONDS)
+        nanoseconds = _EXACT.multiply(seconds, _SECOND_NS)
         return int(nanoseconds.to_integral_value(rounding="ROUND_FLOOR"))
     except (ValueError, InvalidOperation):
         raise IntegrityError(f"It has a bad modification time: {text[:64]!r}.") from None

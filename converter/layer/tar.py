@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from converter.errors import IntegrityError
 from converter.layer import c_tar as c
-from converter.layer.entry import Entry, Kind, Segments
+from converter.layer.entry import SECOND_NS, Entry, Kind, Segments
 from converter.layer.limits import DEFAULT_LIMITS, Limits
 from converter.layer.paths import normalise, show
 from converter.layer.pax import Records, integer, parse_records, time_ns, xattrs
@@ -28,7 +28,6 @@ MAX_ID = 2**32 - 2  # 2^32 - 1 means "no change" to chown(2)
 SYMLINK_MODE = 0o777  # Linux has no other, whatever an archive says; a hard link has none at all
 
 _ZERO_BLOCK = bytes(c.BLOCK_SIZE)
-_NANOSECONDS = 10**9
 _FILE_SIZES = f"0 to {MAX_FILE_BYTES} bytes, the file system's limit"
 
 _repeated = lru_cache(maxsize=256)(number)  # modes and owners are the same few in all members
@@ -276,7 +275,7 @@ def _member(
     if kind is Kind.FILE and typeflag == c.AREGTYPE and raw_path.endswith(b"/"):
         kind = Kind.DIRECTORY
     uid, gid, stored = _repeated(owner), _repeated(group), number(length)
-    mtime_ns = number(mtime) * _NANOSECONDS
+    mtime_ns = number(mtime) * SECOND_NS
     if records:
         uid = integer(records, b"uid", uid)
         gid = integer(records, b"gid", gid)

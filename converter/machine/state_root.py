@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 
-def default_state_root(environment: Mapping[str, str] | None = None) -> Path:
+def default_state_root() -> Path:
     """Return the folder when none is named: $XDG_STATE_HOME/saltflat, else ~/.local/state's."""
-    environment = os.environ if environment is None else environment
-    state_home = environment.get("XDG_STATE_HOME", "")
+    state_home = os.environ.get("XDG_STATE_HOME", "")
     # The XDG specification: relative paths are invalid and must be ignored.
     base = Path(state_home) if state_home.startswith("/") else Path.home() / ".local" / "state"
     return base / "saltflat"

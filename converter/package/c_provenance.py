@@ -8,7 +8,6 @@ from __future__ import annotations
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
-MEDIA_TYPE = "application/vnd.in-toto+json"
 SUFFIX = ".provenance.json"  # behind the package's name
 
 # Names that stand for themselves: there is no place of the project's own for them to lead to.

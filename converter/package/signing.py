@@ -8,7 +8,6 @@ by openssl alone, which may ask for its passphrase on our terminal.
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from pathlib import Path
 
 from converter.errors import NotFoundError, SaltflatError, UsageError
 from converter.package.manifest import ALGORITHM
+from converter.programs import lines_of, run_to_end
 
 _PROGRAM = "openssl"
-_TIMEOUT_SECONDS = 300  # for a person with a passphrase, too
 _CERTIFICATE_BYTES_MAX = 1 << 20
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 _BLOCK = re.compile(re.escape(_BEGIN) + rb"[A-Za-z0-9+/=\s]+" + re.escape(_END))
@@ -86,23 +85,9 @@ def load_signer(key: Path, certificate: Path | None) -> Signer:
 
 
 def _openssl(arguments: Sequence[str], *, stdin: bytes | None = None) -> bytes:
-    try:
-        done = subprocess.run(
-            [_PROGRAM, *arguments],
-            input=stdin,
-            capture_output=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise NotFoundError(
-            f"The program {_PROGRAM} is not installed.",
-            hint=f"Install it: apt-get install {_PROGRAM}",
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise SaltflatError(f"{_PROGRAM} did not finish in {_TIMEOUT_SECONDS} s.") from error
+    done = run_to_end(_PROGRAM, arguments, package=_PROGRAM, stdin=stdin)
     if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        said = lines_of(done.stderr)
         raise SaltflatError(
             f"{_PROGRAM} {arguments[0]} failed: {said[0] if said else done.returncode}",
             expected="an RSA key in PEM and its certificate",

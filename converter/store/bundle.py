@@ -19,11 +19,10 @@ from typing import Any
 
 from converter import __version__
 from converter.atomic import (
+    atomic_directory,
     make_directory,
-    place_directory,
     remove_abandoned,
     sync_directory,
-    temp_directory,
     write_atomic,
 )
 from converter.errors import IntegrityError, NotFoundError, SaltflatError, UsageError
@@ -94,21 +93,15 @@ def write_bundle(
             expected="a new folder; with --force a bundle, which is then replaced",
         )
     make_directory(folder.parent)
-    temp = temp_directory(folder)
-    try:
-        with room_for(f"the bundle {folder}"):
-            (temp / "disk").mkdir()
-            for disk in disks:
-                (_copy if copy else _share)(disk, temp / "disk" / disk.name)
-            sync_directory(temp / "disk")
-            write_atomic(temp / "manifest.json", image.manifest_raw)
-            write_atomic(temp / "config.json", image.config_raw)
-            document = _document(image, parameters, links, boot)
-            write_atomic(temp / "bundle.json", json.dumps(document, indent=1).encode() + b"\n")
-            place_directory(temp, folder)
-    except BaseException:
-        shutil.rmtree(temp, ignore_errors=True)
-        raise
+    with room_for(f"the bundle {folder}"), atomic_directory(folder) as temp:
+        (temp / "disk").mkdir()
+        for disk in disks:
+            (_copy if copy else _share)(disk, temp / "disk" / disk.name)
+        sync_directory(temp / "disk")
+        write_atomic(temp / "manifest.json", image.manifest_raw)
+        write_atomic(temp / "config.json", image.config_raw)
+        document = _document(image, parameters, links, boot)
+        write_atomic(temp / "bundle.json", json.dumps(document, indent=1).encode() + b"\n")
     remove_abandoned(folder)
 
 

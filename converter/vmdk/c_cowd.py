@@ -19,7 +19,6 @@ COWD_GD_OFFSET = 4  # right behind the header (TN)
 COWD_NUM_GTES_PER_GT = 4096  # TN, Q; no field says so
 COWD_GT_SIZE = 32  # sectors of one grain table: 4096 entries of 4 bytes
 
-COWD_GRAIN_SIZE_DEFAULT = 1  # TN
 COWD_GRAIN_SIZE_MAX = 2048  # 1 MiB (TN)
 
 COWD_GDE_EMPTY = 0  # no table (TN)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from converter.errors import IntegrityError, NotFoundError
@@ -37,12 +36,7 @@ class Chain:
         """Return the chain itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Close all links."""
         self.close()
 

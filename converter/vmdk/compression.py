@@ -10,7 +10,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 try:
@@ -76,12 +75,6 @@ def best(library: str | None = None) -> Codec:
     return usual[ISAL] if usual[ISAL].is_available else usual[ZLIB]
 
 
-def fastest() -> Codec:
-    """Return the codec for disks whose bytes nobody promised: isal where it is, else zlib."""
-    fast = Codec(ISAL, 2)
-    return fast if fast.is_available else Codec(ZLIB, 1)
-
-
 class Compressor:
     """Deflates batches of grains on `threads`; a context manager that ends them.
 
@@ -105,12 +98,7 @@ class Compressor:
         """Return the compressor itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Wait for the threads; what they have not begun is dropped."""
         self.close()
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
 from typing import NoReturn, Self
 
 from converter.errors import IntegrityError, NotFoundError
@@ -74,12 +73,7 @@ class Link:
         """Return the link itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Close the files."""
         self.close()
 
@@ -170,12 +164,12 @@ def read_link(path: Path, *, follow_symlink: bool = True) -> Link:
         return link
 
 
-def read_sparse_link(path: Path, *, follow_symlink: bool = True) -> Link:
+def read_sparse_link(path: Path) -> Link:
     """Open the link at `path` and require it to be monolithicSparse, as a store's links are.
 
     Raises as `read_link` does.
     """
-    link = read_link(path, follow_symlink=follow_symlink)
+    link = read_link(path)
     try:
         link.sparse_extent()
     except BaseException:

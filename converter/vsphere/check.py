@@ -5,12 +5,11 @@ Each look is a finding of its own, and one that fails hides no other, unless tha
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from converter.errors import SaltflatError
+from converter.finding import Finding, Verdict
 from converter.vsphere import c_vsphere as c
 from converter.vsphere.connection import Connection
 from converter.vsphere.inventory import Inventory, Node
@@ -29,24 +28,6 @@ from converter.vsphere.survey import survey
 _T = TypeVar("_T")
 # A disk of the default capacity, thick; a thin one has less at first, and may grow to it.
 _SPACE_BYTES = 16 << 30
-
-
-class Verdict(enum.StrEnum):
-    """How a look ended: `FAILED` stops import or run, `WARNING` may or may not."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at; `remedy` is what to do, empty where nothing needs to be done."""
-
-    subject: str
-    verdict: Verdict
-    detail: str
-    remedy: str = ""
 
 
 def examine(connection: Connection) -> Iterator[Finding]:

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPException
-from types import TracebackType
 from typing import Any
 
 from converter.errors import HypervisorError, NotFoundError, SaltflatError
@@ -124,12 +123,7 @@ class Connection:
     def __enter__(self) -> Connection:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
     def log_in(self, *, fresh: bool) -> None:

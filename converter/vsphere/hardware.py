@@ -62,14 +62,6 @@ def serial_line(proxy: str, service: str) -> Iterator[Any]:
     yield _change(port, "add")
 
 
-def media_of(devices: Sequence[Any]) -> Iterator[str]:
-    """Yield the paths of the ISO images in a machine's drives."""
-    for one in devices:
-        backing = getattr(one, "backing", None)
-        if isinstance(backing, vim.vm.device.VirtualCdrom.IsoBackingInfo):
-            yield str(backing.fileName)
-
-
 def _connected() -> Any:  # noqa: ANN401 - pyvmomi's own
     return vim.vm.device.VirtualDevice.ConnectInfo(
         startConnected=True, allowGuestControl=True, connected=True

@@ -11,8 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from converter.errors import NotFoundError, UsageError
-from converter.marked_yaml import Marked, fault, read_marked
-from converter.sizes import parse_size
+from converter.marked_yaml import Marked, fault, marked_size, read_marked
 from converter.vsphere.placement import Provisioning
 from converter.vsphere.settings import Wishes
 
@@ -166,9 +165,7 @@ def _megahertz(marked: Marked) -> int:
 
 
 def _memory(marked: Marked) -> int:
-    if isinstance(marked.value, bool) or not isinstance(marked.value, int | str):
-        raise ValueError("it has to be a size, such as 512m or 16G")
-    size_bytes = parse_size(str(marked.value))
+    size_bytes = marked_size(marked)
     if size_bytes < _LEAST_MEMORY_BYTES or size_bytes % _LEAST_MEMORY_BYTES:
         raise ValueError("it has to be whole mebibytes")
     return size_bytes

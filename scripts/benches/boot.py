@@ -50,7 +50,6 @@ _NEVER_HALT = "idle=poll"
 
 FIRST_FRAME_OVER_INIT_SECONDS = {"stock": 0.25, "tiny": 0.15}
 FIRST_BYTE_OVER_BARE = {"tiny": 1.25}
-GOALS_SECONDS = {"tiny": (0.80, 1.0)}
 
 
 def run(rounds: int) -> dict[str, object]:

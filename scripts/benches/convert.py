@@ -102,14 +102,14 @@ def _ratio(seconds: dict[str, float], ours: str, other: str) -> float:
     return round(seconds[ours] / seconds[other], 3)
 
 
-def _layers(layout: Path, tag: str = "latest") -> list[Path]:
+def _layers(layout: Path) -> list[Path]:
     index = json.loads((layout / "index.json").read_bytes())
     blobs = layout / "blobs" / "sha256"
     for entry in index["manifests"]:
-        if entry["annotations"]["org.opencontainers.image.ref.name"] == tag:
+        if entry["annotations"]["org.opencontainers.image.ref.name"] == "latest":
             manifest = json.loads((blobs / entry["digest"].partition(":")[2]).read_bytes())
             return [blobs / layer["digest"].partition(":")[2] for layer in manifest["layers"]]
-    raise LookupError(tag)
+    raise LookupError("latest")
 
 
 def _describe(layout: Path) -> dict[str, int]:

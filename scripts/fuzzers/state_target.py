@@ -12,8 +12,6 @@ from functools import cache
 from random import Random
 from typing import Any
 
-import zstandard
-
 from converter.errors import IntegrityError, SaltflatError
 from converter.ext4 import c_ext4 as c
 from converter.ext4 import state
@@ -25,6 +23,7 @@ from converter.rootfs.apply import apply_layer
 from scripts.fuzzers.disks import GrainDisk
 from scripts.fuzzers.edits import Edit, Script, interesting, mutate_bytes, mutate_script
 from tests.unit.ext4.disks import file
+from tests.unit.ext4.state_sections import Sections, join, split
 
 MODULES = (
     "converter.ext4.state",
@@ -34,8 +33,6 @@ MODULES = (
 
 # What an edit does, in its high bits; then 2 bits for the state and 3 for the section.
 OVERWRITE, INSERT, DELETE, REPLACE, DROP, APPEND, FRAME, RESIZE = (kind << 5 for kind in range(8))
-
-Sections = list[tuple[bytes, bytes]]  # name and content, in the file's order
 
 
 def _sparse(path: bytes, blocks: int) -> Entry:
@@ -102,33 +99,11 @@ def _chain(number: int) -> tuple[Sections, ...]:
     found = []
     for index, layer in enumerate(layers[: number % 3 + 1]):
         disk.apply(layer)
-        found.append(_split(state.dump_state(disk.filesystem, parent="p" if index else "")))
+        found.append(split(state.dump_state(disk.filesystem, parent="p" if index else "")))
     return tuple(found)
 
 
 _ORIGINALS = 8
-
-
-def _split(data: bytes) -> Sections:
-    _, _, count = state.HEAD.unpack_from(data)
-    at, found = state.HEAD.size, []
-    for _ in range(count):
-        name, stored, size = state.SECTION.unpack_from(data, at)
-        at += state.SECTION.size
-        content = zstandard.ZstdDecompressor().decompressobj().decompress(data[at : at + stored])
-        assert len(content) == size
-        found.append((name, content))
-        at += stored
-    return found
-
-
-def _join(sections: Sections) -> bytes:
-    compressor = zstandard.ZstdCompressor(level=1)
-    parts = [state.HEAD.pack(state.MAGIC, state.SCHEMA, len(sections))]
-    for name, content in sections:
-        stored = compressor.compress(content)
-        parts += [state.SECTION.pack(name, len(stored), len(content)), stored]
-    return b"".join(parts)
 
 
 def one_input(data: bytes) -> None:
@@ -163,7 +138,7 @@ def _states(script: Script) -> list[bytes]:
             frames.append((which, edit))
         else:
             _apply(chain[which], edit)
-    states = [_join(sections) for sections in chain]
+    states = [join(sections) for sections in chain]
     for which, edit in frames:
         good = states[which]
         at = edit.place % (len(good) + 1)

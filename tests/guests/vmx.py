@@ -40,7 +40,6 @@ class Vmx:
         self.variables = dict(variables or {})
         self.calls: list[bytes] = []
         self.info: dict[int, bytes] = {}  # the guest's own words, by kind (SetGuestInfo)
-        self.pings = 0
 
     def answer(self, call: bytes) -> bytes:
         """Return the reply to a call."""
@@ -106,8 +105,8 @@ def serve(connected: Connected, vmx: Vmx) -> None:
         connected.sendall(encode(vmx.answer(payload)))
 
 
-def ask(connected: Connected, request: bytes, vmx: Vmx) -> bytes:
-    """Make a request of the guest; return its answer. Pings in between are counted."""
+def ask(connected: Connected, request: bytes) -> bytes:
+    """Make a request of the guest; return its answer. Pings in between are passed over."""
     connected.sendall(encode(request))
     while True:
         packet = read(connected)
@@ -116,7 +115,6 @@ def ask(connected: Connected, request: bytes, vmx: Vmx) -> bytes:
         if kind == TYPE_DATA:
             assert payload is not None
             return payload
-        vmx.pings += 1
 
 
 def _exactly(connected: Readable, count: int) -> bytes | None:

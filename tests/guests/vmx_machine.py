@@ -50,7 +50,7 @@ class Hypervisor:
 
     def ask(self, request: bytes) -> bytes:
         """Make a request; return the guest's answer."""
-        return vmx.ask(self._connection(), request, self.vmx)
+        return vmx.ask(self._connection(), request)
 
     def wait_for_heartbeat(self) -> None:
         """Wait until the guest says that it lives."""

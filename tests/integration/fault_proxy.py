@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.loopback import QuietServer, serving
 
 TOKEN = "of-the-proxy"
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
@@ -224,14 +226,9 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
     abrupt: set[socket.socket] = set()
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
+    class Server(QuietServer):
         def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
             if isinstance(request, socket.socket) and request in abrupt:
                 abrupt.discard(request)
@@ -240,19 +237,12 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
             else:
                 super().shutdown_request(request)
 
-        def handle_error(self, *_arguments: object) -> None:
-            pass  # clients that leave early are part of the tests
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        proxy = FaultProxy(f"127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(Handler, Server) as host:
+        proxy = FaultProxy(host)
         try:
             yield proxy
         finally:
             proxy.closing.set()
-            server.shutdown()
-            thread.join()
 
 
 def _start(handler: BaseHTTPRequestHandler) -> int:

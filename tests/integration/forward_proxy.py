@@ -5,12 +5,13 @@ from __future__ import annotations
 import http.client
 import select
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from tests.loopback import serving
 
 
 @dataclass
@@ -67,21 +68,6 @@ def forward_proxy() -> Iterator[ForwardProxy]:
             proxy.targets.append((self.command, host))
             proxy.headers.append(dict(self.headers))
 
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_arguments: object) -> None:
-            pass  # a connection that a client gives up
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        proxy = ForwardProxy(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as host:
+        proxy = ForwardProxy(f"http://{host}")
+        yield proxy

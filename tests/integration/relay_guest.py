@@ -7,7 +7,6 @@ What the guest does is a `Work`: it gets events and may act after each turn.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import random
 import select
@@ -200,10 +199,6 @@ class Program:
         self.stdin_ended = False
         self.said_started = self.said_exit = False
         self.echoes: dict[int, list[Any]] = {}  # process -> [args, pending bytes, stdin ended]
-
-    @property
-    def stdin_digest(self) -> str:
-        return hashlib.sha256(self.stdin).hexdigest()
 
     def __call__(self, guest: Guest, events: list[Event]) -> bool:
         endpoint = guest.endpoint

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.integration
 
 TAG = "stock"
 REPOSITORY = "saltflat/boot"
-BOOT_TYPE = "application/vnd.saltflat.boot.v1+json"
 
 
 @pytest.fixture

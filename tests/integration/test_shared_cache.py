@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -207,18 +207,23 @@ def chain_of(store: Path) -> list[str]:
 
 def swap_link(place: Place, store: Path) -> None:
     """Let the third link have the disk of the fourth, and say so everywhere."""
-    _, second, third, fourth = [parts(place, identity) for identity in chain_of(store)]
-    del second
-    disk, state = third[0]["layers"]
-    theirs = fourth[0]["layers"][0]
+    _swap(place, store, 0, ("size_bytes", "sha256", "grains"))
+
+
+def swap_state(place: Place, store: Path) -> None:
+    """Let the third link have the state of the fourth, and say so everywhere."""
+    _swap(place, store, 1, ("state_size_bytes", "state_sha256"))
+
+
+def _swap(place: Place, store: Path, layer: int, told: Sequence[str]) -> None:
+    """Let the third link's artifact have a layer of the fourth's, and its record what is `told`."""
+    _, _, third, fourth = [parts(place, identity) for identity in chain_of(store)]
+    mine, theirs = third[0]["layers"][layer], fourth[0]["layers"][layer]
     for name in ("vnd.saltflat.content.size", "vnd.saltflat.content.sha256"):
-        disk["annotations"][name] = theirs["annotations"][name]
-    disk.update(digest=theirs["digest"], size=theirs["size"])
-    record = {
-        **third[1],
-        **{name: fourth[1][name] for name in ("size_bytes", "sha256", "grains")},
-    }
-    put(place, third[1]["link_id"], {**third[0], "layers": [disk, state]}, record)
+        mine["annotations"][name] = theirs["annotations"][name]
+    mine.update(digest=theirs["digest"], size=theirs["size"])
+    record = {**third[1], **{name: fourth[1][name] for name in told}}
+    put(place, third[1]["link_id"], third[0], record)
 
 
 def swap_blob(place: Place, store: Path) -> None:
@@ -228,21 +233,6 @@ def swap_blob(place: Place, store: Path) -> None:
     theirs = fourth[0]["layers"][0]
     disk.update(digest=theirs["digest"], size=theirs["size"])
     put(place, third[1]["link_id"], {**third[0], "layers": [disk, state]})
-
-
-def swap_state(place: Place, store: Path) -> None:
-    """Let the third link have the state of the fourth, and say so everywhere."""
-    _, _, third, fourth = [parts(place, identity) for identity in chain_of(store)]
-    disk, state = third[0]["layers"]
-    theirs = fourth[0]["layers"][1]
-    for name in ("vnd.saltflat.content.size", "vnd.saltflat.content.sha256"):
-        state["annotations"][name] = theirs["annotations"][name]
-    state.update(digest=theirs["digest"], size=theirs["size"])
-    record = {
-        **third[1],
-        **{name: fourth[1][name] for name in ("state_size_bytes", "state_sha256")},
-    }
-    put(place, third[1]["link_id"], {**third[0], "layers": [disk, state]}, record)
 
 
 def swap_parent(place: Place, store: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from converter.finding import Finding
 from converter.vsphere.c_vsphere import (
     DATASTORE_PRIVILEGES,
     FOLDER_PRIVILEGES,
@@ -18,7 +19,7 @@ from converter.vsphere.c_vsphere import (
     SERIAL_RULESETS,
     VCENTER_PRIVILEGES,
 )
-from converter.vsphere.check import Finding, examine
+from converter.vsphere.check import examine
 from converter.vsphere.connection import open_connection
 from converter.vsphere.settings import Given, Wishes, read_settings
 from converter.vsphere.trust import Trust

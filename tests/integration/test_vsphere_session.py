@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import http.server
 import ssl
 import stat
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from converter.vsphere.settings import Given, Settings, read_settings
 from converter.vsphere.survey import survey
 from converter.vsphere.trust import Trust, read_thumbprint, thumbprint
 from tests.integration.vcsim import vcsim
+from tests.loopback import serving
 
 pytestmark = pytest.mark.integration
 PASSWORD = "correct horse"
@@ -187,7 +187,7 @@ def test_tasks_end_in_a_result_or_in_an_error(settings):
     ],
 )  # fmt: skip
 def test_what_is_no_vsphere_is_told_so(status, body):
-    class Other(http.server.BaseHTTPRequestHandler):
+    class Other(BaseHTTPRequestHandler):
         # As vSphere does; of a 1.0 answer pyvmomi leaves the socket to the garbage collector.
         protocol_version = "HTTP/1.1"
 
@@ -198,20 +198,10 @@ def test_what_is_no_vsphere_is_told_so(status, body):
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Other) as server:
-        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
-        serving.start()
-        try:
-            url = f"http://me@127.0.0.1:{server.server_port}"
-            given = Given(url=url, password=PASSWORD, trust=Trust(insecure=True))
-            with pytest.raises(HypervisorError) as caught:
-                open_connection(read_settings(given, {}))
-        finally:
-            server.shutdown()
-            serving.join()
+    with serving(Other) as host:
+        given = Given(url=f"http://me@{host}", password=PASSWORD, trust=Trust(insecure=True))
+        with pytest.raises(HypervisorError) as caught:
+            open_connection(read_settings(given, {}))
     assert caught.value.cause == "not-vsphere"
 
 

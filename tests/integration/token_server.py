@@ -9,14 +9,15 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+from tests.loopback import serving
 
 ISSUER, SERVICE = "issuer of the tests", "registry of the tests"
 
@@ -130,20 +131,10 @@ def token_server(openssl: str, folder: Path) -> Iterator[TokenServer]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    with serving(Handler) as host:
         key, certificate = folder / "tokens-key.pem", folder / "tokens.pem"
-        service = TokenServer(f"127.0.0.1:{server.server_port}", key, certificate)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield service
-        finally:
-            server.shutdown()
-            thread.join()
+        service = TokenServer(host, key, certificate)
+        yield service
 
 
 def _encoded(data: bytes) -> str:

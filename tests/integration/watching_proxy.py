@@ -7,11 +7,12 @@ sees it. Bodies are held whole, so it is for small images.
 from __future__ import annotations
 
 import http.client
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.loopback import serving
 
 _HOP_BY_HOP = frozenset({"connection", "transfer-encoding", "keep-alive", "content-length"})
 
@@ -108,21 +109,6 @@ def watching_proxy(backend: str) -> Iterator[WatchingProxy]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_arguments: object) -> None:
-            pass  # clients that are killed are part of the tests
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        proxy = WatchingProxy(f"127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as host:
+        proxy = WatchingProxy(host)
+        yield proxy

@@ -18,6 +18,7 @@ from converter.ext4.superblock import Identity
 from converter.ext4.writer import write_layer
 from converter.layer.entry import Entry, Kind
 from converter.rootfs.apply import apply_layer
+from tests.unit.ext4.state_sections import join, split
 
 
 def _states(*layers: list[Entry]) -> list[bytes]:
@@ -58,32 +59,11 @@ BASE, UPPER = _all_sections()
 CHAINS = ((BASE, UPPER), tuple(_large_directory()))
 
 
-def _sections(data: bytes) -> list[tuple[bytes, bytes]]:
-    _, _, count = state.HEAD.unpack_from(data)
-    at, found = state.HEAD.size, []
-    for _ in range(count):
-        name, stored, size = state.SECTION.unpack_from(data, at)
-        at += state.SECTION.size
-        content = zstandard.ZstdDecompressor().decompressobj().decompress(data[at : at + stored])
-        assert len(content) == size
-        found.append((name, content))
-        at += stored
-    return found
-
-
-def _join(sections: list[tuple[bytes, bytes]]) -> bytes:
-    parts = [state.HEAD.pack(state.MAGIC, state.SCHEMA, len(sections))]
-    for name, content in sections:
-        stored = zstandard.ZstdCompressor().compress(content)
-        parts += [state.SECTION.pack(name, len(stored), len(content)), stored]
-    return b"".join(parts)
-
-
-SECTIONS = [[_sections(data) for data in chain] for chain in CHAINS]
+SECTIONS = [[split(data) for data in chain] for chain in CHAINS]
 
 
 def test_every_section_is_in_use_in_one_of_the_states() -> None:
-    used = {name for data in (BASE, UPPER) for name, content in _sections(data) if content}
+    used = {name for data in (BASE, UPPER) for name, content in split(data) if content}
     assert used == {b"PARM", b"BMAP", b"ITAB", b"GONE", b"DIRS", b"LINK"}  # RUNS: large files only
 
 
@@ -150,16 +130,16 @@ def test_bytes_changed_behind_the_compression(chain: int, place: int, data: st.D
     changed = content[:at] + value + content[at + len(value) :]
     if data.draw(st.booleans()):
         changed = changed[: data.draw(st.integers(0, len(changed)))]
-    _load(chain, place, _join([*sections[:number], (name, changed), *sections[number + 1 :]]))
+    _load(chain, place, join([*sections[:number], (name, changed), *sections[number + 1 :]]))
 
 
 def _changed(section: bytes, old: bytes, new: bytes) -> bytes:
     """Return the large directory's lowest state with bytes of a section replaced."""
-    found = _sections(CHAINS[1][0])
+    found = split(CHAINS[1][0])
     contents = dict(found)
     assert contents[section].count(old) == 1
     contents[section] = contents[section].replace(old, new)
-    return _join([(name, contents[name]) for name, _ in found])
+    return join([(name, contents[name]) for name, _ in found])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,15 @@ def test_folders_are_made_with_those_above_them_and_where_they_are_not(tmp_path:
         atomic.make_directory(tmp_path / "file")
     with pytest.raises(NotADirectoryError):
         atomic.make_directory(tmp_path / "file" / "below")
+
+
+def test_a_folder_takes_the_place_of_another_whole_or_not_at_all(tmp_path: Path) -> None:
+    for content in ("first", "second"):
+        with atomic.atomic_directory(tmp_path / "it") as folder:
+            (folder / "file").write_text(content)
+        assert (tmp_path / "it" / "file").read_text() == content
+    with suppress(KeyError), atomic.atomic_directory(tmp_path / "it") as folder:
+        (folder / "file").write_text("third")
+        raise KeyError
+    assert (tmp_path / "it" / "file").read_text() == "second"
+    assert list(tmp_path.iterdir()) == [tmp_path / "it"]

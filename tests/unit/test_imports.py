@@ -1,46 +1,19 @@
-"""The import contract: which room may know which. A table of rules, checked on the syntax trees.
+"""The import contract: which room may know which. A table of rules, checked on every module.
 
 Imports inside functions and under TYPE_CHECKING count too: knowing a type is knowing the room.
 """
 
 from __future__ import annotations
 
-import ast
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.unit.importing import Rule, imports
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("agent", "converter", "tinykernel")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Modules under `who` may import nothing of `never`, and if `only` is given nothing else.
-
-    The standard library is always in `only`. All are prefixes in whole dotted names; `unless` names
-    modules under `who` that the rule leaves alone. `why` is for the person who broke it.
-    """
-
-    who: tuple[str, ...]
-    why: str
-    never: tuple[str, ...] = ()
-    only: tuple[str, ...] | None = None
-    unless: tuple[str, ...] = ()
-
-    def allows(self, importer: str, imported: str) -> bool:
-        """Say whether `importer` (dotted module) may import `imported` (dotted module or name)."""
-        if not _under(importer, self.who) or _under(importer, self.unless):
-            return True
-        if _under(imported, self.never):
-            return False
-        if self.only is None or _under(imported, self.only):
-            return True
-        return imported.partition(".")[0] in sys.stdlib_module_names
-
 
 RULES = {
     "guest": Rule(
@@ -138,6 +111,7 @@ RULES = {
             *("tinykernel.build", "tinykernel.userland", "tinykernel.media.build"),
             *("tinykernel.media.uki", "tinykernel.media.esp", "tinykernel.media.disk"),
             *("tinykernel.media.iso", "tinykernel.media.programs", "subprocess"),
+            "converter.programs",
         ),
         why="a reader that shares code with its writer finds what the writer meant",
     ),
@@ -265,9 +239,15 @@ RULES = {
         why="machines have volumes; a volume knows who uses it by a note, not by asking",
     ),
     "bottom": Rule(
-        who=("converter.errors", "converter.events", "converter.atomic"),
+        who=("converter.errors", "converter.events", "converter.atomic", "converter.finding"),
         never=PACKAGES,
         why="everybody imports them",
+    ),
+    "programs-by-few": Rule(
+        who=PACKAGES,
+        never=("converter.programs",),
+        unless=("converter.package.signing", "tinykernel.media.programs"),
+        why="a room that needs no process must not come by one through another module",
     ),
     "vsphere-lazy": Rule(
         who=PACKAGES,
@@ -291,7 +271,8 @@ RULES = {
         who=("converter.vsphere",),
         only=(
             *("converter.vsphere", "converter.errors", "converter.events", "converter.atomic"),
-            *("converter.marked_yaml", "converter.sizes", "pyVmomi", "typing_extensions"),
+            *("converter.finding", "converter.marked_yaml", "converter.sizes"),
+            *("pyVmomi", "typing_extensions"),
         ),
         why="it knows a server; images, disks and machines are for whoever goes there",
     ),
@@ -339,7 +320,9 @@ def test_rules_hold() -> None:
     broken = [
         f"{importer}:{line} imports {imported}: broken rule {name!r}, since {rule.why}"
         for importer, path in _modules()
-        for imported, line in _imports(path.read_text(), importer, path.name == "__init__.py")
+        for imported, line in imports(
+            path.read_text(), importer, is_package=path.name == "__init__.py"
+        )
         for name, rule in RULES.items()
         if not rule.allows(importer, imported)
     ]
@@ -382,7 +365,8 @@ def test_rules_hold() -> None:
         ("converter.policy_file", "import yaml", set()),
         ("converter.package.provenance", "import datetime", {"provenance-pure"}),
         ("converter.package.descriptor", "import uuid, time", {"package-pure"}),
-        ("converter.package.signing", "import subprocess", set()),
+        ("converter.package.signing", "from converter.programs import run_to_end", set()),
+        ("converter.export.vmx", "from converter.programs import run_to_end", {"programs-by-few"}),
         ("converter.pipeline", "import click", {"one-voice"}),
         ("tinykernel.verify.media", "from tinykernel.media import uki", {"verify-apart"}),
         ("tinykernel.sbom.spdx", "import time", {"sbom-pure"}),
@@ -417,7 +401,7 @@ def test_rules_hold() -> None:
 def test_rules_bite(importer: str, source: str, broken: set[str]) -> None:
     found = {
         name
-        for imported, _line in _imports(source, importer, is_package=False)
+        for imported, _line in imports(source, importer)
         for name, rule in RULES.items()
         if not rule.allows(importer, imported)
     }
@@ -430,21 +414,3 @@ def _modules() -> Iterator[tuple[str, Path]]:
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
-
-
-def _imports(source: str, importer: str, is_package: bool) -> Iterator[tuple[str, int]]:
-    """Yield (dotted name, line) of everything imported; `from a import b` counts as a.b."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = importer.split(".")
-                keep = len(above) - node.level + is_package
-                base = ".".join([*above[:keep], *filter(None, [base])])
-            yield from ((f"{base}.{alias.name}", node.lineno) for alias in node.names)
-
-
-def _under(module: str, prefixes: tuple[str, ...]) -> bool:
-    return any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes)

@@ -10,7 +10,6 @@ PROTOCOL_VERSION = 0x206  # u16
 KERNEL_VERSION = 0x20E  # u16: where the version's text is, less 0x200; 0: nowhere
 KERNEL_VERSION_BASE = 0x200
 PAYLOAD_OFFSET = 0x248  # u32, from the end of the setup code; since PAYLOAD_SINCE
-PAYLOAD_LENGTH = 0x24C  # u32
 PAYLOAD_SINCE = 0x208
 HEADER_END = 0x250
 SECTOR_BYTES = 512

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter.atomic import TEMP_PREFIX, sync_directory, temp_directory, write_atomic
+from converter.atomic import TEMP_PREFIX, atomic_directory, write_atomic
 from converter.errors import IntegrityError, SaltflatError
 from converter.events import Monitor, StepAdvanced, StepFinished, StepStarted
 from tinykernel.deb import open_deb
@@ -268,18 +268,12 @@ def _kept(folder: Path) -> bytes | None:
 
 def _keep(folder: Path, files: dict[str, bytes]) -> None:
     """Give the finished kernel its name, whole or not at all."""
-    temp = temp_directory(folder)
-    try:
+    # What is there is damaged, or else it would have been found.
+    with atomic_directory(folder) as temp:
         for name, data in files.items():
             write_atomic(temp / name, data)
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         write_atomic(temp / _SUMS_FILE, json.dumps(sums, indent=1, sort_keys=True).encode())
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, or else it would have been found
-        temp.rename(folder)
-    except BaseException:
-        shutil.rmtree(temp, ignore_errors=True)
-        raise
-    sync_directory(folder.parent)
 
 
 def _remove_leftovers(folder: Path) -> None:

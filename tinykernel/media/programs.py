@@ -1,17 +1,19 @@
-"""Run the programs that make file systems, partition tables and ISO images. Owns how they fail."""
+"""Run the programs that make file systems, partition tables and ISO images.
+
+Owns whose packages they are, and the time, zone and language that they run in.
+"""
 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.errors import NotFoundError, SaltflatError
+from converter.errors import SaltflatError
+from converter.programs import lines_of, run_to_end
 
 # The 1st of January 1980, the earliest time that FAT has: no clock in any output.
 EPOCH_SECONDS = 315532800
-_TIMEOUT_SECONDS = 300
 _SYSTEM_PATH = ":/usr/sbin:/sbin"  # where ordinary users do not look
 _PACKAGES = {
     "mkfs.fat": "dosfstools",
@@ -35,27 +37,16 @@ def run_program(program: str, arguments: Sequence[str], *, folder: Path, stdin: 
         "LC_ALL": "C",
         "MTOOLSRC": os.devnull,  # the user's could rename drives
     }
-    try:
-        done = subprocess.run(
-            [program, *arguments],
-            cwd=folder,
-            env=environment,
-            input=stdin,
-            capture_output=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-            text=True,
-            errors="replace",
-        )
-    except FileNotFoundError as error:
-        raise NotFoundError(
-            f"The program {program} is not installed.",
-            hint=f"Install it: apt-get install {_PACKAGES.get(program, program)}",
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise SaltflatError(f"{program} did not finish in {_TIMEOUT_SECONDS} s.") from error
+    done = run_to_end(
+        program,
+        arguments,
+        package=_PACKAGES.get(program, program),
+        stdin=stdin.encode(),
+        folder=folder,
+        environment=environment,
+    )
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
+        said = lines_of(done.stderr or done.stdout)
         raise SaltflatError(
             f"{program} failed with exit code {done.returncode}: {said[-1] if said else 'silently'}"
         )

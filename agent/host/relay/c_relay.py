@@ -55,7 +55,6 @@ SEGMENT_BYTES = 10_000_000
 LOG_BYTES = 100_000_000
 SEGMENT_DIGITS = 20  # of the position of a segment's first byte, which is its name
 READ_BYTES = 262144
-SCAN_BYTES = 1 << 20  # of the log between two looks at everything else
 
 SPOOL_BYTES = 16 << 20  # of the spool before it is written anew: much more than is kept then
 SPOOL_WRITERS = 256  # clients whose count of bytes is remembered

@@ -11,7 +11,6 @@ import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from agent.host.errors import ChannelError
 from agent.host.loop import Handler, Loop
@@ -62,12 +61,7 @@ class RelayServer:
     def __enter__(self) -> RelayServer:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
     @property

@@ -130,9 +130,7 @@ def tls_door(
     return Door(listener, loop, find=find, access=access, wrap=wrap, most=most)
 
 
-def server_context(
-    certificate: Path, key: Path, client_ca: Path | None, *, need_certificate: bool = False
-) -> ssl.SSLContext:
+def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
     """Return the TLS settings of a door. Without `client_ca`, clients have tokens only.
 
     Raises ChannelError when the files cannot be used.
@@ -143,7 +141,7 @@ def server_context(
         context.load_cert_chain(certificate, key)
         if client_ca is not None:
             context.load_verify_locations(client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED if need_certificate else ssl.CERT_OPTIONAL
+            context.verify_mode = ssl.CERT_OPTIONAL
     except OSError as error:  # ssl.SSLError is one
         raise ChannelError(
             f"The relay's certificate cannot be used: {error}.",

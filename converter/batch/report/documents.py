@@ -144,20 +144,21 @@ def outputs_document(outputs: Iterable[PlannedOutput]) -> list[Document]:
 
 
 def _image(image: ImageRecord) -> Document:
+    end = image.end
     return {
-        "reference": image.reference,
-        "digest": image.digest,
-        "platform": image.platform,
-        "state": image.state.value,
-        "links": len(image.links),
+        "reference": end.reference,
+        "digest": end.digest,
+        "platform": end.platform,
+        "state": end.state.value,
+        "links": len(image.planned.links),
         "new_links": image.new_links,
         "blob_bytes": image.blob_bytes,
         "shared_bytes": image.shared_bytes,
-        "ended_seconds": _seconds(image.ended_seconds),
+        "ended_seconds": _seconds(end.at_seconds),
         "work_seconds": _seconds(image.work_seconds),
-        "outputs": outputs_document(image.outputs),
-        "failed_task": image.failed_task or None,
-        "failure": failure_document(image.failure) if image.failure else None,
+        "outputs": outputs_document(image.planned.outputs),
+        "failed_task": end.failed_task or None,
+        "failure": failure_document(end.failure) if end.failure else None,
     }
 
 

@@ -17,8 +17,7 @@ from converter.batch.events import (
     TaskFinished,
     TaskLost,
 )
-from converter.batch.failure import Failure
-from converter.batch.plan import Plan, PlannedOutput, Task, TaskKind
+from converter.batch.plan import Plan, PlannedImage, Task, TaskKind
 
 MOST_WARNINGS = 200  # that are kept; the others are counted
 
@@ -50,27 +49,20 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """An image and what became of it.
+    """An image: what the plan has of it, how it ended, and what it cost.
 
-    `blob_bytes` are of its layers as they are transported, `shared_bytes` of those that other
-    images of the batch have too. `ended_seconds` is when it ended. `work_seconds` is its part of
-    the workers' time: what several images needed is divided among them, so that all parts together
-    are all that was worked.
+    `new_links` are those of its chain that this batch brought. `blob_bytes` are of its layers as
+    they are transported, `shared_bytes` of those that other images of the batch have too.
+    `work_seconds` is its part of the workers' time: what several images needed is divided among
+    them, so that all parts together are all that was worked.
     """
 
-    reference: str
-    digest: str
-    platform: str
-    state: ImageState
-    links: tuple[str, ...]  # keys of the plan
-    outputs: tuple[PlannedOutput, ...]
+    planned: PlannedImage
+    end: ImageFinished
     new_links: int
     blob_bytes: int
     shared_bytes: int
-    ended_seconds: float
     work_seconds: float
-    failure: Failure | None = None
-    failed_task: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,24 +136,16 @@ class History:
         made = _made(self._spans)
         images = []
         for number, image in enumerate(plan.images):
-            ended = self._ended.get(number)
             blobs = dict.fromkeys(blob for key in image.links for blob in plan.links[key].blobs)
             sizes = {blob: plan.blobs[blob].size_bytes for blob in blobs}
             images.append(
                 ImageRecord(
-                    image.reference,
-                    image.digest,
-                    image.platform,
-                    ended.state if ended else ImageState.SKIPPED,
-                    image.links,
-                    image.outputs,
+                    image,
+                    self._ended.get(number) or _unreached(number, image, self._total.at_seconds),
                     sum(key in made for key in image.links),
                     sum(sizes.values()),
                     sum(size for blob, size in sizes.items() if blob_users[blob] > 1),
-                    ended.at_seconds if ended else self._total.at_seconds,
                     work[number],
-                    ended.failure if ended else None,
-                    ended.failed_task if ended else "",
                 )
             )
         return BatchRecord(
@@ -175,6 +159,13 @@ class History:
             self._warning_count,
             self._total,
         )
+
+
+def _unreached(number: int, image: PlannedImage, at_seconds: float) -> ImageFinished:
+    """Return the end of an image that the batch's last event came before."""
+    return ImageFinished(
+        number, image.reference, image.digest, image.platform, ImageState.SKIPPED, at_seconds
+    )
 
 
 def _users(plan: Plan) -> tuple[dict[str, int], dict[str, int]]:

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from converter.batch.events import ImageState
 from converter.batch.failure import Failure
 from converter.batch.report.history import BatchRecord, ImageRecord
-from converter.batch.report.shapes import Picture, count, duration, shown
+from converter.batch.report.shapes import Picture, count, duration
 from converter.batch.report.sharing import draw_sharing
 from converter.batch.report.timeline import draw_timeline
-from converter.drawing.paint import PAGE, POLICY
-from converter.drawing.text import size_text, xml
+from converter.drawing.page import encode_page
+from converter.drawing.text import shown, size_text, xml
 
 MOST_ROWS = 2000  # of the table of images
 MOST_FAILURES = 500
@@ -41,34 +41,24 @@ def encode_html(record: BatchRecord, *, title: str = "Batch", when: str = "") ->
 
     `title` names the batch and `when` says when it ran, in words; the record knows no calendar.
     """
-    lines = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8"/>',
-        f'<meta http-equiv="Content-Security-Policy" content="{xml(POLICY)}"/>',
-        '<meta name="viewport" content="width=device-width"/>',
-        f"<title>{xml(shown(title))}: batch report</title>",
-        f"<style>{PAGE}{_OWN}</style>",
-        "</head>",
-        "<body>",
-        "<section>",
-        f"<h1>{xml(shown(title))}</h1>",
-        f"<p>{xml(shown(when))}{' · ' * bool(when)}{_summary(record)}</p>",
-        *_figures(record),
-        *_failures(record),
-        "</section>",
-        draw_timeline(record).element(),
-        draw_sharing(record).element(),
-        "<section>",
-        *_images(record),
-        *_warnings(record),
-        "</section>",
-        "</body>",
-        "</html>",
-        "",
-    ]
-    return "\n".join(lines).encode()
+    return encode_page(
+        f"{shown(title)}: batch report",
+        [
+            "<section>",
+            f"<h1>{xml(shown(title))}</h1>",
+            f"<p>{xml(shown(when))}{' · ' * bool(when)}{_summary(record)}</p>",
+            *_figures(record),
+            *_failures(record),
+            "</section>",
+            draw_timeline(record).element(),
+            draw_sharing(record).element(),
+            "<section>",
+            *_images(record),
+            *_warnings(record),
+            "</section>",
+        ],
+        style=_OWN,
+    )
 
 
 def encode_svg(record: BatchRecord) -> bytes:
@@ -117,15 +107,16 @@ def _figures(record: BatchRecord) -> Iterator[str]:
 
 
 def _failures(record: BatchRecord) -> Iterator[str]:
-    failed = [(image, image.failure) for image in record.images if image.failure is not None]
+    ends = [image.end for image in record.images]
+    failed = [(end, end.failure) for end in ends if end.failure is not None]
     if not failed:
         return
     yield f"<h2>{count(len(failed), 'image')} failed</h2>"
     yield "<table><thead><tr><th>image</th><th>in</th><th>why</th><th>code</th></tr></thead><tbody>"
-    for image, failure in failed[:MOST_FAILURES]:
+    for end, failure in failed[:MOST_FAILURES]:
         yield (
-            f"<tr><td><code>{_text(image.reference)}</code></td>"
-            f"<td>{_text(image.failed_task)}</td><td>{_reason(failure)}</td>"
+            f"<tr><td><code>{_text(end.reference)}</code></td>"
+            f"<td>{_text(end.failed_task)}</td><td>{_reason(failure)}</td>"
             f'<td class="size">{failure.exit_code}</td></tr>'
         )
     yield "</tbody></table>"
@@ -162,27 +153,28 @@ def _worth_seeing(images: Sequence[ImageRecord]) -> list[ImageRecord]:
     fine = {ImageState.DONE, ImageState.UNCHANGED}
     order = sorted(
         range(len(images)),
-        key=lambda at: (images[at].state in fine, -images[at].work_seconds, at),
+        key=lambda at: (images[at].end.state in fine, -images[at].work_seconds, at),
     )
     return [images[at] for at in sorted(order[:MOST_ROWS])]
 
 
 def _row(image: ImageRecord) -> str:
+    planned, end = image.planned, image.end
     outputs = [
         f"{output.kind.value} <code>{_text(output.place)}</code>"
-        for output in image.outputs[:MOST_OUTPUTS]
+        for output in planned.outputs[:MOST_OUTPUTS]
     ]
-    if len(outputs) < len(image.outputs):
-        outputs.append(f"{len(image.outputs) - len(outputs):,} more")
+    if len(outputs) < len(planned.outputs):
+        outputs.append(f"{len(planned.outputs) - len(outputs):,} more")
     return (
-        f'<tr><td title="{_text(image.digest)}"><code>{_text(image.reference)}</code> '
-        f"{_text(image.platform)}<br/><code>{_text(image.digest[:_DIGEST_SHOWN])}</code></td>"
-        f'<td class="{_STATES[image.state]}">{image.state.value}</td>'
-        f'<td class="size">{len(image.links)}</td><td class="size">{image.new_links}</td>'
+        f'<tr><td title="{_text(planned.digest)}"><code>{_text(planned.reference)}</code> '
+        f"{_text(planned.platform)}<br/><code>{_text(planned.digest[:_DIGEST_SHOWN])}</code></td>"
+        f'<td class="{_STATES[end.state]}">{end.state.value}</td>'
+        f'<td class="size">{len(planned.links)}</td><td class="size">{image.new_links}</td>'
         f'<td class="size" title="{image.blob_bytes} bytes">{size_text(image.blob_bytes)}</td>'
         f'<td class="size" title="{image.shared_bytes} bytes">{size_text(image.shared_bytes)}</td>'
         f'<td class="size">{duration(image.work_seconds)}</td>'
-        f'<td class="size">{duration(image.ended_seconds)}</td>'
+        f'<td class="size">{duration(end.at_seconds)}</td>'
         f"<td>{'<br/>'.join(outputs)}</td></tr>"
     )
 

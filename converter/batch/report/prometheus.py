@@ -71,11 +71,11 @@ def _metrics(record: BatchRecord, ended: float, last_success: float | None) -> I
         "saltflat_batch_images",
         "Images of the last run by how they ended.",
         [
-            ({"state": state.value}, sum(image.state is state for image in record.images))
+            ({"state": state.value}, sum(image.end.state is state for image in record.images))
             for state in ImageState
         ],
     )
-    codes = [image.failure.exit_code for image in record.images if image.failure]
+    codes = [image.end.failure.exit_code for image in record.images if image.end.failure]
     if codes:
         yield _Metric(
             "saltflat_batch_failures",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from converter.batch.plan import TaskKind
 from converter.drawing import paint
-from converter.drawing.text import bounded, printable, xml
+from converter.drawing.text import xml
 
 WIDTH = 1120
 LEFT = 32
@@ -75,11 +75,6 @@ def box(class_: str, x: float, y: float, width: float, height: float, *, title: 
     if not title:
         return f'<rect class="{class_}" {place}/>'
     return f'<rect class="{class_}" {place}><title>{xml(title)}</title></rect>'
-
-
-def shown(words: str) -> str:
-    """Return a stranger's text as it may stand anywhere, with a bound."""
-    return bounded(printable(words))
 
 
 def count(number: int, what: str) -> str:

@@ -21,10 +21,9 @@ from converter.batch.report.shapes import (
     box,
     chain_class,
     count,
-    shown,
     text,
 )
-from converter.drawing.text import fitted, size_text
+from converter.drawing.text import fitted, shown, size_text
 
 MOST_ROWS = 120
 _WAYS = 3
@@ -93,10 +92,11 @@ def _fold(record: BatchRecord, numbers: Sequence[int], depth: int, room: int) ->
     """
     if len(numbers) <= room:
         for number in numbers:
-            yield _Row(record.images[number].links, shown(record.images[number].reference))
+            planned = record.images[number].planned
+            yield _Row(planned.links, shown(planned.reference))
         return
     groups = [list(group) for _, group in groupby(numbers, lambda at: _link(record, at, depth))]
-    if len(groups) == 1 and depth < len(record.images[numbers[0]].links):
+    if len(groups) == 1 and depth < len(record.images[numbers[0]].planned.links):
         yield from _fold(record, numbers, depth + 1, room)
         return
     if len(groups) == 1:  # the same image under many names
@@ -118,7 +118,7 @@ def _fold(record: BatchRecord, numbers: Sequence[int], depth: int, room: int) ->
 
 
 def _link(record: BatchRecord, number: int, depth: int) -> str:
-    links = record.images[number].links
+    links = record.images[number].planned.links
     return links[depth] if depth < len(links) else ""
 
 
@@ -129,19 +129,19 @@ def _order(record: BatchRecord) -> list[int]:
     """
     first: dict[str, int] = {}
     for number, image in enumerate(record.images):
-        for key in image.links:
+        for key in image.planned.links:
             first.setdefault(key, number)
     return sorted(
         range(len(record.images)),
         key=lambda number: [
-            (-record.users[key], first[key]) for key in record.images[number].links
+            (-record.users[key], first[key]) for key in record.images[number].planned.links
         ],
     )
 
 
 def _common(record: BatchRecord, numbers: Sequence[int]) -> tuple[str, ...]:
     """Return the links that all these images, which are neighbours in the order, begin with."""
-    one, other = record.images[numbers[0]].links, record.images[numbers[-1]].links
+    one, other = record.images[numbers[0]].planned.links, record.images[numbers[-1]].planned.links
     same = 0
     while same < min(len(one), len(other)) and one[same] == other[same]:
         same += 1

@@ -21,10 +21,9 @@ from converter.batch.report.shapes import (
     box,
     count,
     duration,
-    shown,
     text,
 )
-from converter.drawing.text import fitted
+from converter.drawing.text import fitted, shown
 
 MOST_LANES = 64
 MOST_SHAPES = 1500

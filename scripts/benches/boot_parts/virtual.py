@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from converter.machine.process import QemuProcess
 
@@ -45,13 +44,8 @@ class VirtualMachine:
     def __enter__(self) -> VirtualMachine:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.__exit__(kind, error, trace)
+    def __exit__(self, *exception: object) -> None:
+        self._process.__exit__(*exception)
 
     def run(self, ends: Mapping[str, socket.socket], marks: Sequence[str]) -> dict[str, float]:
         """Let it run until all `marks` have come; return mark -> seconds since its start.

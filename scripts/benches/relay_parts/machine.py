@@ -103,8 +103,6 @@ class Bench:
     worker: Ends
     plain: socket.socket
     folder: Path
-    relay_pid: int
-    qemu_pid: int
 
     def command(self, *words: object) -> None:
         """Tell the worker to do something."""
@@ -187,7 +185,7 @@ def booted(channel: Channel) -> Iterator[Bench]:
         plain = _connect(folder / "plain")
         stack.callback(plain.close)
         attached = stack.enter_context(_client(folder))
-        bench = Bench(accelerator.name, attached, plain, folder, relay.process.pid, machine.pid)
+        bench = Bench(accelerator.name, attached, plain, folder)
         try:
             bench.expect("ready")
             yield bench

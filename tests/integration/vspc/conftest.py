@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import ssl
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.certificates import self_signed
 from tests.integration.vspc.rooms import Room
 from tests.integration.vspc.simulated_esxi import (
     Lab,
@@ -22,12 +22,7 @@ from tests.integration.vspc.simulated_esxi import (
 def certificate(
     tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    command = [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt"]
-    command += ["ec_paramgen_curve:prime256v1", "-noenc", "-subj", "/CN=test", "-days", "2"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", "cert.pem", "-keyout", "key.pem"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=20)
-    return folder / "cert.pem", folder / "key.pem"
+    return self_signed(tool("openssl"), tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -29,10 +29,10 @@ from tests.integration.vspc.wired_guest import WiredGuest
 RULES = "rules.json"
 
 
-def saltflat(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def saltflat(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line."""
     done = warm.COMMANDS.run(arguments, stdin=b"", environment={**os.environ}, timeout_seconds=120)
-    assert not check or done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr
     out, err = done.stdout.decode(), done.stderr.decode()
     return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from converter.cli.ages import NANOSECONDS, ago, duration_words
+from converter.cli.ages import ago, duration_words
+from converter.cli.durations import SECOND_NS
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -40,8 +41,8 @@ def test_words(seconds, words):
 
 
 def test_ago_is_counted_from_the_clock_that_is_given():
-    assert ago(1000 * NANOSECONDS, 1180 * NANOSECONDS) == "3 minutes ago"
+    assert ago(1000 * SECOND_NS, 1180 * SECOND_NS) == "3 minutes ago"
 
 
 def test_a_clock_that_was_set_back_makes_no_future():
-    assert ago(2000 * NANOSECONDS, 1000 * NANOSECONDS) == "Less than a second ago"
+    assert ago(2000 * SECOND_NS, 1000 * SECOND_NS) == "Less than a second ago"

@@ -8,7 +8,7 @@ import pytest
 
 from agent.host.relay.life import HealthReport
 from agent.host.status import ExitStatus, Failure
-from converter.cli.ages import NANOSECONDS
+from converter.cli.durations import SECOND_NS
 from converter.cli.machine_rows import (
     HEADINGS,
     TABLE,
@@ -23,8 +23,8 @@ from converter.machine.model import GuestConfig, MachineSpec, RunConfig
 from converter.network.model import Binding, Card, Networking
 from tinykernel.record import BootImage
 
-NOW = 1_800_000_000 * NANOSECONDS
-MINUTE = 60 * NANOSECONDS
+NOW = 1_800_000_000 * SECOND_NS
+MINUTE = 60 * SECOND_NS
 
 
 BOOT = BootImage(
@@ -59,7 +59,7 @@ def record(**members):
             {
                 "restarting": True,
                 "end": ExitStatus(1, restarts=True),
-                "finished_ns": NOW - 3 * NANOSECONDS,
+                "finished_ns": NOW - 3 * SECOND_NS,
             },
             "Restarting (1) 3 seconds ago",
         ),

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from converter.cli.moments import local_time, read_moment, timestamp
+from converter.cli.moments import local_time, read_moment, timestamp, utc_second
 from converter.errors import UsageError
 
-SECOND = 1_000_000_000
+SECOND = 10**9
 NOW = 1_800_000_000 * SECOND
 NEW_YEAR = 1_767_225_600 * SECOND  # 2026-01-01T00:00:00Z, by date(1)
 
@@ -79,3 +79,4 @@ def test_time_stamps_line_up_and_read_back():
         text = timestamp(moment)
         assert len(text) == len("2026-01-01T00:00:00.000000000Z")
         assert read_moment(text, NOW) == moment
+        assert read_moment(utc_second(moment), NOW) == moment // SECOND * SECOND

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.loopback import serving
 
 
 @dataclass(frozen=True)
@@ -77,23 +79,6 @@ def scripted_server(tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServe
         def do_PUT(self) -> None:
             self.do_GET()
 
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_arguments: object) -> None:
-            pass  # clients that leave early are part of the tests
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        script = ScriptedServer(f"127.0.0.1:{server.server_port}")
-        if tls:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield script
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler, tls=tls) as host:
+        script = ScriptedServer(host)
+        yield script

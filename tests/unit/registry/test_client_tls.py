@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from converter.errors import AuthError, UnavailableError
 from converter.registry.client import RegistryClient, RegistryOptions
+from tests.certificates import self_signed
 from tests.unit.registry.scripted_server import Answer, ScriptedServer, scripted_server
 
 
@@ -19,12 +19,7 @@ def certificate(
     tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     """Return a self-signed certificate for 127.0.0.1, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    command = [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt"]
-    command += ["ec_paramgen_curve:prime256v1", "-noenc", "-subj", "/CN=test", "-days", "2"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", "cert.pem", "-keyout", "key.pem"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=20)
-    return folder / "cert.pem", folder / "key.pem"
+    return self_signed(tool("openssl"), tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from converter.registry.download import download
 from converter.registry.foreign import foreign_place
 from converter.registry.options import RegistryOptions
 from converter.registry.pace import Pace
+from tests.certificates import self_signed
 from tests.unit.registry.memory_sink import Memory
 from tests.unit.registry.scripted_server import Answer, Request, ScriptedServer, scripted_server
 
@@ -119,12 +119,9 @@ def test_nobody_there() -> None:
 
 
 def test_tls(tool: Callable[[str], str], tmp_path: Path, server: ScriptedServer) -> None:
-    command = [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt"]
-    command += ["ec_paramgen_curve:prime256v1", "-noenc", "-subj", "/CN=test", "-days", "2"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", "cert.pem", "-keyout", "key.pem"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=20)
+    trust, key = self_signed(tool("openssl"), tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.load_cert_chain(trust, key)
 
     def answer(request: Request) -> Answer:
         if request.path == "/down":
@@ -133,7 +130,7 @@ def test_tls(tool: Callable[[str], str], tmp_path: Path, server: ScriptedServer)
 
     with scripted_server(context) as secure:
         secure.answer = answer
-        url, trust = f"https://{secure.host}", tmp_path / "cert.pem"
+        url = f"https://{secure.host}"
         assert get(f"{url}/x", plain_http=False, ca_file=trust) == BODY
         with pytest.raises(Unavailable, match="certificate cannot be verified"):
             get(f"{url}/x", plain_http=False)

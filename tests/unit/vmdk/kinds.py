@@ -154,7 +154,6 @@ class Kind:
     name: str
     write: Callable[[Job], None]
     may_be_child: bool = True
-    has_zero_entries: bool = True
 
 
 _ZLIB = Codec("zlib", 1)

@@ -59,13 +59,12 @@ class FakeScheduler:
 class FakePort(Port):
     """A connection whose socket takes everything at once, unless `stuck`."""
 
-    __slots__ = ("_decoder", "options", "registry", "shut_why", "stuck", "to_vm", "words")
+    __slots__ = ("_decoder", "options", "registry", "stuck", "to_vm", "words")
 
     def __init__(self, address: str = "127.0.0.1") -> None:
         super().__init__(address)
         self.registry: Registry | None = None
         self.stuck = False
-        self.shut_why: str | None = None
         self.to_vm = b""
         self.words: list[tuple[int, bytes]] = []
         self.options: list[tuple[int, int]] = []
@@ -87,8 +86,7 @@ class FakePort(Port):
         if self.registry is not None:
             self.registry.written(self)
 
-    def shut(self, why: str) -> None:
-        self.shut_why = why
+    def shut(self, _why: str) -> None:
         self.wake()
 
     def heard(self, code: int) -> bytes | None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -14,10 +13,10 @@ from converter.errors import AuthError, HypervisorError, UnavailableError
 from converter.vsphere.settings import Given, Settings, read_settings
 from converter.vsphere.tagging import tag_machine
 from converter.vsphere.trust import Trust
+from tests import loopback
 
 LIST = "~action=list-tags-for-category"
 TAG = "sha256:" + "ab" * 32
-_POLL_SECONDS = 0.01  # what a shutdown waits for
 Answers = Mapping[str, tuple[int, object]]
 EXISTS = (400, {"type": "com.vmware.vapi.std.errors.already_exists", "value": {"messages": []}})
 GOOD: Answers = {
@@ -50,18 +49,9 @@ def serving(answers: Answers) -> Iterator[tuple[Settings, list[str]]]:
 
         do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - the server's names
 
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[_POLL_SECONDS])
-        thread.start()
-        try:
-            url = f"http://me:pw@127.0.0.1:{server.server_address[1]}"
-            yield read_settings(Given(url=url, trust=Trust(insecure=True)), {}), asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with loopback.serving(Handler) as host:
+        url = f"http://me:pw@{host}"
+        yield read_settings(Given(url=url, trust=Trust(insecure=True)), {}), asked
 
 
 def test_what_is_made_is_attached():

@@ -53,4 +53,4 @@ def test_the_images_parts_are_all_the_work_there_was() -> None:
 def test_what_never_ended_was_skipped() -> None:
     events = [event for event in small_events() if "ImageFinished" not in repr(type(event))]
     record = record_of(events)
-    assert {image.state for image in record.images} == {ImageState.SKIPPED}
+    assert {image.end.state for image in record.images} == {ImageState.SKIPPED}

@@ -58,9 +58,11 @@ def test_it_is_well_formed_bounded_and_harmless(
 
 
 def test_what_tables_leave_out_they_count() -> None:
-    output = SMALL.images[1].outputs[0]
+    image = SMALL.images[1]
+    output = image.planned.outputs[0]
     cell = f"<code>{output.place}</code>".encode()
-    crowded = replace(SMALL.images[1], outputs=(output,) * (MOST_OUTPUTS + 3))
+    planned = replace(image.planned, outputs=(output,) * (MOST_OUTPUTS + 3))
+    crowded = replace(image, planned=planned)
     images = (crowded, *(SMALL.images[3] for _ in range(MOST_ROWS_OF_IMAGES)))
     page = encode_html(replace(SMALL, images=images))
     assert f"{MOST_ROWS_OF_IMAGES - MOST_FAILURES:,} more failed." in page.decode()
@@ -73,9 +75,16 @@ def test_what_tables_leave_out_they_count() -> None:
 
 
 def test_a_batch_of_nothing_has_a_page_too() -> None:
+    image = SMALL.images[3]
     nothing = replace(
         SMALL,
-        images=(replace(SMALL.images[3], digest="", links=()),),
+        images=(
+            replace(
+                image,
+                planned=replace(image.planned, digest="", links=()),
+                end=replace(image.end, digest=""),
+            ),
+        ),
         spans=(),
         total=replace(SMALL.total, at_seconds=0.0),
     )
@@ -136,7 +145,7 @@ def test_boxes_are_as_high_as_their_images_are_many() -> None:
     assert sum(map(len, heights.values())) == len(record.plan.links)
     assert {height / count for count, each in heights.items() for height in each} == {15}
     names = [text.text for text in chains.iter(f"{SVG}text")]
-    assert {image.reference for image in record.images} <= set(names)
+    assert {image.planned.reference for image in record.images} <= set(names)
 
 
 @pytest.mark.parametrize("alike", [False, True])
