@@ -22,7 +22,8 @@ MIB = 1 << 20
 class Root:
     """The disk that a machine starts from: `disks` base first, `base_link_id` the lowest's id.
 
-    `digest` is that of the image's manifest.
+    Their paths are absolute, for the hypervisor runs in the machine's folder, and again when the
+    machine is started from elsewhere. `digest` is that of the image's manifest.
     """
 
     digest: str
@@ -49,7 +50,7 @@ def root_of_bundle(bundle: Bundle) -> Root:
     """Return the root that a bundle gives."""
     return Root(
         bundle.digest,
-        bundle.disks,
+        tuple(disk.absolute() for disk in bundle.disks),
         bundle.links[0].link_id,
         bundle.parameters.capacity_bytes,
         Platform.parse(bundle.platform),

@@ -24,7 +24,7 @@ from converter.linkcache import NO_CACHE, LinkCache
 from converter.pipeline import Chain, find_converted
 from converter.pipeline import convert as convert_image
 from converter.policy import Policy
-from converter.store.bundle import is_bundle_of, write_bundle
+from converter.store.bundle import is_bundle_of, refuse_occupied, source_at, write_bundle
 from converter.store.bundle_boot import BundleBoot
 from converter.store.layout import Store, default_store
 from converter.store.links import ChainParameters
@@ -95,6 +95,8 @@ def convert(
     in the way, NotFoundError, AuthError and UnavailableError of registries, IntegrityError,
     PolicyError; and OSError.
     """
+    if bundle is not None and not if_changed:
+        refuse_occupied(bundle.folder, force=bundle.force)  # before anything is fetched
     kept = Store(default_store() if store is None else store)
     with (
         using(kept, monitor=monitor),  # until the bundle has its disks too
@@ -182,6 +184,13 @@ def image_reference(source: str) -> ImageReference:
     """Read the name of an image. Raises UsageError for what is none, and for a bundle's."""
     reference = parse_source(source)
     if isinstance(reference, BundleReference):
+        named = source_at(reference.path)
+        if named is not None and not named.startswith("bundle:"):
+            raise UsageError(
+                f"{source} is the name of a bundle, and there is none.",
+                expected="an image: HOST/REPO[:TAG], oci:DIR[:TAG] or an archive",
+                hint=f"What is there is called {named}.",
+            )
         raise UsageError(
             f"{source} is a bundle, which is converted already.",
             expected="an image: HOST/REPO[:TAG], oci:DIR[:TAG] or an archive",

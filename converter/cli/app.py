@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from itertools import pairwise
 from typing import NoReturn
 
 import click
@@ -18,7 +19,7 @@ from converter import __version__
 from converter.cli.output import Output
 from converter.cli.progress import STYLES
 from converter.cli.report import report
-from converter.errors import INTERRUPTED, SaltflatError
+from converter.errors import INTERRUPTED, SaltflatError, UsageError
 
 BROKEN_PIPE = 141
 # Their exit code is the process's; ours is always 125. `start` joins them when it attaches.
@@ -73,6 +74,19 @@ class _Verbs(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # click compares an unknown verb with those that are loaded, which are none.
+        verb = args[0]
+        if verb not in _VERBS and not verb.startswith("-") and not ctx.resilient_parsing:
+            from converter.cli.docker_words import (  # noqa: PLC0415 - right commands do without
+                unknown_verb,
+            )
+
+            raise unknown_verb(verb, tuple(_VERBS), ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(verb, line) for verb, (_, line) in _VERBS.items()])
@@ -113,6 +127,7 @@ def top(ctx: click.Context, *, verbose: bool, quiet: bool, progress: str, debug:
 
 def run_command_line() -> NoReturn:
     """Run the command in sys.argv and exit with its code."""
+    _complete_standard_streams()
     output = Output()
     arguments = sys.argv[1:]
     if instruction := os.environ.get(COMPLETE_VARIABLE):
@@ -135,8 +150,7 @@ def run_command_line() -> NoReturn:
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.UsageError as error:
-        error.show()
-        code = GUEST_FAILURE if output.passes_exit_code else error.exit_code
+        code = _report_usage(output, error, arguments)
     except (click.Abort, KeyboardInterrupt):
         output.close()
         click.echo("Interrupted.", err=True)
@@ -156,8 +170,52 @@ def run_command_line() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _complete_standard_streams() -> None:
+    """Open /dev/null for each standard stream that was closed by whoever started us.
+
+    The next file that is opened would have its number, and what is printed would go there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest free number, which is the stream's, as those below it are open by now.
+            descriptor = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
+
+
 def _report(output: Output, error: SaltflatError) -> int:
     """Print an error and return the exit code."""
     code = GUEST_FAILURE if output.passes_exit_code else error.exit_code
     report(output, error, code)
     return code
+
+
+def _report_usage(output: Output, error: click.UsageError, arguments: list[str]) -> int:
+    """Print what click found wrong with the command line, and return the exit code."""
+    from converter.cli.docker_words import AdvisedError, advised  # noqa: PLC0415 - as above
+
+    error = advised(error)
+    code = GUEST_FAILURE if output.passes_exit_code else error.exit_code
+    if not _wants_json(output, error, arguments):
+        error.show()
+        return code
+    output.format = "json"
+    hint = f"{error.ctx.command_path} --help" if error.ctx is not None else None
+    if isinstance(error, AdvisedError):
+        hint = error.advice
+    report(output, UsageError(error.format_message(), hint=hint), code)
+    return code
+
+
+def _wants_json(output: Output, error: click.UsageError, arguments: list[str]) -> bool:
+    """Tell whether errors are to be JSON; click may have stopped before it came to --format."""
+    if error.ctx is None or all(
+        parameter.name != "output_format" for parameter in error.ctx.command.params
+    ):
+        return False
+    return (
+        output.format == "json"
+        or "--format=json" in arguments
+        or ("--format", "json") in pairwise(arguments)
+        or os.environ.get("SALTFLAT_FORMAT") == "json"
+    )

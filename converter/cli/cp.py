@@ -123,19 +123,17 @@ def command(
             stdout = sys.stdout.buffer
             receive_archive(reached.address, given.path, stdout.write, follow=follow_link)
             stdout.flush()
-        elif taken.machine is not None:
-            copy_in(
-                reached.address, given.path, taken.path, follow=follow_link, keep_owners=archive
-            )
         else:
-            done = copy_out(
+            copy = copy_out if taken.machine is None else copy_in
+            done = copy(
                 reached.address, given.path, taken.path, follow=follow_link, keep_owners=archive
             )
             if done.left_out:
                 text = f"{done.left_out} devices, pipes or sockets were left out"
                 output.monitor(Note(text, warning=True))
             if not quiet:
-                output.monitor(Note(f"copied {done.entries} entries, {done.bytes:,} bytes"))
+                entries = "1 entry" if done.entries == 1 else f"{done.entries} entries"
+                output.monitor(Note(f"copied {entries}, {done.bytes:,} bytes"))
     return 0
 
 

@@ -15,19 +15,19 @@ from converter.errors import SaltflatError
 SOME_FAILED = 1
 _WORKERS = 64
 
-Act = Callable[[str], str]
-_Outcome = str | BaseException
+Act = Callable[[str], str | None]
+_Outcome = str | BaseException | None
 
 
 def for_each(output: Output, names: Sequence[str], act: Act, *, together: bool = False) -> int:
-    """Call `act` for each name and print what it returns, in the order of the names.
+    """Call `act` for each name and print what it returns, in the order of the names; None: nothing.
 
     An error ends only what it is about: it is printed, the others are done, and the exit code is 1.
     Of a single name the error is the command's own, with its own exit code. `together` does not
     wait for one before the next begins, where each may take long.
     """
     if len(names) == 1:
-        click.echo(act(names[0]))
+        _print(act(names[0]))
         return 0
     failed = False
     for outcome in _side_by_side(names, act) if together else _in_turn(names, act):
@@ -37,8 +37,13 @@ def for_each(output: Output, names: Sequence[str], act: Act, *, together: bool =
         elif isinstance(outcome, BaseException):
             raise outcome
         else:
-            click.echo(outcome)
+            _print(outcome)
     return SOME_FAILED if failed else 0
+
+
+def _print(said: str | None) -> None:
+    if said is not None:
+        click.echo(said)
 
 
 def _in_turn(names: Sequence[str], act: Act) -> Iterator[_Outcome]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converter.cli.caching import Caching, open_cache
@@ -27,7 +27,7 @@ from converter.image.reference import (
 )
 from converter.image.source import Origin, Source
 from converter.policy import ANYTHING, Policy
-from converter.store.bundle import Bundle, read_bundle
+from converter.store.bundle import Bundle, read_bundle, source_at
 from converter.store.layout import Store
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ def convert_source(
 
 @contextmanager
 def _pointing_at_paths(text: str, reference: SourceReference) -> Iterator[None]:
-    """Tell whoever forgot the `./` of a bundle that a name without it is a registry's."""
+    """Tell whoever names a path as if it were a registry's image what it is called."""
     try:
         yield
     except (AuthError, NotFoundError, UnavailableError) as error:
-        if isinstance(reference, RegistryReference) and os.path.lexists(text):
-            error.hint = f"There is a {text} here: ./{text} names it, as a bundle."
+        if isinstance(reference, RegistryReference) and (named := source_at(Path(text))):
+            error.hint = f"What is here under that name is called {named}."
         raise
 
 

@@ -23,7 +23,7 @@ from converter.cli.reach import complete_machine
 from converter.diskmap.html import encode_html
 from converter.diskmap.model import DiskMap
 from converter.diskmap.svg import encode_svg
-from converter.errors import NotFoundError, UsageError
+from converter.errors import AuthError, NotFoundError, UnavailableError, UsageError
 from converter.image.model import Image
 from converter.image.reference import BundleReference, parse_source
 from converter.image.source import Origin
@@ -105,8 +105,13 @@ def command(
             expected="a bundle's folder",
             hint=f"Make one with: saltflat convert {source} -o DIR",
         )
-    with open_image(source, origin, monitor=output.monitor) as (image, _):
-        _show_image(output, image)
+    try:
+        with open_image(source, origin, monitor=output.monitor) as (image, _):
+            _show_image(output, image)
+    except (AuthError, NotFoundError, UnavailableError) as error:
+        if kind is None and MACHINE_NAME.fullmatch(source):
+            error.add_context(f"No machine is called {source}; taken for an image's name")
+        raise
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -12,7 +12,7 @@ import click
 from converter.cli.output import Output
 from converter.cli.registries import registry_options
 from converter.convert_options import ConvertOptions
-from converter.errors import SaltflatError
+from converter.errors import UsageError
 from converter.events import Monitor
 from converter.groups import DEFAULT_MAX_LINKS
 from converter.image.fetch import PARALLEL_FETCHES
@@ -40,11 +40,16 @@ def size(text: str) -> int:
 
 
 def platform_name(text: str) -> Platform:
-    """Read a platform: os/arch[/variant]."""
-    try:
-        return Platform.parse(text)
-    except (ValueError, SaltflatError) as error:
-        raise click.BadParameter(str(error)) from error
+    """Read a platform: os/arch[/variant]. Raises UsageError."""
+    return Platform.parse(text)
+
+
+def read_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Read the values of --label, KEY[=VALUE]. Raises UsageError."""
+    pairs = tuple((key, value) for key, _, value in (text.partition("=") for text in texts))
+    if any(not key for key, _ in pairs):
+        raise UsageError("A --label has no name.", expected="KEY or KEY=VALUE")
+    return pairs
 
 
 def store_option(command: _Command) -> _Command:
@@ -151,11 +156,12 @@ def source_options(command: _Command) -> _Command:
         click.option(
             "--platform",
             type=platform_name,
+            metavar="OS/ARCH[/VARIANT]",
             default="linux/amd64",
             envvar="SALTFLAT_PLATFORM",
             show_envvar=True,
             show_default=True,
-            help="Which image of an index to take: os/arch[/variant].",
+            help="Which image of an index to take.",
         ),
         click.option(
             "--foreign-layers",

@@ -29,6 +29,7 @@ from converter.machine.machines import MachineRecord, Status
 @click.option("-l", "--latest", is_flag=True, help="As --last 1.")
 @click.option("--no-trunc", is_flag=True, help="Show ids and commands whole.")
 @click.option(
+    "-f",
     "--filter",
     "filters",
     multiple=True,

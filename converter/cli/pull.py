@@ -25,7 +25,7 @@ from converter.image.source import Origin
 from converter.policy import Policy
 from converter.registry.artifacts import ArtifactRepository
 from converter.registry.client import RegistryClient
-from converter.store.bundle import write_bundle
+from converter.store.bundle import refuse_occupied, write_bundle
 from converter.store.bundle_boot import bundle_boot
 from converter.store.links import disk_path
 from converter.store.locks import using
@@ -85,6 +85,8 @@ def command(
             f"{target} is not in a registry.", expected="HOST/REPO:TAG or HOST/REPO@DIGEST"
         )
     policy.check_reference(reference)
+    if bundle is not None:
+        refuse_occupied(bundle, force=force)  # before anything is fetched
     store = open_store(store_root)
     with RegistryClient(reference.api_host, origin.access) as client:
         repository = ArtifactRepository(client, reference.repository, host=reference.host)

@@ -8,7 +8,8 @@ from converter.cli.drivers import Driver, driver_option
 from converter.cli.each import for_each
 from converter.cli.output import Output
 from converter.cli.reach import machines_argument
-from converter.errors import UsageError
+from converter.errors import NotFoundError, UsageError
+from converter.events import Note
 from converter.machine.machines import Status
 
 
@@ -23,8 +24,8 @@ def command(
 ) -> int:
     """Remove machines with their disks and logs; images and named volumes stay.
 
-    A machine that runs is refused without -f. With several machines the exit code is 1 if one could
-    not be removed; the others are.
+    A machine that runs is refused without -f; with it, one that is not there is no error. With
+    several machines the exit code is 1 if one could not be removed; the others are.
 
     \b
     Examples:
@@ -34,8 +35,14 @@ def command(
     """
     machines = driver.open(output.monitor)
 
-    def remove(name: str) -> str:
-        record = machines.find(name)
+    def remove(name: str) -> str | None:
+        try:
+            record = machines.find(name)
+        except NotFoundError as error:
+            if not force:
+                raise
+            output.monitor(Note(error.what, warning=True))
+            return None
         if record.status is Status.RUNNING and not force:
             raise UsageError(
                 f"The machine {record.name} runs.",

@@ -71,6 +71,7 @@ _NO_TERMINAL = (24, 80)  # rows and columns, as terminals have them that say not
     help="Write the machine's id to this file, which must not exist.",
 )
 @click.option(
+    "-m",
     "--memory",
     type=size,
     default="512m",

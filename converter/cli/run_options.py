@@ -26,7 +26,7 @@ from agent.tether.resolve import resolve_stop_signal
 from agent.tether.tmpfs import parse_tmpfs_options
 from converter.cli.environment import read_environment
 from converter.cli.health_options import HEALTH_OPTIONS, read_health, read_policy
-from converter.cli.options import size
+from converter.cli.options import read_labels, size
 from converter.errors import UsageError
 from converter.machine.model import RunConfig
 
@@ -225,7 +225,7 @@ def read_options(
         workdir=workdir,
         entrypoint=entrypoint,
         hostname=hostname,
-        labels=tuple((key, value) for key, _, value in (one.partition("=") for one in labels)),
+        labels=read_labels(labels),
         stop_seconds=stop_seconds,
         host=host,
     )

@@ -12,7 +12,7 @@ import click
 from converter.cli.moments import utc_second
 from converter.cli.options import format_option, open_store, size, store_option
 from converter.cli.output import Output
-from converter.errors import IntegrityError
+from converter.errors import IntegrityError, NotFoundError
 from converter.events import Note
 from converter.store.gc import collect_garbage
 from converter.store.images import ImageRecord
@@ -74,6 +74,12 @@ def verify(output: Output, *, store_root: Path) -> int:
       saltflat store verify
       saltflat store verify --format json
     """
+    if not (store_root / "store.json").exists():  # opening would make one, in which all is sound
+        raise NotFoundError(
+            f"There is no store in {store_root}.",
+            expected="a folder with store.json, as convert and boot build make it",
+            hint="Name another one with --store or SALTFLAT_STORE.",
+        )
     store = open_store(store_root)
     faults = []
     with using(store, monitor=output.monitor):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from converter.cli.moments import utc_second
-from converter.cli.options import format_option, size, state_option
+from converter.cli.options import format_option, read_labels, size, state_option
 from converter.cli.output import Output
 from converter.errors import IntegrityError, SaltflatError, UsageError
 from converter.events import Note
@@ -100,7 +100,7 @@ def create(
       saltflat volume create data
       saltflat volume create --size 200G --label purpose=backup archive
     """
-    pairs = dict(label.partition("=")[::2] for label in labels)
+    pairs = dict(read_labels(labels))
     volumes = Volumes(state_root)
     volume = volumes.create(name, size_bytes=size_bytes, labels=pairs)
     output.result(volume.name, {"schema": 1, "volume": _entry(volumes, volume.name).to_json()})
@@ -110,6 +110,7 @@ def create(
 @command.command("ls")
 @click.option("-q", "--quiet", is_flag=True, help="Print names only.")
 @click.option(
+    "-f",
     "--filter",
     "filters",
     multiple=True,

@@ -7,6 +7,7 @@ Owns the order of these two and the names of files; the words are the caller's, 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,6 @@ def read_codec(library: str, level: int | None) -> Codec:
     if not codec.is_available:
         raise UsageError(
             f"--codec {library}: it is not installed.",
-            hint="pip install 'saltflat[fast]', or --codec zlib",
+            hint=f"{sys.executable} -m pip install 'saltflat[fast]', or --codec zlib",
         )
     return codec if level is None else Codec(codec.library, level)

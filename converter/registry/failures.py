@@ -7,6 +7,7 @@ server's. No header and no URL query is ever shown: they may carry credentials.
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from http import HTTPStatus
 
@@ -23,6 +24,9 @@ RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 
 CHECK_NAME = "Check the name and the tag."
 PLAIN_HTTP = "If the registry speaks plain HTTP, pass --plain-http."
+CHECK_NETWORK = (
+    "Check the host's name, and the network and DNS of this host; HTTPS_PROXY names a proxy."
+)
 CA_FILE = "Pass the registry's certificate authority with --ca-file."
 
 _TIMEOUTS = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
@@ -101,7 +105,9 @@ def from_transport(
         )
     unreached = TransientError(
         f"{what} could not be fetched from {host}: {reason}.",
-        hint="Check the host and port, and that the registry runs.",
+        hint=CHECK_NETWORK
+        if any(isinstance(cause, socket.gaierror) for cause in causes)
+        else "Check the host and port, and that the registry runs.",
     )
     if any(isinstance(cause, _REFUSED) for cause in causes):
         unreached.repeats = 1  # a refused connection is refused again, unless a server restarts
@@ -150,6 +156,8 @@ def _reason(causes: list[BaseException]) -> str:
     for cause in reversed(causes):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate cannot be verified ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError) and cause.reason:
+            return f"TLS failed ({cause.reason.replace('_', ' ').lower()})"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
     return type(causes[-1]).__name__

@@ -66,6 +66,31 @@ class Bundle:
         return tuple(self.folder / link.file for link in self.links)
 
 
+def source_at(path: Path) -> str | None:
+    """Return how the bundle, layout or archive at `path` is named as a SOURCE; None without any.
+
+    Looks at names alone. What a file is, whoever has named it knows better.
+    """
+    if (path / "bundle.json").is_file():
+        return f"bundle:{path}"
+    if (path / "oci-layout").is_file():
+        return f"oci:{path}"
+    if path.is_file():
+        return f"docker-archive:{path} or oci-archive:{path}"
+    return None
+
+
+def refuse_occupied(folder: Path, *, force: bool) -> None:
+    """Raise UsageError unless a bundle can be made in `folder`, or replaced there with `force`."""
+    a_file = folder.exists() and not folder.is_dir()
+    occupied = a_file or (folder.exists() and any(folder.iterdir()))
+    if occupied and not (force and (folder / "bundle.json").is_file()):
+        raise UsageError(
+            f"{folder} is a file." if a_file else f"{folder} exists and is not empty.",
+            expected="a new folder; with --force a bundle, which is then replaced",
+        )
+
+
 def write_bundle(
     folder: Path,
     image: Image,
@@ -86,12 +111,7 @@ def write_bundle(
     Power that fails between the two renames of a replacement leaves the old and the new bundle
     whole under temporary names. The next bundle of this name removes what such attempts left.
     """
-    occupied = folder.exists() and any(folder.iterdir())
-    if occupied and not (force and (folder / "bundle.json").is_file()):
-        raise UsageError(
-            f"{folder} exists and is not empty.",
-            expected="a new folder; with --force a bundle, which is then replaced",
-        )
+    refuse_occupied(folder, force=force)
     make_directory(folder.parent)
     with room_for(f"the bundle {folder}"), atomic_directory(folder) as temp:
         (temp / "disk").mkdir()
@@ -146,9 +166,12 @@ def read_bundle(folder: Path) -> Bundle:
         document: Any = json.loads(path.read_bytes())
         config_raw = (folder / "config.json").read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
+        named = source_at(folder)
         raise NotFoundError(
             f"{folder} is not a bundle: {Path(error.filename).name} is missing.",
-            hint="Make one with: saltflat convert IMAGE -o DIR",
+            hint=f"What is there is called {named}."
+            if named
+            else "Make one with: saltflat convert IMAGE -o DIR",
         ) from error
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is not readable JSON: {error}.") from error

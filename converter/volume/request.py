@@ -181,7 +181,11 @@ def _check_type(kind: str, text: str) -> None:
             expected="type=volume",
             hint=_NO_HOST_FOLDERS,
         )
-    raise UsageError(f"--mount {text!r}: the type {kind!r} is not known.", expected="type=volume")
+    raise UsageError(
+        f"--mount {text!r}: the type {kind!r} is not known.",
+        expected="type=volume",
+        hint="--tmpfs PATH mounts a file system in memory." if kind == "tmpfs" else None,
+    )
 
 
 def _modes(text: str) -> frozenset[str] | None:

@@ -8,6 +8,7 @@ machine, and its own way to connect takes any certificate where the host is call
 from __future__ import annotations
 
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ try:
 except ImportError as _missing:
     raise NotFoundError(
         "pyvmomi, by which vSphere is spoken to, is not installed.",
-        hint="pip install 'saltflat[vsphere]'",
+        hint=f"{sys.executable} -m pip install 'saltflat[vsphere]'",
         cause="no-pyvmomi",
     ) from _missing
 

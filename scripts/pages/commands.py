@@ -30,7 +30,14 @@ def pages(
     command: click.Command, path: tuple[str, ...], parent: click.Context | None = None
 ) -> Iterator[Page]:
     """Yield `command` and then everything below it, each after what it stands under."""
-    context = click.Context(command, info_name=path[-1], parent=parent, max_content_width=WIDTH)
+    context = click.Context(
+        command,
+        info_name=path[-1],
+        parent=parent,
+        max_content_width=WIDTH,
+        # The top command's, which all below inherit, as when they are called.
+        help_option_names=command.context_settings.get("help_option_names"),
+    )
     context.terminal_width = WIDTH
     page = Page(path, command, context)
     yield page

@@ -60,7 +60,7 @@ def test_ps_shows_it(here, web):
     assert here.good("ps", "-q").strip() == web[:12]
     assert here.good("ps", "-q", "--no-trunc", "--filter", "name=^web$").strip() == web
     assert here.good("ps", "-q", "--filter", f"ancestor={here.image}").strip() == web[:12]
-    assert here.good("ps", "-q", "--filter", "label=tier=front").strip() == web[:12]
+    assert here.good("ps", "-q", "-f", "label=tier=front").strip() == web[:12]
     assert here.good("ps", "-q", "--filter", "status=exited") == ""
     assert here.good("ps", "--format", "{{.Names}} {{.State}}") == "web running\n"
     document = json.loads(here.good("ps", "--format", "json"))
@@ -85,6 +85,9 @@ def test_who_is_not_there_is_named(here, web):
     verbs = ["start", "stop", "restart", "kill", "wait", "rm", "logs"]
     for verb in verbs:
         assert "nobody" in here.refused(3, verb, "nobody")
+    forced = here("rm", "-f", "nobody")
+    assert (forced.returncode, forced.stdout) == (0, b"")
+    assert b"There is no machine nobody" in forced.stderr
     assert "nobody" in here.refused(125, "attach", "nobody")
     assert "nobody" in here.refused(125, "exec", "nobody", "true")
     assert "nobody" in here.refused(125, "start", "-a", "nobody")
@@ -182,7 +185,8 @@ def test_logs_follow_what_comes(here, web):
 def test_cp_copies_both_ways(here, web, tmp_path):
     (tmp_path / "tree" / "sub").mkdir(parents=True)
     (tmp_path / "tree" / "sub" / "file").write_text("data\n")
-    here.good("cp", tmp_path / "tree", "web:/home")
+    sent = here("cp", tmp_path / "tree", "web:/home")
+    assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"", b"copied 3 entries, 5 bytes\n")
     here.good("cp", f"{tmp_path}/tree/.", "web:home")
     assert here.inside(web, "cat /home/tree/sub/file /home/sub/file") == "data\n" * 2
     done = here("cp", "web:/home/tree", tmp_path / "back")

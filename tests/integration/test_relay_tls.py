@@ -98,5 +98,7 @@ def test_a_token_opens_what_its_rule_says(door):
 
 def test_a_relay_that_the_authority_has_not_signed_is_not_spoken_to(door, tmp_path):
     port, _authority, files, _out = door
-    with pytest.raises(ChannelError, match="cannot be reached"):
+    with pytest.raises(ChannelError, match="cannot be reached over TLS"):
         clients.describe(address(port, files[0], "web", token="secret"))
+    with pytest.raises(ChannelError, match="cannot be reached: Connection refused"):
+        clients.describe(address(1, files[0], "web", token="secret"))  # nobody listens there

@@ -60,10 +60,16 @@ class TlsAddress:
             plain = socket.create_connection((self.host, self.port), seconds)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return self.context.wrap_socket(plain, server_hostname=self.host)
+        except ssl.SSLError as error:
+            raise ChannelError(
+                f"The relay at {self.host}:{self.port} cannot be reached over TLS: {error}.",
+                expected="a relay with a certificate that the given authority has signed",
+            ) from error
         except OSError as error:
             raise ChannelError(
-                f"The relay at {self.host}:{self.port} cannot be reached: {error}.",
-                expected="a relay with a certificate that the given authority has signed",
+                f"The relay at {self.host}:{self.port} cannot be reached: "
+                f"{error.strerror or error}.",
+                expected="a relay that listens there, as saltflat vspc serve --clients does",
             ) from error
 
     @property

@@ -23,7 +23,7 @@ from agent.host.client.landing import (
     wants_contents,
     wants_folder,
 )
-from agent.host.client.pack import pack
+from agent.host.client.pack import Packed, pack
 from agent.host.client.ready import until_started
 from agent.host.client.transfer import Transfer
 from agent.host.client.unpack import Limits, Unpacked, first_member, unpack
@@ -116,11 +116,12 @@ def copy_in(
     *,
     follow: bool = False,
     keep_owners: bool = False,
-) -> None:
+) -> Packed:
     """Copy the file or folder `source` of the host to `target` in the guest, by docker's rules.
 
     With `follow` a symbolic link `source` is what it leads to; those below it are copied as links.
-    Everything belongs to the guest's root unless `keep_owners`. Raises CopyError.
+    Everything belongs to the guest's root unless `keep_owners`. Returns what was sent. Raises
+    CopyError.
     """
     try:
         status = Path(source).stat(follow_symlinks=follow or wants_folder(source))
@@ -137,9 +138,10 @@ def copy_in(
     path = os.path.realpath(source) if follow or wants_folder(source) else source
     with _copying_in(address, landing.folder) as connection:
         transfer = Transfer(connection)
-        pack(transfer, path, landing.name, keep_owners=keep_owners)
+        done = pack(transfer, path, landing.name, keep_owners=keep_owners)
         if transfer.end().code:
             raise transfer.failure(f"{source} could not be copied")
+    return done
 
 
 def _copying_in(address: Address, folder: str) -> Connection:

@@ -10,6 +10,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import IO, Protocol, cast
 
 from agent.host.errors import CopyError
@@ -24,12 +25,22 @@ class Sink(Protocol):
         """Take all of it."""
 
 
-def pack(sink: Sink, source: str, name: str | None, *, keep_owners: bool) -> None:
+@dataclass(slots=True)
+class Packed:
+    """How much was sent, and how many devices and sockets were left out."""
+
+    entries: int = 0
+    bytes: int = 0
+    left_out: int = 0
+
+
+def pack(sink: Sink, source: str, name: str | None, *, keep_owners: bool) -> Packed:
     """Write `source`, called `name` in the archive; None: only what is in that folder.
 
     Everything belongs to root in the guest unless `keep_owners`. Devices and sockets are left out,
-    as are extended attributes. Raises CopyError.
+    as are extended attributes. Returns what was written. Raises CopyError.
     """
+    done = Packed()
     links: dict[tuple[int, int], str] = {}
     try:
         with tarfile.open(
@@ -38,16 +49,20 @@ def pack(sink: Sink, source: str, name: str | None, *, keep_owners: bool) -> Non
             for path, member in _walk(source, name):
                 info = _describe(path, member, links)
                 if info is None:
+                    done.left_out += 1
                     continue
                 if not keep_owners:
                     info.uid = info.gid = 0
                 _add(archive, info, path)
+                done.entries += 1
+                done.bytes += info.size
                 archive.members = []  # type: ignore[attr-defined]  # tarfile keeps them for ever
     except OSError as error:
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
         raise CopyError(
             f"{source} cannot be read whole: {error.strerror or error}{where}."
         ) from error
+    return done
 
 
 def _walk(source: str, name: str | None) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
@@ -20,7 +21,7 @@ try:
 except ImportError as error:
     raise NotFoundError(
         "Dask, by which other hosts take part in a batch, is not installed.",
-        hint="pip install 'saltflat[cluster]'",
+        hint=f"{sys.executable} -m pip install 'saltflat[cluster]'",
         cause="no-dask",
     ) from error
 

@@ -37,13 +37,18 @@ def test_version() -> None:
         (["nosuchverb"], 2, "No such command"),
         (["convert"], 2, "Missing argument"),
         (["convert", "--capacity", "big", "x"], 2, "is not a size"),
+        (["convert", "--platform", "arm64", "x"], 2, "For example: linux/amd64"),
         (["convert", "UPPER/Case"], 2, "Error:"),
         (["convert", "oci:/nonexistent"], 3, "Error:"),
+        (["convert", "oci:/nonexistent", "-o", "/etc"], 2, "not empty"),  # said before the source
+        (["convert", "oci:/nonexistent", "-o", "/etc/passwd"], 2, "is a file"),
         (["convert", "./bundle"], 2, "is a bundle"),
         (["inspect", "/nonexistent"], 3, "is not a bundle"),
+        (["store", "verify", "--store", "/nonexistent"], 3, "There is no store"),
         (["run"], 125, "Missing argument"),
         (["run", "/nonexistent"], 125, "is not a bundle"),
         (["run", "-e", "=x", "/nonexistent"], 125, "Error:"),
+        (["run", "-l", "=x", "/nonexistent"], 125, "--label has no name"),
     ],
 )
 def test_errors_have_their_code_and_go_to_stderr(
@@ -56,12 +61,22 @@ def test_errors_have_their_code_and_go_to_stderr(
     assert "Traceback" not in done.stderr
 
 
-def test_errors_as_json(tmp_path: Path) -> None:
-    done = _saltflat("convert", "--store", str(tmp_path), "--format", "json", "oci:/nonexistent")
+@pytest.mark.parametrize(
+    ("arguments", "kind", "code"),
+    [
+        (["--format", "json", "oci:/nonexistent"], "not-found", 3),
+        (["--capacity", "big", "oci:x", "--format=json"], "usage", 2),
+        (["--capcity", "1G", "oci:x", "--format", "json"], "usage", 2),
+    ],
+)
+def test_errors_as_json(arguments: list[str], kind: str, code: int, tmp_path: Path) -> None:
+    done = _saltflat("convert", "--store", str(tmp_path), *arguments)
     document = json.loads(done.stderr)
+    assert done.returncode == code
     assert document["schema"] == 1
-    assert document["error"]["kind"] == "not-found"
-    assert document["error"]["exit_code"] == 3
+    assert document["error"]["kind"] == kind
+    assert document["error"]["exit_code"] == code
+    assert document["error"]["hint"] or kind != "usage"
 
 
 def test_debug_shows_a_traceback(tmp_path: Path) -> None:
@@ -88,6 +103,21 @@ def test_a_closed_stdout_ends_quietly() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_streams_that_were_closed_are_empty_ones(tmp_path: Path) -> None:
+    def start(closed: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", MAIN, *arguments]
+        environment = {**os.environ, "SALTFLAT_STORE": str(tmp_path)}
+        return subprocess.run(
+            command, capture_output=True, timeout=60, check=False, env=environment
+        )
+
+    empty = start("<&-", "convert", "docker-archive:-")
+    assert (empty.returncode, b"is empty" in empty.stderr) == (5, True), empty.stderr
+    unread = start("<&- >&-", "store", "ls")
+    assert (unread.returncode, unread.stderr) == (0, b"")
+    assert start("<&- 2>&-", "convert", "oci:/nonexistent").returncode == 3
 
 
 def test_doctor_names_what_is_missing(tmp_path: Path) -> None:

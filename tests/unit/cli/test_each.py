@@ -20,6 +20,7 @@ def act(name):
 def test_the_error_of_a_single_one_is_the_commands(capsys):
     with pytest.raises(NotFoundError):
         for_each(Output(), ["x"], _missing)
+    assert for_each(Output(), ["none"], lambda _name: None) == 0
     assert for_each(Output(), ["a"], act) == 0
     assert capsys.readouterr().out == "A\n"
 

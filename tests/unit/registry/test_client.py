@@ -161,12 +161,24 @@ def test_nobody_listens() -> None:
     with pytest.raises(UnavailableError, match="Connection refused") as caught:
         manifest(host, retries=3)
     assert host in caught.value.what
+    assert "registry runs" in str(caught.value.hint)
+
+
+def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_resolver(*_arguments: object, **_named: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_resolver)
+    with pytest.raises(UnavailableError, match="Name or service not known") as caught:
+        manifest("registry.invalid", retries=0)
+    assert "DNS" in str(caught.value.hint)
 
 
 def test_no_tls_there(server: ScriptedServer) -> None:
     with pytest.raises(UnavailableError) as caught:
         manifest(server, plain_http=False)
     assert "--plain-http" in str(caught.value.hint)
+    assert "_ssl.c" not in caught.value.what
     assert server.requests == []
 
 
