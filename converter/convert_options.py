@@ -1,9 +1,10 @@
-"""The values that a conversion is asked with. Imports nothing that converts."""
+"""The values that a conversion is asked with. Imports nothing that converts but its arithmetic."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from converter.ext4.geometry import Geometry
 from converter.groups import DEFAULT_MAX_LINKS
 from converter.image.fetch import PARALLEL_FETCHES
 from converter.layer.limits import DEFAULT_LIMITS, Limits
@@ -24,3 +25,7 @@ class ConvertOptions:
     limits: Limits = DEFAULT_LIMITS
     parallel_fetches: int = PARALLEL_FETCHES
     policy: Policy = ANYTHING
+
+    def check(self) -> None:
+        """Raise UsageError for a capacity that no file system of ours can have."""
+        Geometry(self.parameters.capacity_bytes, self.parameters.journal)

@@ -55,9 +55,11 @@ from converter.store.links import (
     read_states,
 )
 from converter.store.locks import using
+from converter.store.room import room_in
 from converter.unpacking import Blob, Unpacking
 from converter.vmdk.content_id import content_id, long_content_id
 from converter.vmdk.sparse import LinkWriter, ParentRef
+from converter.waiting import result_of
 
 PARALLEL_OFFERS = 2
 _ADVANCE_BYTES = 1 << 20  # of progress between two events
@@ -88,7 +90,7 @@ def convert(
     PolicyError the rule. What was finished before an error stays and is used by the next attempt.
     """
     options.policy.check_image(image)
-    with using(store, monitor=monitor):
+    with using(store, monitor=monitor), room_in(store):
         links = bring_links(image, source, store, options, monitor=monitor, cache=cache).links
         record_image(store, image, options.parameters, links)
     disks = tuple(disk_path(store, record.link_id) for record in links)
@@ -121,7 +123,7 @@ def bring_links(
     """
     count = len(image.layers) if layers is None else layers
     conversion = _Conversion(image, source, store, options, monitor=monitor, cache=cache)
-    with conversion:
+    with room_in(store), conversion:
         links = conversion.run(count)
     return Brought(links, frozenset(conversion.made))
 
@@ -187,6 +189,8 @@ class _Conversion:
 
     def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
         self._stopping.set()
+        if kind is not None and not issubclass(kind, Exception):  # somebody wants to end at once
+            self._source.hang_up()
         self._fetcher.shutdown(cancel_futures=True)
         self._committer.shutdown()
         if kind is not None:
@@ -207,7 +211,7 @@ class _Conversion:
             first = last
         if not self._links and count == len(self._image.layers):
             self._bring("empty image", (), ())
-        links = tuple(link.result() for link in self._links)
+        links = tuple(map(result_of, self._links))
         for offer in self._offers:
             offer.result()
         return links

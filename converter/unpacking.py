@@ -14,6 +14,7 @@ from converter.layer.decompress import open_layer
 from converter.layer.entry import Entry
 from converter.layer.limits import Limits
 from converter.layer.tar import read_entries
+from converter.waiting import result_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,13 @@ class Unpacking:
         """Return when the first layer's blob is here. Raises what its fetch raised."""
         if layers:
             self.layer = layers[0]
-            self._blobs[self.layer].result()
+            result_of(self._blobs[self.layer])
 
     def entries(self, layers: tuple[Layer, ...]) -> Generator[Iterator[Entry], None, None]:
         """Yield each layer's entries; after the last one of a layer its diffID is checked."""
         for layer in layers:
             self.layer = layer
-            blob = self._blobs[layer].result()
+            blob = result_of(self._blobs[layer])
             with (
                 blob.content.open() as self._file,
                 open_layer(

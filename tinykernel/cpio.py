@@ -80,14 +80,8 @@ def in_order(entries: Iterable[ArchiveEntry]) -> list[ArchiveEntry]:
     return sorted(named.values(), key=lambda entry: PurePosixPath(entry.path).parts)
 
 
-def read_newc(archive: bytes) -> Iterator[ArchiveEntry]:
-    """Yield the members of one archive, without the trailer. Raises IntegrityError."""
-    members, _end = read_newc_at(archive, 0)
-    yield from members
-
-
 def read_newc_at(archive: bytes, start: int) -> tuple[list[ArchiveEntry], int]:
-    """Return the members of the archive at byte `start` of `archive`, and where it ends.
+    """Return the members of the archive at byte `start` of `archive`, and where its trailer ends.
 
     Raises IntegrityError.
     """

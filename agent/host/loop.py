@@ -44,6 +44,7 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._masks: dict[int, int] = {}
+        self._forgotten: set[int] = set()  # in this turn
         self._timers: list[tuple[float, int, LoopTimer]] = []
         self._count = itertools.count()
         self._soon: list[Callable[[], None]] = []
@@ -78,6 +79,7 @@ class Loop:
         if self._masks.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
             del self._handlers[descriptor]
+            self._forgotten.add(descriptor)
 
     def run(self) -> None:
         """Run until `stop`."""
@@ -91,10 +93,13 @@ class Loop:
 
     def turn(self) -> None:
         """Wait for the next thing to happen, and do all that can be done."""
-        for descriptor, events in self._epoll.poll(self._patience(), _READY_AT_ONCE):
-            handler = self._handlers.get(descriptor)
-            if handler is not None:  # an earlier handler may have forgotten it
-                handler(events)
+        ready = self._epoll.poll(self._patience(), _READY_AT_ONCE)
+        self._forgotten.clear()
+        for descriptor, events in ready:
+            # An earlier handler may have forgotten it, and its number be another one's by now. If
+            # that is ready too, the next turn says so.
+            if descriptor not in self._forgotten:
+                self._handlers[descriptor](events)
         now = self.now()
         while self._timers and self._timers[0][0] <= now:
             call = heapq.heappop(self._timers)[2].call

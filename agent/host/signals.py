@@ -29,8 +29,9 @@ class SignalInbox:
         """Return the signals that came since the last call, in order."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._reader, 4096)
-        arrived = list(self._arrived)
-        self._arrived.clear()
+        arrived = []
+        while self._arrived:  # one by one: another may come between any two steps of this
+            arrived.append(self._arrived.popleft())
         return arrived
 
     def put(self, number: int, _frame: FrameType | None = None) -> None:

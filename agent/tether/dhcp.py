@@ -60,7 +60,8 @@ class DhcpClient:
     def start(self, now: float, *, address: Optional[str] = None) -> None:
         """Start the child, which asks for `address` if that is given.
 
-        Raises StartError when the boot image has no client.
+        Raises StartError when the boot image has no client, or there is no room for one: then it
+        is due again, later.
         """
         self._start_at = None
         self._buffer.clear()
@@ -83,6 +84,7 @@ class DhcpClient:
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python ignores
             )
         except OSError as error:
+            self._start_later(now)
             raise StartError(
                 "network", "the DHCP client {}: {}".format(PROGRAM, error.strerror)
             ) from error
@@ -123,11 +125,14 @@ class DhcpClient:
         self._pid = None
         if now - self._started_at >= _GOOD_SECONDS:
             self._pause = _FIRST_PAUSE_SECONDS
-        self._start_at = now + self._pause
         text = "the DHCP client of {} ended (wait status {}), and is started again in {:g} s"
         log.error(text.format(self.name, status, self._pause))
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        self._start_later(now)
         return True
+
+    def _start_later(self, now: float) -> None:
+        self._start_at = now + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
 
     def look_for_end(self, now: float) -> None:
         """Learn of its end where nobody else collects children."""

@@ -14,7 +14,7 @@ from agent.tether import log
 from agent.tether.dhcp import DhcpClient
 from agent.tether.errors import StartError
 from agent.tether.leases import FOREVER, Lease
-from agent.tether.netlink import Link, RouteSocket
+from agent.tether.netlink import Link, RouteSocket, family_of
 from agent.tether.network_config import ANYWHERE, Interface, Prefix, Route
 from agent.tether.uevents import UeventListener
 
@@ -71,7 +71,8 @@ class Card:
     def take(self, lease: Optional[Lease]) -> None:
         """Put a lease, or none, in the place of the one before; OSError when the kernel refuses it.
 
-        A new address comes before the old one goes, so that the interface has one all the time.
+        A new address comes before the old one goes, so that the interface has one all the time. A
+        route that is refused does not cost the others.
         """
         before, self.lease = self.lease, lease
         if lease is not None:
@@ -90,16 +91,26 @@ class Card:
         if mtu or (before is not None and before.mtu):
             self._kernel.set_link(self.index, mtu=mtu or self._mtu)
         if lease is not None:
-            for route in _routes(lease.gateways, lease.routes):
+            self._set_routes(lease)
+
+    def _set_routes(self, lease: Lease) -> None:
+        refused: Optional[OSError] = None
+        for route in _routes(lease.gateways, lease.routes):
+            try:
                 self._set_route(route, (lease.address,))
+            except OSError as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     def _set_route(self, route: Route, addresses: Sequence[Prefix]) -> None:
-        near = any(address.holds(route.gateway) for address in addresses)
+        gateway = _through(route)
+        near = gateway is None or any(address.holds(gateway) for address in addresses)
         self._kernel.set_route(
             self.index,
             route.destination.packed,
             route.destination.length,
-            route.gateway,
+            gateway,
             metric=self._metric,
             onlink=not near,
         )
@@ -111,7 +122,7 @@ class Card:
                 self.index,
                 destination.packed,
                 destination.length,
-                route.gateway,
+                _through(route),
                 metric=self._metric,
             )
         except OSError as error:  # it went with an address, or somebody with the right took it away
@@ -193,14 +204,15 @@ def _routes(gateways: Sequence[bytes], routes: Sequence[Route]) -> List[Route]:
     """Return all routes, the default ones last: their gateways may need the others."""
     found = list(routes)
     for gateway in gateways:
-        family = _family(gateway)
+        family = family_of(gateway)
         found.append(Route(Prefix(family, ANYWHERE[family], 0), gateway))
     return found
 
 
+def _through(route: Route) -> Optional[bytes]:
+    """Return the gateway, None for what is on the wire itself (RFC 3442: router 0.0.0.0)."""
+    return route.gateway if any(route.gateway) else None
+
+
 def _text(packed: bytes) -> str:
-    return socket.inet_ntop(_family(packed), packed)
-
-
-def _family(packed: bytes) -> int:
-    return socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family_of(packed), packed)

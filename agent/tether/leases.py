@@ -81,7 +81,8 @@ def _routes(told: Mapping[str, str]) -> List[Route]:
     routes = []
     for at in range(0, len(words) - 1, 2):
         try:
-            route = Route(parse_prefix(words[at]), parse_address(words[at + 1]))
+            # The bits behind the mask do not count (RFC 3442), and the kernel refuses them.
+            route = Route(parse_prefix(words[at]).network, parse_address(words[at + 1]))
         except ValueError:
             continue
         if len(route.gateway) == 4 == len(route.destination.packed):

@@ -148,7 +148,7 @@ class RouteSocket:
         The kernel takes it away after `seconds`. An IPv6 address can be used at once: nobody is
         asked first whether it is his.
         """
-        family = _family(packed)
+        family = family_of(packed)
         flags = c_netlink.IFA_F_NODAD if family == socket.AF_INET6 else 0
         lifetime = c_netlink.FOREVER if seconds is None else seconds
         body = c_netlink.IFADDRMSG.pack(family, prefix, flags, c_netlink.RT_SCOPE_UNIVERSE, index)
@@ -163,7 +163,7 @@ class RouteSocket:
 
     def remove_address(self, index: int, packed: bytes, prefix: int) -> None:
         """Take an address away, and with it the routes that need it."""
-        body = c_netlink.IFADDRMSG.pack(_family(packed), prefix, 0, 0, index)
+        body = c_netlink.IFADDRMSG.pack(family_of(packed), prefix, 0, 0, index)
         body += attribute(c_netlink.IFA_LOCAL, packed) + attribute(c_netlink.IFA_ADDRESS, packed)
         self._request(c_netlink.RTM_DELADDR, 0, body)
 
@@ -296,7 +296,7 @@ def _route(
 ) -> bytes:
     scope = c_netlink.RT_SCOPE_LINK if gateway is None else c_netlink.RT_SCOPE_UNIVERSE
     body = c_netlink.RTMSG.pack(
-        _family(destination),
+        family_of(destination),
         prefix,
         0,
         0,
@@ -316,5 +316,6 @@ def _route(
     return body
 
 
-def _family(packed: bytes) -> int:
+def family_of(packed: bytes) -> int:
+    """Return the address family of a packed address."""
     return socket.AF_INET if len(packed) == 4 else socket.AF_INET6

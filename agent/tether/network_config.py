@@ -37,6 +37,13 @@ class Prefix:
         return int.from_bytes(packed, "big") >> rest == int.from_bytes(self.packed, "big") >> rest
 
     @property
+    def network(self) -> Prefix:
+        """The network that the address is in: its own bits are zeros."""
+        rest = BITS[self.family] - self.length
+        number = int.from_bytes(self.packed, "big") >> rest << rest
+        return Prefix(self.family, number.to_bytes(len(self.packed), "big"), self.length)
+
+    @property
     def host(self) -> str:
         """The address alone, as text."""
         return socket.inet_ntop(self.family, self.packed)
@@ -44,7 +51,7 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Route:
-    """What is reached by way of `gateway` (packed)."""
+    """What is reached by way of `gateway` (packed; all zeros in a lease: directly)."""
 
     destination: Prefix
     gateway: bytes

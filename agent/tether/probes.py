@@ -74,6 +74,10 @@ class Probe:
         """Kill it and tell nobody."""
         self._on_over = _nothing
         self.kill(0)
+        if self._launch is not None:
+            self._poller.watch(self._launch.descriptor, 0, self._take_report)
+            self._launch.abandon()
+            self._launch = None
         self._let_go()
 
     def _take_report(self, _mask: int) -> None:
@@ -122,7 +126,6 @@ class Probe:
         os.close(descriptor)
 
     def _let_go(self) -> None:
-        self._forget_launch()
         for descriptor in list(self._outputs):
             self._close(descriptor)
 

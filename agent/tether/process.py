@@ -99,14 +99,19 @@ class Launch:
                     self._terminal += struct.unpack("%di" % (len(data) // _INT_BYTES), data)
             failure = json.loads(message.decode("utf-8"))
             if failure:
-                self._abandon()
+                self._close_ends()
                 raise StartError(failure["kind"], failure["message"], code=failure["code"])
 
     def close(self) -> None:
         """Close the report, once nobody waits on it."""
         self._report.close()
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
+        """Close the report and the stdio, in place of `poll`: nobody wants to know any more."""
+        self.close()
+        self._close_ends()
+
+    def _close_ends(self) -> None:
         ends = self._ends
         pipes = (ends.stdin, ends.stdout, ends.stderr) if ends else ()
         for descriptor in (*pipes, *self._terminal):

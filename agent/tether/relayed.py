@@ -132,7 +132,7 @@ class Relayed:
         self.signal(signal.SIGKILL)
         if self._launch is not None:
             self._poller.watch(self._launch.descriptor, 0, self._take_report)
-            self._launch.close()
+            self._launch.abandon()
             self._launch = None
         self._close_input()
         descriptors = set(self._outputs)

@@ -220,8 +220,8 @@ class Supervisor:
             self._report(message)
         while True:
             if not self._farewell_said and self._may_say_farewell():
-                self._endpoint.control(message)
-                self._farewell_said = True
+                # It waits for room where so much waits already that nobody has taken.
+                self._farewell_said = self.tell(message)
                 self._line.send(self._clock())
             if self._farewell_said and not self._endpoint.unacknowledged():
                 return

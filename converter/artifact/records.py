@@ -6,9 +6,7 @@ id follows from the rest, and that each link of a chain stands on the one before
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from converter.artifact import c_artifact as c
@@ -16,6 +14,7 @@ from converter.errors import IntegrityError, SaltflatError
 from converter.image.digest import Digest
 from converter.image.json_object import JsonObject, shown
 from converter.image.platform import Platform
+from converter.registry.artifacts import document_bytes
 from converter.store.links import ChainParameters, LinkRecord, link_id
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -52,14 +51,9 @@ class ChainRecord:
         return self.disks[-1].link_id
 
 
-def dump_document(document: Mapping[str, object]) -> bytes:
-    """Return the one form in which a document of ours is written: sorted, without spaces."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-
-
 def dump_link(record: LinkRecord) -> bytes:
     """Return a link's record as the configuration of a link artifact."""
-    return dump_document(asdict(record))
+    return document_bytes(asdict(record))
 
 
 def parse_link(raw: bytes, *, what: str) -> LinkRecord:
@@ -72,7 +66,7 @@ def parse_link(raw: bytes, *, what: str) -> LinkRecord:
 
 def dump_chain(record: ChainRecord) -> bytes:
     """Return a chain's record as the configuration of a chain artifact."""
-    return dump_document(
+    return document_bytes(
         {
             "schema": c.SCHEMA,
             "reference": record.reference,

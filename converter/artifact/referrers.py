@@ -22,7 +22,7 @@ from converter.image.digest import Digest
 from converter.image.documents import parse_descriptor
 from converter.image.json_object import JsonObject
 from converter.image.model import Descriptor
-from converter.registry.artifacts import ArtifactRepository, manifest_bytes
+from converter.registry.artifacts import ArtifactRepository, document_bytes
 
 _ATTEMPTS = 5
 _MAX_ALGORITHM = 32
@@ -140,7 +140,7 @@ def index_entry(document: Mapping[str, object], digest: Digest) -> dict[str, obj
     return {
         "mediaType": document["mediaType"],
         "digest": str(digest),
-        "size": len(manifest_bytes(document)),
+        "size": len(document_bytes(document)),
         "artifactType": document["artifactType"],
         "annotations": document.get("annotations", {}),
     }

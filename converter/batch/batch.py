@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
+from converter.batch.claims import check_claims
 from converter.batch.events import BatchFinished, BatchPlanned, TaskEvent, Watch
 from converter.batch.executor import Executor
 from converter.batch.failure import Failure, failure_of
@@ -74,7 +74,7 @@ class Batch:
         self._cache = cache
         self._boots: dict[tuple[OutputWish, Platform], Failure | None] = {}
         self._images = [self._filled(one) for one in images]
-        _check_places(self._images)
+        check_claims(self._images)
         wanted = [self._wanted(one) for one in self._images]
         self.plan = make_plan(wanted, self._find)
         if is_cached is not None:
@@ -260,30 +260,6 @@ def _in_folder(users: Sequence[LookedUp], layers: Sequence[Layer]) -> LookedUp |
         if is_folder and wanted <= {layer.descriptor.digest for layer in found}:
             return user
     return None
-
-
-def _check_places(images: Sequence[LookedUp]) -> None:
-    """Raise UsageError if two outputs would lie in one place."""
-    taken: dict[tuple[str, str], tuple[LookedUp, OutputWish]] = {}
-    faults = []
-    for one in images:
-        if one.image is None:
-            continue
-        for wish in one.treatment.outputs:
-            is_file = wish.kind in (TaskKind.BUNDLE, TaskKind.EXPORT)
-            place = str(Path(wish.place).absolute()) if is_file else wish.place
-            other = taken.setdefault(("" if is_file else wish.kind.value, place), (one, wish))
-            if other[1] is not wish:
-                faults.append(
-                    f"line {one.line}: {one.source} ({one.platform}) would have its "
-                    f"{wish.kind.value} at {wish.place}, as {other[0].source} "
-                    f"({other[0].platform}) of line {other[0].line}"
-                )
-    if faults:
-        raise UsageError(
-            "Two outputs cannot lie in one place:\n" + "\n".join(faults[:50]),
-            expected="a name for each, such as {repository}-{tag}-{platform}",
-        )
 
 
 def _descriptor(image: Image, digest: str) -> Descriptor:

@@ -25,6 +25,8 @@ MOST_BYTES = 64 << 20
 _MOST_YAML_BYTES = 8 << 20  # of which its parser makes some GB; JSON lines are for more
 _MOST_FAULTS_SHOWN = 50
 _GLOB = frozenset("*?[")
+_TRANSPORTS = frozenset({"oci", "oci-archive", "docker-archive", "bundle"})
+_PLATFORMS = frozenset({"platform", "platforms"})  # two words for one thing
 _SCHEMA_KEY, _DEFAULTS, _IMAGES = "schema", "defaults", "images"
 
 
@@ -49,7 +51,7 @@ class _Reading:
     def __init__(self, name: str, base: Treatment) -> None:
         self._name = name
         self._base = base
-        self._defaults: Mapping[str, object] = {}
+        self._defaults: Mapping[str, object] | None = None
         self._entries: list[Entry] = []
         self._faults: list[UsageError] = []
 
@@ -61,7 +63,8 @@ class _Reading:
                 self._name,
                 document.line,
                 "this is no batch",
-                expected=f"a line {_IMAGES}: and the images below it, each behind a dash",
+                expected=f"a line {_IMAGES}: and the images below it, each behind a dash; "
+                "or on each line, the first one too, a JSON value",
             )
         for key, marked in found.items():
             if key == _SCHEMA_KEY:
@@ -83,7 +86,10 @@ class _Reading:
             if not line.strip():
                 continue
             try:
-                value = _marked(json.loads(line), number)
+                value = _marked(json.loads(line, object_pairs_hook=_each_once), number)
+            except _TwiceError as error:
+                self._wrong(number, str(error))
+                continue
             except (ValueError, RecursionError) as error:
                 problem = getattr(error, "msg", str(error))
                 self._wrong(number, f"this is no JSON: {ascii(problem)[1:-1]}")
@@ -122,6 +128,8 @@ class _Reading:
     def _read_defaults(self, marked: Marked) -> None:
         if self._entries:
             self._wrong(marked.line, f"{_DEFAULTS} come behind images")
+        if self._defaults is not None:
+            self._wrong(marked.line, f"{_DEFAULTS} were said before")
         self._defaults = self._settings(marked, SETTINGS) or {}
 
     def _read_entry(self, marked: Marked) -> None:
@@ -138,16 +146,26 @@ class _Reading:
             self._wrong(marked.line, "this is no image", "a reference, or lines of KEY: VALUE")
             return
         try:
-            self._entries.append(self._entry(marked.line, {**self._defaults, **own}))
+            self._entries.append(self._entry(marked.line, {**self._inherited(own), **own}))
         except (SaltflatError, ValueError, OSError) as error:
             self._wrong(marked.line, str(error).rstrip("."), getattr(error, "expected", None))
+
+    def _inherited(self, own: Mapping[str, object]) -> dict[str, object]:
+        """Return the defaults for an image whose `own` words come before them."""
+        values = dict(self._defaults or {})
+        if _PLATFORMS & own.keys():
+            for word in _PLATFORMS:
+                values.pop(word, None)
+        return values
 
     def _entry(self, line: int, values: Mapping[str, object]) -> Entry:
         source, patterns = str(values[IMAGE]), values.get("tags")
         newest = values.get("newest")
         assert newest is None or isinstance(newest, int), "its reader has seen to that"
         head, colon, tag = source.rpartition(":")
-        if colon and "/" not in tag and _GLOB & set(tag) and "@" not in source:
+        # A folder or a file may have any name: what stands behind oci: alone is no tag.
+        is_pattern = "/" not in tag and _GLOB & set(tag) and "@" not in source
+        if colon and is_pattern and head not in _TRANSPORTS:
             if patterns is not None:
                 raise ValueError("tags are named twice: behind the image and as tags")
             source, patterns = head, (tag,)
@@ -190,6 +208,19 @@ def _is_json_lines(raw: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(value, str) or (isinstance(value, dict) and _IMAGES not in value)
+
+
+class _TwiceError(ValueError):
+    """A key stands twice in an object, where JSON leaves open which of them holds. (RFC 8259, 4)"""
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _value in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _TwiceError(f"{twice[:80]!a} was said before, in the same line")
+    return found
 
 
 def _marked(value: object, line: int) -> Marked:

@@ -6,6 +6,7 @@ A word that is an option of `convert`, `export`, `push` or `vsphere import` mean
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,7 +21,9 @@ from converter.export.settings import Firmware
 from converter.groups import MAX_LINKS
 from converter.image.platform import Platform
 from converter.marked_yaml import Marked
+from converter.policy import ANYTHING, Policy
 from converter.policy_file import read_policy
+from converter.registry.options import MOST_TIMEOUT_SECONDS as _LONGEST
 from converter.registry.options import Mirror
 from converter.sizes import parse_size
 from converter.vmdk.compression import LEVELS
@@ -117,8 +120,8 @@ def number(least: int, most: int | None = None) -> Read:
 def seconds(marked: Marked) -> float:
     """Read a time."""
     value = marked.value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError("it has to be a number of seconds")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST:
+        raise ValueError(f"it has to be a number of seconds, at most {_LONGEST}")
     return float(value)
 
 
@@ -186,10 +189,16 @@ def _pattern(marked: Marked) -> str:
     pattern = text(marked)
     if pattern.startswith(_REGEX):
         try:
-            re.compile(pattern.removeprefix(_REGEX))
+            with warnings.catch_warnings(action="ignore"):  # of what might mean something else once
+                re.compile(pattern.removeprefix(_REGEX))
         except re.error as error:
             raise ValueError(f"{pattern[:80]!a} is no regular expression: {error}") from error
     return pattern
+
+
+def _policy(marked: Marked) -> Policy:
+    """Read a policy's file; None takes a default's away, as it does with outputs."""
+    return ANYTHING if marked.value is None else read_policy(Path(text(marked)))
 
 
 def _platform(marked: Marked) -> Platform:
@@ -256,7 +265,7 @@ SETTINGS: dict[str, Read] = {
     "max-entries": number(1),
     "max-layer-size": size,
     "max-ratio": number(1),
-    "policy": lambda marked: read_policy(Path(text(marked))),
+    "policy": _policy,
     "platform": _platform,
     "platforms": several(_platform),
     "foreign-layers": flag,

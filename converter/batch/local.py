@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from types import TracebackType
 from typing import Self
 
 from converter.batch.events import (
@@ -40,6 +41,7 @@ from converter.batch.worker import ENDING, Advanced, Ended, Message, Teller, War
 from converter.errors import SaltflatError
 from converter.events import Event
 from converter.store.layout import Store
+from converter.waiting import LOOK_SECONDS
 
 _ATTEMPTS = 2  # of a task whose worker dies
 _END_SECONDS = 30.0  # for a worker to take back what it was doing
@@ -132,8 +134,15 @@ class _Crew:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._stopping.set()
+        if kind is not None:
+            self._workplace.hang_up()
         for worker in self._workers:
             if worker.doing is None:
                 worker.connection.close()  # it reads that nothing more will come
@@ -179,10 +188,10 @@ class _Crew:
         return self._start() if len(self._workers) < self._jobs else None
 
     def hear(self) -> list[tuple[_Doing, Message | _Died]]:
-        """Wait until somebody says something, or dies; return what."""
+        """Wait until somebody says something, or dies; return what. Now and then it is nothing."""
         lines = {worker.connection: worker for worker in self._workers}
         heard: list[tuple[_Doing, Message | _Died]] = []
-        for line in wait([*lines, self._bell]):
+        for line in wait([*lines, self._bell], LOOK_SECONDS):
             worker = lines.get(line)  # type: ignore[call-overload]  # the bell is no key, either
             if worker is None:
                 os.read(self._bell, _BELL_BYTES)

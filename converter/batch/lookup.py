@@ -5,6 +5,7 @@ What goes wrong with one image is that image's failure; the others are looked up
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from converter.image.platform import Platform
 from converter.image.reference import BundleReference, RegistryReference, parse_source
 from converter.image.source import Origin
 from converter.registry.listing import tags as list_tags
+from converter.waiting import result_of
 
 PARALLEL_LOOKUPS = 8
 _Item = TypeVar("_Item")
@@ -53,10 +55,10 @@ def look_up(
     entries mean with the same treatment comes once.
     """
     named: list[LookedUp] = []
-    for group in _side_by_side(entries, lambda entry: _names(entry, sources)):
+    for group in _side_by_side(entries, lambda entry: _names(entry, sources), sources):
         named += group
     found: list[LookedUp] = []
-    for one in _side_by_side(_once(named), lambda each: _resolve(each, sources)):
+    for one in _side_by_side(_once(named), lambda each: _resolve(each, sources), sources):
         told(one)
         found.append(one)
     return found
@@ -70,8 +72,13 @@ def _once(named: Iterable[LookedUp]) -> list[LookedUp]:
     return list(seen.values())
 
 
-def _side_by_side(items: Sequence[_Item], ask: Callable[[_Item], _Result]) -> Iterable[_Result]:
-    """Yield what `ask` says of each item, in their order; it is asked for several at a time."""
+def _side_by_side(
+    items: Sequence[_Item], ask: Callable[[_Item], _Result], sources: Sources
+) -> Iterable[_Result]:
+    """Yield what `ask` says of each item, in their order; it is asked for several at a time.
+
+    Whoever is interrupted does not wait for what `sources` are still being asked.
+    """
     stopping = Event()
 
     def ask_on(item: _Item) -> _Result:
@@ -81,9 +88,13 @@ def _side_by_side(items: Sequence[_Item], ask: Callable[[_Item], _Result]) -> It
 
     with ThreadPoolExecutor(PARALLEL_LOOKUPS, thread_name_prefix="lookup") as threads:
         try:
-            yield from threads.map(ask_on, items)
-        finally:
+            asked = deque(threads.submit(ask_on, item) for item in items)
+            while asked:
+                yield result_of(asked.popleft())
+        except BaseException:
             stopping.set()
+            sources.hang_up()
+            raise
 
 
 def _names(entry: Entry, sources: Sources) -> list[LookedUp]:
@@ -93,6 +104,8 @@ def _names(entry: Entry, sources: Sources) -> list[LookedUp]:
     if entry.tags is not None:
         try:
             texts = [f"{entry.source}:{tag}" for tag in _tags(entry, entry.tags, sources)]
+        except CancelledError:
+            raise
         except Exception as error:  # it is this entry's, and told as such
             failure = failure_of(error).at_line(entry.line)
     return [

@@ -141,7 +141,9 @@ class _Making:
         repository = ArtifactRepository(client, target.repository, host=target.reference.host)
         chain = self._chain
         identity = identity_of_parts(*_chain_parts(_exportable(chain)), wish.codec)
-        note = self._notes.read(wish.kind.value, wish.place)
+        # Without a tag, a repository has room for as many as there are images.
+        place = wish.place if target.tag is not None else f"{wish.place}@{identity}"
+        note = self._notes.read(wish.kind.value, place)
         if note is not None and note.identity == identity and note.is_done:
             answer = repository.manifest(target.tag or note.digest, accept=(OCI_MANIFEST,))
             if answer is not None and str(Digest.of(answer.raw)) == note.digest:
@@ -163,7 +165,7 @@ class _Making:
             monitor=watch,
         )
         digest = str(pushed.digest)
-        self._notes.write(wish.kind.value, wish.place, Note(identity, is_done=True, digest=digest))
+        self._notes.write(wish.kind.value, place, Note(identity, is_done=True, digest=digest))
         sent_bytes = sum(
             parcel.disk.size_bytes
             for parcel in pushed.parcels

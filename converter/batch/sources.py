@@ -62,6 +62,11 @@ class Sources:
         with self._lock:
             return self._client(host, access)
 
+    def hang_up(self) -> None:
+        """Let threads that wait for a registry wait no longer: what they ask is cancelled."""
+        for client in list(self._clients.values()):  # without the lock, which one of them may hold
+            client.hang_up()
+
     def _connect(self, host: str, access: SourceOptions) -> AbstractContextManager[RegistryClient]:
         return nullcontext(self._client(host, access))
 
@@ -102,3 +107,7 @@ class StoreFirst:
         if not self._is_folder:
             return None
         return self._sources.open(self._text, self._origin).local_blob(descriptor)
+
+    def hang_up(self) -> None:
+        """Let nobody wait for any of the sources: who is interrupted ends with all of them."""
+        self._sources.hang_up()

@@ -72,6 +72,7 @@ def treatment(base: Treatment, values: Mapping[str, Any]) -> Treatment:
         ),
     )
     conversion = _changed(conversion, values, {"max-links": "max_links", "policy": "policy"})
+    conversion.check()
     access = _changed(
         origin.access,
         values,

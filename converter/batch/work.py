@@ -31,6 +31,7 @@ from converter.pipeline import Chain, bring_links, convert, find_converted
 from converter.store.layout import Store
 from converter.store.links import ChainParameters, LinkRecord, find_link, link_id
 from converter.store.locks import using
+from converter.store.room import room_in
 
 if TYPE_CHECKING:
     from converter.registry.artifacts import ArtifactRepository
@@ -60,6 +61,11 @@ class Workplace:
                 self._sources[store.root] = self._stack.enter_context(Sources(store))
             return self._sources[store.root]
 
+    def hang_up(self) -> None:
+        """Cancel what threads are asking of registries; see `Sources.hang_up`."""
+        for sources in list(self._sources.values()):
+            sources.hang_up()
+
 
 def perform(order: Order, monitor: Monitor, workplace: Workplace | None = None) -> Outcome:
     """Carry out `order`; `monitor` hears how it goes, from any thread, and may raise to end it.
@@ -73,7 +79,8 @@ def perform(order: Order, monitor: Monitor, workplace: Workplace | None = None) 
     store = Store(order.store)
     with using(store, monitor=monitor):
         if isinstance(order, FetchOrder):
-            return _fetch(order, store, workplace, monitor)
+            with room_in(store):
+                return _fetch(order, store, workplace, monitor)
         if isinstance(order, ConvertOrder):
             return _convert(order, store, workplace, monitor)
         if isinstance(order, RecordOrder):

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
-from rich.table import Column, Table
+from rich.progress import Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Table
 from rich.text import Text
 
+from converter.cli.bar_screen import BarScreen, bar_column, column
 from converter.cli.progress import PHASES, duration, finished_line
 from converter.cli.totals import Clock, Totals
 from converter.events import Event, StepAdvanced, StepFinished, StepStarted, WorkPlanned
@@ -21,34 +22,28 @@ from converter.events import Event, StepAdvanced, StepFinished, StepStarted, Wor
 _ALL = "in all"
 _ALL_UNITS = 1000  # of the bar for all, which counts no bytes: each may be handled twice
 _WIDEST_BAR = 40
-_NARROWEST_BAR = 8  # on a terminal with less room for it there is none
 _TEXT_COLUMNS = 44  # what stands beside a bar, at most
 _STATE_COLUMNS = max(map(len, PHASES.values()))
 
 
-class BarRenderer:
+class BarRenderer(BarScreen):
     """Shows events as bars on `console`, which is a terminal; without one, on stderr."""
 
     def __init__(self, *, verbose: bool, clock: Clock, console: Console | None = None) -> None:
         self._verbose = verbose
         self._totals = Totals(clock)
-        self._tasks: dict[str, TaskID] = {}
         self._all: TaskID | None = None
-        self._console = console or Console(stderr=True)
-        room = min(_WIDEST_BAR, self._console.width - _TEXT_COLUMNS)
-        self._progress = _Bars(
-            TextColumn("{task.description}", markup=False, table_column=_column()),
-            TextColumn("{task.fields[state]}", style="cyan", table_column=_column(_STATE_COLUMNS)),
-            *([BarColumn(room)] if room >= _NARROWEST_BAR else []),
-            _Amount(_column()),
-            TextColumn("{task.fields[left]}", style="cyan", table_column=_column()),
-            console=self._console,
-            transient=True,
-            redirect_stdout=False,  # results come after progress has ended
+        console = console or Console(stderr=True)
+        super().__init__(
+            TextColumn("{task.description}", markup=False, table_column=column()),
+            TextColumn("{task.fields[state]}", style="cyan", table_column=column(_STATE_COLUMNS)),
+            *bar_column(console, widest=_WIDEST_BAR, beside=_TEXT_COLUMNS),
+            _Amount(column()),
+            TextColumn("{task.fields[left]}", style="cyan", table_column=column()),
+            console=console,
+            kind=_Bars,
         )
-        self._progress.start()
-        # Kept in sight: then there is nothing to restore when we are stopped or killed.
-        self._console.show_cursor(True)
+        self._open()
 
     def show(self, event: Event) -> None:
         """Move the bars, or print what stays."""
@@ -56,16 +51,14 @@ class BarRenderer:
         if isinstance(event, WorkPlanned):
             self._plan(event)
         elif isinstance(event, StepStarted):
-            self._start(event)
+            self._begin(event.step, event.step, total=event.total_bytes, state=PHASES[event.phase])
         elif isinstance(event, StepAdvanced):
-            if event.step in self._tasks:
-                self._progress.update(self._tasks[event.step], completed=event.done_bytes)
+            self._advance(event.step, event.done_bytes)
         else:
             if isinstance(event, StepFinished):
-                self._remove(event.step)
+                self._end(event.step)
             if self._verbose or not event.minor:
-                self.refresh()  # else the line would be printed above bars that have gone
-                self._console.print(finished_line(event), markup=False, highlight=False)
+                self._print(finished_line(event))
         if self._all is not None:
             left = self._totals.remaining_seconds()
             self._progress.update(
@@ -75,30 +68,11 @@ class BarRenderer:
                 left="" if left is None else f"{duration(left)} left",
             )
 
-    def refresh(self) -> None:
-        """Draw the bars now; they are drawn several times in a second anyway."""
-        self._progress.refresh()
-
-    def close(self) -> None:
-        """Take the bars away."""
-        self._progress.stop()
-
     def _plan(self, event: WorkPlanned) -> None:
         if self._all is None:
             self._all = self._progress.add_task(
                 _ALL, total=_ALL_UNITS, state="", left="", whole_bytes=event.total_bytes
             )
-
-    def _start(self, event: StepStarted) -> None:
-        self._remove(event.step)
-        self._tasks[event.step] = self._progress.add_task(
-            event.step, total=event.total_bytes, state=PHASES[event.phase], left=""
-        )
-
-    def _remove(self, step: str) -> None:
-        task = self._tasks.pop(step, None)
-        if task is not None:
-            self._progress.remove_task(task)
 
 
 class _Bars(Progress):
@@ -120,11 +94,6 @@ class _Amount(ProgressColumn):
         else:
             text = f"{done}/{task.total / 1e6:.1f} MB"
         return Text(text, style="progress.download", justify="right")
-
-
-def _column(width: int | None = None) -> Column:
-    # Cropped, since an ellipsis is no character of every encoding.
-    return Column(width=width, no_wrap=True, overflow="crop")
 
 
 def _is_for_all(task: Task) -> bool:

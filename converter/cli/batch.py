@@ -39,7 +39,7 @@ from converter.cli.output import Output
 from converter.cli.registries import access_for
 from converter.cli.stdin import claim_stdin
 from converter.convert_options import ConvertOptions
-from converter.errors import NotFoundError, UsageError
+from converter.errors import NotFoundError, SaltflatError, UsageError
 from converter.image.reference import RegistryReference, parse_source
 from converter.image.source import Origin
 from converter.store.layout import Store
@@ -140,7 +140,7 @@ def command(
         try:
             finished = run_batch(batch, executor, watch, keep_going=keep_going)
         except BaseException:
-            with suppress(OSError):  # what stopped the batch is what is told
+            with suppress(OSError, SaltflatError):  # what stopped the batch is what is told
                 reports.write(history.record(), ended=time.time())
             raise
     ended, record = time.time(), history.record()
@@ -161,7 +161,7 @@ def _read(file: Path, base: Treatment) -> BatchFile:
     except FileNotFoundError as error:
         raise NotFoundError(f"There is no file {file}.", expected="a list of images") from error
     except IsADirectoryError as error:
-        raise UsageError(f"{file} is a folder.", expected="a file with a list of images") from error
+        raise UsageError(f"{file} is a folder.", expected="a list of images") from error
     return parse_batch(raw, name=str(file), base=base)
 
 

@@ -7,8 +7,7 @@ as a line.
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Column
+from rich.progress import TextColumn
 
 from converter.batch.events import (
     BatchEvent,
@@ -19,6 +18,7 @@ from converter.batch.events import (
     TaskStarted,
 )
 from converter.batch.plan import TaskKind
+from converter.cli.bar_screen import BarScreen, bar_column, column
 from converter.cli.batch_progress import event_line
 from converter.cli.batch_totals import BatchTotals
 from converter.cli.progress import duration
@@ -26,7 +26,6 @@ from converter.cli.totals import Clock
 
 _UNITS = 1000  # of every bar: what is counted differs
 _WIDEST_BAR = 30
-_NARROWEST_BAR = 8  # on a terminal with less room for it there is none
 _TEXT_COLUMNS = 56  # what stands beside a bar, at most
 _NAME_COLUMNS = 40
 _DOING = {
@@ -40,27 +39,21 @@ _DOING = {
 }
 
 
-class BatchBars:
+class BatchBars(BarScreen):
     """Shows a batch's events as bars on `console`, which is a terminal; else on stderr."""
 
     def __init__(self, *, clock: Clock, console: Console | None = None) -> None:
         self._totals = BatchTotals(clock)
-        self._console = console or Console(stderr=True)
-        self._tasks: dict[str, TaskID] = {}
-        room = min(_WIDEST_BAR, self._console.width - _TEXT_COLUMNS)
-        self._progress = Progress(
-            TextColumn("{task.fields[state]}", style="cyan", table_column=_column()),
-            *([BarColumn(room)] if room >= _NARROWEST_BAR else []),
-            TextColumn("{task.description}", markup=False, table_column=_column(_NAME_COLUMNS)),
-            TextColumn("{task.fields[left]}", style="cyan", table_column=_column()),
-            console=self._console,
-            transient=True,
-            redirect_stdout=False,  # results come after progress has ended
+        console = console or Console(stderr=True)
+        super().__init__(
+            TextColumn("{task.fields[state]}", style="cyan", table_column=column()),
+            *bar_column(console, widest=_WIDEST_BAR, beside=_TEXT_COLUMNS),
+            TextColumn("{task.description}", markup=False, table_column=column(_NAME_COLUMNS)),
+            TextColumn("{task.fields[left]}", style="cyan", table_column=column()),
+            console=console,
         )
         self._all = self._progress.add_task("looking up", total=None, state="in all", left="")
-        self._progress.start()
-        # Kept in sight: then there is nothing to restore when we are stopped or killed.
-        self._console.show_cursor(True)
+        self._open()
 
     def looked_up(self, count: int) -> None:
         """Show how many images have been looked up."""
@@ -72,29 +65,17 @@ class BatchBars:
         if isinstance(event, BatchPlanned):
             self._progress.update(self._all, total=_UNITS)
         elif isinstance(event, TaskStarted):
-            self._remove(event.task.id)
-            self._tasks[event.task.id] = self._progress.add_task(
-                event.task.name, total=_UNITS, state=_DOING[event.task.kind], left=""
-            )
+            task = event.task
+            self._begin(task.id, task.name, total=_UNITS, state=_DOING[task.kind])
         elif isinstance(event, TaskAdvanced):
-            if event.task.id in self._tasks and event.total_bytes:
-                done = _UNITS * event.done_bytes / event.total_bytes
-                self._progress.update(self._tasks[event.task.id], completed=done)
+            if event.total_bytes:
+                self._advance(event.task.id, _UNITS * event.done_bytes / event.total_bytes)
         elif isinstance(event, TaskFinished | TaskLost):
-            self._remove(event.task.id)
+            self._end(event.task.id)
         line = event_line(event)
         if line is not None:
-            self.refresh()  # else the line would be printed above bars that have gone
-            self._console.print(line, markup=False, highlight=False)
+            self._print(line)
         self._show_all()
-
-    def refresh(self) -> None:
-        """Draw the bars now; they are drawn several times in a second anyway."""
-        self._progress.refresh()
-
-    def close(self) -> None:
-        """Take the bars away."""
-        self._progress.stop()
 
     def _show_all(self) -> None:
         totals = self._totals
@@ -106,13 +87,3 @@ class BatchBars:
             completed=totals.share * _UNITS,
             left="" if left is None else f"{duration(left)} left",
         )
-
-    def _remove(self, task: str) -> None:
-        known = self._tasks.pop(task, None)
-        if known is not None:
-            self._progress.remove_task(known)
-
-
-def _column(width: int | None = None) -> Column:
-    # Cropped, since an ellipsis is no character of every encoding.
-    return Column(width=width, no_wrap=True, overflow="crop")

@@ -20,6 +20,7 @@ from converter.batch.report.history import BatchRecord
 from converter.batch.report.page import encode_html, encode_svg
 from converter.batch.report.prometheus import MOST_BYTES, encode_prometheus, read_last_success
 from converter.errors import UsageError
+from converter.store.room import room_for
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -55,13 +56,20 @@ class Reports:
             )
 
     def write(self, record: BatchRecord | None, *, ended: float) -> None:
-        """Write them of a batch that ended at `ended`, in seconds since the epoch. Raises OSError.
+        """Write them of a batch that ended at `ended`, in seconds since the epoch.
 
         Each is whole or as it was, and readable for everybody: a node exporter is another user. Of
-        a batch that was not planned yet there is no `record`, and nothing is written.
+        a batch that was not planned yet there is no `record`, and nothing is written. Raises
+        OSError, and SaltflatError for want of room, after both were tried.
         """
         if record is None:
             return
+        try:
+            self._write_report(record, ended=ended)
+        finally:  # who watches the metrics is not to take a full disk for a batch that never ran
+            self._write_metrics(record, ended=ended)
+
+    def _write_report(self, record: BatchRecord, *, ended: float) -> None:
         if self.report is not None:
             begun = datetime.fromtimestamp(ended - record.total.at_seconds, UTC)
             when = f"{begun:%Y-%m-%d %H:%M:%S} UTC"
@@ -69,14 +77,18 @@ class Reports:
                 page = encode_svg(record)
             else:
                 page = encode_html(record, title=self.batch, when=when)
-            write_atomic(self.report, page)
+            with room_for(str(self.report)):
+                write_atomic(self.report, page)
+
+    def _write_metrics(self, record: BatchRecord, *, ended: float) -> None:
         if self.prometheus is not None:
             before = b""
             with suppress(FileNotFoundError), self.prometheus.open("rb") as file:
                 before = file.read(MOST_BYTES)
             last = read_last_success(before, batch=self.batch)
             text = encode_prometheus(record, batch=self.batch, ended=ended, last_success=last)
-            _write_metrics(self.prometheus, text)
+            with room_for(str(self.prometheus)):
+                _write_metrics(self.prometheus, text)
 
 
 ReportsOf = Callable[[str], Reports]

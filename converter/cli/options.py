@@ -194,6 +194,7 @@ def conversion_options(command: _Command) -> _Command:
     ) -> object:
         parameters = ChainParameters(capacity_bytes=capacity, journal=journal)
         conversion = ConvertOptions(parameters, max_links, limits, parallel_fetches, policy)
+        conversion.check()  # before a registry is asked for anything
         return command(*args, conversion=conversion, **others)
 
     options = [

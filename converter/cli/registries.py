@@ -14,7 +14,7 @@ import click
 from converter.cli.stdin import claim_stdin
 from converter.errors import UsageError
 from converter.registry.auth.credentials import Credential
-from converter.registry.options import Mirror, RegistryOptions
+from converter.registry.options import MOST_TIMEOUT_SECONDS, Mirror, RegistryOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _DEFAULTS = RegistryOptions()
@@ -122,7 +122,7 @@ def registry_options(command: _Command) -> _Command:
         ),
         click.option(
             "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
+            type=click.FloatRange(min=0, min_open=True, max=MOST_TIMEOUT_SECONDS),
             default=_DEFAULTS.read_timeout_seconds,
             envvar="SALTFLAT_TIMEOUT",
             show_envvar=True,

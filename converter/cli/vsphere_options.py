@@ -16,6 +16,7 @@ from converter.cli.options import state_option
 from converter.cli.stdin import claim_stdin
 from converter.errors import UsageError
 from converter.events import Monitor, Note
+from converter.registry.options import MOST_TIMEOUT_SECONDS
 from converter.vsphere.kept import KeptSessions
 from converter.vsphere.settings import (
     DEFAULT_TIMEOUT_SECONDS,
@@ -182,7 +183,7 @@ def _reaching() -> list[Callable[[Any], Any]]:
         ),
         click.option(
             "--vsphere-timeout",
-            type=click.FloatRange(min=0, min_open=True),
+            type=click.FloatRange(min=0, min_open=True, max=MOST_TIMEOUT_SECONDS),
             default=DEFAULT_TIMEOUT_SECONDS,
             envvar="SALTFLAT_VSPHERE_TIMEOUT",
             show_envvar=True,

@@ -68,16 +68,23 @@ class ExportRequest:
         _ = self.file_name  # which may be none
         if self.out is None:
             return
-        endings = list(made.endings)
-        if made.has_companions and self.tells_provenance:
-            endings.append(SUFFIX)
         check_target(
             self.out,
             suffix=made.suffix,
             is_folder=made.is_folder,
             force=self.force if force is None else force,
-            beside=[f"{self.out.stem}{ending}" for ending in endings],
+            beside=self.beside,
         )
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The names of files that are known to come to lie beside `out`."""
+        if self.out is None:
+            return ()
+        endings = list(self.type.endings)
+        if self.type.has_companions and self.tells_provenance:
+            endings.append(SUFFIX)
+        return tuple(f"{self.out.stem}{ending}" for ending in endings)
 
     @property
     def tells_provenance(self) -> bool:

@@ -76,6 +76,9 @@ class DockerArchiveSource:
         """Copy a layer into `into` and check it. Raises NotFoundError, IntegrityError."""
         copy_into(self.local_blob(descriptor), into)
 
+    def hang_up(self) -> None:
+        """Do nothing: files are not waited for."""
+
     def local_blob(self, descriptor: Descriptor) -> Content:
         """Return a layer where it lies, not verified. Raises NotFoundError."""
         content = self._layers.get(descriptor.digest)

@@ -48,6 +48,10 @@ class WithForeignLayers:
                 raise
             return None
 
+    def hang_up(self) -> None:
+        """Let nobody wait for the source any longer. Other addresses are waited for."""
+        self._source.hang_up()
+
     def receive(self, descriptor: Descriptor, into: CheckedSink) -> None:
         """Complete the blob in `into` and check it.
 

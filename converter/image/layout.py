@@ -45,6 +45,9 @@ class LayoutSource:
         """Copy the blob into `into` and check it. Raises NotFoundError, IntegrityError."""
         copy_into(self._blob(descriptor), into)
 
+    def hang_up(self) -> None:
+        """Do nothing: files are not waited for."""
+
     def local_blob(self, descriptor: Descriptor) -> Content | None:
         """Return the blob where it lies: of the right size, not verified.
 

@@ -102,6 +102,11 @@ class RegistrySource:
         """Return None: nothing of a registry is a file here."""
         return None
 
+    def hang_up(self) -> None:
+        """Cancel what threads ask of the registry and its mirrors, by its clients; see `Source`."""
+        for place in self._places:
+            place.client.hang_up()
+
     def _first(self, ask: Callable[[_Place], _Result], note: Callable[[str], None]) -> _Result:
         """Return what the first place gives that does not fail; raise what the registry raises."""
         *mirrors, registry = self._places

@@ -62,6 +62,9 @@ class Source(Protocol):
     def local_blob(self, descriptor: Descriptor) -> Content | None:
         """Return the blob where it already lies on this host, not verified, or None."""
 
+    def hang_up(self) -> None:
+        """Let threads that wait for it wait no longer; it is asked for nothing any more."""
+
 
 @contextmanager
 def open_source(

@@ -19,7 +19,7 @@ from converter.vmdk.descriptor import ParentRef
 from converter.vmdk.reader import read_sparse_link
 from converter.vmdk.scratch import write_scratch
 from converter.volume.mount import VolumeMount
-from converter.volume.volumes import Lent
+from converter.volume.volumes import Lent, private
 
 # What a guest's driver looks at on an adapter: targets 0 to 15 but for 7, the adapter's own. The
 # root disk has the first place of the first adapter.
@@ -40,7 +40,7 @@ def make_overlays(folder: Path, lent: Sequence[Lent]) -> None:
             path.unlink()
         with read_sparse_link(volume.disk) as link:
             cid, capacity_bytes = link.descriptor.cid, link.capacity_bytes
-        with open(path, "xb", buffering=0, opener=_private) as file:
+        with open(path, "xb", buffering=0, opener=private) as file:
             write_scratch(
                 file,
                 capacity_bytes=capacity_bytes,
@@ -104,7 +104,3 @@ def _nodes(number: int, volume: Lent) -> Iterator[dict[str, Any]]:
 
 def _overlay(number: int) -> str:
     return f"volume{number}.vmdk"
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -19,7 +19,6 @@ NONE = "none"
 # Docker's own names for what it does without being asked.
 _NAMES = {"default": USER, "bridge": USER, USER: USER, DHCP: DHCP, NONE: NONE}
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
-_DRIVER_OPTIONS = ("model", "ipv6")
 _LONG_FORM = (
     "name=user|dhcp|none[,ip=ADDRESS][,ip6=ADDRESS][,mac-address=MAC]"
     "[,driver-opt=model=virtio-net|vmxnet3][,driver-opt=ipv6=on]"

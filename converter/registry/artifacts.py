@@ -28,14 +28,14 @@ def _unwatched(_sent_bytes: int) -> None:
     """Be told how much was sent, and do nothing."""
 
 
-def manifest_bytes(document: Mapping[str, object]) -> bytes:
+def document_bytes(document: Mapping[str, object]) -> bytes:
     """Return the one form in which documents of ours are written and sent."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
 def manifest_digest(document: Mapping[str, object]) -> str:
     """Return the digest that a manifest of ours will have."""
-    return f"sha256:{hashlib.sha256(manifest_bytes(document)).hexdigest()}"
+    return f"sha256:{hashlib.sha256(document_bytes(document)).hexdigest()}"
 
 
 class ArtifactRepository:
@@ -107,7 +107,7 @@ class ArtifactRepository:
 
     def push_index(self, document: Mapping[str, object], media_type: str, tag: str) -> None:
         """Put an index under a tag."""
-        self._oras.send_index(manifest_bytes(document), media_type, tag)
+        self._oras.send_index(document_bytes(document), media_type, tag)
 
     @cached_property
     def _oras(self) -> OrasPort:

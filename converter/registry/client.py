@@ -71,6 +71,10 @@ class RegistryClient:
     def __exit__(self, *_exception: object) -> None:
         self._transport.close()
 
+    def hang_up(self) -> None:
+        """End what other threads are asking, and whatever is asked later, with CancelledError."""
+        self._transport.hang_up()
+
     def manifest(
         self, repository: str, identifier: str, *, accept: tuple[str, ...]
     ) -> ManifestAnswer:

@@ -12,6 +12,7 @@ from converter.registry.pace import Pace
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[A-Fa-f0-9:]+\])(?::[0-9]{1,5})?"
 _PLACE = re.compile(rf"(?P<host>{_HOST})(?:/(?P<prefix>[a-z0-9._/-]*[a-z0-9]))?/?")
+MOST_TIMEOUT_SECONDS = 86_400  # a day; sockets and locks do not take any number
 _HTTP = "http://"
 _HTTPS = "https://"
 

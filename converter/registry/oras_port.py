@@ -20,7 +20,7 @@ import oras.container
 import oras.provider
 import requests
 
-from converter.registry.artifacts import manifest_bytes
+from converter.registry.artifacts import document_bytes
 from converter.registry.auth.authenticator import PUSH, Scope
 from converter.registry.client import RegistryClient
 from converter.registry.push import push_blob
@@ -106,7 +106,7 @@ class OrasPort(oras.provider.Registry):  # type: ignore[misc]  # oras ships no t
     ) -> requests.Response:
         """Make a request through our client, again where that helps. Raises its errors."""
         assert not stream, "oras is to push; what it would pull, it does not verify"
-        body = data if json is None else manifest_bytes(json)
+        body = data if json is None else document_bytes(json)
         parts = urlsplit(url)  # how the host is reached is our client's to know
 
         def attempt() -> requests.Response:

@@ -48,7 +48,7 @@ def retry_after_seconds(
 
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for years and zones of many digits
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)

@@ -16,7 +16,12 @@ import requests
 from converter.errors import SaltflatError
 from converter.registry.patience import Patience
 
-_CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
+# Nineteen digits are enough for any size, and Python refuses to make a number of thousands.
+_NUMBER = r"[0-9]{1,19}"
+_CONTENT_LENGTH = re.compile(_NUMBER)
+_CONTENT_RANGE = re.compile(
+    rf"bytes\s+(?:({_NUMBER})-({_NUMBER})|\*)/({_NUMBER}|\*)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,12 @@ def range_header(start: int) -> Mapping[str, str]:
     return {"Range": f"bytes={start}-"} if start else {}
 
 
+def content_length(response: requests.Response) -> int | None:
+    """Return how long the server says that the body is; None where that is not said."""
+    length = response.headers.get("Content-Length", "")
+    return int(length) if _CONTENT_LENGTH.fullmatch(length) else None
+
+
 def is_part(response: requests.Response, start: int, *, host: str, what: str) -> bool:
     """Say whether an answer has the blob, or the part from `start` on; if not, it is an error.
 
@@ -76,8 +87,7 @@ def part_of(
     Raises RangeRefusedError when it is not the one from `start` on.
     """
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:
-        length = response.headers.get("Content-Length", "")
-        return BlobPart(0, int(length) if length.isdecimal() else None, chunks)
+        return BlobPart(0, content_length(response), chunks)
     found = _content_range(response)
     if not found or found[1] is None or int(found[1]) != start:
         raise RangeRefusedError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import BinaryIO
@@ -24,6 +25,7 @@ from converter.errors import IntegrityError, UnavailableError, UsageError
 from converter.registry import failures
 from converter.registry.connections import Adapter
 from converter.registry.options import RegistryOptions
+from converter.registry.parts import content_length
 
 MIN_PROGRESS_BYTES = 16 << 10
 _CHUNK_BYTES = 256 << 10
@@ -66,12 +68,20 @@ class Transport:
         # Without this, servers may compress on the way what the digest names uncompressed.
         self._session.headers["Accept-Encoding"] = "identity"
         adapter = Adapter()
+        self._lines = adapter.lines
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
     def close(self) -> None:
         """Close all connections."""
         self._session.close()
+
+    def hang_up(self) -> None:
+        """End what other threads are waiting for, and refuse what they ask for later.
+
+        Both raise CancelledError there. A connection that is only just made is waited for.
+        """
+        self._lines.cut()
 
     def send(self, request: Request, what: str) -> requests.Response:
         """Make the request and follow redirects; the caller closes the response.
@@ -104,8 +114,7 @@ class Transport:
         They also stop too early when less than `MIN_PROGRESS_BYTES` arrive in a read timeout.
         """
         where = place(response.url)
-        length = response.headers.get("Content-Length", "")
-        announced = int(length) if length.isdecimal() else None
+        announced = content_length(response)
         got_bytes = slow_bytes = 0
         waited = 0.0
         try:
@@ -129,8 +138,10 @@ class Transport:
                     )
                 yield chunk
         except failures.TRANSPORT_ERRORS as error:
+            self._require_lines()
             raise failures.from_transport(error, host=where, what=what, begun=True) from error
         if announced is not None and got_bytes < announced and response.request.method != "HEAD":
+            self._require_lines()
             raise failures.TransientError(
                 f"{where} closed the connection after {got_bytes} bytes of {what}.",
                 expected=f"{announced} bytes",
@@ -162,6 +173,7 @@ class Transport:
         return bytes(body)
 
     def _send_once(self, request: Request, url: str, what: str) -> requests.Response:
+        self._require_lines()
         options = self._options
         headers = dict(request.headers)
         if request.authorization and origin(url) == origin(request.url):
@@ -179,10 +191,15 @@ class Transport:
                 allow_redirects=False,
             )
         except failures.TRANSPORT_ERRORS as error:
+            self._require_lines()
             raise failures.from_transport(error, host=place(url), what=what) from error
         finally:
             if body is not None and not isinstance(body, bytes):
                 body.close()
+
+    def _require_lines(self) -> None:
+        if self._lines.are_cut:
+            raise CancelledError
 
     def _redirected(self, response: requests.Response, what: str) -> str:
         try:

@@ -159,6 +159,8 @@ class _Application:
             node = self._numbers.new_node()
             if entry.kind is Kind.SYMLINK:
                 tree.set_symlink(node, entry.target)
+                if tree.retreats:  # a way through what was missing may be another one now
+                    self._forget_paths()
         tree.bind(parent, name, node << KIND_BITS | entry.kind)
         self._mark_fresh(parent, name)
         self._listed.add(parent)
@@ -325,9 +327,10 @@ class _Application:
                 for name, packed in list(tree.directories[directory].items()):
                     if packed & KIND_MASK != Kind.DIRECTORY and not self._is_fresh(directory, name):
                         yield from self._remove(directory, name)
-            if (
-                directory != top
-                and not tree.directories[directory]
-                and not self._is_fresh(parent, parent_name)
-            ):
+            if directory == top or self._is_fresh(parent, parent_name):
+                continue
+            if tree.directories[directory]:
+                # Only this layer's files are left in it: it is an implicit parent now.
+                yield Updated(directory, Entry(b"", Kind.DIRECTORY))
+            else:
                 yield from self._remove(parent, parent_name)

@@ -55,7 +55,8 @@ class Tree:
 
     `links` counts the names of a non-directory that has more than one; `symlinks` has the text of
     every symbolic link. Changes go through the methods, which keep the journal. `steps` counts what
-    ways through the tree have cost so far; it is no part of the value.
+    ways through the tree have cost so far, and `retreats` how often they came back from names that
+    do not exist; neither is part of the value.
     """
 
     root: int
@@ -65,6 +66,7 @@ class Tree:
     symlinks: dict[int, bytes] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
     steps: int = field(default=0, compare=False)
+    retreats: int = field(default=0, compare=False)
 
     @classmethod
     def empty(cls, root: int) -> Tree:
@@ -147,6 +149,7 @@ class Tree:
             if component == b"..":
                 if missing:
                     missing.pop()
+                    self.retreats += 1
                 else:
                     directory = self.parents[directory]
                 continue

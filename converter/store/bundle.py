@@ -29,6 +29,7 @@ from converter.errors import IntegrityError, NotFoundError, SaltflatError, Usage
 from converter.image.model import Image
 from converter.store.bundle_boot import BundleBoot
 from converter.store.links import ChainParameters, LinkRecord
+from converter.store.room import room_for
 
 SCHEMA = 1
 _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
@@ -112,7 +113,7 @@ def write_bundle(
     """
     refuse_occupied(folder, force=force)
     make_directory(folder.parent)
-    with atomic_directory(folder) as temp:
+    with room_for(f"the bundle {folder}"), atomic_directory(folder) as temp:
         (temp / "disk").mkdir()
         for disk in disks:
             (_copy if copy else _share)(disk, temp / "disk" / disk.name)

@@ -21,7 +21,7 @@ from converter.store.layout import Store
 from converter.store.locks import LINK_PREFIX, locked
 
 SCHEMA = 1
-WRITER_VERSION = 4  # raised whenever the same layers would give other bytes
+WRITER_VERSION = 5  # raised whenever the same layers would give other bytes
 
 
 @dataclass(frozen=True, slots=True)

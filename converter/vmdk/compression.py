@@ -75,12 +75,6 @@ def best(library: str | None = None) -> Codec:
     return usual[ISAL] if usual[ISAL].is_available else usual[ZLIB]
 
 
-def fastest() -> Codec:
-    """Return the codec for disks whose bytes nobody promised: isal where it is, else zlib."""
-    fast = Codec(ISAL, 2)
-    return fast if fast.is_available else Codec(ZLIB, 1)
-
-
 class Compressor:
     """Deflates batches of grains on `threads`; a context manager that ends them.
 

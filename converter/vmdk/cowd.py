@@ -17,14 +17,13 @@ from converter.vmdk.c_cowd import (
 )
 from converter.vmdk.c_vmdk import CAPACITY_MAX, ENTRY_BYTES, SECTOR
 from converter.vmdk.disk_file import DiskFile
-from converter.vmdk.entries import from_bytes
-from converter.vmdk.extent import Region, TableExtent, joined_tables
+from converter.vmdk.extent import Region, SectorTableExtent, joined_tables
 
 if TYPE_CHECKING:
     from array import array
 
 
-class CowdExtent(TableExtent):
+class CowdExtent(SectorTableExtent):
     """An open COWD extent."""
 
     def __init__(self, file: DiskFile) -> None:
@@ -35,7 +34,7 @@ class CowdExtent(TableExtent):
         self._directory_end = header.gdOffset + -(-header.numGDEntries * ENTRY_BYTES // SECTOR)
         if self._directory_end > file.sectors:
             file.fail(f"its grain directory at sector {header.gdOffset} is beyond the end")
-        directory = self._entries(header.gdOffset, header.numGDEntries)
+        directory = self.read_entries(header.gdOffset, header.numGDEntries)
         self.take_tables(
             capacity=header.numSectors,
             grain=header.grainSize,
@@ -49,17 +48,9 @@ class CowdExtent(TableExtent):
         """Say no: the format has no entry for zeros."""
         return False
 
-    def grain_sector(self, index: int, slot: int, entry: int) -> int:
-        """Return `entry`, which is the grain's sector."""
-        self.check_entry(index, slot, entry)
-        return entry
-
     def read_table(self, index: int) -> array[int]:
         """Read the grain table that entry `index` of the directory points to."""
-        return self._entries(self.directory[index], COWD_NUM_GTES_PER_GT)
-
-    def _entries(self, sector: int, count: int) -> array[int]:
-        return from_bytes(self.file.read_at(sector * SECTOR, count * ENTRY_BYTES))
+        return self.read_entries(self.directory[index], COWD_NUM_GTES_PER_GT)
 
     def _regions(self, directory: array[int]) -> Iterator[Region]:
         yield Region(0, COWD_HEADER_SECTORS, "header")

@@ -15,8 +15,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from converter.vmdk.c_vmdk import SECTOR
+from converter.vmdk.c_vmdk import ENTRY_BYTES, SECTOR
 from converter.vmdk.disk_file import DiskFile
+from converter.vmdk.entries import from_bytes
 
 if TYPE_CHECKING:
     from array import array
@@ -101,15 +102,27 @@ class ExtentReader(ABC):
             yield pending
 
 
-class TableExtent(ExtentReader):
-    """An extent whose directory leads to tables, whose entries lead to grains.
-
-    A subclass reads the header and calls `take_tables`; what its entries mean is in three methods.
-    """
+class FileExtent(ExtentReader):
+    """An extent with a file, in which data stand as they are where a subclass says nothing else."""
 
     def __init__(self, file: DiskFile) -> None:
         """Begin with nothing but the file."""
         self.file = file
+
+    def read_data(self, piece: Piece, view: memoryview) -> None:
+        """Fill `view` from where the piece stands in the file."""
+        self.file.read_into(piece.position, view)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+class TableExtent(FileExtent):
+    """An extent whose directory leads to tables, whose entries lead to grains.
+
+    A subclass reads the header and calls `take_tables`; what its entries mean is in three methods.
+    """
 
     def take_tables(
         self,
@@ -184,14 +197,6 @@ class TableExtent(ExtentReader):
             kind, position = Kind.DATA, first * SECTOR + in_grain
         return Piece(kind, offset, min((after - slot) * grain_bytes - in_grain, length), position)
 
-    def read_data(self, piece: Piece, view: memoryview) -> None:
-        """Fill `view` from where the piece stands in the file."""
-        self.file.read_into(piece.position, view)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
     def check_entry(self, index: int, slot: int, sector: int) -> None:
         """Raise IntegrityError unless a grain at `sector` is one that may be."""
         where = f"entry {slot} of grain table {index}"
@@ -204,6 +209,19 @@ class TableExtent(ExtentReader):
         at = bisect_right(self._region_begins, end - 1) - 1
         if self.regions[at].end > sector:
             self.file.fail(f"{where} points to sector {sector}, into the {self.regions[at].what}")
+
+
+class SectorTableExtent(TableExtent):
+    """An extent whose entries, in tables and directory, are sectors in 32 bits."""
+
+    def grain_sector(self, index: int, slot: int, entry: int) -> int:
+        """Return `entry`, which is the grain's sector."""
+        self.check_entry(index, slot, entry)
+        return entry
+
+    def read_entries(self, sector: int, count: int) -> array[int]:
+        """Read `count` entries from `sector` on, unchecked."""
+        return from_bytes(self.file.read_at(sector * SECTOR, count * ENTRY_BYTES))
 
 
 def joined_tables(sectors: Iterable[int], table_sectors: int, file: DiskFile) -> Iterator[Region]:

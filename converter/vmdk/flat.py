@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from converter.vmdk.c_vmdk import SECTOR
 from converter.vmdk.disk_file import DiskFile
-from converter.vmdk.extent import ExtentReader, Kind, Piece
+from converter.vmdk.extent import ExtentReader, FileExtent, Kind, Piece
 
 FLAT_GRAIN_BYTES = 65536  # ours: holes that do not fill one of these are read as data
 
 
-class FlatExtent(ExtentReader):
+class FlatExtent(FileExtent):
     """Sectors of a raw file from `offset` on; several extents may share a file."""
 
     grain_bytes = FLAT_GRAIN_BYTES
@@ -25,7 +25,7 @@ class FlatExtent(ExtentReader):
                 f"its size of {file.size_bytes} bytes is less than "
                 f"the {sectors} sectors from sector {offset} on that its descriptor says"
             )
-        self.file = file
+        super().__init__(file)
         self.capacity_bytes = sectors * SECTOR
         self._begin = offset * SECTOR
 
@@ -41,14 +41,6 @@ class FlatExtent(ExtentReader):
         up_to = self.file.next_hole(data) - self._begin
         up_to = -(-up_to // FLAT_GRAIN_BYTES) * FLAT_GRAIN_BYTES
         return Piece(Kind.DATA, offset, min(max(up_to, offset + 1), end) - offset, position)
-
-    def read_data(self, piece: Piece, view: memoryview) -> None:
-        """Fill `view` from where the piece stands in the file."""
-        self.file.read_into(piece.position, view)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
 
 
 class ZeroExtent(ExtentReader):

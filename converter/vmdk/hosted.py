@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from converter.vmdk.c_vmdk import (
     DESCRIPTOR_OFFSET,
-    ENTRY_BYTES,
     FOOTER_TAIL,
     GT_SIZE,
     NUM_GTES_PER_GT,
@@ -24,8 +23,7 @@ from converter.vmdk.c_vmdk import (
     SparseExtentHeader,
 )
 from converter.vmdk.disk_file import DiskFile
-from converter.vmdk.entries import from_bytes
-from converter.vmdk.extent import Region, TableExtent, joined_tables
+from converter.vmdk.extent import Region, SectorTableExtent, joined_tables
 from converter.vmdk.header import (
     HeaderError,
     check_places,
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from array import array
 
 
-class SparseExtent(TableExtent):
+class SparseExtent(SectorTableExtent):
     """An open hosted sparse extent; its grains are not compressed."""
 
     def __init__(self, file: DiskFile, header: SparseExtentHeader) -> None:
@@ -62,11 +60,6 @@ class SparseExtent(TableExtent):
         """Say whether a table entry stands for zeros; without the header's flag none does."""
         return self.has_zeroed_grains and entry == SPARSE_GTE_ZEROED
 
-    def grain_sector(self, index: int, slot: int, entry: int) -> int:
-        """Return `entry`, which is the grain's sector."""
-        self.check_entry(index, slot, entry)
-        return entry
-
     def read_table(self, index: int) -> array[int]:
         """Read the grain table that entry `index` of the directory, which is not 0, points to."""
         return self.read_entries(self.directory[index], NUM_GTES_PER_GT)
@@ -74,10 +67,6 @@ class SparseExtent(TableExtent):
     def read_directory(self, sector: int) -> array[int]:
         """Read the grain directory, or its copy, at `sector`."""
         return self.read_entries(sector, self.layout.tables)
-
-    def read_entries(self, sector: int, count: int) -> array[int]:
-        """Read `count` entries from `sector` on, unchecked."""
-        return from_bytes(self.file.read_at(sector * SECTOR, count * ENTRY_BYTES))
 
     def _regions(self, directory: array[int]) -> Iterator[Region]:
         """Yield what is not guest data."""

@@ -262,7 +262,7 @@ class Volumes:
         try:
             folder.chmod(0o700)
             (folder / USERS).mkdir(mode=0o700)
-            with open(folder / DISK_FILE, "xb", buffering=0, opener=_private) as file:
+            with open(folder / DISK_FILE, "xb", buffering=0, opener=private) as file:
                 write_volume(
                     file,
                     size_bytes=volume.size_bytes,
@@ -346,5 +346,6 @@ def _uses(mounts: Iterable[VolumeMount]) -> dict[str, Use]:
     return uses
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
+    """Be an `opener` of `open`, for a file that only its owner may read."""
     return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -51,7 +51,8 @@ class Outcome:
 
 class _Stage(enum.IntEnum):
     ASKED = 0  # the registries have answered
-    CONVERTED = 1
+    PULLING = 1  # what is no network's time of a pull is over
+    CONVERTED = 2
 
 
 class _Worker:
@@ -103,6 +104,7 @@ class Simulation:
         self._down = Pipe(site.cache_rate)
         self._now = 0.0
         self._blobs: set[int] = set()
+        self._missing: dict[int, int] = {}  # link -> bytes to be pulled for it, soon
         self._source_bytes = self._again = 0
         self._pushed = self._pulled = self._pulls = 0
         self._busy = 0.0
@@ -131,6 +133,8 @@ class Simulation:
                 _, _, stage, link = heapq.heappop(self._times)
                 if stage == _Stage.ASKED:
                     self._asked(link)
+                elif stage == _Stage.PULLING:
+                    self._down.add(self._now, link, self._missing.pop(link), most=self._pull_rate)
                 else:
                     self._made(link)
             self._wake()
@@ -192,30 +196,32 @@ class Simulation:
 
     def _asked(self, link: int) -> None:
         """Pull what the link stands on, or go on to its blob."""
-        size = self._missing_bytes(link)
-        if size:
+        size, links = self._lacking(link)
+        if links:
             self._pulls += 1
             self._pulled += size
-            self._down.add(self._now, link, size, most=self._pull_rate)
+            self._missing[link] = size
+            self._later(self._costs.pull_seconds * links, _Stage.PULLING, link)
         else:
             self._pulled_all(link)
 
-    def _missing_bytes(self, link: int) -> int:
-        """Return what has to be pulled for a link, and let its worker have it."""
+    def _lacking(self, link: int) -> tuple[int, int]:
+        """Return the bytes to be pulled for a link, of how many links; let its worker have them."""
         forest, costs, held = self._forest, self._costs, self._workers[self._worker_of[link]].links
-        size = 0
+        size, links = 0, 0
         below = forest.parents[link]
         while below != NO_PARENT and below not in held:
             if self._worker_of[below] == self._worker_of[link]:
                 break  # it is making it, or has made it, and so has what is below
             held.add(below)
             blob = forest.blobs[below]
+            links += 1
             if self._exchange is Exchange.LINKS:
                 size += self._transport_bytes(blob)
             else:
                 size += int(costs.state_bytes * forest.files[blob]) + 1
             below = forest.parents[below]
-        return size
+        return size, links
 
     def _transport_bytes(self, blob: int) -> int:
         forest = self._forest

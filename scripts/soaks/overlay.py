@@ -11,7 +11,6 @@ import io
 import os
 import random
 import stat
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -23,7 +22,7 @@ from converter.layer.changeset import read_changes
 from converter.layer.entry import Entry, Kind
 from converter.layer.tar import read_entries
 from converter.rootfs.expected import ExpectedTree
-from tests.images.raw_layout import TAG, RawLayer, write_layout
+from scripts.soaks._umoci import difference, unpack
 from tests.images.tarball import TarBuilder
 
 COUNT = 3_000  # images
@@ -55,7 +54,7 @@ def run(count: int, seed: int) -> list[str]:
             outcomes["same but for a folder's mode"] += 1
         else:
             outcomes["differ"] += 1
-            failures.append(f"seed {seed}, image {number}: {_difference(ours, theirs)}: {told}")
+            failures.append(f"seed {seed}, image {number}: {difference(ours, theirs)}: {told}")
     sys.stderr.write(f"{dict(outcomes)}\n")
     return failures
 
@@ -146,12 +145,10 @@ def _content(entry: Entry) -> bytes:
 
 def _unpack(folder: Path, layers: list[bytes]) -> FileTree | None:
     """Return the tree that umoci makes of `layers`, None if it refuses them."""
-    write_layout(folder / "image", [RawLayer(layer) for layer in layers])
-    command = ["umoci", "unpack", "--image", f"{folder}/image:{TAG}", f"{folder}/bundle"]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
-    if done.returncode:
+    unpacked = unpack(folder, layers)
+    if unpacked is None:
         return None
-    root = os.fsencode(folder / "bundle" / "rootfs")
+    root = os.fsencode(unpacked)
     found: FileTree = {}
     first: dict[int, bytes] = {}
     for path in sorted(_walk(root)):
@@ -186,10 +183,3 @@ def _is_order_alone(ours: FileTree, theirs: FileTree) -> bool:
         or (mine == (Kind.DIRECTORY, _IMPLICIT_MODE, b"", b"") and theirs[path][0] == mine[0])
         for path, mine in ours.items()
     )
-
-
-def _difference(ours: FileTree | None, theirs: FileTree | None) -> str:
-    if ours is None or theirs is None:
-        return "only we refuse" if ours is None else "only umoci refuses"
-    path = min(path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path))
-    return f"{path!r} is {ours.get(path)} here and {theirs.get(path)} there"

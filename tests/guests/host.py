@@ -337,3 +337,9 @@ def served(booted_machine: Booted, key: bytes | None = None) -> Iterator[GuestHo
             yield host
         finally:  # a socket that a failed test leaves open fails a later one
             host.close()
+
+
+def ended(machine: Booted, host: GuestHost) -> None:
+    """Go on as a host until the machine has switched itself off: it waits for our last word."""
+    host.wait(lambda: not machine.machine.is_alive(), 30)
+    assert machine.machine.wait(0) == 0

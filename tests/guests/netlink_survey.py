@@ -93,17 +93,27 @@ def running(kernel: netlink.RouteSocket) -> list[list[object]]:
 
 
 def leases(card: Card) -> list[dict[str, object]]:
-    """Return what is seen after each of some leases."""
+    """Return what is seen after each of some leases, and what was refused of it."""
     told = {"ip": "10.2.0.50", "mask": "24", "lease": "600", "router": "10.2.0.1", "mtu": "1300"}
     found = []
     for change in (
         {},
         {"lease": "700", "router": "10.2.0.2", "mtu": ""},  # a renewal
         {"ip": "10.3.0.50", "router": "10.3.0.1", "staticroutes": ""},  # another address
+        {  # one alone, as a cloud gives it: the way to the gateway is a route on the wire
+            "ip": "10.4.0.50",
+            "mask": "32",
+            "staticroutes": "198.51.100.0/24 224.0.0.1 "  # which the kernel refuses: by itself
+            "10.4.0.1/32 0.0.0.0 0.0.0.0/0 10.4.0.1 192.0.2.5/24 0.0.0.0",
+        },
         None,
     ):
-        card.take(None if change is None else read_lease({**told, **change}))
-        found.append(seen())
+        refused = ""
+        try:
+            card.take(None if change is None else read_lease({**told, **change}))
+        except OSError as error:
+            refused = os.strerror(error.errno or 0)
+        found.append({**seen(), "refused": refused})
     return found
 
 

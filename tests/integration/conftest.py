@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.guests import disk
 from tests.images import prepared
 from tests.images.cache import ROOT
 from tests.images.gotools import go_program
 from tests.images.gotools import go_tools as go_tools_folder
 from tests.integration import warm
 from tests.integration.artifact_places import Place, serve_place
+from tests.integration.registry_server import registry_server
 from tests.schemas import check_output
 from tinykernel.record import BootImage
 
@@ -119,31 +119,23 @@ def tiny_image() -> BootImage:
 def store(boot_store: Path, tmp_path: Path) -> Path:
     """Return a store of the test's own that already has the boot image (as hard links)."""
     target = tmp_path / "store"
-    shutil.copytree(boot_store, target, copy_function=_link_or_copy)
+    shutil.copytree(boot_store, target, copy_function=link_or_copy)
     return target
+
+
+@pytest.fixture(scope="session")
+def link(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root disk of small guests, on which machines stand with a child of their own."""
+    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64", "setpriv"):
+        tool(name)
+    return disk.build(tmp_path_factory.mktemp("disk"))
 
 
 @pytest.fixture(scope="session")
 def registry(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve an empty docker-registry over plain HTTP; return its `localhost:port`."""
-    program = tool("docker-registry")
-    folder = tmp_path_factory.mktemp("registry")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = folder / "config.yml"
-    config.write_text(
-        "version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"
-        f'storage: {{filesystem: {{rootdirectory: "{folder}/data"}}, delete: {{enabled: true}}}}\n'
-        f'http: {{addr: "127.0.0.1:{port}"}}\n'
-    )
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([program, "serve", config], stdout=log, stderr=log)
-    try:
-        _wait_for(port, server, folder / "log")
-        yield f"localhost:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
+    with registry_server(tool("docker-registry"), tmp_path_factory.mktemp("registry")) as server:
+        yield f"localhost:{server.host.rpartition(':')[2]}"
 
 
 @pytest.fixture(scope="session")
@@ -188,20 +180,9 @@ def trixie(tool: Tool) -> Path:
     return prepared.trixie_root()
 
 
-def _link_or_copy(source: str, target: str) -> None:
+def link_or_copy(source: str, target: str) -> None:
+    """Have `target` be the file `source`: what `shutil.copytree` may call for files that stay."""
     try:
         os.link(source, target)
     except OSError:  # the cache lies on another file system
         shutil.copy2(source, target)
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while server.poll() is None and time.monotonic() < deadline:
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    server.kill()
-    pytest.fail(f"the registry did not start:\n{log.read_text()}")

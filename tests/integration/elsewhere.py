@@ -37,3 +37,9 @@ def link_digests(store: Path) -> dict[str, str]:
             with path.open("rb") as file:
                 found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def disk_digests(store: Path) -> dict[str, str]:
+    """Return the SHA-256 of each disk of a store, by file name, in their order."""
+    found = link_digests(store)
+    return {name: digest for name, digest in found.items() if name.endswith(".vmdk")}

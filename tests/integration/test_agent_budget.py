@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from scripts.benches import agent as bench
-from tests.guests import disk
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm]
 
@@ -17,13 +13,6 @@ MOST_KIB_PER_EXEC = 64
 OUTPUT_BYTES = 16 << 20  # a quarter of the benchmark's: sixteen times what the agent may keep
 MOST_KIB_UNREAD = 2048  # a ring of 1 MiB, 16 KiB of each of twenty, and what holds them
 MOST_KIB_LEFT = 1024  # of a burst of output and a hundred processes
-
-
-@pytest.fixture(scope="module")
-def link(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64", "setpriv"):
-        tool(name)
-    return disk.build(tmp_path_factory.mktemp("disk"))
 
 
 @pytest.mark.timeout(300)

@@ -8,7 +8,9 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,7 @@ from tests.integration.conftest import Saltflat
 from tests.integration.direct_push import push_workload
 from tests.integration.registry_server import RegistryServer, registry_server
 from tests.integration.vcsim import vcsim
+from tests.integration.watching_proxy import Asked, Reply, watching_proxy
 
 pytestmark = pytest.mark.integration
 
@@ -52,6 +55,7 @@ defaults:
 images:
   - image: HOST/team/one
     tags: ["1.*", "regex:[0-9]-none"]
+    push: HOST/chains/all
   - HOST/team/two:2.0
 """
 
@@ -164,28 +168,38 @@ def test_an_export_makes_room_when_its_tag_has_moved_and_a_bundle_by_force(
 def test_images_that_fail_leave_the_others_alone(
     server: RegistryServer, saltflat: Saltflat, tmp_path: Path
 ) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("schema: 1\nmax-layers: 1\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = f"127.0.0.1:{free.getsockname()[1]}"
     lines = [
-        {"defaults": {"plain-http": True}},
+        {"defaults": {"plain-http": True, "retries": 0}},
         f"{server.host}/team/one:none",
         {"image": f"{server.host}/team/one:1.0", "max-layer-size": 2000},
         {"image": f"{server.host}/team/two", "newest": 1},
+        {"image": f"{server.host}/team/two:2.0", "policy": str(policy)},
+        f"{nobody}/team/two:2.0",
     ]
     stdin = "\n".join(map(json.dumps, lines)).encode()
     command = ("batch", "-", "--store", tmp_path / "store", "--format", "json")
 
+    assert saltflat("batch", tmp_path).returncode == 2
     stopped = saltflat(*command, stdin=stdin)
-    assert stopped.returncode == 3
+    assert stopped.returncode == 7  # a rule is worse than an image that is not there
     assert json.loads(stopped.stdout)["skipped"] == 2
 
     done = saltflat(*command, "--keep-going", stdin=stdin)
     assert done.returncode == 5  # more bytes than allowed is worse than an image that is not there
     images = json.loads(done.stdout)["images"]
-    assert [image["state"] for image in images] == ["failed", "failed", "done"]
     assert [image["failure"] and image["failure"]["kind"] for image in images] == [
         "not-found",
         "integrity",
         None,
+        "policy",
+        "unavailable",
     ]
+    assert [image["state"] for image in images] == ["failed", "failed", "done", "failed", "failed"]
+    assert images[3]["failure"]["cause"] == "max-layers"
     assert "line 2:" in images[0]["failure"]["what"]
 
 
@@ -337,6 +351,59 @@ def test_nothing_is_left_of_a_batch_that_is_ended(
     let_go()
     saltflat.good("batch", tmp_path / "images.yaml", "--store", tmp_path / "store", "--jobs", "1")
     saltflat.good("store", "verify", "--store", tmp_path / "store")
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"])
+def test_an_interrupt_does_not_wait_for_a_registry(
+    saltflat: Saltflat, tmp_path: Path, answer: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mute.settimeout(WAIT_SECONDS)
+        file = tmp_path / "images.jsonl"
+        file.write_text(json.dumps({"image": f"127.0.0.1:{mute.getsockname()[1]}/a:1"}))
+        command = ("batch", file, "--store", tmp_path / "store", "--plain-http")
+        process = subprocess.Popen(
+            [*prepared.SALTFLAT, *map(os.fspath, command)], env=saltflat.whole_environment
+        )
+        line, _address = mute.accept()
+        with line:
+            assert line.recv(1000).startswith(b"GET ")
+            line.sendall(answer)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(WAIT_SECONDS) == 130  # of a timeout of 60 seconds, and second tries
+
+
+@pytest.mark.parametrize("verb", ["batch", "convert"])
+def test_nor_does_it_wait_for_layers(
+    server: RegistryServer, saltflat: Saltflat, tmp_path: Path, verb: str
+) -> None:
+    layer = digest_of(LAYERS["flavour-base-9"].blob)
+    at_it, let_go = threading.Event(), threading.Event()
+
+    def hold(asked: Asked) -> Reply | None:
+        if not asked.path.endswith(layer):
+            return None
+        at_it.set()
+        let_go.wait(2 * WAIT_SECONDS)
+        return Reply(0)
+
+    with watching_proxy(server.host) as proxy:
+        proxy.meddle = hold
+        source = f"{proxy.host}/team/one:1.0"
+        (tmp_path / "images.jsonl").write_text(json.dumps(source))
+        what = source if verb == "convert" else tmp_path / "images.jsonl"
+        command = (verb, what, "--store", tmp_path / "store", "--plain-http")
+        process = subprocess.Popen(
+            [*prepared.SALTFLAT, *map(os.fspath, command)], env=saltflat.whole_environment
+        )
+        try:
+            assert at_it.wait(WAIT_SECONDS)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(WAIT_SECONDS) == 130
+        finally:
+            let_go.set()
+            process.kill()
+            process.wait()
 
 
 def test_templates_are_imported_once(

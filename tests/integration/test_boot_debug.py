@@ -7,13 +7,11 @@ import json
 import re
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from converter.machine.model import RunConfig
-from tests.guests import disk
 from tests.guests.host import Booted, booted, served
 from tests.images import prepared
 from tests.integration.conftest import Saltflat
@@ -86,12 +84,6 @@ class Shell:
     def _read(self) -> None:
         with contextlib.suppress(TimeoutError):
             self._said += self._socket.recv(4096)
-
-
-@pytest.fixture(scope="module")
-def link(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tool("qemu-system-x86_64")
-    return disk.build(tmp_path_factory.mktemp("disk"))
 
 
 @pytest.mark.vm

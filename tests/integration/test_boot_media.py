@@ -19,7 +19,7 @@ import pytest
 
 from converter.machine.model import RunConfig
 from scripts.soaks.tinykernel import built_elsewhere, differences
-from tests.guests import disk, media
+from tests.guests import media
 from tests.guests.host import BOOT_SECONDS, booted, served
 from tests.integration import warm
 from tinykernel.media.record import Kind, Media, load_media
@@ -69,11 +69,6 @@ def built(
     for name in PROGRAMS:
         tool(name)
     return build(boot_media_store, tmp_path_factory.mktemp("media"), *KINDS)
-
-
-@pytest.fixture(scope="module")
-def link(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return disk.build(tmp_path_factory.mktemp("disk"))
 
 
 def test_the_same_bytes_in_another_environment(boot_media_store: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.images.prepared import SALTFLAT
 from tests.integration.conftest import Saltflat
+from tests.integration.elsewhere import disk_digests
 
 pytestmark = pytest.mark.integration
 
@@ -24,13 +25,6 @@ def _convert(saltflat: Saltflat, store: Path, source: str, *options: str) -> dic
     output = saltflat.good("convert", "--store", store, "--format", "json", *options, source)
     document: dict[str, object] = json.loads(output)
     return document
-
-
-def _hashes(store: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted((store / "links").glob("*.vmdk"))
-    }
 
 
 def test_links_hash_to_what_the_result_says_and_are_named_by_their_parents(
@@ -58,7 +52,7 @@ def test_a_child_made_from_the_stored_state_equals_one_made_in_one_go(
     _convert(saltflat, whole, f"oci:{corner_layout}:latest")
     for prefix in range(1, 6):
         _convert(saltflat, stepwise, f"oci:{corner_layout}:prefix-{prefix}")
-    assert _hashes(whole) == _hashes(stepwise)
+    assert disk_digests(whole) == disk_digests(stepwise)
 
 
 def test_a_child_needs_its_parents_states_and_nothing_else_of_them(

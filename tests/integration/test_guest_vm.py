@@ -11,26 +11,18 @@ import io
 import random
 import signal
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from converter.machine.model import Channel, RunConfig
-from tests.guests import disk
-from tests.guests.host import BOOT_SECONDS, Booted, GuestHost, Record, booted, served
+from tests.guests.host import BOOT_SECONDS, GuestHost, Record, booted, ended, served
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm]
 
 SHELL = ("/bin/sh", "-c")
 DOCKER_CAPABILITIES = "00000000a80425fb"
-
-
-@pytest.fixture(scope="module")
-def link(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64", "setpriv"):
-        tool(name)
-    return disk.build(tmp_path_factory.mktemp("disk"))
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +42,6 @@ def guest(link: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gues
         assert host.processes[0].stdout == bytes(300_000)
         ended(machine, host)
         assert "the host is not there" not in machine.console()
-
-
-def ended(machine: Booted, host: GuestHost) -> None:
-    """Go on as a host until the machine has switched itself off: it waits for our last word."""
-    host.wait(lambda: not machine.machine.is_alive(), 30)
-    assert machine.machine.wait(0) == 0
 
 
 class Numbers:

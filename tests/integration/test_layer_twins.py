@@ -6,7 +6,6 @@ dialect and unpacks them again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ from tests.images.disks import checked_mount, convert
 from tests.images.raw_layout import TAG, RawLayer, write_layout
 from tests.images.trees import differences, read_tree
 from tests.integration.conftest import Saltflat
+from tests.integration.elsewhere import disk_digests
 
 pytestmark = pytest.mark.integration
 
@@ -46,20 +46,13 @@ def _blobs(layout: Path) -> list[bytes]:
     return [blob(layer["digest"]) for layer in manifest["layers"]]
 
 
-def _disks(store: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (store / "links").glob("*.vmdk")
-    }
-
-
 def test_skopeos_twins_of_an_image_are_the_same_disks(
     saltflat: Saltflat, tool: Tool, tmp_path: Path
 ) -> None:
     layers = [RawLayer(layer) for layer in rules.layers()]
     plain = write_layout(tmp_path / "plain", layers)
     convert(saltflat.good, tmp_path / "store", plain)
-    expected = _disks(tmp_path / "store")
+    expected = disk_digests(tmp_path / "store")
     assert len(expected) == len(layers)
     uncompressed = f"dir:{tmp_path}/uncompressed"  # skopeo leaves alone what it thinks compressed
     _copy(tool, f"{plain}:{TAG}", uncompressed, "--dest-decompress")
@@ -72,7 +65,7 @@ def test_skopeos_twins_of_an_image_are_the_same_disks(
             assert (SKIPPABLE_FRAME in blob) == (form == "zstd:chunked")
         store = tmp_path / f"store-{layout.name}"
         convert(saltflat.good, store, f"oci:{layout}:{TAG}")
-        assert _disks(store) == expected, form
+        assert disk_digests(store) == expected, form
 
 
 NAMES = ["plain", "with space", "per%41cent", "eq=uals", "\u00fc", "new\nline", "empty"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import converter
 from converter.errors import PolicyError
-from converter.events import StepFinished
+from converter.events import Monitor, StepFinished
 from tests.images.cache import ROOT
 
 pytestmark = pytest.mark.integration
@@ -65,6 +67,25 @@ def test_the_documented_programs(
     assert events[-1].startswith("sha256:")
     (link,) = links
     assert Path(link.split()[1]) == tmp_path / "store" / "links" / f"{link.split()[0]}.vmdk"
+
+
+def test_what_nobody_watches_any_more_goes_on_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("converter.watching._MOST_WAITING", 1)
+    ended = threading.Event()
+
+    def call(monitor: Monitor) -> str:
+        with ThreadPoolExecutor(1) as threads:  # as layers are fetched; a program waits for these
+            for number in range(4):
+                threads.submit(monitor, StepFinished(str(number))).result()
+        ended.set()
+        return "whole"
+
+    work = converter.watch(call)
+    for event in work:
+        assert event == StepFinished("0")
+        break
+    assert ended.wait(60)
+    assert work.result() == "whole"
 
 
 def test_what_is_left_early_can_be_gone_on_with(corner_layout: Path, tmp_path: Path) -> None:

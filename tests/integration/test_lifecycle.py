@@ -40,14 +40,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.vm]
 
 
 @pytest.fixture(scope="module")
-def spec(
-    tool: Callable[[str], str], boot_store: Path, tmp_path_factory: pytest.TempPathFactory
-) -> MachineSpec:
-    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64"):
-        tool(name)
+def spec(boot_store: Path, link: Path) -> MachineSpec:
     (boot,) = (boot_store / "boot").glob("*/boot.json")
     return MachineSpec(
-        chain=(disk.build(tmp_path_factory.mktemp("disk")),),
+        chain=(link,),
         capacity_bytes=disk.CAPACITY_BYTES,
         boot=load_boot_image(boot.parent),
         guest=GuestConfig(

@@ -22,7 +22,6 @@ from agent.host.stdio import Stdio
 from agent.tether.host_config import HostConfig
 from agent.tether.restart import RestartPolicy
 from converter.machine.model import GuestVolume, RunConfig
-from tests.guests import disk as guest_disk
 from tests.guests.host import Booted, booted
 from tests.guests.relayed import relayed
 from tests.integration.lifecycle import until
@@ -114,13 +113,6 @@ def running(
 def printed(address: client.Address) -> bytes:
     entries = client.logs(address)
     return b"".join(entry.data for entry in entries if isinstance(entry, client.Output))
-
-
-@pytest.fixture(scope="module")
-def link(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64"):
-        tool(name)
-    return guest_disk.build(tmp_path_factory.mktemp("disk"))
 
 
 def shell(script: str, **members: Any) -> RunConfig:

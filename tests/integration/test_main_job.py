@@ -14,6 +14,7 @@ import pytest
 
 from tests.images.prepared import SALTFLAT
 from tests.integration.conftest import Saltflat
+from tests.integration.elsewhere import disk_digests
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm]
 
@@ -24,25 +25,18 @@ def reference(push: Callable[..., str], demo_layout: Path) -> str:
     return push(demo_layout, "1", "demo/app:1")
 
 
-def _disks(store: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (store / "links").glob("*.vmdk")
-    }
-
-
 def test_from_registry_to_exit_code(saltflat: Saltflat, store: Path, reference: str) -> None:
     command = ["sh", "-c", "echo out; echo err >&2; exit 7"]
     done = saltflat("-q", "run", "--store", store, "--plain-http", reference, *command)
     assert (done.returncode, done.stdout) == (7, b"out\n"), done.stderr
     assert done.stderr.splitlines()[-1] == b"err"
-    before = _disks(store)
+    before = disk_digests(store)
     assert len(before) == 4
     # A second run uses what is there, on the other line, and leaves the chain as it was.
     options = ["--plain-http", "--channel", "serial", "-i"]
     done = saltflat("-q", "run", "--store", store, *options, reference, "cat", stdin=b"hi\n")
     assert (done.returncode, done.stdout) == (0, b"hi\n"), done.stderr
-    assert _disks(store) == before
+    assert disk_digests(store) == before
 
 
 def test_bundle_with_docker_runs_options(

@@ -18,21 +18,13 @@ import pytest
 
 from agent.tether.host_config import HostConfig
 from converter.machine.model import RunConfig
-from tests.guests import disk
-from tests.guests.host import BOOT_SECONDS, Booted, GuestHost, Record, booted, served
+from tests.guests.host import BOOT_SECONDS, Booted, GuestHost, Record, booted, ended, served
 from tests.guests.lan import Lan, lan
 
 pytestmark = [pytest.mark.integration, pytest.mark.vm, pytest.mark.timeout(300)]
 
 SHELL = ("/bin/sh", "-c")
 FIRST, SECOND, THIRD, OTHER = (f"02:42:00:00:00:0{n}" for n in (1, 2, 3, 9))
-
-
-@pytest.fixture(scope="module")
-def link(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64"):
-        tool(name)
-    return disk.build(tmp_path_factory.mktemp("disk"))
 
 
 def user_card(number: int, mac: str, model: str, options: str = "") -> list[str]:
@@ -43,11 +35,6 @@ def user_card(number: int, mac: str, model: str, options: str = "") -> list[str]
 def with_cards(cards: list[str], inside: Sequence[str] = ()) -> Callable[[list[str]], list[str]]:
     """Return what adds cards to QEMU's arguments; `inside` executes QEMU in another place."""
     return lambda arguments: [*inside, *arguments, *cards]
-
-
-def ended(machine: Booted, host: GuestHost) -> None:
-    host.wait(lambda: not machine.machine.is_alive(), 30)
-    assert machine.machine.wait(0) == 0
 
 
 def running(machine: Booted, host: GuestHost) -> None:

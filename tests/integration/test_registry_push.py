@@ -13,7 +13,7 @@ from converter.errors import NotFoundError, SaltflatError
 from converter.image import c_oci as c
 from converter.image.digest import Digest
 from converter.registry import listing
-from converter.registry.artifacts import ArtifactRepository, manifest_bytes
+from converter.registry.artifacts import ArtifactRepository, document_bytes
 from converter.registry.client import RegistryClient, RegistryOptions
 from converter.registry.push import push_blob
 from tests.integration.registry_server import RegistryServer, registry_server
@@ -68,7 +68,7 @@ def test_blobs_and_a_manifest(
     done = subprocess.run(
         [*command, f"docker://{registry.host}/one:b"], capture_output=True, check=True, timeout=60
     )
-    assert done.stdout == manifest_bytes(manifest)
+    assert done.stdout == document_bytes(manifest)
 
 
 def test_an_empty_blob(registry: RegistryServer, client: RegistryClient) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import resource
 import signal
 import threading
 import time
@@ -17,7 +19,9 @@ from agent.host import (
     Stdio,
 )
 from agent.host import client as clients
+from agent.host.client.connection import Connection
 from agent.host.relay import write_key
+from agent.host.relay.c_relay import STDIN_HEADER, FrameKind
 from agent.wire import STDOUT
 from tests.integration.relay_guest import Guest, Program
 from tests.integration.relay_runs import (
@@ -85,6 +89,61 @@ def test_several_clients_see_the_same_and_their_stdin_is_interleaved():
         assert first.out == second.out == program.out
         assert first.result.code == second.result.code == 0
         guest.join()
+
+
+def test_a_relay_that_can_write_nothing_down_takes_nothing_until_it_can():
+    """Neither what the guest says nor what a client gives is lost or doubled."""
+    program = Program(out=random.Random(7).randbytes(200_000), ends=False)
+    with machine_folder() as (folder, line, key), contextlib.ExitStack() as stack:
+        relay = RelayProcess(folder, line)
+        stack.callback(relay.kill)
+        usual = resource.prlimit(relay.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(relay.process.pid, resource.RLIMIT_FSIZE, (100_000, usual[1]))
+        guest = Guest(line, key, program)
+        stack.callback(guest.close)
+        until(lambda: clients.describe(relay.address)["condition"] == "stuck")
+        given = b"z" * 10_000
+        Attached(relay.address, given)
+        assert "File too large" in clients.describe(relay.address)["detail"]
+        assert (len(logged(folder, STDOUT)) < 100_000, program.stdin) == (True, b"")
+        resource.prlimit(relay.process.pid, resource.RLIMIT_FSIZE, usual)
+        until(lambda: (logged(folder, STDOUT), program.stdin) == (program.out, given))
+        assert clients.describe(relay.address)["condition"] == "alive"
+
+
+def test_a_client_that_comes_back_on_another_connection_has_its_stdin_taken_once():
+    """Its first connection was lost, with or without the relay's having seen that."""
+
+    def attach(writer: bytes) -> tuple[Connection, int]:
+        connection = stack.enter_context(Connection(relay.address))
+        answer = connection.ask({"type": "attach", "stdin": True, "writer": writer.hex()})
+        return connection, answer["taken"]
+
+    def give(connection: Connection, offset: int, data: bytes) -> None:
+        connection.send_frame(FrameKind.STDIN, STDIN_HEADER.pack(offset), data)
+
+    program = Program(ends=False)
+    with machine_folder() as (folder, line, key), contextlib.ExitStack() as stack:
+        relay = RelayProcess(folder, line)
+        stack.callback(relay.kill)
+        for letter, is_seen in ((b"a", True), (b"b", False)):
+            first, taken = attach(letter * 16)
+            assert taken == 0, "there is no guest yet that could take any"
+            give(first, 0, letter * 300)
+            if is_seen:
+                first.close()
+            clients.describe(relay.address)  # asked later, answered later
+            again, taken = attach(letter * 16)
+            give(again, taken, letter * (1000 - taken))
+            again.close()
+            clients.describe(relay.address)
+        guest = Guest(line, key, program)
+        stack.callback(guest.close)
+        until(lambda: len(program.stdin) >= 2000)
+        last, taken = attach(b"z" * 16)
+        give(last, taken, b"z")
+        until(lambda: b"z" in program.stdin)
+        assert (program.stdin.count(b"a"), program.stdin.count(b"b")) == (1000, 1000)
 
 
 def test_a_client_that_reads_nothing_holds_nobody_but_is_not_robbed():

@@ -17,6 +17,7 @@ from agent.host import (
 )
 from agent.host import client as clients
 from agent.host.client.connection import Connection
+from agent.host.relay.keys import read_key
 from agent.wire import STDOUT
 from tests.integration.relay_guest import Guest, Program
 from tests.integration.relay_runs import (
@@ -117,6 +118,28 @@ def test_an_execution_waits_for_the_guest_to_boot():
             assert done.result(60).code == 5
             guest.close()
         relay.kill()
+
+
+def test_what_waits_for_a_guest_is_not_lost_when_that_was_started_anew():
+    """A relay that was started again waits for the guest; the one that comes knows no session."""
+    with relayed(Program(ends=False)) as (relay, guest, folder), ThreadPoolExecutor() as pool:
+        until(lambda: clients.describe(relay.address)["started"])
+        guest.close()
+        relay.kill()
+        relay.start()
+        with null() as nowhere:
+            stdio = Stdio(None, nowhere, nowhere)
+            done = pool.submit(clients.execute, relay.address, clients.Execution(["5"]), stdio)
+            with Connection(relay.address) as attached:
+                attached.ask({"type": "attach"})
+                for rows in range(1, 200):
+                    attached.say({"type": "resize", "rows": rows, "cols": 80})
+                clients.describe(relay.address)  # asked later, answered later
+                program = Program(ends=False)
+                another = Guest(guest.line, read_key(folder), program)
+                assert done.result(20).code == 5
+                until(lambda: {"type": "resize", "rows": 199, "cols": 80} in program.controls)
+                another.close()
 
 
 def test_copies_go_both_ways(tmp_path):

@@ -10,7 +10,6 @@ import pytest
 from agent.host import client as clients
 from agent.host.relay import write_key
 from converter.machine.model import Channel, RunConfig
-from tests.guests import disk
 from tests.guests.host import BOOT_SECONDS, booted
 from tests.guests.line import Faults
 from tests.guests.relayed import relayed
@@ -19,13 +18,6 @@ from tests.integration.relay_runs import Attached, until
 pytestmark = [pytest.mark.integration, pytest.mark.vm]
 
 CAT = RunConfig(args=("/bin/sh", "-c", "cat; exit 4"), stdin=True)
-
-
-@pytest.fixture(scope="module")
-def link(tool, tmp_path_factory):
-    for name in ("busybox", "mke2fs", "qemu-img", "qemu-system-x86_64"):
-        tool(name)
-    return disk.build(tmp_path_factory.mktemp("disk"))
 
 
 def test_only_who_has_the_key_opens_a_session(boot_store, link, tmp_path):

@@ -38,6 +38,7 @@ from converter.vsphere.vms import power_off, set_extra, vms_below
 from tests.images import prepared
 from tests.images.layout import LayoutWriter
 from tests.images.tarball import noise
+from tests.integration.conftest import link_or_copy
 from tests.integration.vspc.simulated_esxi import Host, Lab, Pollable, Vm
 from tests.schemas import check
 from tinykernel import zipapp
@@ -68,7 +69,7 @@ class Place:
 
     def __post_init__(self) -> None:
         if not (self.folder / "store").exists():
-            shutil.copytree(self.boot_store, self.folder / "store", copy_function=_link)
+            shutil.copytree(self.boot_store, self.folder / "store", copy_function=link_or_copy)
 
     @property
     def relays(self) -> Path:
@@ -282,10 +283,3 @@ def guests(place: Place, concentrator: tuple[str, int]) -> Iterator[None]:
     """Run what is powered on, until the block ends."""
     with Guests(place, concentrator):
         yield
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # the cache lies on another file system
-        shutil.copy2(source, target)

@@ -7,13 +7,21 @@ import itertools
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.host.relay.c_relay import RecordKind
 from agent.host.relay.frames import FrameError, FrameParser, encode_frame
 from agent.host.relay.journal import Journal
-from agent.host.relay.log import Log, Missing, read_records, segment_starts, tail_position
+from agent.host.relay.log import (
+    Log,
+    Missing,
+    read_records,
+    segment_path,
+    segment_starts,
+    tail_position,
+)
 from agent.host.relay.records import DamagedError, Record, decode_records, encode_record
 from agent.host.relay.spool import Spool
 
@@ -103,6 +111,28 @@ def test_the_cap_holds_and_readers_learn_what_is_missing(payloads, keep):
         if keep >= log.end:
             size = sum(path.stat().st_size for path in folder.iterdir())
             assert size <= 1200 + 400 + 324
+
+
+def test_a_segment_that_cannot_be_begun_costs_nothing(tmp_path):
+    # As on a disk without room for another file, or without descriptors for one.
+    log = Log(tmp_path, segment_bytes=100, total_bytes=10**9)
+    log.recover(None)
+    payloads = [bytes([letter]) * 90 for letter in b"abcd"]
+    log.append(RecordKind.OUTPUT, 2, 0, payloads[0])
+    log.flush()
+    obstacle = segment_path(tmp_path, log.end)
+    obstacle.mkdir()
+    log.append(RecordKind.OUTPUT, 2, 0, payloads[1])
+    for _ in range(2):  # the relay tries again and again
+        with pytest.raises(OSError, match="directory"):
+            log.flush()
+    obstacle.rmdir()
+    for payload in payloads[2:]:
+        log.flush()
+        log.append(RecordKind.OUTPUT, 2, 0, payload)
+    log.flush()
+    log.close()
+    assert [record.payload for record in _read(tmp_path)] == payloads
 
 
 @given(text=st.lists(st.binary(max_size=20), max_size=20), lines=st.integers(1, 8))

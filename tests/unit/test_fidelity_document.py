@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "fidelity.md").read_text("utf-8")
-# `unit/layer/test_tar.py::test_old_types`, with a case's name in brackets where there are many
-_NAMED = re.compile(r"`([\w/]+\.py)::(\w+)(?:\[([^]`]+)\])?`")
-NAMED = sorted(set(_NAMED.findall(PAGE)))
+from tests.unit.named_tests import NAMED, ROOT, functions, module, named, page
+
+PAGE = page("fidelity.md")
 HOSTILE = "integration/test_hostile_layers.py"
-
-
-@cache
-def _module(path: str) -> ast.Module:
-    return ast.parse((ROOT / "tests" / path).read_bytes())
 
 
 def _keys(path: str, name: str) -> set[str]:
     """Return the keys of the dictionary `name` of a module."""
-    for node in _module(path).body:
+    for node in module(path).body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
             assert isinstance(node.value, ast.Dict)
             return {ast.literal_eval(key) for key in node.value.keys if key is not None}
@@ -45,21 +36,20 @@ def _rows() -> list[list[str]]:
 def test_every_row_names_a_test() -> None:
     rows = _rows()
     assert len(rows) > 80
-    assert not [row for row in rows if not _NAMED.search("|".join(row))]
+    assert not [row for row in rows if not NAMED.search("|".join(row))]
 
 
-@pytest.mark.parametrize(("path", "function", "case"), NAMED)
+@pytest.mark.parametrize(("path", "function", "case"), named(PAGE))
 def test_what_is_named_exists(path: str, function: str, case: str) -> None:
-    tree = _module(path)
-    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert function in functions(path)
     if case:
         table = {"test_broken_members": "BROKEN", "test_damaged_blobs_and_bombs": "DAMAGED"}
         assert case in _keys(path, table[function])
 
 
 def test_every_hostile_case_is_named() -> None:
-    named = {case for path, _, case in NAMED if path == HOSTILE and case}
-    assert named == _keys(HOSTILE, "BROKEN") | _keys(HOSTILE, "DAMAGED")
+    told = {case for path, _, case in named(PAGE) if path == HOSTILE and case}
+    assert told == _keys(HOSTILE, "BROKEN") | _keys(HOSTILE, "DAMAGED")
 
 
 def test_every_soak_that_is_named_exists() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from converter.convert_options import ConvertOptions
-from converter.errors import IntegrityError, PolicyError
+from converter.errors import IntegrityError, PolicyError, SaltflatError
 from converter.events import ignore
 from converter.identity import identity_of
 from converter.image.files import Content
@@ -68,6 +68,9 @@ class MemorySource:
 
     def local_blob(self, _descriptor: Descriptor) -> Content | None:
         return None
+
+    def hang_up(self) -> None:
+        raise NotImplementedError
 
     def receive(self, descriptor: Descriptor, into: CheckedSink) -> None:
         blob = self._blobs.get(descriptor.digest)
@@ -171,7 +174,7 @@ def test_no_link_is_good_on_one_that_could_not_be_written(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(PendingLink, "commit", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(SaltflatError, match=r"no room for more in the store .*: No space left"):
         convert(_image(layers), MemorySource(*blobs), Store(tmp_path), OPTIONS, monitor=ignore)
     files = sorted(path.suffix for path in (tmp_path / "links").iterdir())
     assert files == [".json", ".state", ".vmdk"]

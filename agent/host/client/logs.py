@@ -99,7 +99,10 @@ class _Reading:
         """Yield until the end or until the relay is lost."""
         with self._connection or Connection(self._address) as connection:
             self._connection = None
-            connection.ask(self._request)
+            begin = connection.ask(self._request)["position"]
+            if self._request.get("tail") == 0:  # from the end on, where that is now
+                del self._request["tail"]
+                self._request["position"] = begin
             while not self.done:
                 frame = connection.next_frame(None)
                 if frame.kind in {FrameKind.STDOUT, FrameKind.STDERR}:

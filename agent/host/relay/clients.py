@@ -162,14 +162,15 @@ class Client:
         sent = 0
         while more and not channel.blocked and sent < OUT_BYTES:
             seeks = self._view is not None and self._view.seeking
+            before = self.position
             data = self._next()
             if data:
                 sent += len(data)
                 self.moved_at = self._loop.now()
                 channel.send(data)
             else:
-                more = seeks
-                sent += OUT_BYTES // 4  # a step of seeking is work too
+                more = seeks or self.position != before
+                sent += OUT_BYTES // 4  # a step of seeking or of passing over is work too
         if channel.send():  # else the socket tells when it takes the rest
             if more:  # it was blocked, or had its share of this turn: nobody else would wake us
                 self.wake()
@@ -367,7 +368,7 @@ class Client:
             request = read_logs(message)
             start = machine.session.log.begin if request.position is None else request.position
             self._view = LogView(machine, start, attached=False, request=request)
-            self._respond()
+            self._respond(position=self._view.position)
             machine.readers.add(self)
         else:
             self._start(kind, message, machine)
@@ -389,7 +390,7 @@ class Client:
         self.hold = request.hold
         self.writer = request.writer
         self._takes_stdin = request.stdin
-        self._stdin_offset = self._told_taken = machine.session.taken_stdin(request.writer)
+        self._stdin_offset = self._told_taken = machine.come_back(request.writer)
         started = machine.session.state.started
         self._respond(
             position=position, taken=self._stdin_offset, started=started, ends_after=ends_after

@@ -5,6 +5,7 @@ Many machines may be behind one door; a client's HELLO names the one that it wan
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from agent.host.relay.channel import Channel, LocalChannel
 from agent.host.relay.clients import Client
 from agent.host.relay.machine import MachineRelay
 from agent.host.relay.sockets import listen_unix
+
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+_PAUSE_SECONDS = 1.0  # of accepting, when there is none
 
 
 class Door:
@@ -63,13 +67,17 @@ class Door:
                 client.close()
 
     def _watch(self) -> None:
-        events = READABLE if len(self._clients) < self._most else 0
-        self._loop.watch(self._listener.fileno(), events, self._accept)
+        if self._open:
+            events = READABLE if len(self._clients) < self._most else 0
+            self._loop.watch(self._listener.fileno(), events, self._accept)
 
     def _accept(self, _events: int) -> None:
         try:
             accepted, _address = self._listener.accept()
-        except OSError:
+        except OSError as error:  # gone again
+            if error.errno in _NO_DESCRIPTOR:  # or it would be said for ever
+                self._loop.forget(self._listener.fileno())
+                self._loop.call_at(self._loop.now() + _PAUSE_SECONDS, self._watch)
             return
         try:
             channel = self._wrap(accepted)
@@ -82,8 +90,7 @@ class Door:
 
     def _forget(self, client: Client) -> None:
         self._clients.discard(client)
-        if self._open:
-            self._watch()
+        self._watch()
 
 
 def local_door(

@@ -127,8 +127,9 @@ class Log:
         # More than there is: the host itself crashed. Positions are never used twice.
         self.end = max(end, committed or 0)
         if not self._starts or end < self.end:
-            self._starts.append(self.end)
-        self._open()
+            self._begin_segment(self.end)
+        else:
+            self._open(self._starts[-1])
 
     def append(self, kind: int, stream: int, time_ns: int, payload: bytes) -> None:
         """Add a record to what the next `flush` writes."""
@@ -141,8 +142,7 @@ class Log:
         if not self._pending:
             return
         if self.end - self._starts[-1] >= self._segment_bytes:
-            self._starts.append(self.end)
-            self._open()
+            self._begin_segment(self.end)
         data = b"".join(self._pending)
         offset = self.end - self._starts[-1]
         try:
@@ -180,8 +180,13 @@ class Log:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _open(self) -> None:
-        path = segment_path(self.folder, self._starts[-1])
+    def _begin_segment(self, start: int) -> None:
+        """Go on in a new file; without one, what is appended still belongs to the last."""
+        self._open(start)
+        self._starts.append(start)
+
+    def _open(self, start: int) -> None:
+        path = segment_path(self.folder, start)
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.close()
         self._descriptor = opened

@@ -191,6 +191,20 @@ class MachineRelay:
                 self._bequests.append(left)
         self.schedule()
 
+    def come_back(self, writer: bytes) -> int:
+        """Return how many bytes of a client's stdin were taken: it sends the rest, maybe again.
+
+        So what an earlier connection of its has brought beyond that, or still brings, is forgotten:
+        it would be taken twice. That connection may be one whose end nobody has seen yet.
+        """
+        if any(writer):  # else it has no name, and does not come back
+            self._bequests = [left for left in self._bequests if left.writer != writer]
+            for reader in [reader for reader in self.readers if reader.writer == writer]:
+                reader.stdin.clear()
+                reader.stdin_ended = False
+                reader.close()
+        return self.session.taken_stdin(writer)
+
     # --- LineUser --------------------------------------------------------------------------------
 
     def connected(self, claims: Claims) -> None:
@@ -245,8 +259,9 @@ class MachineRelay:
             for visitor in list(self.visitors):
                 visitor.close()
             self._look_timer.cancel()
-            if self._timer is not None:
-                self._timer.cancel()
+            for timer in (self._timer, self._work_timer):
+                if timer is not None:
+                    timer.cancel()
             self.session.close()
 
     # --- the work of a turn ----------------------------------------------------------------------
@@ -307,7 +322,7 @@ class MachineRelay:
             self._notice(Notice(f"nothing can be written down: {why}", warning=True))
         self._stuck = why
         self._see()
-        self._loop.call_at(self._loop.now() + _RETRY_SECONDS, self.schedule)
+        self._work_timer = self._loop.call_at(self._loop.now() + _RETRY_SECONDS, self.schedule)
 
     def _send(self) -> None:
         while self._connected and (room := self._line.room()) > 0:

@@ -25,6 +25,9 @@ class Reader(Protocol):
     def wake(self) -> None:
         """Learn that there is more, or that something changed."""
 
+    def close(self) -> None:
+        """Let go of it: its client has come back on another connection."""
+
 
 class Visitor(Protocol):
     """Somebody who has said hello, and is to learn that this relay of the machine is no more."""

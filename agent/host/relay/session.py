@@ -96,6 +96,7 @@ class RelaySession:
         self._placed = True  # how much the guest has of what an earlier process sent is known
         self._stdin_placed = True
         self._later: list[Callable[[], None]] = []
+        self._size: dict[str, Any] | None = None  # of the main process's terminal: likewise
         self._reported: dict[str, Any] | None = None  # how the main process ended
         self._finished: set[int] = set()  # of its streams
         self.endpoint = self._open()
@@ -162,7 +163,9 @@ class RelaySession:
 
     def begin_anew(self) -> None:
         """Begin another session: the guest was restarted and knows none. Raises OSError."""
+        later = self._later
         self.endpoint = self._begin()
+        self._say_later(later)  # there is nothing left to wait for
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -307,7 +310,11 @@ class RelaySession:
 
         Raises ValueError when it is too long, ControlFullError when too many wait.
         """
-        self.when_placed(lambda: self._say(message))
+        # Until then there is no other process that anybody could be at.
+        if message.get("type") == "resize" and not self._placed:
+            self._size = message  # of many, as a window is drawn larger, the last one counts
+        else:
+            self.when_placed(lambda: self._say(message))
 
     def when_placed(self, call: Callable[[], None]) -> None:
         """Call now, or when the guest has told this process where it stands.
@@ -333,10 +340,18 @@ class RelaySession:
         self._placed = True
         for message in lost:
             if message.get("type") != "exec" or self.processes.knows(message.get("process")):
-                self._say(message)
+                self.mention(message)
         later, self._later = self._later, []
+        self._say_later(later)
+
+    def _say_later(self, later: list[Callable[[], None]]) -> None:
+        """Do what had to wait until it was known where the guest stands."""
+        size, self._size = self._size, None
         for call in later:
-            call()
+            with contextlib.suppress(ControlFullError):
+                call()
+        if size is not None:
+            self.mention(size)
 
     # --- stdin of the main process ---------------------------------------------------------------
 

@@ -85,7 +85,10 @@ class LogView:
         return self._seek is not None
 
     def fetch(self) -> bytes:
-        """Return the next frames; nothing when there are none yet. Raises OSError."""
+        """Return the next frames; nothing when there are none yet. Raises OSError.
+
+        There may be more where `position` has moved: records that are passed over have no frames.
+        """
         if self._seek is not None:
             found = next(self._seek, None)
             if found is not None:
@@ -104,7 +107,8 @@ class LogView:
             if isinstance(record, Missing):
                 frames.append(event("missed", start=self.position, end=record.end))
             elif record.time_ns >= self._until and record.kind == RecordKind.OUTPUT:
-                self._last = self.position
+                # What is logged later came later, so that nobody need wait for it.
+                self._last, self._follow = self.position, False
                 break
             else:
                 frames.extend(self._frames(record))
@@ -113,6 +117,8 @@ class LogView:
             self._skip = 0
             if self.done:
                 break
+        if not frames and self.position >= self._last:
+            return self._end()
         return b"".join(frames)
 
     def _is_end(self, record: Record) -> bool:

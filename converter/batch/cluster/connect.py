@@ -35,12 +35,14 @@ def connected(scheduler: str, *, workers: int) -> Iterator[Client]:
     """Yield a client of the scheduler at an address ("tcp://host:8786"), which has a worker.
 
     LOCAL stands for a scheduler and as many `workers` on this host, which end with the block.
-    Raises UsageError for an address that is none, UnavailableError if nobody answers there.
+    Raises UsageError for an address that is none, UnavailableError if nobody answers there. For the
+    main thread, as its signals are ignored while all is closed.
     """
     if scheduler != LOCAL:
         _check_address(scheduler)
     with ExitStack() as opened:
         opened.enter_context(_without_words())
+        at_last = opened.enter_context(ExitStack())
         where: str | LocalCluster = scheduler
         if scheduler == LOCAL:
             with _without_interrupts():
@@ -61,6 +63,9 @@ def connected(scheduler: str, *, workers: int) -> Iterator[Client]:
                 f"The scheduler {scheduler} does not answer: {error}",
                 hint="Start one: dask scheduler",
             ) from error
+        # Closing takes a second. Who cannot wait and interrupts it has Dask do it anew at the
+        # interpreter's end, which takes ten, and a traceback.
+        opened.callback(at_last.enter_context, _deaf())
         try:
             client.wait_for_workers(1, timeout=_WORKER_SECONDS)
         except TimeoutError as error:
@@ -95,6 +100,18 @@ def _without_words() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore the signals that end a batch."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -102,3 +102,6 @@ class _Repository:
 
     def local_blob(self, _descriptor: Descriptor) -> Content | None:
         return None
+
+    def hang_up(self) -> None:
+        """Do nothing: the client is the cache's."""

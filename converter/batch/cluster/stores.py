@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 STORE_VARIABLE = "SALTFLAT_WORKER_STORE"
+# The errors of a Python without this program, and of one with a much older one.
+_NOT_LOADED = ("ModuleNotFoundError(", "ImportError(", "AttributeError(")
 _BOTH_WAYS = "both"  # a cache's mode, as on the command line
 
 
@@ -67,10 +69,14 @@ def is_shared(client: Client, store: Path, mark: str) -> bool:
     """
     try:
         sights: Mapping[str, Sight] = client.run(look, store, mark)
-    except ImportError as error:
+    except Exception as error:
+        # What a worker cannot even load comes back by way of the scheduler as its text alone.
+        if not str(error).startswith(_NOT_LOADED):
+            raise
         raise SaltflatError(
             f"A worker cannot load saltflat: {error}.",
             expected=f"saltflat {__version__} in each worker's Python",
+            hint="Install it where the workers run, or start those of another environment.",
         ) from error
     check_version({address: sight.version for address, sight in sights.items()})
     return all(sight.sees_mark for sight in sights.values())

@@ -154,7 +154,7 @@ def _read(answer: ServiceAnswer, host: str, clock: Clock) -> BearerToken:
 
 def _age_seconds(issued: object, date: str) -> float:
     """Return how old a token was when it was handed out; 0 where that is not said."""
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         if isinstance(issued, str):
             age = parsedate_to_datetime(date) - datetime.fromisoformat(issued)
             return max(0.0, age.total_seconds())

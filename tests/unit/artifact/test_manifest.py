@@ -22,7 +22,7 @@ from converter.errors import IntegrityError, SaltflatError, UsageError
 from converter.image import c_oci
 from converter.image.digest import Digest
 from converter.image.model import Descriptor
-from converter.registry.artifacts import manifest_bytes, manifest_digest
+from converter.registry.artifacts import document_bytes, manifest_digest
 from tests.unit.artifact.samples import chain, link, parcel
 from tests.unit.image.samples import Blobs
 
@@ -35,7 +35,7 @@ def test_an_artifact_comes_back() -> None:
     blobs = [parcel(one, Codec.GZIP) for one in record.links]
     layers = tuple(blob for one in blobs for blob in (one.disk, one.state) if blob)
     artifact = Artifact(c.CHAIN, CONFIG, layers, SUBJECT, chain_annotations(record))
-    raw = manifest_bytes(manifest_document(artifact))
+    raw = document_bytes(manifest_document(artifact))
     assert parse_artifact(raw, what="it") == artifact
     assert manifest_digest(manifest_document(artifact)) == str(Digest.of(raw))
     assert parcels_of(record.links, layers, what="it") == tuple(blobs)

@@ -12,7 +12,8 @@ from converter.batch.batch import Batch
 from converter.batch.lookup import LookedUp
 from converter.batch.orders import ConvertOrder, FetchOrder, RecordOrder
 from converter.batch.plan import TaskKind
-from converter.batch.wishes import BundleWish, PushWish, Treatment
+from converter.batch.treatments import treatment
+from converter.batch.wishes import BundleWish, ExportWish, OutputWish, PushWish, Treatment
 from converter.convert_options import ConvertOptions
 from converter.errors import UsageError
 from converter.image.digest import Digest
@@ -103,7 +104,76 @@ def test_two_outputs_in_one_place_are_refused(tmp_path: Path) -> None:
         batch(images, tmp_path)
     assert "line 7: r.example/debian:13 (linux/amd64) would have its bundle" in error.value.what
     assert "of line 3" in error.value.what
-    assert "its push at r.example/debian" in error.value.what
+    assert "its push at r.example/debian" not in error.value.what  # its digest is its name
+
+
+def _outputs(*wishes: OutputWish) -> Treatment:
+    return replace(TREATMENT, outputs=wishes)
+
+
+def _export(place: str, kind: str = "stream") -> ExportWish:
+    words = {"output": place, "type": kind}
+    (wish,) = treatment(TREATMENT, {"export": (words,)}).outputs
+    assert isinstance(wish, ExportWish)
+    return wish
+
+
+def _push(place: str) -> PushWish:
+    return PushWish(place=place, codec="zstd")
+
+
+@pytest.mark.parametrize(
+    ("wishes", "fault"),
+    [
+        ((BundleWish(place="same"), BundleWish(place="x/../same")), "as a:1 (linux/amd64)"),
+        ((BundleWish(place="same"), BundleWish(place="link/../same")), ""),
+        ((BundleWish(place="same"), BundleWish(place="link")), "has its bundle at same"),
+        ((BundleWish(place="same"), _export("same/disk.vmdk")), "has its bundle at same"),
+        ((BundleWish(place="m"), BundleWish(place="m/b/c")), "has its bundle at m"),
+        # The statement on either would be x.provenance.json.
+        ((_export("x.vmdk"), _export("x.disk", "sparse")), "has its export at x.vmdk"),
+        ((_export("x.vmdk"), _export("x.disk", "flat")), ""),
+        ((_export("x-flat.vmdk"), _export("x.disk", "flat")), "at x-flat.vmdk"),
+        (
+            (
+                _push("r:80/a:1"),
+                _push("docker://r:80/a:1"),
+            ),
+            "its push at r:80/a:1",
+        ),
+        ((_push("r:80/a"), _push("r:80/a")), ""),
+    ],
+)
+def test_places_are_compared_by_what_they_are(
+    wishes: tuple[OutputWish, OutputWish],
+    fault: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("elsewhere/below").mkdir(parents=True)
+    Path("same").mkdir()
+    Path("link").symlink_to("elsewhere/below" if fault == "" else "same")
+    first, second = map(_outputs, wishes)
+    images = [looked_up("a:1", "a", first, line=3), looked_up("b:1", "b", second, line=4)]
+    if not fault:
+        assert len(batch(images, tmp_path).plan.images) == 2
+        return
+    with pytest.raises(UsageError) as error:
+        batch(images, tmp_path)
+    assert fault in error.value.what
+    assert error.value.what.count("line 4: b:1") == 1
+
+
+def test_a_name_may_be_a_template_s_in_two_places(tmp_path: Path) -> None:
+    sites = [
+        treatment(TREATMENT, {"vsphere": {"url": f"{host}.example", "username": "u"}})
+        for host in ("north", "south", "south")
+    ]
+    images = [looked_up("a:1", "a", site, line=line) for line, site in enumerate(sites, 1)]
+    assert len(batch(images[:2], tmp_path).plan.images) == 2
+    with pytest.raises(UsageError, match=r"line 3: a:1 .* of line 2"):
+        batch(images, tmp_path)
 
 
 def test_a_name_that_an_output_cannot_have_fails_its_image_alone(tmp_path: Path) -> None:

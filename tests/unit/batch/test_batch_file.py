@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from converter.artifact.referrers import referrers_tag
 from converter.batch.batch_file import parse_batch
 from converter.batch.keys import KEYS, OUTPUT_KEYS
 from converter.batch.places import fill
@@ -18,6 +19,7 @@ from converter.image.digest import Digest
 from converter.image.model import Descriptor, Image, ImageConfig, Manifest
 from converter.image.platform import Platform
 from converter.image.source import Origin
+from converter.policy import ANYTHING
 from tests.images.cache import ROOT
 
 AMD64 = Platform("linux", "amd64")
@@ -73,6 +75,37 @@ def test_json_lines_say_the_same() -> None:
     assert (app.tags, app.treatment.outputs) == (TagWish(("v1*",)), ())
 
 
+def test_an_images_own_words_replace_the_defaults(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("schema: 1\nmax-layers: 2\n")
+    defaults = {"platforms": ["linux/amd64", "linux/arm64"], "policy": str(policy)}
+    lines = [{"defaults": defaults}, "a", {"image": "a", "platform": "linux/s390x", "policy": None}]
+    other, own = (entry.treatment for entry in read("\n".join(map(json.dumps, lines))).entries)
+    assert len(other.platforms) == other.conversion.policy.max_layers == 2
+    assert (own.platforms, own.conversion.policy) == ((Platform("linux", "s390x"),), ANYTHING)
+
+
+def test_a_folder_may_have_a_pattern_s_letters() -> None:
+    found = read(
+        "images: ['oci:lay[1]', 'oci-archive:*.tar', 'oci/app:*', 'docker-archive:?:a/b:1']"
+    )
+    assert [(entry.source, entry.tags) for entry in found.entries] == [
+        ("oci:lay[1]", None),
+        ("oci-archive:*.tar", None),
+        ("oci/app", TagWish(("*",))),
+        ("docker-archive:?:a/b:1", None),
+    ]
+    with pytest.raises(UsageError, match=r"oci:layout is in no registry"):
+        read("images: ['oci:layout:1.*']")
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r\n\r\n  \r\n"])
+def test_what_editors_put_around_lines_says_nothing(ends: str) -> None:
+    for lines in (['"a"', '"b:1"'], ["images:", "- a", '- "b:1"']):
+        found = read("\ufeff" + ends.join([*lines, ""]))
+        assert [entry.source for entry in found.entries] == ["a", "b:1"]
+
+
 @pytest.mark.parametrize(
     ("text", "faults"),
     [
@@ -102,6 +135,17 @@ def test_json_lines_say_the_same() -> None:
             "images:\n- image: a\n  bundle: b\n  export: {type: flat, output: x, memory: 1g}\n",
             ["line 2: memory says nothing of a disk"],
         ),
+        (
+            '{"defaults": {}}\n{"defaults": {}}\n{"image": "a", "image": "b"}\n'
+            '{"image": "a", "capacity": "4k"}\n{"image": "a", "timeout": 1e999}\n',
+            [
+                "line 2: defaults were said before",
+                "line 3: 'image' was said before",
+                "line 4: A capacity of 4096 bytes is not possible",
+                "line 5: timeout: it has to be a number of seconds, at most 86400",
+            ],
+        ),
+        ('# what a program wrote\n"debian:12"\n', ["line 2: this is no batch"]),
     ],
 )
 def test_every_fault_is_told_with_its_line(text: str, faults: list[str]) -> None:
@@ -127,6 +171,13 @@ TAGS = ("1.9", "1.10", "1.10-rc1", "v1.11", "latest", "2.0-alpine", "2.0")
 )
 def test_the_newest_tags_are_the_highest_versions(wish: TagWish, chosen: list[str]) -> None:
     assert choose_tags(wish, reversed(TAGS)) == chosen
+
+
+def test_tags_that_list_referrers_are_no_images() -> None:
+    digests = Digest.of(b""), Digest("sha512", "0" * 128)
+    tags = [f"{referrers_tag(digest)}{end}" for digest in digests for end in ("", ".sig")]
+    alike = ["sha256-0123", "sha-0123abc"]
+    assert choose_tags(TagWish(("*", "regex:.*")), [*tags, *alike]) == [*alike]
 
 
 @pytest.mark.parametrize(

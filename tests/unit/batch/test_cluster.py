@@ -6,9 +6,12 @@ The scheduler and the worker are real, in threads of this process.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import dask
@@ -30,7 +33,7 @@ from converter.batch.lookup import LookedUp
 from converter.batch.orders import CacheOrder, OutputOrder
 from converter.batch.plan import TaskKind
 from converter.batch.wishes import BundleWish, OutputWish, Treatment
-from converter.errors import UsageError
+from converter.errors import SaltflatError, UsageError
 from converter.image.platform import Platform
 from converter.image.source import Origin, SourceOptions
 from converter.library import open_image
@@ -205,6 +208,46 @@ def test_workers_that_neither_share_nor_meet_are_refused(
                 dask_executor(client, store, cache).__enter__()
         with dask_executor(client, store, CACHE) as executor:
             assert not executor.shares_store
+
+
+class _Elsewhere:
+    """What can be sent and not be loaded, as all that is ours where it is not installed."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return import_module, ("saltflat_of_another_environment",)
+
+    def __call__(self, _store: Path, _mark: str) -> None:
+        raise AssertionError("nobody can load it")
+
+
+def test_a_worker_without_this_program_is_told_of(
+    client: Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "look", _Elsewhere())
+    with using(store), pytest.raises(SaltflatError, match="A worker cannot load saltflat") as error:
+        dask_executor(client, store, None).__enter__()
+    assert "saltflat_of_another_environment" in error.value.what
+    assert not list(store.locks.glob("batch-*"))
+
+
+def test_who_is_impatient_does_not_disturb_the_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    place = {"protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}
+    with (
+        LocalCluster(
+            n_workers=1, processes=False, silence_logs=logging.CRITICAL, **place
+        ) as cluster,
+        connected(cluster.scheduler_address, workers=1) as client,
+    ):
+        close = client.close
+
+        def interrupted_close() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            close()
+
+        monkeypatch.setattr(client, "close", interrupted_close)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert client.status == "closed"
 
 
 def test_an_address_that_is_none_is_said_so() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
+
 import pytest
 
 from converter.batch.events import ImageState, Outcome, TaskFinished, TaskLost
@@ -9,7 +12,8 @@ from converter.batch.failure import Failure, failure_of, worst_exit_code
 from converter.batch.plan import Plan, TaskKind
 from converter.batch.planning import make_plan
 from converter.batch.tally import Tally
-from converter.errors import IntegrityError, UnavailableError
+from converter.errors import IntegrityError, SaltflatError, UnavailableError
+from tests.images.cache import ROOT
 from tests.unit.batch.test_planning import EXPORT, image
 
 UNCHANGED = Outcome(is_changed=False)
@@ -64,6 +68,17 @@ def test_what_was_not_reached_is_skipped_and_a_lost_worker_is_no_end() -> None:
 )
 def test_the_worst_code_is_what_most_needs_a_person(codes: tuple[int, ...], worst: int) -> None:
     assert worst_exit_code(Failure("kind", code, "what") for code in codes) == worst
+
+
+@pytest.mark.parametrize("page", ["batch.md", "exit-codes.md"])
+def test_the_documented_order_is_that_of_all_kinds(page: str) -> None:
+    text = " ".join((ROOT / "docs" / page).read_text().split())
+    (order,) = re.findall(r"the first of ((?:\d, )+\d)", text)
+    codes = [int(code) for code in order.split(", ")]
+    assert {kind.exit_code for kind in (SaltflatError, *SaltflatError.__subclasses__())} == {*codes}
+    for worse, better in pairwise(codes):
+        failures = [Failure("kind", code, "what") for code in (better, worse)]
+        assert worst_exit_code(failures) == worse
 
 
 def test_failures_tell_what_errors_tell() -> None:

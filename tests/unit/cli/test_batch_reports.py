@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import stat
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -11,7 +12,7 @@ import pytest
 
 from converter.batch.report.prometheus import read_last_success
 from converter.cli.batch_reports import Reports
-from converter.errors import UsageError
+from converter.errors import SaltflatError, UsageError
 from tests.unit.batch.report.samples import many, record_of, small_events
 
 
@@ -28,6 +29,24 @@ def test_both_are_written_for_everybody_and_nothing_else_is(tmp_path: Path) -> N
     assert read_last_success(metrics, batch="nightly") == 1_800_000_000
     page = "".join(ET.parse(tmp_path / "out.html").getroot().itertext())
     assert re.search(r"nightly\s+2027-01-16 07:59:\d\d UTC", page)
+
+
+def test_a_page_that_finds_no_room_does_not_keep_the_metrics_from_theirs(tmp_path: Path) -> None:
+    page, metrics = tmp_path / "out.html", tmp_path / "nightly.prom"
+    reports = Reports("nightly", page, metrics)
+    reports.write(many(3, 1, 1), ended=1_800_000_000)
+    before, room_bytes = page.read_bytes(), metrics.stat().st_size + 100
+    assert len(before) > room_bytes
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, hard))
+    try:
+        with pytest.raises(SaltflatError, match=r"no room for .*out\.html"):
+            reports.write(many(3, 1, 1), ended=1_800_086_400)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert page.read_bytes() == before
+    assert b" 1800086400" in metrics.read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_picture_is_the_pages_pictures(tmp_path: Path) -> None:

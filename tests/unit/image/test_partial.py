@@ -51,6 +51,9 @@ class Resuming:
     def local_blob(self, _descriptor: Descriptor) -> None:
         return None
 
+    def hang_up(self) -> None:
+        raise NotImplementedError
+
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())

@@ -21,7 +21,7 @@ from converter.package.provenance import (
     Subject,
     encode_provenance,
 )
-from converter.vmdk.compression import DEFAULT, fastest
+from converter.vmdk.compression import DEFAULT, best
 from tests.unit.image.samples import Blobs
 
 DISKS = (Subject("b.vmdk", "22" * 32), Subject("a.vmdk", "11" * 32))
@@ -135,5 +135,5 @@ def test_a_reference_becomes_a_uri(reference: str, uri: str) -> None:
 
 
 def test_a_codec_knows_its_version() -> None:
-    for codec in (DEFAULT, fastest()):
+    for codec in (DEFAULT, best()):
         assert re.fullmatch(r"\d+(\.\d+)+.*", codec.version)

@@ -64,11 +64,13 @@ def scripted_server(tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServe
             self.send_response(answer.status)
             for name, text in answer.headers.items():
                 self.send_header(name, text)
-            self.send_header("Content-Length", str(len(answer.body)))
+            own_length = "Content-Length" in answer.headers
+            if not own_length:
+                self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer.body[: len(answer.body) - answer.cut_bytes])
-            self.close_connection = answer.cut_bytes > 0
+            self.close_connection = answer.cut_bytes > 0 or own_length
 
         def do_HEAD(self) -> None:
             self.do_GET()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from converter.errors import AuthError, SaltflatError, UnavailableError
-from converter.registry.artifacts import ArtifactRepository, manifest_bytes, manifest_digest
+from converter.registry.artifacts import ArtifactRepository, document_bytes, manifest_digest
 from converter.registry.client import RegistryClient, RegistryOptions
 from converter.registry.pace import Pace
 from tests.unit.registry.scripted_server import Answer, Request, ScriptedServer, scripted_server
@@ -141,7 +141,7 @@ def test_an_index_has_its_own_type(server: ScriptedServer, repository: ArtifactR
     (request,) = server.requests
     assert (request.path, request.body) == (
         f"/v2/{REPOSITORY}/manifests/sha256-0",
-        manifest_bytes(index),
+        document_bytes(index),
     )
     assert request.headers["content-type"] == INDEX_TYPE
 

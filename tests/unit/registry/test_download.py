@@ -91,6 +91,7 @@ def test_what_comes_twice_is_dropped(server: ScriptedServer) -> None:
         Answer(206, CONTENT[777:]),
         Answer(206, CONTENT[777:], {"Content-Range": "bytes 777"}),
         Answer(206, CONTENT[777:], {"Content-Range": "items 777-778/779"}),
+        Answer(206, CONTENT[777:], {"Content-Range": f"bytes 777-778/{'9' * 5000}"}),
     ],
 )
 def test_ranges_that_are_none(server: ScriptedServer, answer: Answer) -> None:
@@ -99,6 +100,13 @@ def test_ranges_that_are_none(server: ScriptedServer, answer: Answer) -> None:
     fetch(server, sink)
     assert sink.content == CONTENT
     assert [start_of(request) for request in server.requests] == [777, 0]
+
+
+def test_a_length_of_thousands_of_digits_says_nothing(server: ScriptedServer) -> None:
+    server.answer = lambda _: Answer(body=CONTENT, headers={"Content-Length": "9" * 5000})
+    sink = Memory()
+    fetch(server, sink)
+    assert sink.content == CONTENT
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ def test_how_long_to_wait(attempt: int, wish: float | None, dice: float, seconds
         ("Sun, 06 Nov 1994 08:49:37 -0000", 30.0),
         ("Sun, 06 Nov 1994 08:48:37 GMT", 0.0),
         ("Sun, 99 Nov 1994 08:49:37 GMT", None),
+        (f"Sun, 06 Nov {'9' * 30} 08:49:37 GMT", None),
+        (f"Sun, 06 Nov 1994 08:49:37 +{'9' * 30}", None),
     ],
 )
 def test_retry_after(text: str | None, seconds: float | None) -> None:

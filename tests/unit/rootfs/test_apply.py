@@ -10,6 +10,7 @@ from converter.errors import IntegrityError
 from converter.layer.entry import Entry, Kind
 from converter.rootfs import apply
 from converter.rootfs.apply import Created, Listed, Relinked, Removed, Updated, apply_layer
+from converter.rootfs.expected import ExpectedTree
 from converter.rootfs.tree import KIND_BITS, Tree
 
 
@@ -147,6 +148,18 @@ def test_whiteout_of_a_directory_with_new_files_leaves_an_implicit_parent() -> N
     assert overlay.of(Updated) == [Updated(node, Entry(b"", Kind.DIRECTORY))]
 
 
+@pytest.mark.parametrize("marker", [_whiteout(b"d"), _opaque(b"d")])
+@pytest.mark.parametrize("order", [1, -1])
+def test_folders_that_a_marker_hides_are_implicit_parents_all_the_way_down(
+    marker: Entry, order: int
+) -> None:
+    expected = ExpectedTree(lambda _: b"")
+    expected.apply([_dir(b"d", 0o700), _dir(b"d/e", 0o700), _dir(b"d/e/f", 0o700)])
+    expected.apply([marker, _file(b"d/e/f/new")][::order])
+    modes = {path: expected.nodes[node].mode for path, node, _ in expected.tree.walk()}
+    assert (modes[b"d/e"], modes[b"d/e/f"]) == (0o755, 0o755)
+
+
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_opaque_marker_means_lower_layers_wherever_it_stands(position: int) -> None:
     overlay = Overlay([_file(b"d/old"), _file(b"d/sub/old"), _file(b"d/both/old")])
@@ -246,6 +259,15 @@ def test_a_dangling_symlink_cannot_make_a_name_that_no_file_system_holds() -> No
     assert made.paths()[b"n" * 255] is Kind.DIRECTORY
     with pytest.raises(IntegrityError, match=r"member 's/f': .* a name of 256 bytes"):
         Overlay([_symlink(b"s", b"a/" + b"n" * 256), _file(b"s/f")])
+
+
+def test_a_symlink_where_nothing_was_changes_ways_that_came_back_from_there() -> None:
+    overlay = Overlay(
+        [_dir(b"a"), _dir(b"b"), _dir(b"a/c"), _symlink(b"l", b"no/../b"), _file(b"l/f")],
+    )
+    assert b"b/f" in overlay.paths()
+    overlay.apply([_file(b"l/g"), _symlink(b"no", b"a/c"), _file(b"l/h")])
+    assert {b"b/f", b"b/g", b"a/b/h"} < set(overlay.paths())
 
 
 def test_replaced_symlink_is_no_longer_followed() -> None:

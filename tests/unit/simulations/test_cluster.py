@@ -25,6 +25,7 @@ PLAIN = Costs(
     state_bytes=0.0,
     push_seconds=0.0,
     push_byte_seconds=0.0,
+    pull_seconds=0.0,
     pull_byte_seconds=1e-12,
 )
 SITE = Site(2, source_rate=100.0, cache_rate=100.0, worker_rate=100.0)
@@ -73,6 +74,9 @@ def test_who_makes_a_link_elsewhere_pulls_what_is_below() -> None:
     fork = forest(("a", "b"), ("a", "c"))
     links = Simulation(fork, PLAIN, SITE, Exchange.LINKS, Placement.ANY).run()
     assert (links.pulls, links.pulled_bytes, links.fetched_again) == (1, 100, 0)
+    slow = replace(PLAIN, pull_seconds=20.0)
+    late = Simulation(fork, slow, SITE, Exchange.LINKS, Placement.ANY).run()
+    assert late.seconds > links.seconds + 15.0
     states = Simulation(fork, PLAIN, SITE, Exchange.STATES, Placement.ANY).run()
     assert (states.pulls, states.pulled_bytes) == (1, 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from converter.errors import SaltflatError
 from converter.store.bundle import read_bundle, write_bundle
 from converter.store.layout import Store
 from converter.store.links import disk_path
@@ -53,6 +55,20 @@ def test_copies_are_files_of_their_own(tmp_path: Path) -> None:
     assert disk.stat().st_nlink == shared.stat().st_nlink == 1
     # Not a reflink either: nothing that happens to one file's blocks can touch the other.
     assert shared.stat().st_blocks * 512 >= shared.stat().st_size
+
+
+def test_a_copy_that_finds_no_room_names_the_bundle_and_leaves_nothing(tmp_path: Path) -> None:
+    store, folder = Store(tmp_path / "store"), tmp_path / "bundles" / "one"
+    link = make_link(store, "", _LAYER, size_bytes=70_000)
+    disk = disk_path(store, link.link_id)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (disk.stat().st_size - 1, hard))
+    try:
+        with pytest.raises(SaltflatError, match=f"no room for the bundle {folder}:"):
+            write_bundle(folder, image_of([_LAYER]), PARAMETERS, (link,), (disk,), copy=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(folder.parent.iterdir())
 
 
 def test_one_file_system_without_reflinks_gives_hard_links(tmp_path: Path) -> None:

@@ -94,6 +94,21 @@ def test_one_that_ends_is_started_again_later_and_later(program):
     client.close()
 
 
+def test_one_that_cannot_be_started_again_is_tried_later(program):
+    write(program, "exit 3")
+    client = dhcp.DhcpClient("eth0", "guest")
+    client.start(0.0)
+    wait_for_end(client, 0.0)
+    program.chmod(0o644)  # for the time being, as where memory lacks
+    with pytest.raises(StartError):
+        client.start(1.0)
+    assert client.due() == 3.0
+    program.chmod(0o755)
+    client.start(3.0)
+    assert client.due() is None
+    client.close()
+
+
 def test_what_a_killed_one_began_to_say_is_forgotten(program):
     write(program, r"printf 'event=bound\0ip=10.0'; kill -KILL $$")
     client = dhcp.DhcpClient("eth0", "guest")

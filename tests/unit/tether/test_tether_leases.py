@@ -55,6 +55,8 @@ def test_routes_without_classes_count_before_routers():
     assert lease.gateways == (v4("10.9.8.9"),)
     assert lease.routes == (Route(Prefix(socket.AF_INET, v4("192.0.2.0"), 24), v4("10.9.8.5")),)
     assert told(staticroutes="192.0.2.0/24 10.9.8.5").gateways == ()
+    (of_rfc_3442,) = told(staticroutes="129.210.177.132/25 10.9.8.5").routes
+    assert of_rfc_3442.destination == Prefix(socket.AF_INET, v4("129.210.177.128"), 25)
 
 
 def test_domains_to_search():

@@ -95,7 +95,8 @@ def test_what_runs(survey):
 
 
 def test_leases_take_each_other_s_place(survey):
-    first, renewed, other, none = survey["leases"]
+    first, renewed, other, alone, none = survey["leases"]
+    assert [one["refused"] for one in survey["leases"]] == ["", "", "", "Invalid argument", ""]
     assert addresses(first, "eth1") == ["10.2.0.50/24"]
     assert routes(first, "eth1") == {("default", "10.2.0.1", 100)}
     assert link(first, "eth1")["mtu"] == 1300
@@ -106,8 +107,15 @@ def test_leases_take_each_other_s_place(survey):
     assert link(renewed, "eth1")["addr_info"][0]["valid_life_time"] in range(720, 731)
     assert addresses(other, "eth1") == ["10.3.0.50/24"]
     assert routes(other, "eth1") == {("default", "10.3.0.1", 100)}
+    assert addresses(alone, "eth1") == ["10.4.0.50/32"]
+    assert routes(alone, "eth1") == {("default", "10.4.0.1", 100)}
+    wires = [one for one in alone["route"] if one["dev"] == "eth1" and "gateway" not in one]
+    assert {(one["dst"], one["scope"], one["metric"]) for one in wires} == {
+        ("10.4.0.1", "link", 100),
+        ("192.0.2.0/24", "link", 100),
+    }
     assert addresses(none, "eth1") == []
-    assert routes(none, "eth1") == set()
+    assert [one for one in none["route"] if one["dev"] == "eth1"] == []
     assert routes(none, "eth0") == routes(survey["static"], "eth0")
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from agent.tether import child
 from agent.tether.errors import CANNOT_INVOKE, NOT_FOUND, StartError
+from agent.tether.poller import Poller
+from agent.tether.probes import Probe
+from agent.tether.relayed import Relayed
+from tests.unit.tether.loop_host import guest_line, spawn, spawn_on_terminal
+
+OPEN = Path("/proc/self/fd")
 
 
 @pytest.fixture
@@ -76,3 +83,19 @@ def test_account_file_is_read_only_if_it_is_one(tmp_path):
     assert child._read_account_file(os.fspath(tmp_path / "fifo")) == ""
     assert child._read_account_file(os.fspath(tmp_path)) == ""
     assert child._read_account_file(os.fspath(tmp_path / "none")) == ""
+
+
+@pytest.mark.parametrize("start", [spawn, spawn_on_terminal])
+@pytest.mark.parametrize("is_check", [False, True])
+def test_who_is_abandoned_while_it_starts_leaves_no_descriptor(lines, start, is_check):
+    endpoint, poller = guest_line(lines[0]).endpoint, Poller()
+    before = sorted(OPEN.iterdir())
+    launch = start("sleep 60")
+    if is_check:
+        abandoned = Probe(launch, poller, on_over=pytest.fail)
+    else:
+        abandoned = Relayed(4, launch, endpoint, poller, on_start=pytest.fail, on_over=pytest.fail)
+    abandoned.abandon()
+    abandoned.end(os.waitpid(launch.pid, 0)[1])
+    assert sorted(OPEN.iterdir()) == before
+    poller.close()

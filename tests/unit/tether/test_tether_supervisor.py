@@ -199,3 +199,32 @@ def test_host_that_never_comes_is_not_waited_for_ever(lines):
 )
 def test_wait_status(status, expected):
     assert messages.describe_exit(status, out_of_memory=False) == expected
+
+
+def _fill(guest):
+    """Leave no room for anything to be told."""
+    for size in (10_000, 100, 1):
+        while guest.tell({"type": "x" * size}):
+            pass
+
+
+def test_a_failure_that_has_no_room_is_waited_for_no_longer_than_any(lines):
+    """As where no host was there for a week, in which a network came and went."""
+    reported = []
+    with supervisor.Supervisor(
+        guest_line(lines[0]), linger_seconds=0.1, report=reported.append
+    ) as guest:
+        _fill(guest)
+        guest.report_failure(StartError("disk", "gone"))
+    assert [message["message"] for message in reported] == ["gone"]
+
+
+def test_a_failure_that_has_no_room_is_told_when_there_is(lines):
+    host = Host(lines[1])
+    with supervisor.Supervisor(guest_line(lines[0]), linger_seconds=GIVE_UP_SECONDS) as guest:
+        _fill(guest)
+        host.start()
+        guest.report_failure(StartError("disk", "gone"))
+    lines[0].close()
+    host.join(GIVE_UP_SECONDS)
+    assert (host.failure, host.controls[-1]["message"]) == (None, "gone")

@@ -10,7 +10,7 @@ import pytest
 
 from converter.errors import IntegrityError
 from tinykernel import c_newc
-from tinykernel.cpio import ArchiveEntry, directory, read_newc, regular, symlink, write_newc
+from tinykernel.cpio import ArchiveEntry, directory, read_newc_at, regular, symlink, write_newc
 
 ENTRIES = [
     regular("usr/bin/tool", b"\x7fELF" + b"x" * 1001, 0o755),
@@ -106,7 +106,10 @@ def test_busybox_lists_the_archive() -> None:
 
 
 def test_what_was_written_is_read_back() -> None:
-    read = {entry.path: entry for entry in read_newc(b"".join(write_newc(ENTRIES)))}
+    archive = b"".join(write_newc(ENTRIES))
+    members, end = read_newc_at(archive, 0)
+    assert end == len(archive)
+    read = {entry.path: entry for entry in members}
     assert {entry.path: read[entry.path] for entry in ENTRIES} == {e.path: e for e in ENTRIES}
 
 
@@ -114,4 +117,4 @@ def test_a_damaged_archive_is_refused_wherever_it_is_cut() -> None:
     archive = b"".join(write_newc(ENTRIES))
     for end in range(len(archive)):
         with pytest.raises(IntegrityError):
-            list(read_newc(archive[:end]))
+            read_newc_at(archive[:end], 0)

@@ -15,7 +15,7 @@ import pytest
 from converter.vmdk import compression
 from converter.vmdk.c_cowd import COWD_HEADER, COWDisk_Header
 from converter.vmdk.c_vmdk import SPARSE_EXTENT_HEADER, SparseExtentHeader
-from converter.vmdk.compression import DEFAULT, GRAINS_PER_BATCH, Codec, Compressor, fastest
+from converter.vmdk.compression import DEFAULT, GRAINS_PER_BATCH, Codec, Compressor
 from converter.vmdk.cowd_writer import CowdWriter, smallest_grain_bytes
 from converter.vmdk.descriptor import ParentRef, parse
 from converter.vmdk.flat_writer import FlatWriter
@@ -110,8 +110,8 @@ def test_the_same_disk_gives_the_same_bytes(kind: Kind, tmp_path: Path) -> None:
 
 
 def codecs() -> list[Codec]:
-    found = [Codec("zlib", 1), Codec("zlib", 9), fastest()]
-    return sorted({codec for codec in found if codec.is_available}, key=str)
+    found = [Codec("isal", 2), Codec("zlib", 1), Codec("zlib", 9)]
+    return [codec for codec in found if codec.is_available]
 
 
 @pytest.mark.parametrize("codec", codecs(), ids=str)
@@ -187,7 +187,6 @@ def test_codecs_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(ValueError, match=library):
             Codec(library, level)
     monkeypatch.setattr(compression, "isal_zlib", None)
-    assert str(fastest()) == "zlib-1"
     with pytest.raises(ValueError, match="isal-2"):
         Compressor(Codec("isal", 2))
     with pytest.raises(ValueError, match="0 threads"):
