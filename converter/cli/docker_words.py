@@ -61,7 +61,6 @@ _SIZES = "What a machine takes of this host is limited by --memory and --cpus."
 _NO_NETWORK = "Machines share no network. Publish ports with -p; this host is 10.0.2.2 to them."
 _DISK = "A volume is a disk of its own: --size SIZE says how large."
 _FILLED = "saltflat exec MACHINE df -h / says how full its disk is."
-_ASKED = "An image's name is asked for at each run, and only what is missing is fetched."
 
 _BEHIND = "It stands behind the verb, as in saltflat ps --state DIR."
 _NO_DAEMON = (
@@ -112,7 +111,6 @@ OPTIONS = {
         "--network-alias": _NO_NETWORK,
         "--oom-kill-disable": "--oom-score-adj -1000",
         "--pids-limit": "--ulimit nproc=NUMBER limits the processes of a user.",
-        "--pull": _ASKED,
         "-q": "saltflat -q run ...",
         "--quiet": "saltflat -q run ...",
         "--runtime": _OWN_KERNEL,

@@ -13,12 +13,7 @@ from agent.host.status import ExitStatus
 from converter.cli.attaching import Seat, Seated, relayed, terminal_size
 from converter.cli.caching import Caching, cache_options
 from converter.cli.drivers import Driver, driver_option, refuse_typed
-from converter.cli.images import (
-    convert_source,
-    hold_bundle_to,
-    image_of_bundle,
-    parse_argument,
-)
+from converter.cli.images import hold_bundle_to, image_of_bundle, parse_argument
 from converter.cli.network_options import NetworkOptions, network_options
 from converter.cli.options import (
     conversion_options,
@@ -30,6 +25,7 @@ from converter.cli.options import (
     store_option,
 )
 from converter.cli.output import Output
+from converter.cli.pull_policy import PullPolicy, obtain_chain
 from converter.cli.run_options import RunOptions, run_options
 from converter.cli.stdin import claim_stdin
 from converter.cli.volume_options import VolumeOptions, volume_options
@@ -69,6 +65,16 @@ _NO_TERMINAL = (24, 80)  # rows and columns, as terminals have them that say not
     "--cidfile",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the machine's id to this file, which must not exist.",
+)
+@click.option(
+    "--pull",
+    type=click.Choice([policy.value for policy in PullPolicy]),
+    default=PullPolicy.MISSING.value,
+    envvar="SALTFLAT_PULL",
+    show_envvar=True,
+    show_default=True,
+    help="Ask the registry what the name stands for: always, if nothing of that name is converted "
+    "here (missing), or never.",
 )
 @click.option(
     "-m",
@@ -152,6 +158,7 @@ def command(
     name: str | None,
     auto_remove: bool,
     cidfile: Path | None,
+    pull: str,
     memory: int,
     cpus: float,
     storage_options: tuple[str, ...],
@@ -230,14 +237,15 @@ def command(
                 boot = boot_image_for(store, root.platform, boot_name)
         else:
             boot = boot_image_for(store, origin.platform, boot_name)
-            chain = convert_source(
+            chain = obtain_chain(
                 source,
                 store,
+                PullPolicy(pull),
                 origin=origin,
                 conversion=conversion,
                 caching=caching,
                 monitor=output.monitor,
-            ).chain
+            )
             root, found = root_of_chain(chain), None
         spec = machine_spec(
             root,
