@@ -12,8 +12,8 @@ from converter.events import Monitor, Note
 from converter.image.reference import RegistryReference, parse_source
 from converter.image.source import Origin
 from converter.pipeline import Chain, find_converted
-from converter.store.at_hand import image_at_hand
 from converter.store.layout import Store
+from converter.store.names import image_by_name
 
 
 class PullPolicy(enum.Enum):
@@ -42,7 +42,7 @@ def obtain_chain(
     reference = parse_source(text)
     if isinstance(reference, RegistryReference) and pull is not PullPolicy.ALWAYS:
         conversion.policy.check_reference(reference)
-        image = image_at_hand(store, reference, origin.platform)
+        image = image_by_name(store, reference, origin.platform)
         chain = None
         if image is not None:
             chain = find_converted(image, store, conversion, monitor=monitor)

@@ -34,6 +34,7 @@ from converter.store.inventory import (
 )
 from converter.store.layout import Store
 from converter.store.locks import LINK_PREFIX, MARK_PREFIX, SWEEP_TIMEOUT_SECONDS, sweeping
+from converter.store.names import forget_names
 from converter.store.pins import pins
 from tinykernel.record import RECORD_FILE
 
@@ -253,6 +254,7 @@ def _delete(store: Store, plan: Plan) -> None:
             _delete_boot_folder(leftover.path)
         else:
             leftover.path.unlink()
+    forget_names(store)
     _delete_locks(store)
 
 

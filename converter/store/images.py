@@ -22,6 +22,7 @@ from converter.image.fetch import blob_path
 from converter.image.model import Image
 from converter.store.layout import Store
 from converter.store.links import ChainParameters, LinkRecord
+from converter.store.names import remember_name
 
 SCHEMA = 1
 _LINK_DIGITS = 16  # of the top link's id: enough to tell a few sets of parameters apart
@@ -99,6 +100,7 @@ def record_image(
         os.utime(path)
     else:
         write_atomic(path, document, mode=0o444)
+    remember_name(store, image)
     return record
 
 

@@ -13,9 +13,9 @@ from converter.image.fetch import blob_path
 from converter.image.platform import Platform
 from converter.image.reference import RegistryReference, parse_source
 from converter.pipeline import Chain, find_converted
-from converter.store.at_hand import image_at_hand
 from converter.store.layout import Store
 from converter.store.links import ChainParameters
+from converter.store.names import image_by_name
 from tests.integration.conftest import Saltflat
 from tests.integration.watching_proxy import WatchingProxy, watching_proxy
 
@@ -40,7 +40,7 @@ def at_hand(
     reference = parse_source(source)
     assert isinstance(reference, RegistryReference)
     options = ConvertOptions(ChainParameters(journal=journal))
-    image = image_at_hand(Store(store), reference, platform)
+    image = image_by_name(Store(store), reference, platform)
     return image and find_converted(image, Store(store), options, monitor=ignore)
 
 
@@ -60,13 +60,39 @@ def test_what_a_name_stands_for_is_what_it_was_last_asked_for(
         digests.append(str(found.image.digest))
         assert len(found.links) == layers
     assert digests[0] == digests[2] != digests[1]
+    # Another name of the same image takes nothing from this one, nor does an older image's use.
+    other = push(corner_layout, "prefix-1", f"{NAME}:other")
+    older = push(corner_layout, "prefix-2", f"{NAME}:older")
+    for each in (other, older):
+        saltflat.good("convert", "--store", store, "--plain-http", each)
+    for each, digest in ((source, digests[2]), (other, digests[2]), (older, digests[1])):
+        found = at_hand(each, store)
+        assert found is not None
+        assert str(found.image.digest) == digest
     assert at_hand(f"{source}-not", store) is None
     assert at_hand(source, store, platform=Platform.parse("linux/arm64")) is None
     assert at_hand(source, store, journal=False) is None
-    manifest = blob_path(Store(store).blobs, found.image.digest)
-    manifest.chmod(0o644)
-    manifest.write_bytes(b"{}")
-    assert at_hand(source, store) is None  # the registry has it right
+    names = store / "cache" / "names"
+    assert len(list(names.iterdir())) == 3
+    saltflat.good("store", "gc", "--store", store, "--max-store-size", "0")
+    assert list(names.iterdir()) == []
+    assert at_hand(source, store) is None
+
+
+def test_damaged_documents_are_the_registrys_to_give_again(
+    saltflat: Saltflat, push: Callable[..., str], corner_layout: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    source = push(corner_layout, "prefix-1", f"{NAME}:damaged")
+    saltflat.good("convert", "--store", store, "--plain-http", source)
+    found = at_hand(source, store)
+    assert found is not None
+    for path in (blob_path(Store(store).blobs, found.image.digest), *(store / "cache").glob("*/*")):
+        path.chmod(0o644)
+        path.write_bytes(b"{}")
+        assert at_hand(source, store) is None
+        saltflat.good("convert", "--store", store, "--plain-http", source)
+        assert at_hand(source, store) is not None
 
 
 def test_a_machine_of_what_is_here_asks_nobody(
