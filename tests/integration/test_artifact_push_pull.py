@@ -168,7 +168,7 @@ def test_an_interrupted_push_goes_on_where_it_was(
     place.proxy.meddle = interrupt_at_the_third
     assert process.wait(60) == code
     place.proxy.meddle = lambda _asked: None
-    assert list((tmp_path / "a" / "cache").iterdir()) == []
+    assert {path.name for path in (tmp_path / "a" / "cache").iterdir()} <= {"names"}
     sent_before = place.proxy.blobs_sent() - 1
     place.proxy.asked.clear()
     push(saltflat, tmp_path / "a", image, target)
@@ -301,7 +301,7 @@ def test_a_registry_that_takes_nothing(
     )
     assert done.returncode == code, done.stderr
     assert b"bug" not in done.stderr
-    assert list((tmp_path / "a" / "cache").iterdir()) == []
+    assert {path.name for path in (tmp_path / "a" / "cache").iterdir()} <= {"names"}
 
 
 @pytest.mark.parametrize(

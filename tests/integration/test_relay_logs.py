@@ -6,12 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 import pytest
 
 from agent.host import client as clients
 from agent.host.client.connection import Connection
 from agent.host.client.logs import Query
+from agent.host.errors import RelayError
 from agent.wire import STDOUT
 from tests.integration.relay_guest import Program
 from tests.integration.relay_runs import logged, relayed, until
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 
 class Reading(threading.Thread):
-    """Somebody who reads logs; `out` is the output in them."""
+    """Somebody who reads logs until there is no relay; `out` is the output in them."""
 
     def __init__(self, entries: Iterable[object]) -> None:
         super().__init__(daemon=True)
@@ -29,8 +31,9 @@ class Reading(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        for entry in self._entries:
-            self.out += entry.data if isinstance(entry, clients.Output) else b""
+        with suppress(RelayError):
+            for entry in self._entries:
+                self.out += entry.data if isinstance(entry, clients.Output) else b""
 
 
 def test_who_reads_logs_is_served_to_the_end_though_most_of_them_are_passed_over():
@@ -71,7 +74,8 @@ def test_who_follows_from_the_end_on_misses_nothing_while_there_is_no_relay(monk
             return answer
 
     # Not by its path: that leads to the function of the same name.
-    monkeypatch.setattr(sys.modules[Query.__module__], "Connection", Slow)
+    logs = sys.modules[Query.__module__]
+    monkeypatch.setattr(logs, "Connection", Slow)
     program = Program(out=b"before\n", ends=False)
     with relayed(program) as (relay, _guest, folder):
         until(lambda: logged(folder, STDOUT) == b"before\n")
@@ -83,3 +87,6 @@ def test_who_follows_from_the_end_on_misses_nothing_while_there_is_no_relay(monk
         until(lambda: logged(folder, STDOUT) == b"before\nmeanwhile\n")
         go_on.set()
         until(lambda: reading.out == b"meanwhile\n", 20)
+        monkeypatch.setattr(logs, "RECONNECT_SECONDS", 0.0)  # there will be no other relay
+    reading.join(20)
+    assert not reading.is_alive()
