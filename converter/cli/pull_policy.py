@@ -9,6 +9,7 @@ from converter.cli.images import convert_source
 from converter.convert_options import ConvertOptions
 from converter.errors import NotFoundError
 from converter.events import Monitor, Note
+from converter.image.platform import Platform
 from converter.image.reference import RegistryReference, parse_source
 from converter.image.source import Origin
 from converter.pipeline import Chain, find_converted
@@ -41,20 +42,14 @@ def obtain_chain(
     """
     reference = parse_source(text)
     if isinstance(reference, RegistryReference) and pull is not PullPolicy.ALWAYS:
-        conversion.policy.check_reference(reference)
-        image = image_by_name(store, reference, origin.platform)
-        chain = None
-        if image is not None:
-            chain = find_converted(image, store, conversion, monitor=monitor)
+        chain = _chain_at_hand(reference, store, origin.platform, conversion, monitor)
         if chain is not None:
-            image = chain.image
-            monitor(Note(f"{reference} is {image.digest}, {image.platform}, as before", minor=True))
             return chain
         if pull is PullPolicy.NEVER:
             raise NotFoundError(
                 f"Nothing that is converted here has the name {reference}.",
                 expected=f"an image for {origin.platform}, converted with the same options",
-                hint="Leave out --pull never, or convert it first.",
+                hint=f"Leave out --pull never, or convert it first: saltflat convert {text}",
             )
     return convert_source(
         text,
@@ -64,3 +59,20 @@ def obtain_chain(
         caching=caching,
         monitor=monitor,
     ).chain
+
+
+def _chain_at_hand(
+    reference: RegistryReference,
+    store: Store,
+    platform: Platform,
+    conversion: ConvertOptions,
+    monitor: Monitor,
+) -> Chain | None:
+    conversion.policy.check_reference(reference)  # as where it is asked for
+    image = image_by_name(store, reference, platform)
+    if image is None:
+        return None
+    chain = find_converted(image, store, conversion, monitor=monitor)
+    if chain is not None:
+        monitor(Note(f"{reference} is {image.digest}, {image.platform}, as before", minor=True))
+    return chain

@@ -70,6 +70,8 @@ def record_image(
 ) -> ImageRecord:
     """Let the store know that `image` is converted and was used just now; `links` base first.
 
+    From now on the name that it was asked for by stands for it (`converter.store.names`).
+
     To be called while the store is in use (`converter.store.locks.using`) and the links are good.
     Raises OSError.
     """

@@ -9,6 +9,7 @@ images/<image>.json        which images are here, and the links that each stands
 boot/<boot id>/            boot images
 locks/                     lock files; may be deleted when nothing runs
 pins/<machine>.json        what machines stand on, for as long as they exist
+cache/                     what can be fetched or found out again: packages, names/<key>.json
 """
 
 from __future__ import annotations
